@@ -1,0 +1,88 @@
+//! The command line: one file per command. Human output by default, `--json` for one JSON object a line on stdout;
+//! logs go to stderr. Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 65 bad input data, 78 bad configuration.
+
+mod bundle;
+mod check;
+mod devices;
+mod run;
+mod score;
+mod spectrogram;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Bad input data: a bundle, audio.
+pub const EXIT_DATA: u8 = 65;
+/// Bad configuration.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// The agent that listens to machines.
+#[derive(Parser)]
+#[command(name = "auscult", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Score(score::Args),
+    Spectrogram(spectrogram::Args),
+    Bundle(bundle::Args),
+    Devices(devices::Args),
+    Check(check::Args),
+}
+
+/// What ends a command without success: an exit code, and a message unless all has been said.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub error: Option<anyhow::Error>,
+}
+
+impl Failure {
+    /// Bad input data (exit code 65).
+    pub fn data(error: impl Into<anyhow::Error>) -> Self {
+        Failure { code: EXIT_DATA, error: Some(error.into()) }
+    }
+
+    /// Bad configuration (exit code 78).
+    pub fn config(error: impl Into<anyhow::Error>) -> Self {
+        Failure { code: EXIT_CONFIG, error: Some(error.into()) }
+    }
+
+    /// Everything was said already; only the code is left.
+    pub fn said(code: u8) -> Self {
+        Failure { code, error: None }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    /// Failed at run time (exit code 1).
+    fn from(error: E) -> Self {
+        Failure { code: 1, error: Some(error.into()) }
+    }
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Spectrogram(args) => spectrogram::run(args),
+        Command::Bundle(args) => bundle::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Check(args) => check::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(error) = failure.error {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

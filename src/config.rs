@@ -1,0 +1,472 @@
+//! What a user can set: a TOML file, then `AUSCULT__SECTION__KEY` environment variables on top.
+//!
+//! Every field's documentation states its default. Unknown keys are errors that name the nearest known one.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::audio::health::Gate;
+use crate::encoder::EncoderConfig;
+
+/// The whole configuration of one agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub agent: AgentConfig,
+    pub mqtt: MqttConfig,
+    pub bundle: BundleConfig,
+    pub encoder: EncoderConfig,
+    pub log: LogConfig,
+    /// Limits of what can be assessed; each machine may override them.
+    pub gate: Gate,
+    pub machine: Vec<MachineConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Name of this agent, second part of its topics; default: the host name.
+    pub id: String,
+    /// Tags that `fleet/control` can address; default: none.
+    pub tags: Vec<String>,
+    /// Where the outbox, settings and baselines live; default `/var/lib/auscult`.
+    pub state_dir: PathBuf,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        let host = gethostname::gethostname().to_string_lossy().to_lowercase();
+        let id = host.split('.').next().unwrap_or_default().to_owned();
+        AgentConfig { id, tags: Vec::new(), state_dir: "/var/lib/auscult".into() }
+    }
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MqttConfig {
+    /// Broker: `mqtt://host:1883` or `mqtts://host:8883`; default `mqtt://localhost:1883`.
+    pub url: String,
+    /// First part of every topic; default `auscult`.
+    pub root: String,
+    /// Login name; default: none.
+    pub username: Option<String>,
+    /// Password; better kept in a file. Default: none.
+    pub password: Option<String>,
+    /// File whose first line is the password; default: none.
+    pub password_file: Option<PathBuf>,
+    /// PEM file of the authorities that may sign the broker's certificate; default: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of this agent's certificate (mTLS); default: none.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of that certificate's key; default: none.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for MqttConfig {
+    fn default() -> Self {
+        MqttConfig {
+            url: "mqtt://localhost:1883".into(),
+            root: "auscult".into(),
+            username: None,
+            password: None,
+            password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for MqttConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MqttConfig")
+            .field("url", &self.url)
+            .field("root", &self.root)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("password_file", &self.password_file)
+            .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &self.key_file)
+            .finish()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BundleConfig {
+    /// Directory of the model bundle; default `/var/lib/auscult/bundles/current`.
+    pub path: PathBuf,
+}
+
+impl Default for BundleConfig {
+    fn default() -> Self {
+        BundleConfig { path: "/var/lib/auscult/bundles/current".into() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `human` or `json`; default `human`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter as of tracing's `EnvFilter`; default `info`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { format: LogFormat::Human, level: "info".into() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Human,
+    Json,
+}
+
+/// One monitored machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineConfig {
+    /// Third part of its topics: `[a-z0-9][a-z0-9_-]{0,63}`, not `fleet`.
+    pub id: String,
+    /// Which of the bundle's machines it is; default: its id.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Where its sound comes from.
+    pub source: SourceConfig,
+    /// Seconds from window to window; less than the window overlaps. Default 5.0.
+    #[serde(default = "default_hop_s")]
+    pub hop_s: f64,
+    /// Limit of the distance; default: the bundle's.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+    /// Lower edge of the lowest mel band, Hz; default: the bundle's.
+    #[serde(default)]
+    pub fmin_hz: Option<f64>,
+    /// Upper edge of the highest mel band, Hz; default: the bundle's.
+    #[serde(default)]
+    pub fmax_hz: Option<f64>,
+    /// Limits of what can be assessed; default: those of `[gate]`.
+    #[serde(default)]
+    pub gate: Option<Gate>,
+}
+
+fn default_hop_s() -> f64 {
+    5.0
+}
+
+impl MachineConfig {
+    /// Which of the bundle's machines it is.
+    pub fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or(&self.id)
+    }
+}
+
+/// Where a machine's sound comes from: exactly one of `device`, `wav`, `synth`, and what goes with it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Capture device: `usb-path:PORT`, `usb-id:VENDOR:PRODUCT[:SERIAL]`, `card:NAME`, or an ALSA name.
+    pub device: Option<String>,
+    /// A WAV file or a directory of them.
+    pub wav: Option<PathBuf>,
+    /// A simulated machine: `fan`, `blower`, `pump`.
+    pub synth: Option<String>,
+
+    /// Channel of the device or file, from 0, or `"mix"` for the mean of all; default `"mix"`.
+    pub channel: Channel,
+    /// Rate to open the device at, Hz; default: the best it offers.
+    pub rate_hz: Option<u32>,
+
+    /// WAV: begin again at the end; default false.
+    #[serde(rename = "loop")]
+    pub repeat: bool,
+    /// WAV, synth: at the pace of real time; default true. `false` goes as fast as scoring can.
+    pub realtime: Option<bool>,
+
+    /// Synth: the fault to develop; default: none.
+    pub fault: Option<String>,
+    /// Synth: seconds until the fault begins; default 0.
+    pub fault_after_s: Option<f64>,
+    /// Synth: strength of the fault, 0..1; default 0.6.
+    pub strength: Option<f64>,
+    /// Synth: which individual machine; default: made from the machine's id.
+    pub seed: Option<u64>,
+}
+
+/// One channel of a source, or the mean of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, try_from = "RawChannel", into = "RawChannel")]
+pub enum Channel {
+    #[default]
+    Mix,
+    One(usize),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum RawChannel {
+    Number(usize),
+    Word(String),
+}
+
+impl TryFrom<RawChannel> for Channel {
+    type Error = String;
+
+    fn try_from(raw: RawChannel) -> Result<Self, String> {
+        match raw {
+            RawChannel::Number(number) => Ok(Channel::One(number)),
+            RawChannel::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<Channel> for RawChannel {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Mix => RawChannel::Word("mix".into()),
+            Channel::One(number) => RawChannel::Number(number),
+        }
+    }
+}
+
+impl std::str::FromStr for Channel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "mix" {
+            return Ok(Channel::Mix);
+        }
+        text.parse()
+            .map(Channel::One)
+            .map_err(|_| format!("expected a channel number from 0 or \"mix\", found {text:?}"))
+    }
+}
+
+/// One clear line that names the key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Reads `file`, lays the environment over it and checks the whole.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file and key.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        if !file.is_file() {
+            return Err(ConfigError(format!("{}: no such file", file.display())));
+        }
+        let layers =
+            config::Config::builder().add_source(config::File::from(file).format(config::FileFormat::Toml)).add_source(
+                config::Environment::with_prefix("AUSCULT")
+                    .prefix_separator("__")
+                    .separator("__")
+                    .list_separator(",")
+                    .with_list_parse_key("agent.tags")
+                    .try_parsing(true),
+            );
+        let fault = |error: config::ConfigError| ConfigError(describe(file, &error.to_string()));
+        let config: Config = layers.build().map_err(fault)?.try_deserialize().map_err(fault)?;
+        config.check().map_err(|ConfigError(problem)| ConfigError(format!("{}: {problem}", file.display())))?;
+        Ok(config)
+    }
+
+    /// Checks what types alone do not say.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_topic_part("agent.id", &self.agent.id)?;
+        for tag in &self.agent.tags {
+            check_topic_part("agent.tags", tag)?;
+        }
+        let root = &self.mqtt.root;
+        if root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']) || root.ends_with('/') {
+            return Err(ConfigError(format!("mqtt.root: expected topic parts without + # $, found {root:?}")));
+        }
+        if self.machine.is_empty() {
+            return Err(ConfigError("machine: expected at least one [[machine]], found none".into()));
+        }
+        for (number, machine) in self.machine.iter().enumerate() {
+            let key = |field: &str| format!("machine[{number}].{field}");
+            check_id(&key("id"), &machine.id)?;
+            if self.machine[..number].iter().any(|earlier| earlier.id == machine.id) {
+                return Err(ConfigError(format!("{}: {:?} is used twice", key("id"), machine.id)));
+            }
+            machine.source.check(&key("source"))?;
+            check_range(&key("hop_s"), machine.hop_s, 0.5, 86_400.0)?;
+            if let Some(threshold) = machine.threshold {
+                let valid = threshold.is_finite() && threshold > 0.0 && threshold < 1000.0;
+                if !valid {
+                    let key = key("threshold");
+                    return Err(ConfigError(format!("{key}: expected above 0 and below 1000, found {threshold}")));
+                }
+            }
+            if let Some(fmin) = machine.fmin_hz {
+                check_range(&key("fmin_hz"), fmin, 0.0, 96_000.0)?;
+            }
+            if let Some(fmax) = machine.fmax_hz {
+                check_range(&key("fmax_hz"), fmax, 1.0, 96_000.0)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SourceConfig {
+    fn check(&self, key: &str) -> Result<(), ConfigError> {
+        let kinds = [("device", self.device.is_some()), ("wav", self.wav.is_some()), ("synth", self.synth.is_some())];
+        let given: Vec<_> = kinds.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+        if given.len() != 1 {
+            let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
+            return Err(ConfigError(format!("{key}: expected one of device, wav, synth, found {found}")));
+        }
+        let kind = given[0];
+        let only = [
+            ("rate_hz", "device", self.rate_hz.is_some()),
+            ("loop", "wav", self.repeat),
+            ("fault", "synth", self.fault.is_some()),
+            ("fault_after_s", "synth", self.fault_after_s.is_some()),
+            ("strength", "synth", self.strength.is_some()),
+            ("seed", "synth", self.seed.is_some()),
+        ];
+        if let Some((field, owner, _)) = only.iter().find(|(_, owner, there)| *there && *owner != kind) {
+            return Err(ConfigError(format!("{key}.{field}: goes with {owner}, not with {kind}")));
+        }
+        if let Some(rate_hz) = self.rate_hz {
+            check_range(&format!("{key}.rate_hz"), f64::from(rate_hz), 8000.0, 192_000.0)?;
+        }
+        if let Some(strength) = self.strength {
+            check_range(&format!("{key}.strength"), strength, 0.0, 1.0)?;
+        }
+        if let Some(after) = self.fault_after_s {
+            check_range(&format!("{key}.fault_after_s"), after, 0.0, 1e9)?;
+        }
+        if self.device.is_some() && self.realtime == Some(false) {
+            return Err(ConfigError(format!("{key}.realtime: a device is always real time")));
+        }
+        Ok(())
+    }
+}
+
+fn check_range(key: &str, value: f64, least: f64, most: f64) -> Result<(), ConfigError> {
+    if value.is_finite() && (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError(format!("{key}: expected {least} to {most}, found {value}")))
+}
+
+/// Ids of machines: `[a-z0-9][a-z0-9_-]{0,63}`; `fleet` is reserved.
+fn check_id(key: &str, id: &str) -> Result<(), ConfigError> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let valid = id.len() <= 64
+        && id.starts_with(plain)
+        && id.chars().all(|c| plain(c) || c == '_' || c == '-')
+        && !matches!(id, "fleet" | "status" | "info" | "health" | "control" | "reply");
+    if valid {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{key}: expected [a-z0-9][a-z0-9_-]{{0,63}} and none of fleet, status, info, health, control, reply, found {id:?}"
+    )))
+}
+
+/// Agents and tags: one part of a topic.
+fn check_topic_part(key: &str, part: &str) -> Result<(), ConfigError> {
+    let valid = !part.is_empty()
+        && part.len() <= 64
+        && part != "fleet"
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if valid {
+        return Ok(());
+    }
+    Err(ConfigError(format!("{key}: expected 1 to 64 of A-Z a-z 0-9 _ - . and not \"fleet\", found {part:?}")))
+}
+
+/// The `config` crate's words with the file first and, for an unknown key, the nearest known one.
+fn describe(file: &Path, message: &str) -> String {
+    let file_name = file.display().to_string();
+    let message = message.trim().replace(&format!(" in {file_name}"), "");
+    let mut text = if message.contains(&file_name) { message.clone() } else { format!("{file_name}: {message}") };
+    if let Some(rest) = message.split("unknown field `").nth(1) {
+        let mut quoted = rest.split('`');
+        let unknown = quoted.next().unwrap_or_default();
+        let known = quoted.skip(1).step_by(2);
+        let nearest = known.map(|name| (strsim::jaro_winkler(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((likeness, name)) = nearest
+            && likeness > 0.7
+        {
+            text.push_str(&format!("; did you mean `{name}`?"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("agent.toml");
+        std::fs::write(&file, text).expect("a writable file");
+        Config::load(&file).map_err(|error| error.to_string())
+    }
+
+    const MACHINE: &str = "[[machine]]\nid = \"fan-1\"\nsource = { wav = \"a.wav\", loop = true }\n";
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let config = load(MACHINE).expect("a valid configuration");
+        assert_eq!(config.mqtt.url, "mqtt://localhost:1883");
+        assert_eq!((config.machine[0].model(), config.machine[0].hop_s), ("fan-1", 5.0));
+        assert_eq!(config.machine[0].source.channel, Channel::Mix);
+        assert!(config.machine[0].source.repeat);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_nearest() {
+        for (text, unknown, nearest) in [
+            (format!("[mqtt]\nurll = \"x\"\n{MACHINE}"), "urll", "`url`"),
+            (format!("[agnet]\nid = \"x\"\n{MACHINE}"), "agnet", "`agent`"),
+            (MACHINE.replace("loop", "lop"), "lop", "`loop`"),
+        ] {
+            let error = load(&text).expect_err("a key that does not exist");
+            assert!(error.contains(unknown) && error.contains(&format!("did you mean {nearest}?")), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (text, words) in [
+            (String::new(), "machine: expected at least one"),
+            (MACHINE.replace("fan-1", "fleet"), "machine[0].id"),
+            (MACHINE.replace("fan-1", "Fan"), "machine[0].id"),
+            (format!("{MACHINE}{MACHINE}"), "used twice"),
+            (format!("{MACHINE}hop_s = 0.1"), "machine[0].hop_s: expected 0.5 to"),
+            (format!("{MACHINE}threshold = -1"), "machine[0].threshold"),
+            (MACHINE.replace("wav", "rate_hz = 9, wav"), "goes with device, not with wav"),
+            (MACHINE.replace("wav = \"a.wav\", loop = true", ""), "expected one of device, wav, synth, found none"),
+            (MACHINE.replace("loop = true", "channel = \"left\""), "expected a channel number from 0 or \"mix\""),
+            (format!("{MACHINE}["), "agent.toml"),
+        ] {
+            let error = load(&text).expect_err(words);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_the_password() {
+        let mqtt = MqttConfig { password: Some("secret".into()), ..MqttConfig::default() };
+        assert!(!format!("{mqtt:?}").contains("secret"));
+    }
+}

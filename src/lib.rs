@@ -1,0 +1,28 @@
+//! auscult: the agent that listens to machines.
+//!
+//! The modules follow the data, one way:
+//!
+//! ```text
+//! audio      source -> ring -> window            sound from cards, WAV files, simulated machines
+//! features   window -> mel spectrogram           what the encoder is fed
+//! encoder    spectrogram -> embedding            tract or LiteRT behind one trait
+//! bundle     the model files: read, check, switch
+//! scoring    embedding -> distance -> verdict -> alarm    pure: no I/O, no clock of its own
+//! mqtt       topics, payloads, outbox, client
+//! control    commands in, replies out
+//! agent      wires it all together: start, supervise, stop
+//! config     what a user can set
+//! cli        one file per command
+//! ```
+#![deny(unsafe_code)]
+
+pub mod agent;
+pub mod audio;
+pub mod bundle;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod encoder;
+pub mod features;
+pub mod mqtt;
+pub mod scoring;

@@ -1,0 +1,97 @@
+//! The verdict of one window, and why a window could not be assessed.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Of one window. Never `Normal` for what could not be assessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Normal,
+    Anomalous,
+    Unknown,
+}
+
+/// Why a window's verdict is `unknown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Mean absolute level below the gate.
+    Silent,
+    /// Constant, or a few values only.
+    Flat,
+    /// Too many samples at the rails.
+    Clipped,
+    /// Noise without structure: a dead preamplifier's hiss.
+    Noise,
+    /// Samples are missing inside the window.
+    Gap,
+    /// The source delivers nothing.
+    NoSignal,
+    /// NaN or infinity in the samples or in what was computed from them.
+    NotFinite,
+    /// The machine could not be scored in time.
+    Overload,
+    /// The baseline is still being learned.
+    Learning,
+    /// The machine stands still.
+    MachineOff,
+    /// No valid model bundle is loaded.
+    NoBundle,
+    /// Maintenance is set.
+    Maintenance,
+}
+
+/// What scoring found out about one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assessment {
+    pub verdict: Verdict,
+    /// Present exactly where the verdict is `Unknown`.
+    pub reason: Option<Reason>,
+    /// Euclidean distance to the nearest row of the bank, where it was computed and is finite.
+    pub distance: Option<f64>,
+    pub threshold: Option<f64>,
+    /// Root mean square level in dB of full scale, floor -120.
+    pub level_dbfs: f64,
+}
+
+impl Assessment {
+    /// A window that could not be assessed.
+    pub fn unknown(reason: Reason, threshold: Option<f64>, level_dbfs: f64) -> Self {
+        Assessment { verdict: Verdict::Unknown, reason: Some(reason), distance: None, threshold, level_dbfs }
+    }
+
+    /// Distance as a multiple of the threshold.
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.distance? / self.threshold?)
+    }
+}
+
+/// `distance > threshold` is anomalous; anything not finite is unknown.
+pub fn judge(distance: f64, threshold: f64, level_dbfs: f64) -> Assessment {
+    if !distance.is_finite() || !threshold.is_finite() {
+        return Assessment::unknown(Reason::NotFinite, Some(threshold).filter(|t| t.is_finite()), level_dbfs);
+    }
+    let verdict = if distance > threshold { Verdict::Anomalous } else { Verdict::Normal };
+    Assessment { verdict, reason: None, distance: Some(distance), threshold: Some(threshold), level_dbfs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_itself_is_normal() {
+        assert_eq!(judge(0.25, 0.25, -20.0).verdict, Verdict::Normal);
+        assert_eq!(judge(0.25 + f64::EPSILON, 0.25, -20.0).verdict, Verdict::Anomalous);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_unknown() {
+        for (distance, threshold) in [(f64::NAN, 0.2), (f64::INFINITY, 0.2), (0.1, f64::NAN), (0.1, f64::INFINITY)] {
+            let assessment = judge(distance, threshold, -20.0);
+            assert_eq!((assessment.verdict, assessment.reason), (Verdict::Unknown, Some(Reason::NotFinite)));
+            assert_eq!(assessment.distance, None);
+        }
+    }
+}

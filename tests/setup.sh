@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and this machine lacks. Debian and Raspberry Pi OS; uses sudo where needed.
+# Usage: tests/setup.sh [build|test]   build: what `cargo build` needs; test (default): the test rig as well.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-test}
+
+declare -A provided_by=(
+  [/usr/include/alsa/asoundlib.h]=libasound2-dev
+  [pkg-config]=pkg-config
+  [cc]=build-essential
+)
+if [ "$what" = test ]; then
+  provided_by+=(
+    [pulseaudio]=pulseaudio [pactl]=pulseaudio-utils [sox]=sox [arecord]=alsa-utils
+    [mosquitto]=mosquitto [mosquitto_pub]=mosquitto-clients [openssl]=openssl
+    [python3]=python3 [unzip]=unzip ["/usr/lib/$(uname -m)-linux-gnu/alsa-lib/libasound_module_pcm_pulse.so"]=libasound2-plugins
+  )
+fi
+missing=()
+for need in "${!provided_by[@]}"; do
+  case $need in
+    /*) [ -e "$need" ] || missing+=("${provided_by[$need]}") ;;
+    *) PATH=$PATH:/usr/sbin:/sbin command -v "$need" >/dev/null || missing+=("${provided_by[$need]}") ;;
+  esac
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing ${missing[*]}"
+  as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# LiteRT's library comes in a PyPI wheel; the tests compare both engines.
+if [ "$what" = test ] && [ ! -e target/litert/libLiteRt.so ]; then
+  case $(uname -m) in aarch64) version=2.1.6 ;; *) version=2.3.0 ;; esac
+  if ! python3 -m pip --version >/dev/null 2>&1; then
+    echo "installing python3-pip"
+    if [ "$(id -u)" = 0 ]; then apt-get install -y -qq python3-pip >/dev/null; else sudo apt-get install -y -qq python3-pip >/dev/null; fi
+  fi
+  wheels=$(mktemp -d)
+  trap 'rm -rf "$wheels"' EXIT
+  echo "fetching LiteRT $version"
+  python3 -m pip download -q --no-deps --only-binary :all: -d "$wheels" "ai-edge-litert==$version"
+  mkdir -p target/litert
+  unzip -q -o -j "$wheels"/*.whl '*libLiteRt.so' -d target/litert
+fi
