@@ -1,18 +1,39 @@
 //! The model bundle: read, checked against itself and against the engine that runs it.
 
+pub mod files;
+mod golden;
+pub mod manifest;
+mod npy;
+mod pickle;
+mod read;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use golden::{GoldenCase, GoldenOutcome};
+pub use manifest::Manifest;
 
 use crate::encoder::{self, EncoderConfig, Engine};
 use crate::features::FrontEnd;
 use crate::scoring::Bank;
 
 /// One clear line: the file, what was expected, what was found.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
 pub struct BundleError {
     pub file: PathBuf,
     pub problem: String,
+}
+
+impl BundleError {
+    /// Longest problem that is told, characters; what a hostile file makes a library say can be longer.
+    const LIMIT: usize = 400;
+
+    /// Keeps the problem to one line of bounded length.
+    pub fn new(file: impl Into<PathBuf>, problem: impl AsRef<str>) -> Self {
+        let one_line = problem.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c });
+        BundleError { file: file.into(), problem: one_line.take(Self::LIMIT).collect() }
+    }
 }
 
 /// One machine that the bundle was trained on.
@@ -35,12 +56,16 @@ pub struct Bundle {
     pub name: String,
     /// From `bundle.toml`, else the first 12 hex digits of `digest`.
     pub version: String,
-    /// SHA-256 over the five files, hex.
+    /// SHA-256 over the listing that `sha256sum` prints for the five files in the order of their names, hex.
     pub digest: String,
     /// The bytes of `encoder.tflite`.
     pub encoder: Arc<[u8]>,
     /// In the order of their index.
     pub machines: Vec<BundleMachine>,
+    /// Cases of `bundle.toml` with their windows and embeddings.
+    pub golden: Vec<GoldenCase>,
+    /// `bundle.toml`, where there is one.
+    pub manifest: Option<Manifest>,
 }
 
 impl Bundle {
@@ -49,18 +74,66 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong.
     pub fn read(dir: &Path) -> Result<Bundle, BundleError> {
-        Err(BundleError { file: dir.into(), problem: "no reader yet".into() })
+        read::bundle(dir)
     }
 
-    /// Reads `dir`, loads its encoder and checks that the two fit.
+    /// Reads `dir`, loads its encoder, checks that the two fit and that every machine's embedding is finite.
     ///
     /// # Errors
     /// As [`Bundle::read`], or what the engine says about the model, or where model and bank do not fit.
     pub fn open(dir: &Path, config: &EncoderConfig) -> Result<(Bundle, Box<dyn Engine>), BundleError> {
         let bundle = Bundle::read(dir)?;
-        let engine = encoder::load(bundle.encoder.clone(), config)
-            .map_err(|error| BundleError { file: dir.join("encoder.tflite"), problem: error.to_string() })?;
+        let mut engine = encoder::load(bundle.encoder.clone(), config)
+            .map_err(|error| BundleError::new(dir.join(files::ENCODER), error.to_string()))?;
+        bundle.check_engine(engine.as_mut())?;
         Ok((bundle, engine))
+    }
+
+    /// Checks files and engine against each other, and runs the engine once for each machine: an encoder with NaN among
+    /// its weights is found here, and the first real window finds everything warm.
+    ///
+    /// # Errors
+    /// Where they do not fit.
+    pub fn check_engine(&self, engine: &mut dyn Engine) -> Result<(), BundleError> {
+        let shape = engine.shape();
+        let fault = |file: &str, problem: String| Err(BundleError::new(self.dir.join(file), problem));
+        // Something between black and white, unlike in every pixel.
+        let probe: Vec<f32> = (0..shape.bands * shape.frames).map(|pixel| (pixel % 97) as f32 / 96.0).collect();
+        for BundleMachine { name, index, bank, front_end, .. } in &self.machines {
+            if bank.width() != shape.embedding {
+                let (expected, found) = (shape.embedding, bank.width());
+                return fault(files::BANK, format!("expected rows of {expected} as the encoder gives, found {found}"));
+            }
+            if let Some(machines) = shape.machines
+                && *index as usize >= machines
+            {
+                let last = machines.saturating_sub(1);
+                let problem = format!("expected indices 0 to {last} as the encoder has, found {index} for {name:?}");
+                return fault(files::NAMES, problem);
+            }
+            if (front_end.n_mels, front_end.frames) != (shape.bands, shape.frames) {
+                let (bands, frames) = (front_end.n_mels, front_end.frames);
+                return fault(
+                    files::ENCODER,
+                    format!(
+                        "expected an image of {bands} x {frames} as the front-end of {name:?} makes, found {} x {}",
+                        shape.bands, shape.frames
+                    ),
+                );
+            }
+            match engine.embed(&probe, *index) {
+                Err(error) => {
+                    return fault(files::ENCODER, format!("expected an embedding for {name:?}, found: {error}"));
+                }
+                Ok(embedding) => {
+                    if let Some(value) = embedding.iter().find(|value| !value.is_finite()) {
+                        let problem = format!("expected finite embeddings, found {value} for {name:?}");
+                        return fault(files::ENCODER, problem);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The machine of that name.
@@ -71,7 +144,7 @@ impl Bundle {
         self.machines.iter().find(|machine| machine.name == name).ok_or_else(|| {
             let known: Vec<_> = self.machines.iter().map(|machine| machine.name.as_str()).collect();
             let problem = format!("expected one of {}, found no machine {name:?}", known.join(", "));
-            BundleError { file: self.dir.join("id_to_int.pkl"), problem }
+            BundleError::new(self.dir.join(files::NAMES), problem)
         })
     }
 }

@@ -1,0 +1,100 @@
+//! The files of a bundle, read within limits: what is not a regular file of a sensible size is not read at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::BundleError;
+
+pub const ENCODER: &str = "encoder.tflite";
+pub const BANK: &str = "emb_train.npy";
+pub const ROW_IDS: &str = "ids_train.npy";
+pub const NAMES: &str = "id_to_int.pkl";
+pub const THRESHOLDS: &str = "thresholds_by_machine.pkl";
+pub const MANIFEST: &str = "bundle.toml";
+pub const SIGNATURE: &str = "bundle.toml.minisig";
+pub const GOLDEN_WINDOWS: &str = "golden_windows.npy";
+pub const GOLDEN_EMBEDDINGS: &str = "golden_embeddings.npy";
+
+/// The files that every bundle has, in the order of their names.
+pub const REQUIRED: [&str; 5] = [BANK, ENCODER, NAMES, ROW_IDS, THRESHOLDS];
+
+/// Every name that a bundle may hold, and the largest size that is read, bytes. Together they bound what loading a
+/// bundle can allocate. 32 MiB of bank are 262 144 rows of 32.
+pub const LIMITS: [(&str, u64); 9] = [
+    (BANK, 32 << 20),
+    (ENCODER, 48 << 20),
+    (NAMES, 256 << 10),
+    (ROW_IDS, 4 << 20),
+    (THRESHOLDS, 256 << 10),
+    (MANIFEST, 256 << 10),
+    (SIGNATURE, 4 << 10),
+    (GOLDEN_WINDOWS, 8 << 20),
+    (GOLDEN_EMBEDDINGS, 1 << 20),
+];
+
+/// The largest size that is read of the file of this name, bytes.
+pub fn limit(name: &str) -> Option<u64> {
+    LIMITS.iter().find(|(known, _)| *known == name).map(|(_, limit)| *limit)
+}
+
+/// Reads the file `name` of `dir`; `None` where there is none.
+pub fn read_optional(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, BundleError> {
+    let path = dir.join(name);
+    match open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(BundleError::new(path, format!("expected a readable file, found: {error}"))),
+        Ok(file) => read_open(&path, file, name).map(Some),
+    }
+}
+
+/// Reads the file `name` of `dir`.
+pub fn read(dir: &Path, name: &str) -> Result<Vec<u8>, BundleError> {
+    read_optional(dir, name)?.ok_or_else(|| {
+        let found = if dir.is_dir() { "none" } else { "no such directory" };
+        BundleError::new(dir.join(name), format!("expected a file, found {found}"))
+    })
+}
+
+/// Without waiting: a named pipe would otherwise block for ever.
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+fn read_open(path: &Path, file: File, name: &str) -> Result<Vec<u8>, BundleError> {
+    let fault = |problem: String| BundleError::new(path, problem);
+    let unreadable = |error: std::io::Error| fault(format!("expected a readable file, found: {error}"));
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        let found = if metadata.is_dir() { "a directory" } else { "something else" };
+        return Err(fault(format!("expected a file, found {found}")));
+    }
+    let limit = limit(name).expect("only files with a limit are read");
+    if metadata.len() > limit {
+        return Err(fault(format!("expected at most {limit} bytes, found {}", metadata.len())));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        return Err(fault(format!("expected at most {limit} bytes, found more")));
+    }
+    Ok(bytes)
+}
+
+/// SHA-256 in hex, as `sha256sum` prints it.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The digest of a bundle: SHA-256 over what `sha256sum` prints for its five files, in the order of their names.
+pub fn digest(hashes: &[(&str, String)]) -> String {
+    let listing: String = hashes.iter().map(|(name, hash)| format!("{hash}  {name}\n")).collect();
+    sha256_hex(listing.as_bytes())
+}

@@ -1,0 +1,86 @@
+//! Golden cases: windows that the bundle carries together with what they must come to, run on the very device.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Bundle;
+use crate::encoder::Engine;
+use crate::features::MelExtractor;
+
+/// One window and what it must come to.
+#[derive(Debug, Clone)]
+pub struct GoldenCase {
+    pub name: String,
+    /// Whose front-end, index and bank.
+    pub machine: String,
+    /// Mono samples at the front-end's rate.
+    pub window: Arc<[f32]>,
+    /// `[embedding]`, expected.
+    pub embedding: Arc<[f32]>,
+    /// Expected distance to the nearest row of the machine's bank.
+    pub distance: f64,
+    /// Largest difference of any element of the embedding.
+    pub embedding_tolerance: f64,
+    /// Largest difference of the distance.
+    pub distance_tolerance: f64,
+}
+
+/// What came of one golden case on this device.
+#[derive(Debug, Clone, Serialize)]
+pub struct GoldenOutcome {
+    pub name: String,
+    pub machine: String,
+    /// Largest difference of any element of the embedding, where it was computed.
+    pub embedding_difference: Option<f64>,
+    /// Difference of the distance, where it was computed.
+    pub distance_difference: Option<f64>,
+    /// What is wrong; `None` where the case passed.
+    pub fault: Option<String>,
+}
+
+impl Bundle {
+    /// Runs the golden cases with this engine, in their order; none fails the others.
+    pub fn run_golden(&self, engine: &mut dyn Engine) -> Vec<GoldenOutcome> {
+        self.golden.iter().map(|case| self.run_case(case, engine)).collect()
+    }
+
+    fn run_case(&self, case: &GoldenCase, engine: &mut dyn Engine) -> GoldenOutcome {
+        let mut outcome = GoldenOutcome {
+            name: case.name.clone(),
+            machine: case.machine.clone(),
+            embedding_difference: None,
+            distance_difference: None,
+            fault: None,
+        };
+        match self.differences(case, engine) {
+            Err(problem) => outcome.fault = Some(problem),
+            Ok((embedding, distance)) => {
+                outcome.embedding_difference = Some(embedding);
+                outcome.distance_difference = Some(distance);
+                if embedding > case.embedding_tolerance {
+                    let expected = case.embedding_tolerance;
+                    outcome.fault = Some(format!("expected an embedding within {expected}, found {embedding:.6} off"));
+                } else if distance > case.distance_tolerance {
+                    let expected = case.distance_tolerance;
+                    outcome.fault = Some(format!("expected a distance within {expected}, found {distance:.6} off"));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn differences(&self, case: &GoldenCase, engine: &mut dyn Engine) -> Result<(f64, f64), String> {
+        let machine = self.machine(&case.machine).map_err(|error| error.problem)?;
+        let mut extractor = MelExtractor::new(&machine.front_end).map_err(|error| error.to_string())?;
+        let image = extractor.compute(&case.window).map_err(|error| error.to_string())?;
+        let embedding = engine.embed(image, machine.index).map_err(|error| error.to_string())?;
+        if embedding.len() != case.embedding.len() {
+            return Err(format!("expected an embedding of {}, found {}", case.embedding.len(), embedding.len()));
+        }
+        let (_, distance) = machine.bank.nearest(&embedding).ok_or("expected a finite embedding, found another")?;
+        let largest =
+            embedding.iter().zip(case.embedding.iter()).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+        Ok((largest, (distance - case.distance).abs()))
+    }
+}

@@ -1,0 +1,247 @@
+//! Reading a bundle's files and checking them against each other.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ndarray::{Array1, Array2, Axis, Ix1, Ix2};
+
+use super::files::{self, BANK, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, ROW_IDS, THRESHOLDS};
+use super::manifest::Manifest;
+use super::{Bundle, BundleError, BundleMachine, GoldenCase, npy, pickle};
+use crate::features::FrontEnd;
+use crate::scoring::Bank;
+
+/// Longest name of a machine, characters.
+const NAME_LIMIT: usize = 128;
+/// The index reaches the encoder as an f32, which holds whole numbers up to here.
+const INDEX_LIMIT: u32 = 1 << 24;
+
+/// Reads the files of one directory, noting the hash of each.
+struct Reader<'a> {
+    dir: &'a Path,
+    manifest: Option<Manifest>,
+    hashes: Vec<(&'static str, String)>,
+}
+
+impl Reader<'_> {
+    /// Reads a file and compares it with the manifest's hash.
+    fn read(&mut self, name: &'static str) -> Result<Vec<u8>, BundleError> {
+        let bytes = files::read(self.dir, name)?;
+        let hash = files::sha256_hex(&bytes);
+        if let Some(expected) = self.manifest.as_ref().and_then(|manifest| manifest.files.get(name))
+            && *expected != hash
+        {
+            return Err(self.fault(name, format!("expected sha256 {expected} of {MANIFEST}, found {hash}")));
+        }
+        self.hashes.push((name, hash));
+        Ok(bytes)
+    }
+
+    fn fault(&self, name: &str, problem: String) -> BundleError {
+        BundleError::new(self.dir.join(name), problem)
+    }
+}
+
+/// See [`Bundle::read`].
+pub fn bundle(dir: &Path) -> Result<Bundle, BundleError> {
+    let manifest = match files::read_optional(dir, MANIFEST)? {
+        None => None,
+        Some(bytes) => Some(Manifest::parse(&bytes).map_err(|problem| BundleError::new(dir.join(MANIFEST), problem))?),
+    };
+    let mut reader = Reader { dir, manifest, hashes: Vec::new() };
+
+    let bank = bank(&mut reader)?;
+    let encoder: Arc<[u8]> = reader.read(ENCODER)?.into();
+    if encoder.is_empty() {
+        return Err(reader.fault(ENCODER, "expected a tflite model, found 0 bytes".into()));
+    }
+    let names = names(&mut reader)?;
+    let rows = rows(&mut reader, &names, bank.nrows())?;
+    let thresholds = thresholds(&mut reader, &names)?;
+    let digest = files::digest(&reader.hashes);
+
+    let manifest = reader.manifest.take();
+    let mut machines = Vec::with_capacity(names.len());
+    for (index, name) in names {
+        let (front_end, encoder_index) = match &manifest {
+            None => (FrontEnd::default(), None),
+            Some(manifest) => {
+                let front_end = manifest.front_end(Some(&name)).map_err(|problem| reader.fault(MANIFEST, problem))?;
+                (front_end, manifest.machine.get(&name).and_then(|machine| machine.encoder_index))
+            }
+        };
+        let own = rows.get(&index).map_or(&[][..], Vec::as_slice);
+        if own.is_empty() {
+            return Err(
+                reader.fault(ROW_IDS, format!("expected rows of every machine, found none of {name:?} ({index})"))
+            );
+        }
+        machines.push(BundleMachine {
+            threshold: thresholds.get(&index).copied(),
+            bank: Bank::new(bank.select(Axis(0), own)),
+            index: encoder_index.unwrap_or(index),
+            name,
+            front_end,
+        });
+    }
+
+    let mut bundle = Bundle {
+        dir: dir.into(),
+        name: dir.file_name().map_or("bundle".into(), |name| name.to_string_lossy().into_owned()),
+        version: digest[..12].to_owned(),
+        digest,
+        encoder,
+        machines,
+        golden: Vec::new(),
+        manifest: None,
+    };
+    if let Some(manifest) = manifest {
+        reader.manifest = Some(manifest.clone());
+        for name in manifest.machine.keys().chain(manifest.golden.iter().map(|case| &case.machine)) {
+            bundle.machine(name).map_err(|error| reader.fault(MANIFEST, error.problem))?;
+        }
+        bundle.golden = golden(&mut reader, &manifest, &bundle)?;
+        (bundle.name, bundle.version) = (manifest.name.clone(), manifest.version.clone());
+        bundle.manifest = Some(manifest);
+    }
+    Ok(bundle)
+}
+
+/// `emb_train.npy`: `[N, embedding]`, finite.
+fn bank(reader: &mut Reader) -> Result<Array2<f32>, BundleError> {
+    let bank: Array2<f32> =
+        npy::read::<f32, Ix2>(&reader.read(BANK)?).map_err(|problem| reader.fault(BANK, problem))?;
+    if bank.is_empty() {
+        return Err(reader.fault(BANK, format!("expected rows and columns, found shape {:?}", bank.shape())));
+    }
+    if let Some(((row, column), value)) = bank.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        return Err(reader.fault(BANK, format!("expected finite numbers, found {value} in row {row}, column {column}")));
+    }
+    Ok(bank)
+}
+
+/// `id_to_int.pkl`: the names by their index.
+fn names(reader: &mut Reader) -> Result<BTreeMap<u32, String>, BundleError> {
+    let dict = pickle::read_dict(&reader.read(NAMES)?).map_err(|problem| reader.fault(NAMES, problem))?;
+    let mut names = BTreeMap::new();
+    for (key, value) in dict {
+        let name = match key {
+            pickle::Atom::Text(name) if is_name(&name) => name,
+            other => {
+                let problem = format!("expected names of 1 to {NAME_LIMIT} printable characters, found {other}");
+                return Err(reader.fault(NAMES, problem));
+            }
+        };
+        let Some(index) = value.index().filter(|index| *index < INDEX_LIMIT) else {
+            let problem = format!("expected an index from 0 to {} for {name:?}, found {value}", INDEX_LIMIT - 1);
+            return Err(reader.fault(NAMES, problem));
+        };
+        if names.values().any(|known| *known == name) {
+            return Err(reader.fault(NAMES, format!("expected each name once, found {name:?} twice")));
+        }
+        if let Some(other) = names.insert(index, name.clone()) {
+            return Err(
+                reader.fault(NAMES, format!("expected each index once, found {index} for {other:?} and {name:?}"))
+            );
+        }
+    }
+    if names.is_empty() {
+        return Err(reader.fault(NAMES, "expected at least one machine, found none".into()));
+    }
+    Ok(names)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().count() <= NAME_LIMIT && !name.chars().any(char::is_control)
+}
+
+/// `ids_train.npy`: the numbers of each machine's rows.
+fn rows(
+    reader: &mut Reader,
+    names: &BTreeMap<u32, String>,
+    expected: usize,
+) -> Result<BTreeMap<u32, Vec<usize>>, BundleError> {
+    let ids: Array1<i64> =
+        npy::read::<i64, Ix1>(&reader.read(ROW_IDS)?).map_err(|problem| reader.fault(ROW_IDS, problem))?;
+    if ids.len() != expected {
+        let problem = format!("expected {expected} rows as in {BANK}, found {}", ids.len());
+        return Err(reader.fault(ROW_IDS, problem));
+    }
+    let mut rows: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (row, id) in ids.iter().enumerate() {
+        let Some(index) = u32::try_from(*id).ok().filter(|index| names.contains_key(index)) else {
+            let problem = format!("expected indices of {NAMES}, found {id} in row {row}");
+            return Err(reader.fault(ROW_IDS, problem));
+        };
+        rows.entry(index).or_default().push(row);
+    }
+    Ok(rows)
+}
+
+/// `thresholds_by_machine.pkl`: finite, above 0.
+fn thresholds(reader: &mut Reader, names: &BTreeMap<u32, String>) -> Result<BTreeMap<u32, f64>, BundleError> {
+    let dict = pickle::read_dict(&reader.read(THRESHOLDS)?).map_err(|problem| reader.fault(THRESHOLDS, problem))?;
+    let mut thresholds = BTreeMap::new();
+    for (key, value) in dict {
+        let Some(index) = key.index().filter(|index| names.contains_key(index)) else {
+            return Err(reader.fault(THRESHOLDS, format!("expected indices of {NAMES} as keys, found {key}")));
+        };
+        let Some(threshold) = value.number().filter(|number| number.is_finite() && *number > 0.0) else {
+            let problem = format!("expected a finite threshold above 0 for index {index}, found {value}");
+            return Err(reader.fault(THRESHOLDS, problem));
+        };
+        if thresholds.insert(index, threshold).is_some() {
+            return Err(reader.fault(THRESHOLDS, format!("expected each index once, found {index} twice")));
+        }
+    }
+    Ok(thresholds)
+}
+
+/// The golden arrays: `[cases, samples]` and `[cases, embedding]`, finite.
+fn golden(reader: &mut Reader, manifest: &Manifest, bundle: &Bundle) -> Result<Vec<GoldenCase>, BundleError> {
+    if manifest.golden.is_empty() {
+        return Ok(Vec::new());
+    }
+    let windows = golden_array(reader, GOLDEN_WINDOWS, manifest.golden.len())?;
+    let embeddings = golden_array(reader, GOLDEN_EMBEDDINGS, manifest.golden.len())?;
+    let mut cases = Vec::with_capacity(manifest.golden.len());
+    for (number, case) in manifest.golden.iter().enumerate() {
+        let machine = bundle.machine(&case.machine)?;
+        for (file, found, expected) in [
+            (GOLDEN_WINDOWS, windows.ncols(), machine.front_end.window_samples()),
+            (GOLDEN_EMBEDDINGS, embeddings.ncols(), machine.bank.width()),
+        ] {
+            if found != expected {
+                return Err(
+                    reader.fault(file, format!("expected rows of {expected} for {:?}, found {found}", case.machine))
+                );
+            }
+        }
+        cases.push(GoldenCase {
+            name: case.name.clone(),
+            machine: case.machine.clone(),
+            window: windows.row(number).iter().copied().collect(),
+            embedding: embeddings.row(number).iter().copied().collect(),
+            distance: case.distance,
+            embedding_tolerance: case.embedding_tolerance,
+            distance_tolerance: case.distance_tolerance,
+        });
+    }
+    Ok(cases)
+}
+
+fn golden_array(reader: &mut Reader, name: &'static str, cases: usize) -> Result<Array2<f32>, BundleError> {
+    let array: Array2<f32> =
+        npy::read::<f32, Ix2>(&reader.read(name)?).map_err(|problem| reader.fault(name, problem))?;
+    if array.nrows() != cases {
+        let found = array.nrows();
+        return Err(
+            reader.fault(name, format!("expected {cases} rows, one for each case of {MANIFEST}, found {found}"))
+        );
+    }
+    if let Some(((row, column), value)) = array.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        return Err(reader.fault(name, format!("expected finite numbers, found {value} in row {row}, column {column}")));
+    }
+    Ok(array)
+}
