@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audio::health::Gate;
 use crate::encoder::EncoderConfig;
+use crate::scoring::alarm::AlarmConfig;
 
 /// The whole configuration of one agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Limits of what can be assessed; each machine may override them.
     pub gate: Gate,
+    /// When an alarm is raised and cleared; each machine may override single fields.
+    pub alarm: AlarmConfig,
     pub machine: Vec<MachineConfig>,
 }
 
@@ -157,6 +160,9 @@ pub struct MachineConfig {
     /// Limits of what can be assessed; default: those of `[gate]`.
     #[serde(default)]
     pub gate: Option<Gate>,
+    /// Fields of `[alarm]` that differ for this machine; default: none.
+    #[serde(default)]
+    pub alarm: serde_json::Map<String, serde_json::Value>,
 }
 
 fn default_hop_s() -> f64 {
@@ -167,6 +173,14 @@ impl MachineConfig {
     /// Which of the bundle's machines it is.
     pub fn model(&self) -> &str {
         self.model.as_deref().unwrap_or(&self.id)
+    }
+
+    /// This machine's alarm settings: `global` with its own fields over it.
+    ///
+    /// # Errors
+    /// The first field that is wrong, with what is expected and found.
+    pub fn alarm(&self, global: &AlarmConfig) -> Result<AlarmConfig, String> {
+        global.with(&self.alarm)
     }
 }
 
@@ -293,6 +307,7 @@ impl Config {
         if root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']) || root.ends_with('/') {
             return Err(ConfigError(format!("mqtt.root: expected topic parts without + # $, found {root:?}")));
         }
+        self.alarm.check().map_err(|problem| ConfigError(format!("alarm.{problem}")))?;
         if self.machine.is_empty() {
             return Err(ConfigError("machine: expected at least one [[machine]], found none".into()));
         }
@@ -311,6 +326,7 @@ impl Config {
                     return Err(ConfigError(format!("{key}: expected above 0 and below 1000, found {threshold}")));
                 }
             }
+            machine.alarm(&self.alarm).map_err(|problem| ConfigError(format!("{}.{problem}", key("alarm"))))?;
             if let Some(fmin) = machine.fmin_hz {
                 check_range(&key("fmin_hz"), fmin, 0.0, 96_000.0)?;
             }

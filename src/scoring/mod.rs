@@ -1,10 +1,13 @@
-//! From a window to its verdict: gate, spectrogram, embedding, distance, threshold. Pure: no I/O, no clock.
+//! From a window to its verdict: gate, spectrogram, embedding, distance, threshold; from verdicts to an alarm.
+//! Pure: no I/O, no clock.
 
+pub mod alarm;
 mod bank;
+pub mod stats;
 mod verdict;
 
 pub use bank::Bank;
-pub use verdict::{Assessment, Reason, Verdict, judge};
+pub use verdict::{Assessment, Lane, Reason, Verdict, judge};
 
 use crate::audio::health::{self, Gate};
 use crate::encoder::Engine;

@@ -42,6 +42,20 @@ pub enum Reason {
     Maintenance,
 }
 
+/// Who spoke up: the encoder's distance, or one of the cheap lanes beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// The embedding's distance to the bank.
+    Distance,
+    /// The time-averaged spectrum.
+    Spectrum,
+    /// The spectrum of the level's slow movement, band by band.
+    Envelope,
+    /// Short bursts above the rest of the window.
+    Burst,
+}
+
 /// What scoring found out about one window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assessment {
@@ -53,12 +67,27 @@ pub struct Assessment {
     pub threshold: Option<f64>,
     /// Root mean square level in dB of full scale, floor -120.
     pub level_dbfs: f64,
+    /// How unlike the baseline the window is over all lanes, where there is an on-site baseline: `-log10` of `p_value`.
+    pub score: Option<f64>,
+    /// Share of the baseline's own windows that are as unlike it, calibrated; where there is an on-site baseline.
+    pub p_value: Option<f64>,
+    /// The lane that `score` comes from.
+    pub lane: Option<Lane>,
 }
 
 impl Assessment {
     /// A window that could not be assessed.
     pub fn unknown(reason: Reason, threshold: Option<f64>, level_dbfs: f64) -> Self {
-        Assessment { verdict: Verdict::Unknown, reason: Some(reason), distance: None, threshold, level_dbfs }
+        Assessment {
+            verdict: Verdict::Unknown,
+            reason: Some(reason),
+            distance: None,
+            threshold,
+            level_dbfs,
+            score: None,
+            p_value: None,
+            lane: None,
+        }
     }
 
     /// Distance as a multiple of the threshold.
@@ -73,7 +102,16 @@ pub fn judge(distance: f64, threshold: f64, level_dbfs: f64) -> Assessment {
         return Assessment::unknown(Reason::NotFinite, Some(threshold).filter(|t| t.is_finite()), level_dbfs);
     }
     let verdict = if distance > threshold { Verdict::Anomalous } else { Verdict::Normal };
-    Assessment { verdict, reason: None, distance: Some(distance), threshold: Some(threshold), level_dbfs }
+    Assessment {
+        verdict,
+        reason: None,
+        distance: Some(distance),
+        threshold: Some(threshold),
+        level_dbfs,
+        score: None,
+        p_value: None,
+        lane: None,
+    }
 }
 
 #[cfg(test)]

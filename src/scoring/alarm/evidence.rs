@@ -1,0 +1,158 @@
+//! What the windows so far speak for: `k` of `n`, the slow average, and for how long nothing could be assessed.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AlarmConfig, Kind};
+use crate::scoring::stats::normal_quantile;
+use crate::scoring::{Assessment, Reason, Verdict};
+
+/// How the baseline's own windows scattered: what the slow lane's limit is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SlowCalibration {
+    /// Windows in the baseline.
+    pub windows: usize,
+    /// Correlation of one window's normal score with the next one's, 0..1.
+    pub correlation: f64,
+}
+
+/// Whether the machine is being heard.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Hearing {
+    /// The last `run` verdicts were assessed.
+    Fine { run: usize },
+    /// Not assessed for so long, without a reason that anyone planned.
+    Lost { for_s: f64 },
+    /// Not assessed and not expected to be: learning, standing still, in maintenance. The time does not run on.
+    Excused { for_s: f64 },
+}
+
+/// One verdict's word, for each kind of alarm: `Some(true)` speaks for it, `Some(false)` against, `None` neither.
+pub(super) type Word = Option<bool>;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    /// The last assessed windows, oldest first: was it anomalous?
+    recent: VecDeque<bool>,
+    /// How long `k` of `n` has held, and how long the calm, s.
+    raised_s: f64,
+    calm_s: f64,
+    /// Moving average of the windows' normal scores; 0 is the baseline's mean.
+    slow: f64,
+    hearing: Hearing,
+}
+
+impl Evidence {
+    pub fn new() -> Self {
+        Evidence { recent: VecDeque::new(), raised_s: 0.0, calm_s: 0.0, slow: 0.0, hearing: Hearing::Fine { run: 0 } }
+    }
+
+    /// Drops windows beyond `n`, for a state that was kept under a larger one.
+    pub fn fit(&mut self, config: &AlarmConfig) {
+        let excess = self.recent.len().saturating_sub(config.n);
+        self.recent.drain(..excess);
+        if !self.slow.is_finite() {
+            self.slow = 0.0;
+        }
+    }
+
+    /// Anomalous windows among the last `n`.
+    pub fn anomalous(&self) -> usize {
+        self.recent.iter().filter(|&&anomalous| anomalous).count()
+    }
+
+    /// Time passes; whatever is waiting for it to pass, waits less.
+    pub fn pass(&mut self, step_s: f64, config: &AlarmConfig) {
+        if self.anomalous() >= config.k {
+            self.raised_s += step_s;
+        }
+        if self.calm(config) {
+            self.calm_s += step_s;
+        }
+        if let Hearing::Lost { for_s } = &mut self.hearing {
+            *for_s += step_s;
+        }
+    }
+
+    /// Takes one window in.
+    pub fn take(&mut self, assessment: &Assessment, config: &AlarmConfig) {
+        if assessment.verdict == Verdict::Unknown {
+            let for_s = match self.hearing {
+                Hearing::Fine { .. } => 0.0,
+                Hearing::Lost { for_s } | Hearing::Excused { for_s } => for_s,
+            };
+            let planned = [Reason::Learning, Reason::MachineOff, Reason::Maintenance].map(Some);
+            let excused = planned.contains(&assessment.reason);
+            self.hearing = if excused { Hearing::Excused { for_s } } else { Hearing::Lost { for_s } };
+            return;
+        }
+        let run = if let Hearing::Fine { run } = self.hearing { run } else { 0 };
+        self.hearing = Hearing::Fine { run: run.saturating_add(1) };
+
+        self.recent.push_back(assessment.verdict == Verdict::Anomalous);
+        self.fit(config);
+        if self.anomalous() < config.k {
+            self.raised_s = 0.0;
+        }
+        if !self.calm(config) {
+            self.calm_s = 0.0;
+        }
+        if let Some(p_value) = assessment.p_value
+            && config.slow_windows > 0.0
+        {
+            // Bounded, so that a single bang is no wear.
+            let score = normal_quantile(1.0 - p_value).clamp(-3.0, 4.0);
+            self.slow += smoothing(config) * (score - self.slow);
+        }
+    }
+
+    /// What the evidence says about one kind of alarm, right after an assessed window.
+    pub fn word(&self, kind: Kind, config: &AlarmConfig, calibration: Option<SlowCalibration>) -> Word {
+        match kind {
+            Kind::Fault if self.anomalous() >= config.k => Some(true).filter(|_| self.raised_s >= config.raise_after_s),
+            Kind::Fault => Some(false).filter(|_| self.calm(config) && self.calm_s >= config.clear_after_s),
+            Kind::Wear => {
+                let limit = calibration.and_then(|known| slow_limit(config, known)).unwrap_or(f64::INFINITY);
+                if self.slow > limit {
+                    Some(true)
+                } else {
+                    Some(false).filter(|_| self.slow < 0.5 * limit && self.calm(config))
+                }
+            }
+            Kind::Deaf => match self.hearing {
+                Hearing::Lost { for_s } if config.deaf_after_s > 0.0 && for_s >= config.deaf_after_s => Some(true),
+                Hearing::Fine { run } if run >= config.k => Some(false),
+                _ => None,
+            },
+        }
+    }
+
+    /// The slow lane's average, and its limit where it is calibrated.
+    pub fn slow(&self, config: &AlarmConfig, calibration: Option<SlowCalibration>) -> (f64, Option<f64>) {
+        (self.slow, calibration.and_then(|known| slow_limit(config, known)))
+    }
+
+    fn calm(&self, config: &AlarmConfig) -> bool {
+        self.recent.len() >= config.n && self.anomalous() <= config.clear_at_most
+    }
+}
+
+/// Weight of a new window in the slow average.
+fn smoothing(config: &AlarmConfig) -> f64 {
+    1.0 - (-1.0 / config.slow_windows).exp2()
+}
+
+/// The slow average's limit: so many standard errors of an exponentially weighted average of windows that are
+/// correlated like an AR(1) process, the uncertainty of the baseline's own mean included.
+fn slow_limit(config: &AlarmConfig, baseline: SlowCalibration) -> Option<f64> {
+    if config.slow_windows <= 0.0 || baseline.windows < 2 {
+        return None;
+    }
+    let (weight, rho) = (smoothing(config), baseline.correlation.clamp(0.0, 0.99));
+    let kept = (1.0 - weight) * rho;
+    let of_average = weight / (2.0 - weight) * (1.0 + kept) / (1.0 - kept);
+    let of_baseline = (1.0 + rho) / (1.0 - rho) / baseline.windows as f64;
+    Some((config.slow_sigmas * (of_average + of_baseline).sqrt()).max(config.slow_shift))
+}

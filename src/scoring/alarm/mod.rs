@@ -1,0 +1,368 @@
+//! From verdicts to an alarm that people believe: `normal`, `active`, `acknowledged`, `shelved` (ISA-18.2's words).
+//!
+//! Pure: times come in as arguments, the state can be kept anywhere ([`Alarm::state`], [`Alarm::restore`]) and goes on
+//! as if it had never been away. Three kinds of alarm stand side by side and share one state:
+//!
+//! * `fault`: `k` of the last `n` assessed windows were anomalous;
+//! * `wear`: the slow average of the windows' scores has left what the baseline explains;
+//! * `deaf`: the machine could not be assessed for `deaf_after_s`.
+//!
+//! `unknown` windows neither raise nor clear `fault` and `wear`. A new kind on top of an acknowledged one makes the
+//! alarm active again: somebody has to look again. Maintenance shows as `shelved`; its windows do not count, and what
+//! was heard before it is forgotten at its end. Shelving hides, but goes on listening.
+
+mod config;
+mod evidence;
+
+pub use config::AlarmConfig;
+pub use evidence::SlowCalibration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::evidence::Evidence;
+use super::{Assessment, Verdict};
+
+/// Time that one step can count for at most, s: [`Alarm::tick`] at least this often. A clock that jumps (a Pi has no
+/// battery for it) or an agent that was off must not make hours of deafness.
+pub const LONGEST_STEP_S: f64 = 60.0;
+
+/// State of a machine's alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AlarmState {
+    Normal,
+    /// Raised, and nobody has answered.
+    Active,
+    /// Raised, and somebody takes care of it.
+    Acknowledged,
+    /// Hidden until a stated time, or in maintenance.
+    Shelved,
+}
+
+/// What the alarm is about, the most serious first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Fault,
+    Wear,
+    Deaf,
+}
+
+const KINDS: [Kind; 3] = [Kind::Fault, Kind::Wear, Kind::Deaf];
+
+/// Who did something about the alarm, why, and until when.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    pub by: Option<String>,
+    pub comment: Option<String>,
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What the `alarm` topic tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlarmStatus {
+    pub state: AlarmState,
+    /// What it is about: the most serious of what stands unacknowledged, or else of what stands. `None` when nothing does.
+    pub kind: Option<Kind>,
+    /// When what is shown began: the alarm, the shelving, the calm.
+    pub since: DateTime<Utc>,
+    /// Windows that spoke for the alarm of `kind` since shortly before it was raised; when it has cleared, in all.
+    pub count: u64,
+    /// Who acknowledged or shelved it, why, until when.
+    pub note: Note,
+    /// Shelved because of maintenance.
+    pub maintenance: bool,
+}
+
+/// The alarm's status has changed and must be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub from: AlarmStatus,
+    pub to: AlarmStatus,
+}
+
+/// Why a person's wish was not done. One line that says what to do instead.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AlarmError {
+    #[error("no alarm stands: nothing to acknowledge")]
+    NothingToAcknowledge,
+    #[error("already acknowledged by {0}")]
+    AlreadyAcknowledged(String),
+    #[error("until: expected a time after now and at most {0} s from now, found {1}")]
+    BadEnd(f64, String),
+    #[error("not shelved: nothing to end")]
+    NotShelved,
+}
+
+/// One kind of alarm that has been raised and has not cleared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Standing {
+    kind: Kind,
+    since: DateTime<Utc>,
+    count: u64,
+    acknowledged: Option<Note>,
+    /// The condition is gone; only latching holds it.
+    over: bool,
+}
+
+/// Everything that must survive a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// At most one of each kind, the most serious first.
+    standing: Vec<Standing>,
+    shelved: Option<(DateTime<Utc>, Note)>,
+    maintenance: Option<(DateTime<Utc>, Note)>,
+    evidence: Evidence,
+    calibration: Option<SlowCalibration>,
+    /// Since when nothing stands, and how many windows the last alarm had.
+    calm_since: DateTime<Utc>,
+    last_count: u64,
+    /// When time was last told.
+    seen: DateTime<Utc>,
+}
+
+/// The alarm of one machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alarm {
+    config: AlarmConfig,
+    state: State,
+}
+
+impl Alarm {
+    pub fn new(config: AlarmConfig, now: DateTime<Utc>) -> Self {
+        let state = State {
+            standing: Vec::new(),
+            shelved: None,
+            maintenance: None,
+            evidence: Evidence::new(),
+            calibration: None,
+            calm_since: now,
+            last_count: 0,
+            seen: now,
+        };
+        Alarm { config, state }
+    }
+
+    /// Goes on from a state that was kept, under settings that may have changed since.
+    pub fn restore(config: AlarmConfig, mut state: State) -> Self {
+        state.evidence.fit(&config);
+        Alarm { config, state }
+    }
+
+    /// What to keep: after every change at least, after every verdict to lose nothing.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn config(&self) -> &AlarmConfig {
+        &self.config
+    }
+
+    /// How the baseline scattered; without it the slow lane sleeps.
+    pub fn calibrate(&mut self, calibration: Option<SlowCalibration>) {
+        self.state.calibration = calibration;
+    }
+
+    /// The slow lane's average in standard deviations of the baseline, and its limit where it is calibrated.
+    pub fn slow(&self) -> (f64, Option<f64>) {
+        self.state.evidence.slow(&self.config, self.state.calibration)
+    }
+
+    /// Forgets what was heard, because it no longer compares: a new threshold, bundle or baseline. What stands, stands
+    /// until `n` new windows clear it.
+    pub fn forget_evidence(&mut self) {
+        self.state.evidence = Evidence::new();
+    }
+
+    /// One window's verdict.
+    pub fn on_verdict(&mut self, assessment: &Assessment, now: DateTime<Utc>) -> Option<Change> {
+        self.step(now, |alarm| {
+            if alarm.in_maintenance() {
+                return;
+            }
+            alarm.state.evidence.take(assessment, &alarm.config);
+            for kind in KINDS {
+                if kind == Kind::Deaf || assessment.verdict != Verdict::Unknown {
+                    let word = alarm.state.evidence.word(kind, &alarm.config, alarm.state.calibration);
+                    alarm.hear(kind, word, assessment, now);
+                }
+            }
+        })
+    }
+
+    /// Time passes: shelving and maintenance end, deafness becomes an alarm. At least every [`LONGEST_STEP_S`].
+    pub fn tick(&mut self, now: DateTime<Utc>) -> Option<Change> {
+        self.step(now, |alarm| {
+            let word = alarm.state.evidence.word(Kind::Deaf, &alarm.config, None);
+            if word == Some(true) && alarm.state.maintenance.is_none() && alarm.standing(Kind::Deaf).is_none() {
+                alarm.raise(Kind::Deaf, 1, now);
+            }
+        })
+    }
+
+    /// Somebody takes care of everything that stands.
+    ///
+    /// # Errors
+    /// Where nothing stands, or all of it is acknowledged already.
+    pub fn acknowledge(
+        &mut self,
+        by: &str,
+        comment: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Change>, AlarmError> {
+        let standing = &self.state.standing;
+        if let (Some(first), true) = (standing.first(), standing.iter().all(|one| one.acknowledged.is_some())) {
+            let who = first.acknowledged.as_ref().and_then(|note| note.by.clone()).unwrap_or_default();
+            return Err(AlarmError::AlreadyAcknowledged(who));
+        }
+        if standing.is_empty() {
+            return Err(AlarmError::NothingToAcknowledge);
+        }
+        Ok(self.step(now, |alarm| {
+            let note = Note { by: Some(by.into()), comment: comment.map(Into::into), until: None };
+            for one in alarm.state.standing.iter_mut().filter(|one| one.acknowledged.is_none()) {
+                one.acknowledged = Some(note.clone());
+            }
+            for kind in KINDS {
+                if alarm.standing(kind).is_some_and(|one| one.over) {
+                    alarm.clear(kind, now);
+                }
+            }
+        }))
+    }
+
+    /// Hides the alarm until `until`; listening goes on beneath.
+    ///
+    /// # Errors
+    /// Where `until` is past or further away than `shelve_max_s`.
+    pub fn shelve(
+        &mut self,
+        by: &str,
+        comment: Option<&str>,
+        until: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Change>, AlarmError> {
+        let most = TimeDelta::seconds(self.config.shelve_max_s as i64);
+        if until <= now || until.signed_duration_since(now) > most {
+            return Err(AlarmError::BadEnd(self.config.shelve_max_s, until.to_rfc3339()));
+        }
+        let note = Note { by: Some(by.into()), comment: comment.map(Into::into), until: Some(until) };
+        Ok(self.step(now, |alarm| alarm.state.shelved = Some((now, note))))
+    }
+
+    /// Ends the shelving before its time.
+    ///
+    /// # Errors
+    /// Where it is not shelved.
+    pub fn unshelve(&mut self, now: DateTime<Utc>) -> Result<Option<Change>, AlarmError> {
+        if self.state.shelved.is_none() {
+            return Err(AlarmError::NotShelved);
+        }
+        Ok(self.step(now, |alarm| alarm.state.shelved = None))
+    }
+
+    /// Begins maintenance (with who, why, until when) or ends it (`None`).
+    pub fn set_maintenance(&mut self, note: Option<Note>, now: DateTime<Utc>) -> Option<Change> {
+        self.step(now, |alarm| match note {
+            Some(note) => alarm.state.maintenance = Some((now, note)),
+            None => alarm.end_maintenance(),
+        })
+    }
+
+    /// Windows are not to be judged now.
+    pub fn in_maintenance(&self) -> bool {
+        self.state.maintenance.is_some()
+    }
+
+    /// What stands beneath shelving and maintenance, the most serious first, with its beginning.
+    pub fn standing_kinds(&self) -> Vec<(Kind, DateTime<Utc>)> {
+        self.state.standing.iter().map(|one| (one.kind, one.since)).collect()
+    }
+
+    /// What the `alarm` topic tells now.
+    pub fn status(&self) -> AlarmStatus {
+        let standing = &self.state.standing;
+        let shown = standing.iter().find(|one| one.acknowledged.is_none()).or(standing.first());
+        let (kind, count) = (shown.map(|one| one.kind), shown.map_or(self.state.last_count, |one| one.count));
+        let hidden = self.state.maintenance.as_ref().or(self.state.shelved.as_ref());
+        let maintenance = self.state.maintenance.is_some();
+        let (state, since, note) = match (hidden, shown) {
+            (Some((since, note)), _) => (AlarmState::Shelved, *since, note.clone()),
+            (None, None) => (AlarmState::Normal, self.state.calm_since, Note::default()),
+            (None, Some(Standing { acknowledged: Some(note), since, .. })) => {
+                (AlarmState::Acknowledged, *since, note.clone())
+            }
+            (None, Some(Standing { since, .. })) => (AlarmState::Active, *since, Note::default()),
+        };
+        AlarmStatus { state, kind, since, count, note, maintenance }
+    }
+
+    /// Lets time pass, does `act`, and tells what changed; a count alone is no change.
+    fn step(&mut self, now: DateTime<Utc>, act: impl FnOnce(&mut Self)) -> Option<Change> {
+        let from = self.status();
+        let passed_s = now.signed_duration_since(self.state.seen).as_seconds_f64().clamp(0.0, LONGEST_STEP_S);
+        self.state.seen = now;
+        let ended = |hidden: &Option<(DateTime<Utc>, Note)>| {
+            hidden.as_ref().and_then(|(_, note)| note.until).is_some_and(|until| until <= now)
+        };
+        if ended(&self.state.shelved) {
+            self.state.shelved = None;
+        }
+        if ended(&self.state.maintenance) {
+            self.end_maintenance();
+        }
+        if self.state.maintenance.is_none() {
+            self.state.evidence.pass(passed_s, &self.config);
+        }
+        act(self);
+        let to = self.status();
+        let changed = AlarmStatus { count: from.count, ..to.clone() } != from;
+        changed.then_some(Change { from, to })
+    }
+
+    fn end_maintenance(&mut self) {
+        if self.state.maintenance.take().is_some() {
+            self.forget_evidence();
+        }
+    }
+
+    fn standing(&self, kind: Kind) -> Option<&Standing> {
+        self.state.standing.iter().find(|one| one.kind == kind)
+    }
+
+    fn hear(&mut self, kind: Kind, word: Option<bool>, assessment: &Assessment, now: DateTime<Utc>) {
+        let Some(one) = self.state.standing.iter_mut().find(|one| one.kind == kind) else {
+            if word == Some(true) {
+                let first = if kind == Kind::Fault { self.state.evidence.anomalous() as u64 } else { 1 };
+                self.raise(kind, first, now);
+            }
+            return;
+        };
+        one.count += u64::from(match kind {
+            Kind::Fault => assessment.verdict == Verdict::Anomalous,
+            Kind::Wear => word == Some(true),
+            Kind::Deaf => assessment.verdict == Verdict::Unknown,
+        });
+        match word {
+            Some(true) => one.over = false,
+            Some(false) if self.config.latching && one.acknowledged.is_none() => one.over = true,
+            Some(false) => self.clear(kind, now),
+            None => {}
+        }
+    }
+
+    fn raise(&mut self, kind: Kind, count: u64, now: DateTime<Utc>) {
+        self.state.standing.push(Standing { kind, since: now, count, acknowledged: None, over: false });
+        self.state.standing.sort_by_key(|one| one.kind);
+    }
+
+    fn clear(&mut self, kind: Kind, now: DateTime<Utc>) {
+        if let Some(number) = self.state.standing.iter().position(|one| one.kind == kind) {
+            self.state.last_count = self.state.standing.remove(number).count;
+            self.state.calm_since = now;
+        }
+    }
+}
