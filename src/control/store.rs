@@ -1,0 +1,510 @@
+//! `state.db` in the state directory: what was set from afar, and which commands were answered how.
+//!
+//! A change and the reply that confirms it are one transaction that is on the disk (`synchronous=FULL`) before the reply is
+//! sent: after a power cut either both are there or neither. What need not survive the last minute, distances and replies
+//! of commands that change nothing, is written once a minute, in one transaction, for the SD card's sake.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::history::Chunk;
+use super::settings::{Changed, MachineSettings, Maintenance, Override};
+
+/// Name of the file in the state directory.
+pub const FILE: &str = "state.db";
+/// So many replies are remembered at most, of each kind: of commands that changed something and of those that did not.
+pub const REPLIES_KEPT: u32 = 2000;
+/// And for so long.
+pub const REPLIES_KEPT_DAYS: i64 = 7;
+/// A longer reply of a command that changes nothing is not remembered: the command is simply done again.
+const LONGEST_REMEMBERED: usize = 16 * 1024;
+/// Distances are kept for a day and an hour; `threshold.preview` looks at the last day.
+const HISTORY_KEPT_MS: i64 = 25 * 3_600_000;
+/// Layout of the tables.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE settings (
+        machine TEXT PRIMARY KEY,
+        revision INTEGER NOT NULL,
+        threshold REAL, threshold_until INTEGER, threshold_set_at INTEGER, threshold_bundle TEXT,
+        maintenance_set_at INTEGER, maintenance_until INTEGER, maintenance_by TEXT, maintenance_reason TEXT,
+        changed_at INTEGER, changed_by TEXT, changed_reason TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE choice (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE reply (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, changed INTEGER NOT NULL,
+        at INTEGER NOT NULL, reply TEXT NOT NULL);
+    CREATE TABLE distance (machine TEXT, start INTEGER, entries BLOB NOT NULL, PRIMARY KEY (machine, start))
+        WITHOUT ROWID;
+";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{}: {problem}", file.display())]
+    Unusable { file: PathBuf, problem: String },
+    #[error("{}: {source}", file.display())]
+    Sql { file: PathBuf, source: rusqlite::Error },
+}
+
+/// Settings that were lost, in words for the log, the event and `state.get`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost(pub String);
+
+/// One change with the reply that confirms it: written whole or not at all.
+#[derive(Debug, Default)]
+pub struct Commit<'a> {
+    pub settings: Vec<(&'a str, &'a MachineSettings)>,
+    /// `Some(None)`: the configured bundle again; `Some(Some(path))`: this one, also after a restart.
+    pub bundle: Option<Option<&'a str>>,
+    /// The command's id and its reply.
+    pub reply: Option<(&'a str, &'a str)>,
+}
+
+/// The open store.
+pub struct Store {
+    db: Connection,
+    file: PathBuf,
+    /// Why nothing can be kept, where that is so.
+    broken: Option<String>,
+    /// Replies that the next [`Store::flush`] writes, oldest first.
+    pending: Vec<(String, String, DateTime<Utc>)>,
+}
+
+impl Store {
+    /// Opens the store, or makes it. One that is not whole is set aside and a new one begun; where even that is
+    /// impossible, the store holds nothing and refuses every change.
+    pub fn open(state_dir: &Path, now: DateTime<Utc>) -> (Store, Option<Lost>) {
+        let file = state_dir.join(FILE);
+        let made = fs::create_dir_all(state_dir).map_err(Refusal::from);
+        let problem = match made.and_then(|()| connect(&file)) {
+            Ok(db) => return (Store { db, file, broken: None, pending: Vec::new() }, None),
+            Err(Refusal::Unreachable(problem)) => return Store::broken(file, problem),
+            Err(Refusal::NotWhole(problem)) => problem,
+        };
+        let aside = file.with_extension(format!("db.broken-{}", now.format("%Y%m%dT%H%M%SZ")));
+        match set_aside(&file, &aside).map_err(Refusal::from).and_then(|()| connect(&file)) {
+            Ok(db) => {
+                let lost = format!(
+                    "{}: {problem}; set aside as {}: thresholds, maintenance and remembered replies are lost, \
+                     the configuration's and the bundle's thresholds apply",
+                    file.display(),
+                    aside.display()
+                );
+                (Store { db, file, broken: None, pending: Vec::new() }, Some(Lost(lost)))
+            }
+            Err(Refusal::Unreachable(still) | Refusal::NotWhole(still)) => {
+                Store::broken(file, format!("{problem}; {still}"))
+            }
+        }
+    }
+
+    fn broken(file: PathBuf, problem: String) -> (Store, Option<Lost>) {
+        let lost = format!("{}: {problem}; nothing set from afar applies or can be set", file.display());
+        let db = Connection::open_in_memory().and_then(prepare).expect("SQLite's own memory is writable");
+        (Store { db, file, broken: Some(problem), pending: Vec::new() }, Some(Lost(lost)))
+    }
+
+    /// Settings of every machine that ever had some.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn settings(&self) -> Result<BTreeMap<String, MachineSettings>, StoreError> {
+        self.settings_rows().map_err(|source| self.fault(source))
+    }
+
+    fn settings_rows(&self) -> rusqlite::Result<BTreeMap<String, MachineSettings>> {
+        let mut select = self.db.prepare_cached("SELECT * FROM settings")?;
+        select.query_map([], |row| Ok((row.get("machine")?, settings_of(row)?)))?.collect()
+    }
+
+    /// The bundle that `bundle.reload` chose, where it did.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn chosen_bundle(&self) -> Result<Option<String>, StoreError> {
+        let found = self.db.query_row("SELECT value FROM choice WHERE name = 'bundle'", [], |row| row.get(0));
+        found.optional().map_err(|source| self.fault(source))
+    }
+
+    /// How the command with this id was answered.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn reply(&self, id: &str) -> Result<Option<String>, StoreError> {
+        if let Some((_, reply, _)) = self.pending.iter().find(|(known, ..)| known == id) {
+            return Ok(Some(reply.clone()));
+        }
+        let found = self
+            .db
+            .prepare_cached("SELECT reply FROM reply WHERE id = ?1")
+            .and_then(|mut select| select.query_row([id], |row| row.get(0)).optional());
+        found.map_err(|source| self.fault(source))
+    }
+
+    /// Writes a change and its reply; on the disk when this returns.
+    ///
+    /// # Errors
+    /// Where nothing was changed.
+    pub fn commit(&mut self, commit: &Commit, now: DateTime<Utc>) -> Result<(), StoreError> {
+        if let Some(problem) = &self.broken {
+            return Err(StoreError::Unusable { file: self.file.clone(), problem: problem.clone() });
+        }
+        self.commit_rows(commit, now).map_err(|source| self.fault(source))
+    }
+
+    fn commit_rows(&mut self, commit: &Commit, now: DateTime<Utc>) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction()?;
+        for (machine, settings) in &commit.settings {
+            write_settings(&transaction, machine, settings)?;
+        }
+        match commit.bundle {
+            None => {}
+            Some(None) => {
+                transaction.execute("DELETE FROM choice WHERE name = 'bundle'", [])?;
+            }
+            Some(Some(path)) => {
+                transaction.execute("INSERT OR REPLACE INTO choice VALUES ('bundle', ?1)", [path])?;
+            }
+        }
+        if let Some((id, reply)) = commit.reply {
+            write_reply(&transaction, id, reply, true, now)?;
+        }
+        transaction.commit()
+    }
+
+    /// Remembers how a command that changed nothing was answered; written by the next [`Store::flush`].
+    pub fn remember(&mut self, id: &str, reply: &str, now: DateTime<Utc>) {
+        if reply.len() <= LONGEST_REMEMBERED {
+            if self.pending.len() >= REPLIES_KEPT as usize {
+                self.pending.remove(0);
+            }
+            self.pending.push((id.to_owned(), reply.to_owned(), now));
+        }
+    }
+
+    /// Writes what waited, the distances among it, and drops what is too old: one transaction.
+    ///
+    /// # Errors
+    /// Where nothing was written; replies go on waiting.
+    pub fn flush(&mut self, distances: &[Chunk], now: DateTime<Utc>) -> Result<(), StoreError> {
+        if self.pending.is_empty() && distances.is_empty() {
+            return Ok(());
+        }
+        self.flush_rows(distances, now).map_err(|source| self.fault(source))?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn flush_rows(&mut self, distances: &[Chunk], now: DateTime<Utc>) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction()?;
+        for (id, reply, at) in &self.pending {
+            write_reply(&transaction, id, reply, false, *at)?;
+        }
+        for chunk in distances {
+            transaction.prepare_cached("INSERT OR REPLACE INTO distance VALUES (?1, ?2, ?3)")?.execute(params![
+                chunk.machine,
+                chunk.start_ms,
+                chunk.to_bytes()
+            ])?;
+        }
+        let now_ms = now.timestamp_millis();
+        // A clock that was ahead leaves rows from the future behind; they would never grow old.
+        transaction.execute(
+            "DELETE FROM distance WHERE start < ?1 OR start > ?2",
+            [now_ms - HISTORY_KEPT_MS, now_ms + HISTORY_KEPT_MS],
+        )?;
+        transaction.commit()
+    }
+
+    /// A machine's stored distances from `from` on, oldest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn distances(&self, machine: &str, from: DateTime<Utc>) -> Result<Vec<Chunk>, StoreError> {
+        self.distance_rows(machine, from.timestamp_millis()).map_err(|source| self.fault(source))
+    }
+
+    fn distance_rows(&self, machine: &str, from_ms: i64) -> rusqlite::Result<Vec<Chunk>> {
+        // A chunk that began earlier may reach into the time asked for.
+        let mut select = self.db.prepare_cached(
+            "SELECT start, entries FROM distance WHERE machine = ?1 AND start >= ?2 - 3600000 ORDER BY start",
+        )?;
+        let rows = select.query_map(params![machine, from_ms], |row| {
+            let entries: Vec<u8> = row.get(1)?;
+            Ok(Chunk::from_bytes(machine, row.get(0)?, &entries))
+        })?;
+        rows.collect()
+    }
+
+    fn fault(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Sql { file: self.file.clone(), source }
+    }
+}
+
+/// Why the file cannot be used.
+enum Refusal {
+    /// Its content is damaged or not ours.
+    NotWhole(String),
+    /// It may be whole, but cannot be reached: no permission, a full disk, another process that holds it.
+    Unreachable(String),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Refusal::Unreachable(error.to_string())
+    }
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly,
+            SystemIoFailure,
+        };
+        match error.sqlite_error_code() {
+            Some(
+                CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | PermissionDenied | ReadOnly
+                | SystemIoFailure,
+            ) => Refusal::Unreachable(error.to_string()),
+            _ => Refusal::NotWhole(error.to_string()),
+        }
+    }
+}
+
+/// Opens the file and checks it through.
+fn connect(file: &Path) -> Result<Connection, Refusal> {
+    let db = prepare(Connection::open(file)?)?;
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != VERSION {
+        return Err(Refusal::NotWhole(format!("expected layout {VERSION}, found {version}")));
+    }
+    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(Refusal::NotWhole(check));
+    }
+    let store = Store { db, file: file.into(), broken: None, pending: Vec::new() };
+    store.settings_rows()?;
+    Ok(store.db)
+}
+
+fn prepare(db: Connection) -> rusqlite::Result<Connection> {
+    db.busy_timeout(Duration::from_secs(5))?;
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update_and_check(None, "journal_size_limit", 1_000_000, |_| Ok(()))?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 {
+        db.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    }
+    Ok(db)
+}
+
+/// Renames the file and what SQLite keeps beside it.
+fn set_aside(file: &Path, aside: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let with_suffix = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        match fs::rename(with_suffix(file), with_suffix(aside)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn time(milliseconds: Option<i64>) -> Option<DateTime<Utc>> {
+    milliseconds.and_then(DateTime::from_timestamp_millis)
+}
+
+fn settings_of(row: &Row) -> rusqlite::Result<MachineSettings> {
+    let threshold = match row.get::<_, Option<f64>>("threshold")? {
+        None => None,
+        Some(threshold) => Some(Override {
+            threshold,
+            until: time(row.get("threshold_until")?),
+            set_at: time(row.get("threshold_set_at")?).unwrap_or_default(),
+            bundle: row.get("threshold_bundle")?,
+        }),
+    };
+    let maintenance = match time(row.get("maintenance_set_at")?) {
+        None => None,
+        Some(set_at) => Some(Maintenance {
+            until: time(row.get("maintenance_until")?),
+            by: row.get("maintenance_by")?,
+            reason: row.get("maintenance_reason")?,
+            set_at,
+        }),
+    };
+    let changed = match time(row.get("changed_at")?) {
+        None => None,
+        Some(at) => Some(Changed { by: row.get("changed_by")?, reason: row.get("changed_reason")?, at }),
+    };
+    Ok(MachineSettings { threshold, maintenance, revision: row.get("revision")?, changed })
+}
+
+fn write_settings(transaction: &Transaction, machine: &str, settings: &MachineSettings) -> rusqlite::Result<()> {
+    let milliseconds = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
+    let (threshold, maintenance) = (settings.threshold.as_ref(), settings.maintenance.as_ref());
+    let changed = settings.changed.as_ref();
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO settings VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")?
+        .execute(params![
+            machine,
+            settings.revision,
+            threshold.map(|over| over.threshold),
+            milliseconds(threshold.and_then(|over| over.until)),
+            milliseconds(threshold.map(|over| over.set_at)),
+            threshold.and_then(|over| over.bundle.as_deref()),
+            milliseconds(maintenance.map(|maintenance| maintenance.set_at)),
+            milliseconds(maintenance.and_then(|maintenance| maintenance.until)),
+            maintenance.and_then(|maintenance| maintenance.by.as_deref()),
+            maintenance.and_then(|maintenance| maintenance.reason.as_deref()),
+            milliseconds(changed.map(|changed| changed.at)),
+            changed.and_then(|changed| changed.by.as_deref()),
+            changed.and_then(|changed| changed.reason.as_deref()),
+        ])?;
+    Ok(())
+}
+
+/// Inserts a reply and drops the oldest of its kind beyond the bounds. The first reply to an id is the one that stays.
+fn write_reply(
+    transaction: &Transaction,
+    id: &str,
+    reply: &str,
+    changed: bool,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    let now_ms = now.timestamp_millis();
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO reply (id, changed, at, reply) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![id, changed, now_ms, reply])?;
+    transaction
+        .prepare_cached("DELETE FROM reply WHERE at < ?1")?
+        .execute([now_ms - REPLIES_KEPT_DAYS * 86_400_000])?;
+    transaction
+        .prepare_cached(
+            "DELETE FROM reply WHERE changed = ?1 AND number <=
+             (SELECT number FROM reply WHERE changed = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![changed, REPLIES_KEPT])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a valid time")
+    }
+
+    fn settings(threshold: f64) -> MachineSettings {
+        MachineSettings {
+            threshold: Some(Override { threshold, until: Some(at(99)), set_at: at(1), bundle: Some("fan@1".into()) }),
+            maintenance: Some(Maintenance { until: None, by: Some("ana".into()), reason: None, set_at: at(2) }),
+            revision: 7,
+            changed: Some(Changed { by: Some("ana".into()), reason: Some("why not; DROP TABLE".into()), at: at(1) }),
+        }
+    }
+
+    #[test]
+    fn a_change_and_its_reply_are_there_after_opening_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let kept = settings(0.1 + 0.2);
+        {
+            let (mut store, lost) = Store::open(dir.path(), at(0));
+            assert_eq!(lost, None);
+            let commit = Commit {
+                settings: vec![("fan-1", &kept)],
+                bundle: Some(Some("/b/x")),
+                reply: Some(("7f3a", "{\"status\":\"ok\"}")),
+            };
+            store.commit(&commit, at(3)).expect("a writable store");
+        }
+        let (mut store, lost) = Store::open(dir.path(), at(4));
+        assert_eq!(lost, None);
+        assert_eq!(store.settings().expect("readable"), BTreeMap::from([("fan-1".to_owned(), kept)]));
+        assert_eq!(store.reply("7f3a").expect("readable").as_deref(), Some("{\"status\":\"ok\"}"));
+        assert_eq!(store.reply("other").expect("readable"), None);
+        assert_eq!(store.chosen_bundle().expect("readable").as_deref(), Some("/b/x"));
+        store.commit(&Commit { bundle: Some(None), ..Commit::default() }, at(5)).expect("a writable store");
+        assert_eq!(store.chosen_bundle().expect("readable"), None);
+    }
+
+    #[test]
+    fn a_store_that_is_not_whole_is_set_aside_and_said() {
+        let whole = {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let (mut store, _) = Store::open(dir.path(), at(0));
+            let kept = settings(0.3);
+            store.commit(&Commit { settings: vec![("fan-1", &kept)], ..Commit::default() }, at(1)).expect("writable");
+            drop(store);
+            fs::read(dir.path().join(FILE)).expect("a file")
+        };
+        let mut flipped = whole.clone();
+        flipped[4096..6000].fill(0x5a);
+        for bytes in [b"not a database, but long enough to be read as one, or is it?".to_vec(), flipped] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            fs::write(dir.path().join(FILE), &bytes).expect("a writable file");
+            let (mut store, lost) = Store::open(dir.path(), at(0));
+            let Lost(words) = lost.expect("a loss");
+            assert!(words.contains("state.db: ") && words.contains("set aside as"), "{words}");
+            assert!(store.settings().expect("readable").is_empty());
+            let kept = settings(0.4);
+            store.commit(&Commit { settings: vec![("fan-1", &kept)], ..Commit::default() }, at(1)).expect("writable");
+            let aside = dir.path().join("state.db.broken-20270115T080000Z");
+            assert_eq!(fs::read(aside).expect("what was set aside"), bytes);
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_changes_are_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let blocked = dir.path().join("file");
+        fs::write(&blocked, "").expect("a writable file");
+        let (mut store, lost) = Store::open(&blocked, at(0));
+        assert!(lost.is_some());
+        assert!(store.settings().expect("readable").is_empty());
+        assert!(store.commit(&Commit::default(), at(0)).is_err());
+    }
+
+    #[test]
+    fn replies_are_bounded_in_number_and_age() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (mut store, _) = Store::open(dir.path(), at(0));
+        store.commit(&Commit { reply: Some(("set", "done")), ..Commit::default() }, at(0)).expect("writable");
+        for number in 0..REPLIES_KEPT + 10 {
+            store.remember(&format!("ping-{number}"), "pong", at(1));
+            if number % 1000 == 0 {
+                store.flush(&[], at(1)).expect("writable");
+            }
+        }
+        store.flush(&[], at(1)).expect("writable");
+        let known = |store: &Store, id: &str| store.reply(id).expect("readable").is_some();
+        assert!(known(&store, "set"), "asking cannot push out what was changed");
+        assert!(!known(&store, "ping-9") && known(&store, "ping-10"));
+
+        let week = REPLIES_KEPT_DAYS * 86_400 + 1;
+        store.commit(&Commit { reply: Some(("later", "done")), ..Commit::default() }, at(week)).expect("writable");
+        assert!(!known(&store, "set") && known(&store, "later"));
+    }
+
+    #[test]
+    fn the_first_reply_stays() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (mut store, _) = Store::open(dir.path(), at(0));
+        for reply in ["first", "second"] {
+            store.commit(&Commit { reply: Some(("a", reply)), ..Commit::default() }, at(0)).expect("writable");
+        }
+        assert_eq!(store.reply("a").expect("readable").as_deref(), Some("first"));
+    }
+}
