@@ -1,24 +1,88 @@
-//! Mel spectrogram in parity with librosa 0.11.
+//! Mel spectrogram in parity with librosa 0.11: pre-emphasis, STFT, Slaney mel bands, dB, min-max.
+
+use std::sync::Arc;
+
+use realfft::num_complex::Complex32;
+use realfft::{RealFftPlanner, RealToComplex};
 
 use super::FrontEnd;
 
-/// Front-end parameters that cannot be computed with.
-#[derive(Debug, thiserror::Error)]
+/// Least power that becomes dB: librosa's `amin`.
+const LEAST_POWER: f32 = 1e-10;
+
+/// Added to the range in min-max scaling, so that a constant image is 0 and not 0/0.
+const RANGE_FLOOR_DB: f32 = 1e-8;
+
+/// Why no spectrogram can be computed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FeatureError {
+    /// Front-end parameters that cannot be computed with.
     #[error("{0}")]
     Parameter(String),
+    /// A window of another length than the front-end's.
+    #[error("expected a window of {expected} samples, found {found}")]
+    Length { expected: usize, found: usize },
+    /// NaN or infinity in the samples or in what was computed from them.
+    #[error("the window's samples or their power are not finite")]
+    NotFinite,
 }
 
 /// Computes spectrograms of windows of one length; keeps its plans and buffers between calls.
+///
+/// Frame `t` is centred on sample `t * hop`, with zeros beyond the window's ends, so that there are
+/// `1 + window_samples / hop` frames in all.
 pub struct MelExtractor {
     front_end: FrontEnd,
+    fft: Arc<dyn RealToComplex<f32>>,
+    /// Periodic Hann, `[n_fft]`.
+    taper: Vec<f32>,
+    bands: Vec<Band>,
+    /// The pre-emphasised window between `n_fft / 2` zeros on each side.
+    padded: Vec<f32>,
+    frame: Vec<f32>,
+    spectrum: Vec<Complex32>,
+    scratch: Vec<Complex32>,
+    /// `[frames_total, bins]`.
+    power: Vec<f32>,
+    /// `[frames_total, n_mels]`: power at first, then dB.
+    mel_by_frame: Vec<f32>,
+    /// `[n_mels, frames_total]`.
+    mel_db: Vec<f32>,
+    /// `[n_mels, frames]`.
+    image: Vec<f32>,
+}
+
+/// One triangle of the mel filter bank: its weights other than zero.
+struct Band {
+    first_bin: usize,
+    weights: Vec<f32>,
 }
 
 impl MelExtractor {
     /// # Errors
-    /// Parameters that make no spectrogram (fmax above half the rate, no band, window shorter than the FFT ...).
+    /// What [`FrontEnd::check`] says.
     pub fn new(front_end: &FrontEnd) -> Result<Self, FeatureError> {
-        Ok(MelExtractor { front_end: front_end.clone() })
+        front_end.check()?;
+        let (n_fft, bins, frames_total) = (front_end.n_fft, front_end.bins(), front_end.frames_total());
+        let fft = RealFftPlanner::new().plan_fft_forward(n_fft);
+        let mut taper = vec![0.0; n_fft];
+        for (n, value) in taper.iter_mut().enumerate() {
+            *value = (0.5 - 0.5 * (std::f64::consts::TAU * n as f64 / n_fft as f64).cos()) as f32;
+        }
+        Ok(MelExtractor {
+            front_end: front_end.clone(),
+            taper,
+            bands: mel_bands(front_end),
+            padded: vec![0.0; front_end.window_samples() + n_fft],
+            frame: fft.make_input_vec(),
+            spectrum: fft.make_output_vec(),
+            scratch: fft.make_scratch_vec(),
+            fft,
+            power: vec![0.0; frames_total * bins],
+            mel_by_frame: vec![0.0; frames_total * front_end.n_mels],
+            mel_db: vec![0.0; frames_total * front_end.n_mels],
+            image: vec![0.0; front_end.n_mels * front_end.frames],
+        })
     }
 
     pub fn front_end(&self) -> &FrontEnd {
@@ -28,8 +92,293 @@ impl MelExtractor {
     /// The image `[n_mels, frames]` row-major, 0..1, of one window of exactly `window_samples()` samples.
     ///
     /// # Errors
-    /// A window of another length.
+    /// `Length` for a window of another length, `NotFinite` where a sample or its power is not finite.
     pub fn compute(&mut self, window: &[f32]) -> Result<&[f32], FeatureError> {
-        Err(FeatureError::Parameter(format!("no front-end yet for {} samples", window.len())))
+        let expected = self.front_end.window_samples();
+        if window.len() != expected {
+            return Err(FeatureError::Length { expected, found: window.len() });
+        }
+        self.emphasise(window);
+        self.transform();
+        self.decibels()?;
+        self.scale();
+        Ok(&self.image)
+    }
+
+    /// Power of the short-time Fourier transform that the last [`compute`](Self::compute) took, before the mel bands:
+    /// `[frames_total, n_fft / 2 + 1]` row-major, one row per frame. It is of the pre-emphasised window under a
+    /// periodic Hann taper, unscaled: `|FFT|^2`.
+    pub fn power_frames(&self) -> &[f32] {
+        &self.power
+    }
+
+    /// Mel spectrogram of the last [`compute`](Self::compute), `[n_mels, frames_total]` row-major, in dB, floored at
+    /// `top_db` below its loudest value.
+    pub fn mel_db(&self) -> &[f32] {
+        &self.mel_db
+    }
+
+    /// `y[t] = x[t] - c * x[t-1]`, the first sample kept.
+    fn emphasise(&mut self, window: &[f32]) {
+        let coefficient = self.front_end.pre_emphasis as f32;
+        let inner = &mut self.padded[self.front_end.n_fft / 2..][..window.len()];
+        inner[0] = window[0];
+        for (out, pair) in inner[1..].iter_mut().zip(window.windows(2)) {
+            *out = pair[1] - coefficient * pair[0];
+        }
+    }
+
+    /// Fills `power` and, still as power, `mel_by_frame`.
+    fn transform(&mut self) {
+        let (n_fft, bins) = (self.front_end.n_fft, self.front_end.bins());
+        let rows = self.power.chunks_exact_mut(bins).zip(self.mel_by_frame.chunks_exact_mut(self.front_end.n_mels));
+        for (number, (power, mel)) in rows.enumerate() {
+            let samples = &self.padded[number * self.front_end.hop..][..n_fft];
+            for ((out, sample), taper) in self.frame.iter_mut().zip(samples).zip(&self.taper) {
+                *out = sample * taper;
+            }
+            self.fft
+                .process_with_scratch(&mut self.frame, &mut self.spectrum, &mut self.scratch)
+                .expect("the buffers were made by this plan");
+            for (out, value) in power.iter_mut().zip(&self.spectrum) {
+                *out = value.re * value.re + value.im * value.im;
+            }
+            for (out, band) in mel.iter_mut().zip(&self.bands) {
+                *out = dot(&power[band.first_bin..][..band.weights.len()], &band.weights);
+            }
+        }
+    }
+
+    /// Turns `mel_by_frame` into dB and fills `mel_db`.
+    fn decibels(&mut self) -> Result<(), FeatureError> {
+        // A NaN would be lost in the maximum, and the encoder's ReLU can turn one into a plausible embedding.
+        if self.mel_by_frame.iter().any(|power| !power.is_finite()) || self.padded.iter().any(|s| !s.is_finite()) {
+            return Err(FeatureError::NotFinite);
+        }
+        let mut loudest = f32::NEG_INFINITY;
+        for value in &mut self.mel_by_frame {
+            *value = 10.0 * value.max(LEAST_POWER).log10();
+            loudest = loudest.max(*value);
+        }
+        let floor = loudest - self.front_end.top_db as f32;
+        let (n_mels, frames_total) = (self.front_end.n_mels, self.front_end.frames_total());
+        for (band, row) in self.mel_db.chunks_exact_mut(frames_total).enumerate() {
+            for (out, value) in row.iter_mut().zip(self.mel_by_frame[band..].iter().step_by(n_mels)) {
+                *out = value.max(floor);
+            }
+        }
+        Ok(())
+    }
+
+    /// Min-max over all frames, of which the first `frames` become the image.
+    fn scale(&mut self) {
+        let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
+        for &value in &self.mel_db {
+            least = least.min(value);
+            most = most.max(value);
+        }
+        let range = most - least + RANGE_FLOOR_DB;
+        let rows = self.mel_db.chunks_exact(self.front_end.frames_total());
+        for (out, row) in self.image.chunks_exact_mut(self.front_end.frames).zip(rows) {
+            for (out, value) in out.iter_mut().zip(row) {
+                *out = (value - least) / range;
+            }
+        }
+    }
+}
+
+/// In eight lanes, so that the compiler may vectorise a sum whose order it must keep otherwise.
+fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let (mut left, mut right) = (left.chunks_exact(8), right.chunks_exact(8));
+    let mut lanes = [0.0f32; 8];
+    for (left, right) in left.by_ref().zip(right.by_ref()) {
+        for (lane, (left, right)) in lanes.iter_mut().zip(left.iter().zip(right)) {
+            *lane += left * right;
+        }
+    }
+    let rest: f32 = left.remainder().iter().zip(right.remainder()).map(|(left, right)| left * right).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Triangles on Slaney's mel scale, each of unit area (`librosa.filters.mel` with its defaults).
+fn mel_bands(front_end: &FrontEnd) -> Vec<Band> {
+    let edges = front_end.mel_edges_hz();
+    let bin_hz = f64::from(front_end.rate_hz) / front_end.n_fft as f64;
+    edges
+        .windows(3)
+        .map(|edge| {
+            let (lower, centre, upper) = (edge[0], edge[1], edge[2]);
+            let weight = |bin: usize| {
+                let hz = bin as f64 * bin_hz;
+                let triangle = ((hz - lower) / (centre - lower)).min((upper - hz) / (upper - centre)).max(0.0);
+                (triangle * 2.0 / (upper - lower)) as f32
+            };
+            let first_bin = ((lower / bin_hz).floor() as usize).min(front_end.bins() - 1);
+            let last_bin = ((upper / bin_hz).ceil() as usize).min(front_end.bins() - 1);
+            Band { first_bin, weights: (first_bin..=last_bin).map(weight).collect() }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(samples: usize) -> Vec<f32> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..samples).map(|_| next()).collect()
+    }
+
+    /// The same by the definition, in f64, every bin of the discrete Fourier transform summed up.
+    fn by_definition(front_end: &FrontEnd, window: &[f32]) -> Vec<f64> {
+        let n_fft = front_end.n_fft as i64;
+        let emphasised = |t: i64| match usize::try_from(t) {
+            Ok(t) if t < window.len() => {
+                let before = t.checked_sub(1).map_or(0.0, |before| f64::from(window[before]));
+                f64::from(window[t]) - front_end.pre_emphasis * before
+            }
+            _ => 0.0,
+        };
+        let edges = front_end.mel_edges_hz();
+        let frames = front_end.frames_total();
+        let mut db = vec![0.0; front_end.n_mels * frames];
+        for frame in 0..frames {
+            let start = (frame * front_end.hop) as i64 - n_fft / 2;
+            let power: Vec<f64> = (0..=n_fft / 2)
+                .map(|bin| {
+                    let (mut re, mut im) = (0.0, 0.0);
+                    for n in 0..n_fft {
+                        let turn = std::f64::consts::TAU / n_fft as f64;
+                        let value = emphasised(start + n) * (0.5 - 0.5 * (turn * n as f64).cos());
+                        re += value * (turn * (bin * n) as f64).cos();
+                        im -= value * (turn * (bin * n) as f64).sin();
+                    }
+                    re * re + im * im
+                })
+                .collect();
+            for band in 0..front_end.n_mels {
+                let (lower, centre, upper) = (edges[band], edges[band + 1], edges[band + 2]);
+                let mut sum = 0.0;
+                for (bin, power) in power.iter().enumerate() {
+                    let hz = bin as f64 * f64::from(front_end.rate_hz) / n_fft as f64;
+                    let up = (hz - lower) / (centre - lower);
+                    let down = (upper - hz) / (upper - centre);
+                    sum += power * up.min(down).max(0.0) * 2.0 / (upper - lower);
+                }
+                db[band * frames + frame] = 10.0 * sum.max(1e-10).log10();
+            }
+        }
+        let loudest = db.iter().copied().fold(f64::MIN, f64::max);
+        let floored: Vec<f64> = db.iter().map(|&value| value.max(loudest - front_end.top_db)).collect();
+        let least = floored.iter().copied().fold(f64::MAX, f64::min);
+        floored
+            .chunks(frames)
+            .flat_map(|row| row[..front_end.frames].iter().map(|v| (v - least) / (loudest - least + 1e-8)))
+            .collect()
+    }
+
+    #[test]
+    fn every_parameter_counts_as_defined() {
+        let base = FrontEnd {
+            rate_hz: 4000,
+            window_s: 0.3,
+            n_fft: 128,
+            hop: 50,
+            n_mels: 12,
+            fmin_hz: 50.0,
+            fmax_hz: 2000.0,
+            pre_emphasis: 0.97,
+            top_db: 80.0,
+            frames: 20,
+        };
+        let variants = [
+            base.clone(),
+            FrontEnd { rate_hz: 5000, ..base.clone() },
+            FrontEnd { window_s: 0.25, ..base.clone() },
+            FrontEnd { n_fft: 96, ..base.clone() },
+            FrontEnd { n_fft: 99, ..base.clone() },
+            FrontEnd { hop: 37, ..base.clone() },
+            FrontEnd { n_mels: 20, ..base.clone() },
+            FrontEnd { fmin_hz: 0.0, ..base.clone() },
+            FrontEnd { fmax_hz: 900.0, ..base.clone() },
+            FrontEnd { pre_emphasis: 0.0, ..base.clone() },
+            FrontEnd { top_db: 15.0, ..base.clone() },
+            FrontEnd { frames: 3, ..base.clone() },
+        ];
+        for front_end in variants {
+            let window = noise(front_end.window_samples());
+            let mut extractor = MelExtractor::new(&front_end).unwrap();
+            let image = extractor.compute(&window).unwrap();
+            let expected = by_definition(&front_end, &window);
+            assert_eq!(image.len(), expected.len());
+            let worst = image.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-5, "{worst} with {front_end:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_that_cannot_work_are_named() {
+        let base = FrontEnd::default();
+        let cases = [
+            (FrontEnd { rate_hz: 0, ..base.clone() }, "rate_hz"),
+            (FrontEnd { window_s: f64::NAN, ..base.clone() }, "window_s"),
+            (FrontEnd { window_s: 0.1, ..base.clone() }, "window_s"),
+            (FrontEnd { window_s: 1e9, ..base.clone() }, "window_s"),
+            (FrontEnd { n_fft: 0, ..base.clone() }, "n_fft"),
+            (FrontEnd { n_fft: 1 << 40, ..base.clone() }, "n_fft"),
+            (FrontEnd { hop: 0, ..base.clone() }, "hop"),
+            (FrontEnd { hop: 1, window_s: 200.0, ..base.clone() }, "hop"),
+            (FrontEnd { n_mels: 0, ..base.clone() }, "n_mels"),
+            (FrontEnd { n_mels: usize::MAX, ..base.clone() }, "n_mels"),
+            (FrontEnd { fmin_hz: -1.0, ..base.clone() }, "fmin_hz"),
+            (FrontEnd { fmin_hz: 8000.0, ..base.clone() }, "fmin_hz"),
+            (FrontEnd { fmax_hz: 8000.1, ..base.clone() }, "fmax_hz"),
+            (FrontEnd { fmax_hz: f64::INFINITY, ..base.clone() }, "fmax_hz"),
+            (FrontEnd { pre_emphasis: f64::NAN, ..base.clone() }, "pre_emphasis"),
+            (FrontEnd { top_db: 0.0, ..base.clone() }, "top_db"),
+            (FrontEnd { frames: 0, ..base.clone() }, "frames"),
+            (FrontEnd { frames: 158, ..base.clone() }, "frames"),
+        ];
+        for (front_end, name) in cases {
+            let error = MelExtractor::new(&front_end).err().expect(name).to_string();
+            assert!(error.starts_with(&format!("{name}: expected")), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_not_finite_has_no_image() {
+        let mut extractor = MelExtractor::new(&FrontEnd::default()).unwrap();
+        for value in [f32::NAN, f32::INFINITY, 1e30] {
+            let mut window = noise(80_000);
+            window[70_000] = value;
+            assert_eq!(extractor.compute(&window), Err(FeatureError::NotFinite), "{value}");
+        }
+        // Beyond the last frame that reaches the image, and in no way left over for the next window.
+        assert!(extractor.compute(&noise(80_000)).unwrap().iter().all(|value| (0.0..=1.0).contains(value)));
+        assert!(matches!(extractor.compute(&[0.0; 3]), Err(FeatureError::Length { expected: 80_000, found: 3 })));
+    }
+
+    #[test]
+    fn silence_is_a_black_image() {
+        let mut extractor = MelExtractor::new(&FrontEnd::default()).unwrap();
+        assert!(extractor.compute(&[0.0; 80_000]).unwrap().iter().all(|&value| value == 0.0));
+    }
+
+    #[test]
+    fn power_frames_are_rows_of_bins() {
+        let front_end = FrontEnd { pre_emphasis: 0.0, ..FrontEnd::default() };
+        let mut extractor = MelExtractor::new(&front_end).unwrap();
+        // 1000 Hz is bin 128 of 2048 at 16 kHz: a sine of amplitude 1 under Hann has power (n_fft / 4)^2 there.
+        let tone: Vec<f32> = (0..80_000).map(|n| (std::f32::consts::TAU * (n % 16) as f32 / 16.0).sin()).collect();
+        extractor.compute(&tone).unwrap();
+        let rows: Vec<&[f32]> = extractor.power_frames().chunks(front_end.bins()).collect();
+        assert_eq!((rows.len(), front_end.bins()), (157, 1025));
+        assert!((rows[80][128] / (512.0 * 512.0) - 1.0).abs() < 1e-4);
+        assert!(rows[80][140] < 1e-4);
+        assert_eq!(extractor.mel_db().len(), 128 * 157);
     }
 }

@@ -60,7 +60,13 @@ impl Scorer {
             return Ok(Scored { assessment, embedding: None });
         }
         let extractor = self.extractor(&model.front_end)?;
-        let image = self.extractors[extractor].compute(window)?;
+        let image = match self.extractors[extractor].compute(window) {
+            Err(FeatureError::NotFinite) => {
+                let assessment = Assessment::unknown(Reason::NotFinite, Some(model.threshold), level_dbfs);
+                return Ok(Scored { assessment, embedding: None });
+            }
+            image => image?,
+        };
         let embedding = match self.engine.embed(image, model.index) {
             Ok(embedding) => embedding,
             Err(error) => {
