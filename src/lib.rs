@@ -12,6 +12,8 @@
 //! control    commands in, replies out
 //! agent      wires it all together: start, supervise, stop
 //! config     what a user can set
+//! clock      wall time that can be trusted, or says that it cannot
+//! systemd    readiness and watchdog
 //! cli        one file per command
 //! ```
 #![deny(unsafe_code)]
@@ -20,9 +22,11 @@ pub mod agent;
 pub mod audio;
 pub mod bundle;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod encoder;
 pub mod features;
 pub mod mqtt;
 pub mod scoring;
+pub mod systemd;

@@ -5,6 +5,7 @@ mod bundle;
 mod check;
 mod devices;
 mod run;
+mod schema;
 mod score;
 mod spectrogram;
 
@@ -33,6 +34,7 @@ enum Command {
     Bundle(bundle::Args),
     Devices(devices::Args),
     Check(check::Args),
+    Schema(schema::Args),
 }
 
 /// What ends a command without success: an exit code, and a message unless all has been said.
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Bundle(args) => bundle::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Check(args) => check::run(args),
+        Command::Schema(args) => schema::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
