@@ -3,6 +3,11 @@
 //! One [`Engine`] trait, two engines: `tract` (pure Rust, always there) and `litert` (LiteRT's C API,
 //! opened at run time where its library is installed).
 
+mod graph;
+mod interface;
+mod operator;
+mod tract;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +80,38 @@ pub trait Engine: Send {
 /// # Errors
 /// `Model` for anything wrong with the bytes, `Engine` where the engine asked for cannot be had.
 pub fn load(model: Arc<[u8]>, config: &EncoderConfig) -> Result<Box<dyn Engine>, EncoderError> {
-    let _ = (model, config);
-    Err(EncoderError::Engine("no engine is built in yet".into()))
+    match config.engine {
+        EngineChoice::Tract | EngineChoice::Auto => Ok(Box::new(tract::TractEngine::load(&model)?)),
+        EngineChoice::Litert => Err(EncoderError::Engine("no LiteRT engine is built in yet".into())),
+    }
+}
+
+/// What is wrong with a model, as far as the engines differ in it.
+#[derive(Debug)]
+enum Fault {
+    /// Only the tract engine lacks it.
+    Unsupported(String),
+    /// No engine can run it.
+    Invalid(String),
+}
+
+impl From<Fault> for EncoderError {
+    fn from(fault: Fault) -> Self {
+        EncoderError::Model(match fault {
+            Fault::Unsupported(what) => {
+                format!("{what} is not supported by the tract engine; LiteRT can run it (encoder.engine = \"litert\")")
+            }
+            Fault::Invalid(message) => message,
+        })
+    }
+}
+
+/// A library's message as part of a one-line error.
+fn one_line(message: &str) -> String {
+    let mut line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(300) {
+        line.truncate(end);
+        line.push_str("...");
+    }
+    line
 }

@@ -1,0 +1,311 @@
+//! The operators that Keras encoders are made of, with their attributes read and checked.
+
+use tract_tflite::tflite::{
+    self, ActivationFunctionType, BuiltinOperator as Code, FullyConnectedOptionsWeightsFormat, Padding,
+};
+
+use super::Fault;
+
+/// Slot of `StridedSliceOptions.offset`, newer than the schema at hand.
+const STRIDED_SLICE_OFFSET: u16 = 14;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activation {
+    None,
+    Relu,
+    Relu6,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+/// How a kernel walks over rows and columns, in that order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Walk {
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// SAME: as many outputs as inputs divided by the stride, the rest padded; else VALID.
+    pub same: bool,
+}
+
+/// What an operator does. Axes and shapes that are tensors of their own are among its inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Kind {
+    Conv2d {
+        walk: Walk,
+        activation: Activation,
+    },
+    DepthwiseConv2d {
+        walk: Walk,
+        multiplier: usize,
+        activation: Activation,
+    },
+    Pool2d {
+        max: bool,
+        kernel: [usize; 2],
+        walk: Walk,
+        activation: Activation,
+    },
+    FullyConnected {
+        keep_dims: bool,
+        activation: Activation,
+    },
+    Arithmetic {
+        op: Arithmetic,
+        activation: Activation,
+    },
+    Reduce {
+        mean: bool,
+        keep_dims: bool,
+    },
+    Reshape {
+        shape: Option<Vec<i32>>,
+    },
+    Squeeze {
+        axes: Vec<i32>,
+    },
+    ExpandDims,
+    Concatenation {
+        axis: i32,
+        activation: Activation,
+    },
+    Pad,
+    LeakyRelu {
+        alpha: f32,
+    },
+    Relu,
+    Relu6,
+    Logistic,
+    Tanh,
+    Softmax {
+        beta: f32,
+    },
+    Gather {
+        axis: i32,
+    },
+    Cast,
+    Less,
+    Select,
+    Shape,
+    Pack {
+        axis: i32,
+    },
+    StridedSlice {
+        begin: i32,
+        end: i32,
+        ellipsis: i32,
+        new_axis: i32,
+        shrink: i32,
+    },
+    Dequantize,
+    /// Rows of a table by index, as `Gather`; only LiteRT runs it.
+    EmbeddingLookup,
+    /// Not ours to run: what it is, for the message.
+    Other(String),
+}
+
+/// The operator's name in the schema; a custom operator's own name.
+pub(super) fn name(code: &tflite::OperatorCode) -> String {
+    let builtin = builtin(code);
+    match builtin.variant_name() {
+        Some("CUSTOM") => {
+            let name: String = code.custom_code().unwrap_or_default().chars().take(60).collect();
+            format!("custom {name:?}")
+        }
+        Some(name) => name.to_owned(),
+        None => format!("number {}", builtin.0),
+    }
+}
+
+/// Old files have the code in a byte, new ones in a word: the greater is it.
+fn builtin(code: &tflite::OperatorCode) -> Code {
+    Code(code.builtin_code().0.max(i32::from(code.deprecated_builtin_code())))
+}
+
+/// # Errors
+/// `Invalid` for attributes with which no engine can compute. Attributes that only we lack make it [`Kind::Other`].
+pub(super) fn parse(label: &str, operator: &tflite::Operator, code: &tflite::OperatorCode) -> Result<Kind, Fault> {
+    match parse_supported(label, operator, builtin(code)) {
+        Err(Fault::Unsupported(what)) => Ok(Kind::Other(what)),
+        parsed => parsed,
+    }
+}
+
+fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> Result<Kind, Fault> {
+    let missing = || Fault::Invalid(format!("{label}: expected its options, found none"));
+    let none = ActivationFunctionType::NONE;
+    Ok(match code {
+        Code::CONV_2D => {
+            let options = operator.builtin_options_as_conv_2_doptions().ok_or_else(missing)?;
+            Kind::Conv2d {
+                walk: walk(
+                    label,
+                    [options.stride_h(), options.stride_w()],
+                    [options.dilation_h_factor(), options.dilation_w_factor()],
+                    options.padding(),
+                )?,
+                activation: activation(label, options.fused_activation_function())?,
+            }
+        }
+        Code::DEPTHWISE_CONV_2D => {
+            let options = operator.builtin_options_as_depthwise_conv_2_doptions().ok_or_else(missing)?;
+            Kind::DepthwiseConv2d {
+                walk: walk(
+                    label,
+                    [options.stride_h(), options.stride_w()],
+                    [options.dilation_h_factor(), options.dilation_w_factor()],
+                    options.padding(),
+                )?,
+                multiplier: options.depth_multiplier().try_into().unwrap_or(0),
+                activation: activation(label, options.fused_activation_function())?,
+            }
+        }
+        Code::MAX_POOL_2D | Code::AVERAGE_POOL_2D => {
+            let options = operator.builtin_options_as_pool_2_doptions().ok_or_else(missing)?;
+            Kind::Pool2d {
+                max: code == Code::MAX_POOL_2D,
+                kernel: positive(label, "filter", [options.filter_height(), options.filter_width()])?,
+                walk: walk(label, [options.stride_h(), options.stride_w()], [1, 1], options.padding())?,
+                activation: activation(label, options.fused_activation_function())?,
+            }
+        }
+        Code::FULLY_CONNECTED => {
+            let options = operator.builtin_options_as_fully_connected_options().ok_or_else(missing)?;
+            if options.weights_format() != FullyConnectedOptionsWeightsFormat::DEFAULT {
+                return Err(Fault::Unsupported(format!("{label} with shuffled weights")));
+            }
+            Kind::FullyConnected {
+                keep_dims: options.keep_num_dims(),
+                activation: activation(label, options.fused_activation_function())?,
+            }
+        }
+        Code::ADD => {
+            let options = operator.builtin_options_as_add_options();
+            arithmetic(label, Arithmetic::Add, options.map_or(none, |options| options.fused_activation_function()))?
+        }
+        Code::SUB => {
+            let options = operator.builtin_options_as_sub_options();
+            arithmetic(label, Arithmetic::Sub, options.map_or(none, |options| options.fused_activation_function()))?
+        }
+        Code::MUL => {
+            let options = operator.builtin_options_as_mul_options();
+            arithmetic(label, Arithmetic::Mul, options.map_or(none, |options| options.fused_activation_function()))?
+        }
+        Code::DIV => {
+            let options = operator.builtin_options_as_div_options();
+            arithmetic(label, Arithmetic::Div, options.map_or(none, |options| options.fused_activation_function()))?
+        }
+        Code::MEAN | Code::SUM => {
+            let options = operator.builtin_options_as_reducer_options();
+            Kind::Reduce { mean: code == Code::MEAN, keep_dims: options.is_some_and(|options| options.keep_dims()) }
+        }
+        Code::RESHAPE => {
+            let options = operator.builtin_options_as_reshape_options();
+            Kind::Reshape { shape: options.and_then(|options| options.new_shape()).map(|shape| shape.iter().collect()) }
+        }
+        Code::SQUEEZE => {
+            let options = operator.builtin_options_as_squeeze_options();
+            Kind::Squeeze { axes: options.and_then(|options| options.squeeze_dims()).into_iter().flatten().collect() }
+        }
+        Code::EXPAND_DIMS => Kind::ExpandDims,
+        Code::CONCATENATION => {
+            let options = operator.builtin_options_as_concatenation_options().ok_or_else(missing)?;
+            Kind::Concatenation {
+                axis: options.axis(),
+                activation: activation(label, options.fused_activation_function())?,
+            }
+        }
+        Code::PAD => Kind::Pad,
+        Code::LEAKY_RELU => {
+            let options = operator.builtin_options_as_leaky_relu_options().ok_or_else(missing)?;
+            Kind::LeakyRelu { alpha: finite(label, "alpha", options.alpha())? }
+        }
+        Code::RELU => Kind::Relu,
+        Code::RELU6 => Kind::Relu6,
+        Code::LOGISTIC => Kind::Logistic,
+        Code::TANH => Kind::Tanh,
+        Code::SOFTMAX => {
+            let options = operator.builtin_options_as_softmax_options().ok_or_else(missing)?;
+            Kind::Softmax { beta: finite(label, "beta", options.beta())? }
+        }
+        Code::GATHER => {
+            let options = operator.builtin_options_as_gather_options();
+            let batch = options.map_or(0, |options| options.batch_dims());
+            if batch != 0 {
+                return Err(Fault::Unsupported(format!("{label} with batch_dims {batch}")));
+            }
+            Kind::Gather { axis: options.map_or(0, |options| options.axis()) }
+        }
+        Code::CAST => Kind::Cast,
+        Code::LESS => Kind::Less,
+        Code::SELECT_V2 => Kind::Select,
+        Code::SHAPE => Kind::Shape,
+        Code::PACK => {
+            let options = operator.builtin_options_as_pack_options().ok_or_else(missing)?;
+            Kind::Pack { axis: options.axis() }
+        }
+        Code::STRIDED_SLICE => {
+            let options = operator.builtin_options_as_strided_slice_options().ok_or_else(missing)?;
+            if options._tab.vtable().get(STRIDED_SLICE_OFFSET) != 0 {
+                return Err(Fault::Unsupported(format!("{label} with ends relative to their begins")));
+            }
+            Kind::StridedSlice {
+                begin: options.begin_mask(),
+                end: options.end_mask(),
+                ellipsis: options.ellipsis_mask(),
+                new_axis: options.new_axis_mask(),
+                shrink: options.shrink_axis_mask(),
+            }
+        }
+        Code::DEQUANTIZE => Kind::Dequantize,
+        Code::EMBEDDING_LOOKUP => Kind::EmbeddingLookup,
+        _ => Kind::Other(label.to_owned()),
+    })
+}
+
+fn arithmetic(label: &str, op: Arithmetic, fused: ActivationFunctionType) -> Result<Kind, Fault> {
+    Ok(Kind::Arithmetic { op, activation: activation(label, fused)? })
+}
+
+fn walk(label: &str, stride: [i32; 2], dilation: [i32; 2], padding: Padding) -> Result<Walk, Fault> {
+    let same = match padding {
+        Padding::SAME => true,
+        Padding::VALID => false,
+        other => {
+            return Err(Fault::Invalid(format!("{label}: expected SAME or VALID padding, found number {}", other.0)));
+        }
+    };
+    Ok(Walk { stride: positive(label, "stride", stride)?, dilation: positive(label, "dilation", dilation)?, same })
+}
+
+fn positive(label: &str, what: &str, [rows, columns]: [i32; 2]) -> Result<[usize; 2], Fault> {
+    match (usize::try_from(rows), usize::try_from(columns)) {
+        (Ok(rows @ 1..), Ok(columns @ 1..)) => Ok([rows, columns]),
+        _ => Err(Fault::Invalid(format!("{label}: expected a {what} above 0, found {rows} x {columns}"))),
+    }
+}
+
+fn finite(label: &str, what: &str, value: f32) -> Result<f32, Fault> {
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        Err(Fault::Invalid(format!("{label}: expected a finite {what}, found {value}")))
+    }
+}
+
+fn activation(label: &str, fused: ActivationFunctionType) -> Result<Activation, Fault> {
+    match fused {
+        ActivationFunctionType::NONE => Ok(Activation::None),
+        ActivationFunctionType::RELU => Ok(Activation::Relu),
+        ActivationFunctionType::RELU6 => Ok(Activation::Relu6),
+        other => match other.variant_name() {
+            Some(name) => Err(Fault::Unsupported(format!("{label} with the fused activation {name}"))),
+            None => Err(Fault::Invalid(format!("{label}: expected a fused activation, found number {}", other.0))),
+        },
+    }
+}

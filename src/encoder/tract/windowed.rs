@@ -1,0 +1,223 @@
+//! Convolution and pooling: a kernel that walks over rows and columns. Images are `[1, rows, columns, channels]`.
+
+use tract_core::internal::*;
+use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
+use tract_core::ops::nn::DataFormat;
+
+use super::translate::{Translator, tract_fault};
+use crate::encoder::Fault;
+use crate::encoder::graph::{MAX_ELEMENTS, Operator};
+use crate::encoder::operator::{Activation, Walk};
+
+/// One axis of a walk: how many outputs, and how much padding at both ends.
+#[derive(Debug, PartialEq)]
+struct Axis {
+    outputs: usize,
+    before: usize,
+    after: usize,
+}
+
+/// The rule of TensorFlow's padding schemes; with SAME the odd one goes to the end.
+fn axis(input: usize, kernel: usize, stride: usize, dilation: usize, same: bool) -> Option<Axis> {
+    let reach = kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
+    if same {
+        let outputs = input.div_ceil(stride);
+        let padding = (outputs - 1).checked_mul(stride)?.checked_add(reach)?.saturating_sub(input);
+        return Some(Axis { outputs, before: padding / 2, after: padding - padding / 2 });
+    }
+    Some(Axis { outputs: input.checked_sub(reach)? / stride + 1, before: 0, after: 0 })
+}
+
+impl Translator<'_> {
+    pub(super) fn conv2d(&mut self, op: &Operator, walk: &Walk, fused: Activation) -> Result<OutletId, Fault> {
+        let (image, [rows, columns, channels], filter) = self.image_and_filter(op)?;
+        let &[out, kernel_rows, kernel_columns, group_channels] = filter.shape() else {
+            return Err(op.invalid(format!("expected a filter of 4 dimensions, found {:?}", filter.shape())));
+        };
+        if channels % group_channels != 0 || out % (channels / group_channels) != 0 {
+            let found = filter.shape();
+            return Err(op.invalid(format!("expected a filter that fits {channels} channels, found {found:?}")));
+        }
+        let group = channels / group_channels;
+        let kernel = [kernel_rows, kernel_columns];
+        let (spec, dims) = self.walk(op, [rows, columns], kernel, walk, channels, out)?;
+        self.book_windows(op, &dims, kernel, group_channels, channels)?;
+        self.convolution(op, image, filter.into_tensor(), spec, group, &dims, fused)
+    }
+
+    pub(super) fn depthwise_conv2d(
+        &mut self,
+        op: &Operator,
+        walk: &Walk,
+        multiplier: usize,
+        fused: Activation,
+    ) -> Result<OutletId, Fault> {
+        let (image, [rows, columns, channels], filter) = self.image_and_filter(op)?;
+        let &[1, kernel_rows, kernel_columns, out] = filter.shape() else {
+            return Err(
+                op.invalid(format!("expected a filter [1, rows, columns, channels], found {:?}", filter.shape()))
+            );
+        };
+        if out % channels != 0 || (multiplier != 0 && multiplier != out / channels) {
+            return Err(
+                op.invalid(format!("expected a filter for {channels} channels x {multiplier}, found one for {out}"))
+            );
+        }
+        // Each channel is a group of its own, and its filters are the group's outputs.
+        let filter = filter.into_tensor().permute_axes(&[3, 1, 2, 0]).map_err(tract_fault)?;
+        let kernel = [kernel_rows, kernel_columns];
+        let (spec, dims) = self.walk(op, [rows, columns], kernel, walk, channels, out)?;
+        self.book_windows(op, &dims, kernel, 4, channels)?;
+        self.convolution(op, image, filter, spec, channels, &dims, fused)
+    }
+
+    pub(super) fn pool2d(
+        &mut self,
+        op: &Operator,
+        max: bool,
+        kernel: [usize; 2],
+        walk: &Walk,
+        fused: Activation,
+    ) -> Result<OutletId, Fault> {
+        let [image] = self.inputs(op)?;
+        let [rows, columns, channels] = self.image_dims(op, image)?;
+        let (pool_spec, dims) = self.walk(op, [rows, columns], kernel, walk, channels, channels)?;
+        self.book_windows(op, &dims, kernel, 4, 1)?;
+        let pooled = if max {
+            self.wire(op, MaxPool { pool_spec, with_index_outputs: None }, &[image], &dims)?
+        } else {
+            // The mean is over what lies inside of the image.
+            self.wire(op, SumPool { pool_spec, count_include_pad: false, normalize: true }, &[image], &dims)?
+        };
+        self.activate(op, pooled, fused)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is one convolution")]
+    fn convolution(
+        &mut self,
+        op: &Operator,
+        image: OutletId,
+        filter: Tensor,
+        pool_spec: PoolSpec,
+        group: usize,
+        dims: &[usize],
+        fused: Activation,
+    ) -> Result<OutletId, Fault> {
+        let out = pool_spec.output_channels;
+        let bias = self.bias(op, out)?;
+        let filter = self.constant(filter)?;
+        let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OHWI, group, q_params: None };
+        let output = self.wire(op, conv, &[image, filter, bias], dims)?;
+        self.activate(op, output, fused)
+    }
+
+    /// Input 2: one value for each output, zeros where it is left out.
+    pub(super) fn bias(&mut self, op: &Operator, length: usize) -> Result<OutletId, Fault> {
+        let Some(bias) = self.optional_input(op, 2)? else {
+            return self.constant(Tensor::zero::<f32>(&[length]).map_err(tract_fault)?);
+        };
+        self.expect_type(op, &[bias], &[f32::datum_type()])?;
+        match self.dims(bias)[..] {
+            [found] if found == length => Ok(bias),
+            ref found => Err(op.invalid(format!("expected a bias [{length}], found {found:?}"))),
+        }
+    }
+
+    fn image_and_filter(&mut self, op: &Operator) -> Result<(OutletId, [usize; 3], TValue), Fault> {
+        let (Some(image), Some(filter), 2..=3) =
+            (self.optional_input(op, 0)?, self.optional_input(op, 1)?, op.inputs.len())
+        else {
+            return Err(op.invalid(format!("expected an image, a filter and a bias, found {} inputs", op.inputs.len())));
+        };
+        self.expect_type(op, &[image, filter], &[f32::datum_type()])?;
+        let dims = self.image_dims(op, image)?;
+        let Some(filter) = self.known(filter) else { return Err(op.unsupported("with a filter that is no constant")) };
+        Ok((image, dims, filter.into_tvalue()))
+    }
+
+    fn image_dims(&self, op: &Operator, image: OutletId) -> Result<[usize; 3], Fault> {
+        self.expect_type(op, &[image], &[f32::datum_type()])?;
+        match self.dims(image)[..] {
+            [1, rows, columns, channels] => Ok([rows, columns, channels]),
+            ref found => Err(op.invalid(format!("expected an image [1, rows, columns, channels], found {found:?}"))),
+        }
+    }
+
+    fn walk(
+        &self,
+        op: &Operator,
+        image: [usize; 2],
+        kernel: [usize; 2],
+        walk: &Walk,
+        channels: usize,
+        out: usize,
+    ) -> Result<(PoolSpec, [usize; 4]), Fault> {
+        let along = |n: usize| axis(image[n], kernel[n], walk.stride[n], walk.dilation[n], walk.same);
+        let (Some(rows), Some(columns)) = (along(0), along(1)) else {
+            let reach =
+                if walk.dilation == [1, 1] { String::new() } else { format!(" dilated by {:?}", walk.dilation) };
+            return Err(op.invalid(format!("expected a kernel that fits into {image:?}, found {kernel:?}{reach}")));
+        };
+        // Padding needs no memory, but positions are computed with.
+        let furthest = [rows.before, rows.after, columns.before, columns.after].into_iter().max().unwrap_or(0);
+        if furthest > MAX_ELEMENTS || kernel[0].saturating_mul(kernel[1]) > 1 << 16 {
+            return Err(op.invalid(format!("expected a kernel of at most 65536 points, found {kernel:?}")));
+        }
+        let padding = if [&rows, &columns].iter().all(|axis| axis.before + axis.after == 0) {
+            PaddingSpec::Valid
+        } else {
+            PaddingSpec::Explicit(tvec!(rows.before, columns.before), tvec!(rows.after, columns.after))
+        };
+        let spec = PoolSpec {
+            data_format: DataFormat::NHWC,
+            kernel_shape: kernel[..].into(),
+            padding,
+            dilations: Some(walk.dilation[..].into()),
+            strides: Some(walk.stride[..].into()),
+            input_channels: channels,
+            output_channels: out,
+        };
+        Ok((spec, [1, rows.outputs, columns.outputs, out]))
+    }
+
+    /// `cost` multiply-adds for each output and point of the kernel; `gathered` channels are copied for each point.
+    fn book_windows(
+        &mut self,
+        op: &Operator,
+        dims: &[usize; 4],
+        kernel: [usize; 2],
+        cost: usize,
+        gathered: usize,
+    ) -> Result<(), Fault> {
+        let product =
+            |factors: &[usize]| factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor));
+        let [_, rows, columns, out] = *dims;
+        let [kernel_rows, kernel_columns] = kernel;
+        let work = product(&[rows, columns, out, kernel_rows, kernel_columns, cost]).unwrap_or(usize::MAX);
+        let copied = product(&[rows, columns, kernel_rows, kernel_columns, gathered]).unwrap_or(usize::MAX);
+        if copied > 2 * MAX_ELEMENTS && gathered > 1 {
+            return Err(
+                op.invalid(format!("expected windows of at most {} elements, found {copied}", 2 * MAX_ELEMENTS))
+            );
+        }
+        self.book(op, dims, work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_follows_tensorflow() {
+        let found = |outputs, before, after| Some(Axis { outputs, before, after });
+        assert_eq!(axis(10, 3, 1, 1, true), found(10, 1, 1));
+        assert_eq!(axis(10, 3, 2, 1, true), found(5, 0, 1), "the odd one goes to the end");
+        assert_eq!(axis(11, 2, 3, 1, true), found(4, 0, 0));
+        assert_eq!(axis(10, 3, 1, 4, true), found(10, 4, 4));
+        assert_eq!(axis(10, 3, 2, 1, false), found(4, 0, 0));
+        assert_eq!(axis(10, 3, 1, 4, false), found(2, 0, 0));
+        assert_eq!(axis(8, 3, 1, 4, false), None, "the kernel reaches over 9");
+        assert_eq!(axis(8, usize::MAX, 2, 2, true), None, "overflow is no panic");
+    }
+}
