@@ -32,6 +32,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub machine: BTreeMap<String, ManifestMachine>,
     /// SHA-256 in hex of every file of the bundle but this one and its signature.
+    #[serde(default)]
     pub files: BTreeMap<String, String>,
     /// What the bundle must compute on any device: one entry for each row of the two golden arrays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -86,19 +87,31 @@ impl Manifest {
     /// # Errors
     /// One line: what was expected, what was found.
     pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
+        let manifest = Self::parse_draft(bytes)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Parses what may still lack its hashes.
+    ///
+    /// # Errors
+    /// Keys and types only.
+    pub fn parse_draft(bytes: &[u8]) -> Result<Manifest, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "expected UTF-8 text, found other bytes".to_owned())?;
-        let manifest: Manifest = toml::from_str(text).map_err(|error| {
+        toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             match line {
                 Some(line) => format!("line {line}: {}", error.message()),
                 None => error.message().to_owned(),
             }
-        })?;
-        manifest.check()?;
-        Ok(manifest)
+        })
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Checks what types alone do not say.
+    ///
+    /// # Errors
+    /// One line: what was expected, what was found.
+    pub fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
             return Err(format!("format: expected {FORMAT}, found {}", self.format));
         }

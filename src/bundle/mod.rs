@@ -4,14 +4,18 @@ pub mod files;
 mod golden;
 pub mod manifest;
 mod npy;
+mod pack;
 mod pickle;
 mod read;
+mod share;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use golden::{GoldenCase, GoldenOutcome};
 pub use manifest::Manifest;
+pub use pack::{Packed, draft_manifest, pack};
+pub use share::SAMPLE_LIMIT;
 
 use crate::encoder::{self, EncoderConfig, Engine};
 use crate::features::FrontEnd;

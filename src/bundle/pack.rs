@@ -1,0 +1,137 @@
+//! Making a bundle ready to be sent: its manifest, then one archive, the same bytes from the same files.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::files::{self, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, REQUIRED, SIGNATURE};
+use super::manifest::{FORMAT, Manifest};
+use super::{Bundle, BundleError};
+
+/// An archive that was written.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    pub path: PathBuf,
+    /// Length of the archive, bytes.
+    pub bytes: u64,
+    /// SHA-256 of the archive, hex: what `bundle.install` asks for.
+    pub sha256: String,
+    /// Whether a signature is in it.
+    pub signed: bool,
+}
+
+/// Brings `bundle.toml` of `dir` up to date with the files, or makes one; says whether it was written. One that fits
+/// is left as it is, with its comments and its signature; a signature over an older one is removed.
+///
+/// # Errors
+/// A manifest or file that cannot be read, or what is wrong with the manifest.
+pub fn draft_manifest(dir: &Path, name: Option<&str>, version: Option<&str>) -> Result<bool, BundleError> {
+    let path = dir.join(MANIFEST);
+    let fault = |problem: String| BundleError::new(&path, problem);
+    let before = match files::read_optional(dir, MANIFEST)? {
+        None => None,
+        Some(bytes) => Some(Manifest::parse_draft(&bytes).map_err(fault)?),
+    };
+    let mut hashes = Vec::new();
+    for name in REQUIRED {
+        hashes.push((name, files::sha256_hex(&files::read(dir, name)?)));
+    }
+    let digest = files::digest(&hashes);
+    if before.as_ref().is_some_and(|manifest| !manifest.golden.is_empty()) {
+        for name in [GOLDEN_WINDOWS, GOLDEN_EMBEDDINGS] {
+            hashes.push((name, files::sha256_hex(&files::read(dir, name)?)));
+        }
+    }
+    let mut manifest = before.clone().unwrap_or_else(|| Manifest {
+        format: FORMAT,
+        name: dir
+            .canonicalize()
+            .ok()
+            .and_then(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()))
+            .unwrap_or_default(),
+        version: digest[..12].to_owned(),
+        description: None,
+        front_end: toml::Table::new(),
+        machine: BTreeMap::new(),
+        files: BTreeMap::new(),
+        golden: Vec::new(),
+    });
+    manifest.files = hashes.into_iter().map(|(name, hash)| (name.to_owned(), hash)).collect();
+    if let Some(name) = name {
+        manifest.name = name.to_owned();
+    }
+    if let Some(version) = version {
+        manifest.version = version.to_owned();
+    }
+    manifest.check().map_err(fault)?;
+    if before.as_ref() == Some(&manifest) {
+        return Ok(false);
+    }
+    let text =
+        toml::to_string(&manifest).map_err(|error| fault(format!("expected a manifest to write, found: {error}")))?;
+    let written = replace(&path, text.as_bytes()).and_then(|()| match fs::remove_file(dir.join(SIGNATURE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    });
+    written.map_err(|error| fault(format!("expected to write it, found: {error}")))?;
+    Ok(true)
+}
+
+/// Writes a new file beside `path` and renames it over it.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    // A temporary file is its owner's alone; a bundle is anyone's to read.
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Writes the files that the manifest of `bundle` lists, the manifest, and its signature if there is one, as a
+/// `.tar.gz` that has no times, owners or order of its own.
+///
+/// # Errors
+/// Whatever reading or writing says; a file that changed since it was read.
+pub fn pack(bundle: &Bundle, archive: &Path) -> Result<Packed, BundleError> {
+    let manifest = bundle
+        .manifest
+        .as_ref()
+        .ok_or_else(|| BundleError::new(bundle.dir.join(MANIFEST), "expected a manifest to pack by, found none"))?;
+    let mut members = vec![(MANIFEST, files::read(&bundle.dir, MANIFEST)?)];
+    if Manifest::parse(&members[0].1).as_ref() != Ok(manifest) {
+        return Err(BundleError::new(bundle.dir.join(MANIFEST), "expected the manifest as it was read, found another"));
+    }
+    let signature = files::read_optional(&bundle.dir, SIGNATURE)?;
+    let signed = signature.is_some();
+    members.extend(signature.map(|bytes| (SIGNATURE, bytes)));
+    for (name, expected) in &manifest.files {
+        let bytes = files::read(&bundle.dir, name)?;
+        if files::sha256_hex(&bytes) != *expected {
+            return Err(BundleError::new(bundle.dir.join(name), "expected the file as it was read, found another"));
+        }
+        members.push((name, bytes));
+    }
+    let fault = |error: io::Error| BundleError::new(archive, format!("expected to write it, found: {error}"));
+    let bytes = tar_gz(&members).map_err(fault)?;
+    replace(archive, &bytes).map_err(fault)?;
+    // The directory's entry too: an archive that was announced is there after a power cut.
+    let dir = archive.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(fault)?;
+    Ok(Packed { path: archive.into(), bytes: bytes.len() as u64, sha256: files::sha256_hex(&bytes), signed })
+}
+
+fn tar_gz(members: &[(&str, Vec<u8>)]) -> io::Result<Vec<u8>> {
+    let encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
+    let mut archive = tar::Builder::new(encoder);
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        archive.append_data(&mut header, name, bytes.as_slice())?;
+    }
+    archive.into_inner()?.finish()
+}
