@@ -7,6 +7,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::str::FromStr;
+
+mod numpy;
+#[cfg(test)]
+mod tests;
+
+use numpy::{Dtype, dtype, scalar};
 
 /// Longest text that a dict may hold as key or value, bytes.
 const TEXT_LIMIT: usize = 256;
@@ -102,15 +109,6 @@ enum Global {
     Encode,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Dtype {
-    /// `f`, `i`, `u` or `U`.
-    kind: u8,
-    /// Bytes; for `U`, characters of four bytes.
-    size: usize,
-    big_endian: bool,
-}
-
 #[derive(Default)]
 struct Input<'a> {
     bytes: &'a [u8],
@@ -140,11 +138,21 @@ impl<'a> Input<'a> {
         self.take(usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX))
     }
 
-    fn line(&mut self) -> Result<&'a str, String> {
+    /// Up to the next line feed, which is taken too.
+    fn line(&mut self) -> Result<&'a [u8], String> {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(|byte| *byte == b'\n').ok_or("expected a line's end, found none")?;
-        let line = self.take(length + 1)?;
-        std::str::from_utf8(&line[..length]).map_err(|_| "expected text, found other bytes".into())
+        Ok(&self.take(length + 1)?[..length])
+    }
+
+    /// A line of ASCII digits and letters.
+    fn word(&mut self) -> Result<&'a str, String> {
+        str::from_utf8(self.line()?).map_err(|_| "expected ASCII text, found other bytes".into())
+    }
+
+    /// A line that is one number.
+    fn number<T: FromStr>(&mut self) -> Result<T, String> {
+        parse(self.word()?)
     }
 }
 
@@ -198,15 +206,15 @@ impl<'a> Machine<'a> {
                     self.push(Node::Float(value));
                 }
                 b'I' | b'L' => {
-                    let line = self.input.line()?;
-                    self.push(match line {
+                    let word = self.input.word()?;
+                    self.push(match word {
                         "00" => Node::Bool(false),
                         "01" => Node::Bool(true),
-                        _ => Node::Int(parse(line.trim_end_matches('L'), "a whole number")?),
+                        _ => Node::Int(parse(word.trim_end_matches('L'))?),
                     });
                 }
                 b'F' => {
-                    let value = parse(self.input.line()?, "a number")?;
+                    let value = self.input.number()?;
                     self.push(Node::Float(value));
                 }
 
@@ -215,7 +223,7 @@ impl<'a> Machine<'a> {
                 0x8d => self.text::<8>()?,
                 b'V' => {
                     let text = unescape(self.input.line()?)?;
-                    self.push(Node::Text(text));
+                    self.push(Node::Text(text.into()));
                 }
                 b'C' => self.bytes::<1>()?,
                 b'B' => self.bytes::<4>()?,
@@ -257,7 +265,7 @@ impl<'a> Machine<'a> {
                     self.memoize(number)?;
                 }
                 b'p' => {
-                    let number = parse(self.input.line()?, "a number of the memo")?;
+                    let number = self.input.number()?;
                     self.memoize(number)?;
                 }
                 b'h' => {
@@ -269,12 +277,12 @@ impl<'a> Machine<'a> {
                     self.recall(number)?;
                 }
                 b'g' => {
-                    let number = parse(self.input.line()?, "a number of the memo")?;
+                    let number = self.input.number()?;
                     self.recall(number)?;
                 }
 
                 b'c' => {
-                    let (module, name) = (self.input.line()?, self.input.line()?);
+                    let (module, name) = (self.input.word()?, self.input.word()?);
                     self.push(Node::Global(global(module, name)?));
                 }
                 0x93 => {
@@ -342,7 +350,7 @@ impl<'a> Machine<'a> {
 
     fn text<const N: usize>(&mut self) -> Result<(), String> {
         let bytes = self.input.counted::<N>()?;
-        let text = std::str::from_utf8(bytes).map_err(|_| "expected UTF-8 text, found other bytes")?;
+        let text = str::from_utf8(bytes).map_err(|_| "expected UTF-8 text, found other bytes")?;
         self.push(Node::Text(text.into()));
         Ok(())
     }
@@ -441,9 +449,9 @@ impl<'a> Machine<'a> {
     }
 }
 
-fn parse<T: std::str::FromStr>(line: &str, what: &str) -> Result<T, String> {
-    let shown: String = line.chars().take(32).collect();
-    line.trim().parse().map_err(|_| format!("expected {what}, found {shown:?}"))
+fn parse<T: FromStr>(word: &str) -> Result<T, String> {
+    let shown: String = word.chars().take(32).collect();
+    word.trim().parse().map_err(|_| format!("expected a number, found {shown:?}"))
 }
 
 /// Little-endian two's complement of any length up to eight bytes.
@@ -457,28 +465,29 @@ fn long(bytes: &[u8]) -> Result<i64, String> {
     Ok(i64::from_le_bytes(extended))
 }
 
-/// Protocol 0 texts: `\uXXXX` and `\UXXXXXXXX` escapes.
-fn unescape(line: &str) -> Result<Cow<'_, str>, String> {
-    if !line.contains('\\') {
-        return Ok(line.into());
-    }
-    let fault = || "expected \\u escapes in a text, found others".to_owned();
+/// Texts of protocol 0: latin1, with `\uXXXX` and `\UXXXXXXXX` for the rest.
+fn unescape(line: &[u8]) -> Result<String, String> {
     let mut text = String::with_capacity(line.len());
     let mut rest = line;
-    while let Some(start) = rest.find('\\') {
-        text.push_str(&rest[..start]);
-        let digits = match rest.as_bytes().get(start + 1) {
-            Some(b'u') => 4,
-            Some(b'U') => 8,
-            _ => return Err(fault()),
+    while let [first, tail @ ..] = rest {
+        (text, rest) = match (*first, tail.first()) {
+            (b'\\', Some(b'u')) => (escaped(text, tail, 4)?, &tail[5..]),
+            (b'\\', Some(b'U')) => (escaped(text, tail, 8)?, &tail[9..]),
+            _ => {
+                text.push(char::from(*first));
+                (text, tail)
+            }
         };
-        let end = start + 2 + digits;
-        let code = rest.get(start + 2..end).and_then(|code| u32::from_str_radix(code, 16).ok());
-        text.push(code.and_then(char::from_u32).ok_or_else(fault)?);
-        rest = &rest[end..];
     }
-    text.push_str(rest);
-    Ok(text.into())
+    Ok(text)
+}
+
+/// Adds the character that the `digits` hex digits after the first byte of `tail` stand for.
+fn escaped(mut text: String, tail: &[u8], digits: usize) -> Result<String, String> {
+    let code = tail.get(1..1 + digits).and_then(|code| str::from_utf8(code).ok());
+    let code = code.and_then(|code| u32::from_str_radix(code, 16).ok()).and_then(char::from_u32);
+    text.push(code.ok_or("expected \\u escapes in a text, found others")?);
+    Ok(text)
 }
 
 fn global(module: &str, name: &str) -> Result<Global, String> {
@@ -490,69 +499,5 @@ fn global(module: &str, name: &str) -> Result<Global, String> {
             let shown: String = format!("{module}.{name}").chars().take(64).collect();
             Err(format!("expected numpy scalars and plain values, found the global {shown:?}"))
         }
-    }
-}
-
-/// `f8`, `<i4`, `U5` ...; a state that follows may still set the byte order.
-fn dtype(code: &str) -> Result<Dtype, String> {
-    let bare = code.trim_start_matches(['<', '>', '|', '=']);
-    let mut chars = bare.chars();
-    let kind = chars.next().and_then(|kind| u8::try_from(kind).ok()).unwrap_or(b'?');
-    let size = chars.as_str().parse().unwrap_or(0);
-    let known = match kind {
-        b'f' => matches!(size, 2 | 4 | 8),
-        b'i' | b'u' => matches!(size, 1 | 2 | 4 | 8),
-        b'U' => (1..=TEXT_LIMIT).contains(&size),
-        _ => false,
-    };
-    if !known {
-        let shown: String = code.chars().take(32).collect();
-        return Err(format!("expected a dtype of f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 U, found {shown:?}"));
-    }
-    Ok(Dtype { kind, size, big_endian: code.starts_with('>') })
-}
-
-fn scalar<'a>(dtype: Dtype, bytes: &[u8]) -> Result<Node<'a>, String> {
-    let Dtype { kind, size, big_endian } = dtype;
-    let length = if kind == b'U' { 4 * size } else { size };
-    if bytes.len() != length {
-        return Err(format!(
-            "expected {length} bytes for a scalar of {}{size}, found {}",
-            char::from(kind),
-            bytes.len()
-        ));
-    }
-    // Little-endian and 64 bits wide from here on.
-    let bits = |bytes: &[u8]| {
-        let shift = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
-        if big_endian { bytes.iter().fold(0, shift) } else { bytes.iter().rev().fold(0, shift) }
-    };
-    Ok(match (kind, size) {
-        (b'U', _) => {
-            let chars = bytes.chunks_exact(4).map(|code| u32::try_from(bits(code)).ok().and_then(char::from_u32));
-            let text: Option<String> = chars.collect();
-            let text = text.ok_or("expected a text scalar of valid characters, found others")?;
-            Node::Text(text.trim_end_matches('\0').to_owned().into())
-        }
-        (b'f', 2) => Node::Float(half(bits(bytes))),
-        (b'f', 4) => Node::Float(f32::from_bits(bits(bytes) as u32).into()),
-        (b'f', _) => Node::Float(f64::from_bits(bits(bytes))),
-        (b'i', _) => {
-            let unused = 64 - 8 * size as u32;
-            Node::Int((bits(bytes) << unused) as i64 >> unused)
-        }
-        _ => Node::Int(i64::try_from(bits(bytes)).map_err(|_| "expected a number below 2^63, found a larger one")?),
-    })
-}
-
-/// IEEE 754 binary16.
-fn half(bits: u64) -> f64 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = ((bits >> 10 & 0x1f) as i32, (bits & 0x3ff) as f64);
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
     }
 }
