@@ -62,10 +62,15 @@ fn tract_gives_the_golden_embeddings_and_distances() {
 }
 
 #[test]
+fn litert_gives_the_golden_embeddings_and_distances() {
+    golden_parity(EngineChoice::Litert);
+}
+
+#[test]
 fn images_and_indices_that_do_not_fit_are_refused() {
     let Some(shared) = common::shared() else { return };
     let model = read(&shared.join("escoita-bundle/encoder.tflite"));
-    for engine in [EngineChoice::Tract] {
+    for engine in [EngineChoice::Tract, EngineChoice::Litert] {
         let mut encoder = load(model.clone(), &config(engine)).unwrap();
         let image = vec![0.5; 128 * 128];
         let refused = |result: Result<Vec<f32>, EncoderError>, words: &[&str]| {

@@ -5,6 +5,7 @@
 
 mod graph;
 mod interface;
+mod litert;
 mod operator;
 mod tract;
 
@@ -12,6 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use litert::LitertEngine;
+use tract::TractEngine;
 
 /// Which engine to use, as configured by `encoder.engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -80,10 +84,24 @@ pub trait Engine: Send {
 /// # Errors
 /// `Model` for anything wrong with the bytes, `Engine` where the engine asked for cannot be had.
 pub fn load(model: Arc<[u8]>, config: &EncoderConfig) -> Result<Box<dyn Engine>, EncoderError> {
-    match config.engine {
-        EngineChoice::Tract | EngineChoice::Auto => Ok(Box::new(tract::TractEngine::load(&model)?)),
-        EngineChoice::Litert => Err(EncoderError::Engine("no LiteRT engine is built in yet".into())),
-    }
+    let library = config.library.as_deref();
+    let engine: Box<dyn Engine> = match config.engine {
+        EngineChoice::Tract => Box::new(TractEngine::load(&model)?),
+        EngineChoice::Litert => Box::new(LitertEngine::load(model, library)?),
+        EngineChoice::Auto => match LitertEngine::load(model.clone(), library) {
+            Ok(engine) => Box::new(engine),
+            Err(error) => {
+                // A library that was named should have been there.
+                match library {
+                    Some(_) => tracing::warn!(%error, "not LiteRT"),
+                    None => tracing::debug!(%error, "not LiteRT"),
+                }
+                Box::new(TractEngine::load(&model)?)
+            }
+        },
+    };
+    tracing::info!(engine = engine.name(), "encoder loaded");
+    Ok(engine)
 }
 
 /// What is wrong with a model, as far as the engines differ in it.

@@ -12,6 +12,7 @@ use tract_core::prelude::*;
 use super::interface::{IndexType, Interface};
 use super::{EncoderError, EncoderShape, Engine, Fault, graph, one_line};
 
+pub(super) use translate::check;
 use translate::{Translation, translate};
 
 pub(super) struct TractEngine {

@@ -24,6 +24,17 @@ pub(in crate::encoder) struct Translation {
     pub tables: Vec<usize>,
 }
 
+/// Translates and forgets: whether an engine that trusts its model may be given this one.
+///
+/// # Errors
+/// `Model` where the model is wrong; an operator that is merely not translated is no error.
+pub(in crate::encoder) fn check(graph: &Graph, interface: &Interface) -> Result<(), EncoderError> {
+    match translate_model(graph, interface) {
+        Err(Fault::Invalid(message)) => Err(EncoderError::Model(message)),
+        Ok(_) | Err(Fault::Unsupported(_)) => Ok(()),
+    }
+}
+
 /// # Errors
 /// `Model` where the model is wrong or has an operator that is not translated.
 pub(in crate::encoder) fn translate(graph: &Graph, interface: &Interface) -> Result<Translation, EncoderError> {
