@@ -37,8 +37,13 @@ pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
     }
     let count = window.len() as f64;
     let mean_abs = window.iter().map(|&sample| f64::from(sample.abs())).sum::<f64>() / count;
-    let power = window.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / count;
-    let level_dbfs = (10.0 * power.log10()).max(LEVEL_FLOOR_DBFS);
+    let level_dbfs = level_dbfs(window);
     let fault = (mean_abs < gate.silent_below).then_some(Reason::Silent);
     SignalHealth { level_dbfs, fault }
+}
+
+/// Root mean square level, dB of full scale, not below [`LEVEL_FLOOR_DBFS`].
+pub fn level_dbfs(samples: &[f32]) -> f64 {
+    let power = samples.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / samples.len().max(1) as f64;
+    if power.is_finite() { (10.0 * power.log10()).max(LEVEL_FLOOR_DBFS) } else { LEVEL_FLOOR_DBFS }
 }

@@ -1,7 +1,17 @@
 //! Sound from the outside: capture cards, WAV files, simulated machines; resampled and cut into windows.
 
+pub mod capture;
+pub mod cutter;
+pub mod device;
 pub mod health;
+mod paced;
+mod queue;
 pub mod resample;
+mod stream;
+
+pub use capture::{Capture, CaptureEvent, CaptureState, Captured, MachineStats, start, start_streams};
+pub use paced::Paced;
+pub use stream::{Opener, StreamSpec};
 
 use std::time::SystemTime;
 
