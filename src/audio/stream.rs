@@ -68,6 +68,8 @@ struct Lane {
     cutter: Cutter,
     /// Made anew with each opening and after each gap.
     resampler: Option<Resampler>,
+    /// Samples at the source's rate that came or were lost since it was opened: the resampler gives them out later.
+    taken: u64,
     mono: Vec<f32>,
     resampled: Vec<f32>,
     /// When the next window is due at the latest; past it, a machine that hears nothing says so.
@@ -118,6 +120,7 @@ impl Stream {
                 hop: Duration::from_secs_f64(input.hop_s),
                 cutter: Cutter::new(input.window_samples, hop as usize),
                 resampler: None,
+                taken: 0,
                 mono: Vec::new(),
                 resampled: Vec::new(),
                 due: now + Duration::from_secs_f64(input.hop_s),
@@ -185,11 +188,11 @@ impl Stream {
                 return self.lose(source, &why);
             }
             Ok(Read::Nothing) => {}
-            Ok(Read::End) => return self.end(),
+            Ok(Read::End) => return self.end(source.format()),
             // A file that turns out broken stays broken.
             Err(SourceError::Data(why)) if !self.realtime => {
                 tracing::error!(source = self.name, "{why}");
-                return self.end();
+                return self.end(source.format());
             }
             Err(error) => return self.lose(source, &error.to_string()),
         }
@@ -208,7 +211,7 @@ impl Stream {
                 ));
             }
             let resampler = Resampler::new(format.rate_hz, lane.input.rate_hz).map_err(|error| error.to_string())?;
-            lane.resampler = Some(resampler);
+            (lane.resampler, lane.taken) = (Some(resampler), 0);
             lane.cutter.restart();
         }
         let was_lost = self.lost.take();
@@ -240,7 +243,8 @@ impl Stream {
                 resampler.push(&lane.mono, &mut lane.resampled);
             }
             let resampled = std::mem::take(&mut lane.resampled);
-            lane.cut(&resampled, end, shared, *realtime);
+            lane.taken += lane.mono.len() as u64;
+            lane.cut(&resampled, format, end, shared, *realtime);
             lane.resampled = resampled;
         }
     }
@@ -268,9 +272,9 @@ impl Stream {
         }
     }
 
-    fn end(&mut self) -> Stage {
+    fn end(&mut self, format: Format) -> Stage {
         for lane in &mut self.lanes {
-            lane.finish(&self.shared, self.realtime);
+            lane.finish(format, &self.shared, self.realtime);
             self.shared.update(lane.input.machine, |stats| stats.state = CaptureState::Ended);
             self.shared.queue.push(Captured::End { machine: lane.input.machine }, false);
         }
@@ -368,10 +372,10 @@ impl Stream {
 
 impl Lane {
     /// Cuts resampled sound, whose last frame was captured at `end`.
-    fn cut(&mut self, samples: &[f32], end: SystemTime, shared: &Shared, realtime: bool) {
+    fn cut(&mut self, samples: &[f32], format: Format, end: SystemTime, shared: &Shared, realtime: bool) {
         let mut cuts = Vec::new();
         self.cutter.push(samples, &mut |cut| cuts.push(cut));
-        self.emit(cuts, end, shared, realtime);
+        self.emit(cuts, format, end, shared, realtime);
     }
 
     /// Sound is missing: what the resampler still holds comes first, then the hole.
@@ -384,21 +388,24 @@ impl Lane {
         self.cutter.push(&rest, &mut |cut| cuts.push(cut));
         let missing = frames as f64 * f64::from(self.input.rate_hz) / f64::from(format.rate_hz);
         self.cutter.lose((missing.round() as u64).max(1), &mut |cut| cuts.push(cut));
-        self.emit(cuts, SystemTime::now(), shared, realtime);
+        self.taken += frames;
+        self.emit(cuts, format, SystemTime::now(), shared, realtime);
     }
 
-    fn finish(&mut self, shared: &Shared, realtime: bool) {
+    fn finish(&mut self, format: Format, shared: &Shared, realtime: bool) {
         let mut rest = Vec::new();
         if let Some(mut resampler) = self.resampler.take() {
             resampler.finish(&mut rest);
         }
-        self.cut(&rest, SystemTime::now(), shared, realtime);
+        self.cut(&rest, format, SystemTime::now(), shared, realtime);
     }
 
-    fn emit(&mut self, cuts: Vec<Cut>, end: SystemTime, shared: &Shared, realtime: bool) {
+    /// Sends the windows on; the last sample that was taken in was captured at `end`.
+    fn emit(&mut self, cuts: Vec<Cut>, format: Format, end: SystemTime, shared: &Shared, realtime: bool) {
         for Cut { end: position, samples, fault } in cuts {
-            let behind_s = (self.cutter.position() - position) as f64 / f64::from(self.input.rate_hz);
-            let end = end - Duration::from_secs_f64(behind_s);
+            let taken_s = self.taken as f64 / f64::from(format.rate_hz);
+            let behind_s = taken_s - position as f64 / f64::from(self.input.rate_hz);
+            let end = end - Duration::from_secs_f64(behind_s.max(0.0));
             self.due = Instant::now() + self.hop;
             self.blind = false;
             shared.update(self.input.machine, |stats| stats.windows += 1);
