@@ -80,6 +80,14 @@ impl Scorer {
         Ok(Scored { assessment, embedding: Some(embedding) })
     }
 
+    /// Makes the front-end of `model` ready, so that parameters that cannot be computed with are known at once.
+    ///
+    /// # Errors
+    /// As [`MelExtractor::new`].
+    pub fn prepare(&mut self, model: &MachineModel) -> Result<(), FeatureError> {
+        self.extractor(&model.front_end).map(|_| ())
+    }
+
     fn extractor(&mut self, front_end: &FrontEnd) -> Result<usize, FeatureError> {
         if let Some(found) = self.extractors.iter().position(|known| known.front_end() == front_end) {
             return Ok(found);

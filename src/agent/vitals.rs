@@ -1,0 +1,35 @@
+//! The Pi's own figures for the health message, read from the kernel's files.
+
+use std::fs;
+
+/// Resident memory of this process, MB; `None` where the kernel does not tell.
+pub fn memory_mb() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kb: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some((kb / 1024.0 * 10.0).round() / 10.0)
+}
+
+/// Temperature of the processor, degrees Celsius; `None` where there is no sensor.
+pub fn cpu_temperature_c() -> Option<f64> {
+    let millidegrees: f64 = fs::read_to_string("/sys/class/thermal/thermal_zone0/temp").ok()?.trim().parse().ok()?;
+    Some(millidegrees / 1000.0)
+}
+
+/// Seconds of processor time this process has used; `None` where the kernel does not tell.
+pub fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // Fields 14 and 15, counted after the command's closing parenthesis; 100 ticks a second on every Linux we run on.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(ticks / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_process_has_memory_and_has_used_time() {
+        assert!(super::memory_mb().is_some_and(|mb| mb > 1.0));
+        assert!(super::cpu_seconds().is_some_and(|seconds| seconds >= 0.0));
+    }
+}
