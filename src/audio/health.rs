@@ -30,16 +30,6 @@ pub struct SignalHealth {
     pub fault: Option<Reason>,
 }
 
-/// Root mean square level of mono samples, dB of full scale, not below [`LEVEL_FLOOR_DBFS`].
-pub fn level_dbfs(samples: &[f32]) -> f64 {
-    if samples.is_empty() {
-        return LEVEL_FLOOR_DBFS;
-    }
-    let power = samples.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / samples.len() as f64;
-    // Also the answer for what is not finite.
-    if power.is_finite() { (10.0 * power.log10()).max(LEVEL_FLOOR_DBFS) } else { LEVEL_FLOOR_DBFS }
-}
-
 /// Looks at one window of mono samples.
 pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
     if window.is_empty() || window.iter().any(|sample| !sample.is_finite()) {
