@@ -9,7 +9,8 @@ use super::device::offer::Wish;
 use super::device::{self, DeviceRequest};
 use super::queue::Queue;
 use super::stream::{Shared, Stream, StreamSpec};
-use super::{Format, MachineInput, Source, SourceError, Window};
+use super::files::WavSource;
+use super::{Format, MachineInput, Paced, Source, SourceError, Window};
 use crate::config::Channel;
 
 /// What capture has to say, in the order of its coming.
@@ -216,6 +217,25 @@ fn device_stream(device: String, machines: Vec<MachineInput>) -> Result<StreamSp
     })
 }
 
+/// A file or directory ends where the device would go on: it is opened here, so that what is wrong with it is said at
+/// once, and again whenever it was lost.
 fn file_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
-    Err(SourceError::Config(format!("machine {:?}: source: only devices can be listened to yet", input.id)))
+    let source = &input.source;
+    let Some(path) = source.wav.clone() else {
+        return Err(SourceError::Config(format!("machine {:?}: source: no simulated machines yet", input.id)));
+    };
+    let (channel, rate_hz, repeat) = (source.channel, input.rate_hz, source.repeat);
+    let realtime = source.realtime.unwrap_or(true);
+    let name = path.display().to_string();
+    let open = move || {
+        let wav = Box::new(WavSource::open(&path, channel, rate_hz, repeat)?) as Box<dyn Source>;
+        Ok(if realtime { Box::new(Paced::new(wav)) as Box<dyn Source> } else { wav })
+    };
+    let opened = open().map_err(|error| match error {
+        SourceError::Config(why) => SourceError::Config(format!("machine {:?}: source.wav: {why}", input.id)),
+        SourceError::Data(why) => SourceError::Data(format!("machine {:?}: source.wav: {why}", input.id)),
+        lost => lost,
+    })?;
+    let machines = vec![(input, Channel::Mix)];
+    Ok(StreamSpec { name, open: Arc::new(open), opened: Some(opened), realtime, machines })
 }
