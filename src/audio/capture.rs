@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::device::offer::Wish;
 use super::device::{self, DeviceRequest};
+use super::files::WavSource;
 use super::queue::Queue;
 use super::stream::{Shared, Stream, StreamSpec};
-use super::files::WavSource;
 use super::{Format, MachineInput, Paced, Source, SourceError, Window};
 use crate::config::Channel;
 
