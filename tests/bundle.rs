@@ -341,9 +341,9 @@ fn pickle_faults() -> Vec<Fault> {
         bytes("a list", NAMES, "found opcode 0x5d", pickle(&vec![1, 2])),
         bytes("no machine", NAMES, "expected 1 to 1024 machines, found 0", pickle(&BTreeMap::<String, u32>::new())),
         bytes(
-            "30 000 machines",
+            "5000 machines",
             NAMES,
-            "found 30000",
+            "found 5000",
             pickle(&(0..5000).map(|n| (format!("{n:x}"), n)).collect::<BTreeMap<_, _>>()),
         ),
         bytes("bytes after the end", NAMES, "found 2 more", b"}.}.".to_vec()),
