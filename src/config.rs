@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audio::device::identity::Selector;
+use crate::audio::device::offer::Layout;
 use crate::audio::health::Gate;
 use crate::encoder::EncoderConfig;
 use crate::scoring::alarm::AlarmConfig;
@@ -197,8 +199,12 @@ pub struct SourceConfig {
 
     /// Channel of the device or file, from 0, or `"mix"` for the mean of all; default `"mix"`.
     pub channel: Channel,
-    /// Rate to open the device at, Hz; default: the best it offers.
+    /// Rate to open the device at, Hz; default: the best it offers, 48000 where it does.
     pub rate_hz: Option<u32>,
+    /// Number of channels to open the device with; default: what its machines need.
+    pub channels: Option<u16>,
+    /// Sample format to open the device with: `i16`, `i24`, `i32`, `f32`; default: the best it offers.
+    pub format: Option<Layout>,
 
     /// WAV: begin again at the end; default false.
     #[serde(rename = "loop")]
@@ -349,6 +355,8 @@ impl SourceConfig {
         let kind = given[0];
         let only = [
             ("rate_hz", "device", self.rate_hz.is_some()),
+            ("channels", "device", self.channels.is_some()),
+            ("format", "device", self.format.is_some()),
             ("loop", "wav", self.repeat),
             ("fault", "synth", self.fault.is_some()),
             ("fault_after_s", "synth", self.fault_after_s.is_some()),
@@ -357,6 +365,15 @@ impl SourceConfig {
         ];
         if let Some((field, owner, _)) = only.iter().find(|(_, owner, there)| *there && *owner != kind) {
             return Err(ConfigError(format!("{key}.{field}: goes with {owner}, not with {kind}")));
+        }
+        if let Some(device) = &self.device {
+            let problem = |problem: String| ConfigError(format!("{key}.device: {problem}"));
+            device.parse::<Selector>().map_err(problem)?;
+        }
+        if let (Some(channels), Channel::One(channel)) = (self.channels, self.channel)
+            && channel >= usize::from(channels)
+        {
+            return Err(ConfigError(format!("{key}.channel: expected below channels = {channels}, found {channel}")));
         }
         if let Some(rate_hz) = self.rate_hz {
             check_range(&format!("{key}.rate_hz"), f64::from(rate_hz), 8000.0, 192_000.0)?;

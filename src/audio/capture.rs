@@ -1,10 +1,13 @@
 //! All sources of one agent: `start` opens them, each stream in its own thread; `next` gives what they captured.
 
+use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::device::identity::{self, Card, Selector};
 use super::device::offer::Wish;
 use super::device::{self, DeviceRequest};
 use super::files::WavSource;
@@ -12,6 +15,9 @@ use super::queue::Queue;
 use super::stream::{Shared, Stream, StreamSpec};
 use super::{Format, MachineInput, Paced, Source, SourceError, Window};
 use crate::config::Channel;
+
+/// Where the kernel tells of its devices.
+const SYSFS: &str = "/sys";
 
 /// What capture has to say, in the order of its coming.
 #[derive(Debug)]
@@ -169,15 +175,17 @@ impl Drop for Capture {
 /// Sorts machines by what they listen to.
 fn streams(inputs: Vec<MachineInput>) -> Result<Vec<StreamSpec>, SourceError> {
     let mut specs = Vec::new();
-    let mut devices: Vec<(String, Vec<MachineInput>)> = Vec::new();
+    let mut devices: Vec<(Selector, Vec<MachineInput>)> = Vec::new();
+    let cards = identity::cards(Path::new(SYSFS));
     for input in inputs {
-        if let Some(device) = input.source.device.clone() {
-            match devices.iter_mut().find(|(name, _)| *name == device) {
-                Some((_, machines)) => machines.push(input),
-                None => devices.push((device, vec![input])),
-            }
-        } else {
+        let Some(device) = &input.source.device else {
             specs.push(file_stream(input)?);
+            continue;
+        };
+        let device: Selector = device.parse().map_err(|problem: String| config_error(&input, "device", &problem))?;
+        match devices.iter_mut().find(|(known, _)| same(known, &device, &cards)) {
+            Some((_, machines)) => machines.push(input),
+            None => devices.push((device, vec![input])),
         }
     }
     for (device, machines) in devices {
@@ -186,35 +194,64 @@ fn streams(inputs: Vec<MachineInput>) -> Result<Vec<StreamSpec>, SourceError> {
     Ok(specs)
 }
 
-fn device_stream(device: String, machines: Vec<MachineInput>) -> Result<StreamSpec, SourceError> {
-    let mut request = DeviceRequest { device: device.clone(), wish: Wish::default() };
+/// A card can be opened once: two ways to say the same card are one stream.
+fn same(one: &Selector, other: &Selector, cards: &[Card]) -> bool {
+    let card = |selector: &Selector| selector.resolve(cards).ok()?.card;
+    one == other || card(one).is_some_and(|found| card(other) == Some(found))
+}
+
+fn config_error(input: &MachineInput, field: &str, problem: &str) -> SourceError {
+    SourceError::Config(format!("machine {:?}: source.{field}: {problem}", input.id))
+}
+
+fn device_stream(device: Selector, machines: Vec<MachineInput>) -> Result<StreamSpec, SourceError> {
+    let name = device.to_string();
+    let mut wish = Wish::default();
     for input in &machines {
-        match (request.wish.rate_hz, input.source.rate_hz) {
-            (Some(one), Some(other)) if one != other => {
-                return Err(SourceError::Config(format!(
-                    "machine {:?}: source.rate_hz: {device} is opened once for all its machines: expected {one} as above, found {other}",
-                    input.id
-                )));
+        let source = &input.source;
+        agree(&mut wish.rate_hz, source.rate_hz, input, "rate_hz")?;
+        agree(&mut wish.channels, source.channels, input, "channels")?;
+        agree(&mut wish.format, source.format, input, "format")?;
+        match source.channel {
+            Channel::One(channel) => {
+                wish.least_channels = wish.least_channels.max(u16::try_from(channel + 1).unwrap_or(u16::MAX));
             }
-            (None, rate_hz) => request.wish.rate_hz = rate_hz,
-            _ => {}
-        }
-        if let Channel::One(channel) = input.source.channel {
-            let least = u16::try_from(channel + 1).unwrap_or(u16::MAX);
-            request.wish.least_channels = request.wish.least_channels.max(Some(least));
+            Channel::Mix => wish.all_channels = true,
         }
     }
+    let request = DeviceRequest { device, wish, sysfs: SYSFS.into() };
     let machines = machines.into_iter().map(|input| {
         let channel = input.source.channel;
         (input, channel)
     });
     Ok(StreamSpec {
-        name: device,
+        name,
         open: Arc::new(move || Ok(Box::new(device::open(&request)?) as Box<dyn Source>)),
         opened: None,
         realtime: true,
         machines: machines.collect(),
     })
+}
+
+/// All machines on a device want it opened in the same way.
+fn agree<T: Copy + PartialEq + fmt::Display>(
+    wish: &mut Option<T>,
+    asked: Option<T>,
+    input: &MachineInput,
+    field: &str,
+) -> Result<(), SourceError> {
+    match (*wish, asked) {
+        (Some(one), Some(other)) if one != other => {
+            let problem =
+                format!("the device is opened once for all its machines: expected {one} as before, found {other}");
+            Err(config_error(input, field, &problem))
+        }
+        (None, asked) => {
+            *wish = asked;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A file or directory ends where the device would go on: it is opened here, so that what is wrong with it is said at
