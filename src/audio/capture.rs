@@ -12,7 +12,8 @@ use super::device::offer::Wish;
 use super::device::{self, DeviceRequest};
 use super::files::WavSource;
 use super::queue::Queue;
-use super::stream::{Shared, Stream, StreamSpec};
+use super::stream::{Opener, Shared, Stream, StreamSpec};
+use super::synth::SynthSource;
 use super::{Format, MachineInput, Paced, Source, SourceError, Window};
 use crate::config::Channel;
 
@@ -259,7 +260,7 @@ fn agree<T: Copy + PartialEq + fmt::Display>(
 fn file_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
     let source = &input.source;
     let Some(path) = source.wav.clone() else {
-        return Err(SourceError::Config(format!("machine {:?}: source: no simulated machines yet", input.id)));
+        return synth_stream(input);
     };
     let (channel, rate_hz, repeat) = (source.channel, input.rate_hz, source.repeat);
     let realtime = source.realtime.unwrap_or(true);
@@ -275,4 +276,15 @@ fn file_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
     })?;
     let machines = vec![(input, Channel::Mix)];
     Ok(StreamSpec { name, open: Arc::new(open), opened: Some(opened), realtime, machines })
+}
+
+fn synth_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
+    let (source, id) = (input.source.clone(), input.id.clone());
+    let realtime = source.realtime != Some(false);
+    let open: Opener = Arc::new(move || {
+        let machine = Box::new(SynthSource::new(&source, &id)?);
+        Ok(if realtime { Box::new(Paced::at_speed(machine, source.speed.unwrap_or(1.0))) } else { machine })
+    });
+    let (name, opened) = (format!("simulated {}", input.id), Some(open()?));
+    Ok(StreamSpec { name, open, opened, realtime, machines: vec![(input, Channel::Mix)] })
 }

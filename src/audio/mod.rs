@@ -9,6 +9,7 @@ mod paced;
 mod queue;
 pub mod resample;
 mod stream;
+pub mod synth;
 pub mod wav;
 
 pub use capture::{Capture, CaptureEvent, CaptureState, Captured, MachineStats, start, start_streams};
