@@ -1,5 +1,46 @@
 //! Commands in, replies out: thresholds retuned, bundles switched and the state asked for by messages.
+//!
+//! ```text
+//! message -> command   envelope, arguments, limits      -> Rejected: an error reply
+//!         -> commands  one file each: what is to be done -> Outcome: answer, change or work
+//!         -> store     a change and its reply, in one transaction, on the disk
+//!         -> station   between two windows
+//!         -> out       reply, settings, events
+//! ```
 
+pub mod command;
+pub mod commands;
+pub mod controller;
+pub mod desk;
+pub mod fault;
 pub mod history;
+pub mod pace;
+pub mod preview;
 pub mod settings;
 pub mod store;
+pub mod values;
+pub mod work;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use controller::{Controller, Output};
+
+use crate::agent::station::Station;
+use crate::clock::Clock;
+use crate::config::Config;
+use history::History;
+
+/// What control shares with the rest of the agent.
+pub struct Shared {
+    pub config: Config,
+    pub station: Arc<Station>,
+    /// Scoring notes every window here.
+    pub history: Arc<History>,
+    pub clock: Clock,
+    /// Id of this start.
+    pub boot: String,
+    pub started: Instant,
+    /// What was wrong with the store at start.
+    pub store_problem: Option<String>,
+}

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::topics::{AgentPart, MachinePart, Topic};
+use crate::control::settings::ThresholdSource;
 use crate::scoring::{Assessment, Reason, Verdict};
 
 /// The version of all payloads, `1`.
@@ -319,23 +320,23 @@ pub struct SettingsMsg {
     /// Limit of the distance; null without a bundle.
     pub threshold: Option<f64>,
     /// Where the threshold comes from.
-    pub source: SettingsSource,
+    pub source: ThresholdSource,
     /// Counts the changes of this machine's settings.
     pub revision: u64,
     pub by: Option<String>,
     pub reason: Option<String>,
     /// When the override ends; null when it stays.
     pub until: Option<Timestamp>,
+    /// Name and version of the bundle in use.
+    pub bundle: Option<String>,
+    /// The bundle that the override was set under, where another one runs now; null otherwise.
+    pub made_for: Option<String>,
+    /// Windows are not judged, because somebody works on the machine.
+    pub maintenance: bool,
+    /// When the maintenance ends by itself.
+    pub maintenance_until: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SettingsSource {
-    Bundle,
-    Config,
-    Override,
 }
 
 /// `<agent>/<machine>/event`, and `<agent>/event` for what concerns the whole agent.
@@ -377,6 +378,8 @@ pub enum EventKind {
     BaselineLearned,
     MaintenanceOn,
     MaintenanceOff,
+    /// What was set from afar could not be read at start; the configuration's and the bundle's values apply.
+    SettingsLost,
     /// The agent started.
     Started,
     /// Wall time moved against the monotonic clock.
@@ -453,14 +456,22 @@ pub struct ReplyError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
+    /// Not a JSON object.
     BadJson,
+    /// Longer than a command may be.
     TooLarge,
     UnknownCommand,
     UnknownMachine,
+    /// An argument that is missing, unknown, of the wrong type or out of range; a retained message.
     BadArgument,
+    /// Its `expires` has passed.
     Expired,
+    /// The bundle cannot be used; the running one goes on.
     BundleInvalid,
+    /// Something else is being done; send it again later, with the same id.
     Busy,
+    /// The agent itself could not do it: its disk is full or broken.
+    Failed,
 }
 
 /// `[compat] escoita_topic`: a verdict as the original wrote it, for its Telegraf and Grafana. Windows that could not

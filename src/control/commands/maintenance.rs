@@ -1,0 +1,40 @@
+//! `maintenance.set`: somebody works on the machine, its windows are `unknown` with the reason `maintenance`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Execute;
+use crate::control::desk::{Desk, Outcome};
+use crate::control::fault::Fault;
+use crate::control::settings::Maintenance;
+use crate::control::values::{Switch, Target, Time};
+use crate::mqtt::payload::EventKind;
+
+/// Begin or end maintenance.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceSet {
+    /// The machine, or `*` for all of the agent's.
+    #[arg(long)]
+    pub machine: Target,
+    /// `true` begins it, `false` ends it.
+    #[arg(long)]
+    pub on: Switch,
+    /// When it ends by itself (RFC 3339, or +90m, +2h, +1d).
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+impl Execute for MaintenanceSet {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let until = desk.to_come(self.until)?;
+        if !self.on.0 && until.is_some() {
+            return Err(Fault::argument("until", "none together with \"on\": false", "one"));
+        }
+        let (by, reason) = desk.who();
+        let maintenance = self.on.0.then_some(Maintenance { until, by, reason, set_at: desk.now });
+        let kind = if self.on.0 { EventKind::MaintenanceOn } else { EventKind::MaintenanceOff };
+        desk.change(&self.machine, kind, |settings| settings.set_maintenance(maintenance.clone()))
+    }
+}

@@ -1,0 +1,108 @@
+//! The commands: one file for each family, one line in the table below for each command.
+//!
+//! A command is a struct of its arguments. The same struct reads the message (serde), the command line of `auscult ctl`
+//! (clap) and gives the JSON Schema, so the three cannot differ. What it does is its [`Execute::run`].
+
+mod bundle;
+mod maintenance;
+mod state;
+mod threshold;
+
+use clap::Subcommand;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value};
+
+pub use bundle::BundleReload;
+pub use maintenance::MaintenanceSet;
+pub use state::{Ping, StateGet};
+pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
+
+use super::command;
+use super::desk::{Desk, Outcome};
+use super::fault::Fault;
+
+/// What a command does.
+pub trait Execute {
+    /// Works out what is to be done; changes nothing by itself.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault>;
+}
+
+macro_rules! commands {
+    ($($(#[$about:meta])+ $name:literal $kind:ident)+) => {
+        /// Every command with its arguments.
+        #[derive(Debug, Clone, PartialEq, Subcommand)]
+        #[command(rename_all = "verbatim")]
+        pub enum Command {
+            $($(#[$about])+ #[command(name = $name)] $kind($kind),)+
+        }
+
+        impl Command {
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Command::$kind(_) => $name,)+
+                }
+            }
+
+            /// Reads the arguments of the command called `name`.
+            ///
+            /// # Errors
+            /// A name that is no command; an argument that is missing, unknown or wrong.
+            pub fn read(name: &str, arguments: Map<String, Value>) -> Result<Command, Fault> {
+                match name {
+                    $($name => command::arguments(arguments).map(Command::$kind),)+
+                    _ => Err(command::unknown_command(name)),
+                }
+            }
+
+            /// The arguments as they are sent.
+            pub fn arguments(&self) -> Map<String, Value> {
+                let value = match self {
+                    $(Command::$kind(arguments) => serde_json::to_value(arguments),)+
+                };
+                match value {
+                    Ok(Value::Object(fields)) => fields,
+                    other => unreachable!("arguments are written as an object, not {other:?}"),
+                }
+            }
+
+            /// Works out what is to be done.
+            ///
+            /// # Errors
+            /// Why it cannot be done.
+            pub fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+                match self {
+                    $(Command::$kind(command) => command.run(desk),)+
+                }
+            }
+
+            /// Name and JSON Schema of the arguments of every command.
+            pub fn schemas(generator: &mut SchemaGenerator) -> Vec<(&'static str, schemars::Schema)> {
+                vec![$(($name, <$kind as JsonSchema>::json_schema(generator)),)+]
+            }
+        }
+    };
+}
+
+commands! {
+    /// Is the agent there?
+    "ping" Ping
+    /// Everything that the agent knows of itself and its machines.
+    "state.get" StateGet
+    /// Override a machine's threshold, until reset or until a time.
+    "threshold.set" ThresholdSet
+    /// A machine's threshold and where it comes from.
+    "threshold.get" ThresholdGet
+    /// Go back to the configuration's or the bundle's threshold.
+    "threshold.reset" ThresholdReset
+    /// What a threshold would have called anomalous in the last 24 hours; changes nothing.
+    "threshold.preview" ThresholdPreview
+    /// Read a bundle again, or another one below the bundle root, and switch to it.
+    "bundle.reload" BundleReload
+    /// Begin or end maintenance: a machine's windows are not judged.
+    "maintenance.set" MaintenanceSet
+}

@@ -1,0 +1,104 @@
+//! `threshold.set`, `threshold.get`, `threshold.reset`, `threshold.preview`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Execute;
+use crate::control::desk::{Desk, Outcome};
+use crate::control::fault::Fault;
+use crate::control::preview;
+use crate::control::settings::Override;
+use crate::control::values::{Target, Threshold, Time};
+use crate::mqtt::payload::EventKind;
+
+/// Override a machine's threshold.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThresholdSet {
+    /// The machine, or `*` for all of the agent's.
+    #[arg(long)]
+    pub machine: Target,
+    /// The limit of the distance: above 0, below 1000.
+    #[arg(long)]
+    pub threshold: Threshold,
+    /// When the override ends (RFC 3339, or +90m, +2h, +1d); without it, it stays until reset.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+impl Execute for ThresholdSet {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let until = desk.to_come(self.until)?;
+        let (changed, set_at, bundle) = (desk.changed(), desk.now, desk.bundle_label());
+        let over = Override { threshold: self.threshold.get(), until, set_at, bundle };
+        desk.change(&self.machine, EventKind::ThresholdChanged, |settings| {
+            settings.set_threshold(over.clone(), changed.clone());
+        })
+    }
+}
+
+/// A machine's threshold and where it comes from.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThresholdGet {
+    /// The machine, or `*` for all of the agent's.
+    #[arg(long)]
+    pub machine: Target,
+}
+
+impl Execute for ThresholdGet {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let machines: Vec<_> = desk.targets(&self.machine)?.into_iter().map(|number| desk.settings(number)).collect();
+        Ok(Outcome::Answer(json!({ "machines": machines })))
+    }
+}
+
+/// Go back to the configuration's or the bundle's threshold.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThresholdReset {
+    /// The machine, or `*` for all of the agent's.
+    #[arg(long)]
+    pub machine: Target,
+}
+
+impl Execute for ThresholdReset {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let changed = desk.changed();
+        desk.change(&self.machine, EventKind::ThresholdChanged, |settings| settings.reset_threshold(changed.clone()))
+    }
+}
+
+/// What a threshold would have called anomalous in the last 24 hours.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThresholdPreview {
+    /// The machine, or `*` for all of the agent's.
+    #[arg(long)]
+    pub machine: Target,
+    /// The limit to try; it is not set.
+    #[arg(long)]
+    pub threshold: Threshold,
+}
+
+impl Execute for ThresholdPreview {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let mut machines = Vec::new();
+        for number in desk.targets(&self.machine)? {
+            let entries = desk.last_day(number)?;
+            let alarm = desk.alarm_config(number);
+            let in_effect = desk.threshold(number).map(|found| found.threshold);
+            machines.push(json!({
+                "machine": desk.machine_id(number),
+                "hours": preview::hours(&entries),
+                "windows": preview::assessed(&entries),
+                "unassessed": entries.len() - preview::assessed(&entries),
+                "preview": preview::with_threshold(&entries, self.threshold.get(), &alarm),
+                "now": in_effect.map(|threshold| preview::with_threshold(&entries, threshold, &alarm)),
+            }));
+        }
+        Ok(Outcome::Answer(json!({ "machines": machines })))
+    }
+}

@@ -1,0 +1,380 @@
+//! Takes one message after the other and says what is to be sent. No I/O but the store; the time is given.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use super::Shared;
+use super::command::{Envelope, Rejected, Request};
+use super::desk::{Change, Desk, Outcome, settings_msg, threshold_with, told};
+use super::fault::{Code, Fault};
+use super::store::{Commit, Store};
+use super::work::{Running, Switch};
+use crate::mqtt::payload::encode;
+use crate::mqtt::payload::{
+    EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, Timestamp,
+};
+use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
+use crate::scoring::alarm::{self, Note};
+
+/// How often distances and the replies of asking commands are written: one transaction a minute.
+const FLUSH_EVERY: TimeDelta = TimeDelta::seconds(60);
+
+/// Something to send.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// To `<agent>/reply`: the encoded [`Reply`].
+    Reply(Vec<u8>),
+    /// Retained, to the machine's `settings`.
+    Settings(SettingsMsg),
+    /// To the machine's `event`, or the agent's.
+    Event(EventMsg),
+    /// A machine's alarm changed with its maintenance.
+    Alarm { machine: usize, change: alarm::Change },
+    /// The agent's `info` names another bundle now.
+    Info,
+}
+
+/// Commands in, things to send out.
+pub struct Controller {
+    shared: Arc<Shared>,
+    store: Store,
+    running: Option<Running>,
+    flushed: DateTime<Utc>,
+}
+
+impl Controller {
+    pub fn new(shared: Arc<Shared>, store: Store, now: DateTime<Utc>) -> Controller {
+        Controller { shared, store, running: None, flushed: now }
+    }
+
+    /// What to send at start: the settings of every machine, and whether some were lost.
+    pub fn start(&self, now: DateTime<Utc>) -> Vec<Output> {
+        let inner = self.shared.station.lock();
+        let settings = inner.machines.iter().enumerate();
+        let mut out: Vec<_> = settings
+            .map(|(number, machine)| {
+                Output::Settings(settings_msg(&self.shared, &inner, number, &machine.settings, now))
+            })
+            .collect();
+        if let Some(problem) = &self.shared.store_problem {
+            out.push(self.event(None, EventKind::SettingsLost, problem.clone(), now));
+        }
+        out
+    }
+
+    /// Takes one message of a control topic.
+    pub fn handle(&mut self, topic: &Topic, payload: &[u8], retained: bool, now: DateTime<Utc>) -> Vec<Output> {
+        // An empty message clears a retained one: nothing is asked.
+        if payload.is_empty() {
+            return Vec::new();
+        }
+        let request = match topic {
+            Topic::Machine { machine, part: MachinePart::ThresholdSet, .. } => {
+                Request::bare_threshold(machine, payload)
+            }
+            Topic::Agent { part: AgentPart::Control, .. } | Topic::FleetControl => Request::parse(payload),
+            _ => return Vec::new(),
+        };
+        let (envelope, command, fault) = match &request {
+            Ok(Request { envelope, command }) => (envelope, Some(command.name()), None),
+            Err(rejected) => {
+                let Rejected { envelope, command, fault } = &**rejected;
+                (envelope, command.as_deref(), Some(fault.clone()))
+            }
+        };
+        let tags = &self.shared.config.agent.tags;
+        let other_tag = envelope.tag.as_ref().filter(|tag| !tags.iter().any(|own| own == tag.as_str()));
+        if other_tag.is_some() && *topic == Topic::FleetControl {
+            return Vec::new();
+        }
+        if retained {
+            let message = "retained: expected a message that is not retained, ignored this one; \
+                           clear the topic with an empty retained message and send the command again";
+            let fault = Fault::new(Code::BadArgument, message);
+            return vec![Output::Reply(self.reply(envelope, command, Err(fault), now))];
+        }
+        let id = envelope.id.as_ref().map(|id| id.as_str());
+        match id.map(|id| self.store.reply(id)).transpose() {
+            Ok(Some(Some(reply))) => return vec![Output::Reply(reply.into_bytes())],
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "cannot look up earlier replies"),
+        }
+        if let Some(running) = &self.running
+            && running.envelope.id.is_some()
+            && running.envelope.id == envelope.id
+        {
+            // The reply comes when it is done.
+            return Vec::new();
+        }
+        let outcome = match (&request, fault, other_tag) {
+            (_, Some(fault), _) => Err(fault),
+            (_, _, Some(tag)) => {
+                let expected = format!("one of this agent's tags ({})", tags.join(", "));
+                Err(Fault::argument("tag", &expected, format_args!("{:?}", tag.as_str())))
+            }
+            (Err(_), None, _) => unreachable!("what is rejected has a fault"),
+            (Ok(_), ..) if envelope.expires.is_some_and(|expires| expires.0 <= now) => {
+                let message =
+                    "expires: expected a time after now, the command is not done; send it again with a later one";
+                Err(Fault::new(Code::Expired, message))
+            }
+            (Ok(request), ..) => {
+                let by = envelope.by.as_ref().map(|by| by.as_str());
+                tracing::info!(command = request.command.name(), id, by, "command");
+                self.run(request, now)
+            }
+        };
+        let envelope = envelope.clone();
+        match outcome {
+            Ok(Outcome::Answer(data)) => self.answer(&envelope, command, Ok(data), now),
+            Ok(Outcome::Change(change)) => self.change(&envelope, command, change, now),
+            Ok(Outcome::Work(work)) => {
+                // Only a parsed command has an outcome, and so a name.
+                let name = request.as_ref().map_or("", |request| request.command.name());
+                match Running::start(work, name, envelope.clone()) {
+                    Ok(running) => {
+                        self.running = Some(running);
+                        Vec::new()
+                    }
+                    Err(fault) => self.answer(&envelope, command, Err(fault), now),
+                }
+            }
+            Err(fault) => self.answer(&envelope, command, Err(fault), now),
+        }
+    }
+
+    fn run(&mut self, request: &Request, now: DateTime<Utc>) -> Result<Outcome, Fault> {
+        let mut desk = Desk { shared: &self.shared, store: &self.store, envelope: &request.envelope, now };
+        let outcome = request.command.clone().run(&mut desk)?;
+        match (&outcome, &self.running) {
+            (Outcome::Work(_), Some(running)) => {
+                let message = format!("{} is under way; send it again when that is done", running.command);
+                Err(Fault::new(Code::Busy, message))
+            }
+            _ => Ok(outcome),
+        }
+    }
+
+    /// Answers a command that changed nothing.
+    fn answer(
+        &mut self,
+        envelope: &Envelope,
+        command: Option<&str>,
+        result: Result<Value, Fault>,
+        now: DateTime<Utc>,
+    ) -> Vec<Output> {
+        let passing = result.as_ref().is_err_and(Fault::is_passing);
+        let reply = self.reply(envelope, command, result, now);
+        if let (Some(id), false) = (&envelope.id, passing) {
+            self.store.remember(id.as_str(), &String::from_utf8_lossy(&reply), now);
+        }
+        vec![Output::Reply(reply)]
+    }
+
+    /// Writes new settings with their reply, then takes them into use, then tells of them.
+    fn change(
+        &mut self,
+        envelope: &Envelope,
+        command: Option<&str>,
+        change: Change,
+        now: DateTime<Utc>,
+    ) -> Vec<Output> {
+        let messages: Vec<_> = {
+            let inner = self.shared.station.lock();
+            let machines = change.machines.iter();
+            machines.map(|(number, settings, _)| settings_msg(&self.shared, &inner, *number, settings, now)).collect()
+        };
+        let data = serde_json::json!({ "machines": messages });
+        let reply = self.reply(envelope, command, Ok(data), now);
+        let text = String::from_utf8_lossy(&reply);
+        let machines = &self.shared.config.machine;
+        let commit = Commit {
+            settings: change.machines.iter().map(|(number, new, _)| (machines[*number].id.as_str(), new)).collect(),
+            bundle: None,
+            reply: envelope.id.as_ref().map(|id| (id.as_str(), &*text)),
+        };
+        if let Err(error) = self.store.commit(&commit, now) {
+            tracing::error!(%error, "a change cannot be kept and is not made");
+            let message = format!("nothing was changed, because it cannot be kept: {error}");
+            return self.answer(envelope, command, Err(Fault::new(Code::Failed, message)), now);
+        }
+        let mut out = vec![Output::Reply(reply)];
+        out.extend(messages.into_iter().map(Output::Settings));
+        out.extend(self.apply(change, now));
+        out
+    }
+
+    /// Takes settings that are kept into use; what to tell of it.
+    fn apply(&self, Change { machines, kind }: Change, now: DateTime<Utc>) -> Vec<Output> {
+        let mut out = Vec::new();
+        let mut inner = self.shared.station.lock();
+        for (number, settings, what) in machines {
+            let machine = &mut inner.machines[number];
+            if kind == EventKind::ThresholdChanged {
+                machine.alarm.forget_evidence();
+            } else {
+                let note = settings.maintenance(now).map(|maintenance| Note {
+                    by: maintenance.by.clone(),
+                    comment: maintenance.reason.clone(),
+                    until: maintenance.until,
+                });
+                let change = machine.alarm.set_maintenance(note, now);
+                out.extend(change.map(|change| Output::Alarm { machine: number, change }));
+            }
+            machine.settings = settings;
+            out.push(self.event(Some(number), kind, what, now));
+        }
+        out
+    }
+
+    /// Time passes: what has ended is tidied up, what is done is answered, what waits is written.
+    pub fn tick(&mut self, now: DateTime<Utc>) -> Vec<Output> {
+        let mut out = self.expire(now);
+        if let Some(result) = self.running.as_ref().and_then(Running::poll)
+            && let Some(running) = self.running.take()
+        {
+            out.extend(self.finish(&running, result, now));
+        }
+        // Also when the clock was set back.
+        if (now - self.flushed).abs() >= FLUSH_EVERY {
+            self.flush(now);
+        }
+        out
+    }
+
+    /// Is a bundle being read? Then [`Controller::tick`] should come soon.
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Writes distances and replies that wait: once a minute and at the end.
+    pub fn flush(&mut self, now: DateTime<Utc>) {
+        self.flushed = now;
+        if let Err(error) = self.store.flush(&self.shared.history.take(), now) {
+            tracing::warn!(%error, "distances of the last minute are not kept");
+        }
+    }
+
+    /// Drops overrides and maintenance that have ended. They do not count any more already.
+    fn expire(&mut self, now: DateTime<Utc>) -> Vec<Output> {
+        let mut out = Vec::new();
+        let inner = self.shared.station.lock();
+        let ended: Vec<_> = inner
+            .machines
+            .iter()
+            .enumerate()
+            .filter_map(|(number, machine)| {
+                let mut settings = machine.settings.clone();
+                let ended = settings.expire(now);
+                ended.any().then_some((number, settings, ended))
+            })
+            .collect();
+        let told_of = |number: usize, settings| told(threshold_with(&inner, number, settings, now));
+        let words: Vec<_> = ended.iter().map(|(number, settings, _)| told_of(*number, settings)).collect();
+        drop(inner);
+        for ((number, settings, ended), threshold) in ended.into_iter().zip(words) {
+            let id = &self.shared.config.machine[number].id;
+            let commit = Commit { settings: vec![(id.as_str(), &settings)], ..Commit::default() };
+            if let Err(error) = self.store.commit(&commit, now) {
+                tracing::warn!(%error, machine = id, "what has ended cannot be noted as ended");
+            }
+            let kinds =
+                [(ended.threshold, EventKind::ThresholdChanged), (ended.maintenance, EventKind::MaintenanceOff)];
+            for (_, kind) in kinds.into_iter().filter(|(ended, _)| *ended) {
+                let what = match kind {
+                    EventKind::ThresholdChanged => format!("the override has ended: {threshold} again"),
+                    _ => "the maintenance has come to its end".to_owned(),
+                };
+                out.extend(self.apply(Change { machines: vec![(number, settings.clone(), what)], kind }, now));
+            }
+            let inner = self.shared.station.lock();
+            out.push(Output::Settings(settings_msg(&self.shared, &inner, number, &settings, now)));
+        }
+        out
+    }
+
+    /// A bundle's job is done: keep, switch, answer.
+    fn finish(&mut self, running: &Running, result: Result<Switch, Fault>, now: DateTime<Utc>) -> Vec<Output> {
+        let Running { envelope, command, .. } = running;
+        let Switch { loaded, choice, data } = match result {
+            Ok(switch) => switch,
+            Err(fault) => {
+                tracing::warn!(command, error = fault.message, "the bundle stays");
+                let mut out = self.answer(envelope, Some(command), Err(fault.clone()), now);
+                out.push(self.event(None, EventKind::BundleFailed, fault.message, now));
+                return out;
+            }
+        };
+        let reply = self.reply(envelope, Some(command), Ok(data), now);
+        let text = String::from_utf8_lossy(&reply);
+        let choice = choice.as_deref().and_then(|path: &std::path::Path| path.to_str());
+        let commit = Commit {
+            settings: Vec::new(),
+            bundle: Some(choice),
+            reply: envelope.id.as_ref().map(|id| (id.as_str(), &*text)),
+        };
+        if let Err(error) = self.store.commit(&commit, now) {
+            tracing::error!(%error, "the choice of a bundle cannot be kept and is not made");
+            let message = format!("the running bundle stays, because the choice cannot be kept: {error}");
+            return self.answer(envelope, Some(command), Err(Fault::new(Code::Failed, message)), now);
+        }
+        let to = loaded.label();
+        let mut inner = self.shared.station.lock();
+        let old = inner.loaded.replace(loaded);
+        for machine in &mut inner.machines {
+            machine.alarm.forget_evidence();
+        }
+        drop(inner);
+        let from = old.as_ref().map_or_else(|| "none".to_owned(), |old| old.label());
+        drop(old);
+        tracing::info!(from, to, "bundle switched");
+
+        let mut out = vec![Output::Reply(reply), Output::Info];
+        let inner = self.shared.station.lock();
+        for (number, machine) in inner.machines.iter().enumerate() {
+            out.push(Output::Settings(settings_msg(&self.shared, &inner, number, &machine.settings, now)));
+            out.push(self.event(Some(number), EventKind::BundleChanged, format!("{from} -> {to}"), now));
+        }
+        out
+    }
+
+    fn event(&self, machine: Option<usize>, event: EventKind, detail: String, now: DateTime<Utc>) -> Output {
+        Output::Event(EventMsg {
+            schema: SchemaVersion,
+            ts: Timestamp::from(now),
+            agent: self.shared.config.agent.id.clone(),
+            machine: machine.map(|number| self.shared.config.machine[number].id.clone()),
+            event,
+            detail: Some(detail).filter(|detail| !detail.is_empty()),
+            clock: self.shared.clock.mark(),
+            late: false,
+        })
+    }
+
+    fn reply(
+        &self,
+        envelope: &Envelope,
+        command: Option<&str>,
+        result: Result<Value, Fault>,
+        now: DateTime<Utc>,
+    ) -> Vec<u8> {
+        let (status, data, error) = match result {
+            Ok(data) => (ReplyStatus::Ok, Some(data), None),
+            Err(Fault { code, message }) => (ReplyStatus::Error, None, Some(ReplyError { code, message })),
+        };
+        encode(&Reply {
+            schema: SchemaVersion,
+            ts: Timestamp::from(now),
+            agent: self.shared.config.agent.id.clone(),
+            id: envelope.id.clone().map(String::from),
+            command: command.map(str::to_owned),
+            status,
+            error,
+            data,
+            clock: self.shared.clock.mark(),
+            late: false,
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Why a command was refused: a code for scripts, and a message that says what to do.
+
+use std::fmt::Display;
+
+pub use crate::mqtt::payload::ErrorCode as Code;
+
+/// A refusal: nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub code: Code,
+    pub message: String,
+}
+
+impl Fault {
+    pub fn new(code: Code, message: impl Display) -> Fault {
+        Fault { code, message: message.to_string() }
+    }
+
+    /// `name: expected ..., found ...`
+    pub fn argument(name: &str, expected: &str, found: impl Display) -> Fault {
+        Fault::new(Code::BadArgument, format!("{name}: expected {expected}, found {found}"))
+    }
+
+    /// Worth trying again with the same id: nothing was wrong with the command.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.code, Code::Busy | Code::Failed)
+    }
+}

@@ -1,0 +1,337 @@
+//! The values that commands take. Each says what it expects and what it found, from JSON and from the command line alike.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
+
+/// A found value in few words, for messages.
+pub fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        None => text,
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+/// Takes any JSON value through `read`; what it does not take is named with what was expected.
+fn checked<'de, D, T>(deserializer: D, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let value = Value::deserialize(deserializer)?;
+    read(&value).ok_or_else(|| de::Error::custom(format!("expected {expected}, found {}", shown(&value))))
+}
+
+/// As [`checked`], for a word of the command line.
+fn word<T>(text: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+    read(text).ok_or_else(|| format!("expected {expected}, found {}", shown(&text.into())))
+}
+
+/// A limit of the distance: above 0, below 1000.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct Threshold(#[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1000))] f64);
+
+impl Threshold {
+    const EXPECTED: &str = "a number above 0 and below 1000";
+
+    pub fn new(threshold: f64) -> Option<Threshold> {
+        (threshold > 0.0 && threshold < 1000.0).then_some(Threshold(threshold))
+    }
+
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Threshold {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, Self::EXPECTED, |value| Threshold::new(value.as_f64()?))
+    }
+}
+
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, |text| Threshold::new(text.parse().ok()?))
+    }
+}
+
+/// One machine by its id, or `"*"`: all of the agent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    All,
+    One(String),
+}
+
+impl Target {
+    const EXPECTED: &str = "a machine's id or \"*\" for all";
+
+    fn read(text: &str) -> Option<Target> {
+        match text {
+            "*" => Some(Target::All),
+            id if (1..=64).contains(&id.len()) && !id.contains(char::is_control) => Some(Target::One(id.into())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Target::All => "*",
+            Target::One(id) => id,
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, Target::read)
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, Self::EXPECTED, |value| Target::read(value.as_str()?))
+    }
+}
+
+/// A time: RFC 3339, kept in UTC to the millisecond. On the command line also a span from now: `+90m`, `+2h`, `+1d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub DateTime<Utc>);
+
+impl Time {
+    const EXPECTED: &str = "a time like 2026-03-01T12:00:00Z";
+
+    fn read(text: &str) -> Option<Time> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+        // What cannot be counted in ms around our era is no time that anything ends at.
+        let years = (DateTime::<Utc>::UNIX_EPOCH..DateTime::from_timestamp(253_402_300_800, 0)?).contains(&time);
+        years.then(|| DateTime::from_timestamp_millis(time.timestamp_millis()).map(Time))?
+    }
+
+    fn from_now(span: &str) -> Option<Time> {
+        let span = span.strip_prefix('+')?;
+        let number: f64 = span.get(..span.len().checked_sub(1)?)?.parse().ok()?;
+        let unit_s = match span.as_bytes().last()? {
+            b's' => 1.0,
+            b'm' => 60.0,
+            b'h' => 3600.0,
+            b'd' => 86_400.0,
+            _ => return None,
+        };
+        let span_ms = number * unit_s * 1000.0;
+        let sane = span_ms > 0.0 && span_ms < 1e12;
+        sane.then(|| Time(Utc::now() + TimeDelta::milliseconds(span_ms as i64)))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "a time like 2026-03-01T12:00:00Z, or +90m, +2h, +1d from now";
+        word(text, expected, |text| Time::read(text).or_else(|| Time::from_now(text)))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, Self::EXPECTED, |value| Time::read(value.as_str()?))
+    }
+}
+
+/// A line of text of at most `MOST` characters: who, why, an id, a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line<const MOST: usize>(String);
+
+impl<const MOST: usize> Line<MOST> {
+    fn expected() -> String {
+        format!("1 to {MOST} characters without line breaks")
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.chars().nth(MOST).is_none() && !text.contains(char::is_control);
+        fits.then(|| Line(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MOST: usize> From<Line<MOST>> for String {
+    fn from(line: Line<MOST>) -> String {
+        line.0
+    }
+}
+
+impl<const MOST: usize> FromStr for Line<MOST> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        word(text, &Self::expected(), Self::read)
+    }
+}
+
+impl<'de, const MOST: usize> Deserialize<'de> for Line<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, &Self::expected(), |value| Self::read(value.as_str()?))
+    }
+}
+
+/// SHA-256 of a file, 64 hex digits; kept in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sha256(String);
+
+impl Sha256 {
+    const EXPECTED: &str = "the 64 hex digits of a SHA-256";
+
+    fn read(text: &str) -> Option<Sha256> {
+        let fits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        fits.then(|| Sha256(text.to_ascii_lowercase()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, Sha256::read)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, Self::EXPECTED, |value| Sha256::read(value.as_str()?))
+    }
+}
+
+/// A whole number of bytes, up to 2^53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Bytes(pub u64);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, "a whole number of bytes from 0", |value| {
+            value.as_u64().filter(|bytes| *bytes < 1 << 53).map(Bytes)
+        })
+    }
+}
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Switch(pub bool);
+
+impl Switch {
+    const EXPECTED: &str = "true or false";
+}
+
+impl FromStr for Switch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, |text| text.parse().ok().map(Switch))
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, Self::EXPECTED, |value| value.as_bool().map(Switch))
+    }
+}
+
+/// The JSON Schema of a value that is written as a string.
+macro_rules! string_schema {
+    ([$($generics:tt)*] $type:ty, $name:expr, $schema:tt) => {
+        impl<$($generics)*> JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+    };
+}
+
+string_schema!([] Target, "Target", { "type": "string", "description": Target::EXPECTED, "minLength": 1, "maxLength": 64 });
+string_schema!([] Time, "Time", { "type": "string", "format": "date-time" });
+string_schema!([] Sha256, "Sha256", { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" });
+string_schema!([const MOST: usize] Line<MOST>, format!("Line{MOST}"),
+    { "type": "string", "minLength": 1, "maxLength": MOST });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    #[test]
+    fn what_is_expected_and_found_is_said() {
+        let error = |value| from_value::<Threshold>(value).expect_err("no threshold").to_string();
+        for value in [json!(0), json!(-0.0), json!(-0.3), json!(1000), json!("0.3"), json!(null), json!([0.3])] {
+            let words = error(value.clone());
+            assert_eq!(words, format!("expected a number above 0 and below 1000, found {value}"));
+        }
+        assert_eq!(from_value::<Threshold>(json!(1)).expect("a threshold").get(), 1.0);
+        assert!("nan".parse::<Threshold>().is_err() && "inf".parse::<Threshold>().is_err());
+        assert_eq!("31e-2".parse::<Threshold>(), Ok(Threshold(0.31)));
+        let long = error(json!("x".repeat(10_000)));
+        assert!(long.len() < 150, "{long}");
+    }
+
+    #[test]
+    fn times_are_utc_to_the_millisecond() {
+        let time: Time = from_value(json!("2026-03-01T14:00:00.123456+02:00")).expect("a time");
+        assert_eq!(time.to_string(), "2026-03-01T12:00:00.123Z");
+        for text in ["", "tomorrow", "2026-03-01", "2026-03-01T12:00:00", "9999999999", "0001-01-01T00:00:00Z"] {
+            assert!(from_value::<Time>(json!(text)).is_err(), "{text}");
+        }
+        let in_two_hours: Time = "+2h".parse().expect("a span");
+        assert!((in_two_hours.0 - Utc::now() - TimeDelta::hours(2)).abs() < TimeDelta::minutes(1));
+        for text in ["+", "+h", "+-2h", "+1e99d", "2h", "+2w", "+ä"] {
+            assert!(text.parse::<Time>().is_err(), "{text}");
+        }
+        assert!(from_value::<Time>(json!("+2h")).is_err(), "a span is for the command line: a message may be late");
+    }
+
+    #[test]
+    fn lines_are_bounded() {
+        assert!(from_value::<Line<4>>(json!("äöü€")).is_ok());
+        for text in ["", "five!", "a\nb", "a\0"] {
+            assert!(from_value::<Line<4>>(json!(text)).is_err(), "{text:?}");
+        }
+        assert!(from_value::<Target>(json!("*")).is_ok_and(|target| target == Target::All));
+        assert!(from_value::<Sha256>(json!("zz")).is_err());
+    }
+}
