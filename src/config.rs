@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audio::device::identity::Selector;
+use crate::audio::device::offer::Layout;
 use crate::audio::health::Gate;
+use crate::audio::synth;
 use crate::encoder::EncoderConfig;
 use crate::scoring::alarm::AlarmConfig;
 
@@ -197,8 +200,12 @@ pub struct SourceConfig {
 
     /// Channel of the device or file, from 0, or `"mix"` for the mean of all; default `"mix"`.
     pub channel: Channel,
-    /// Rate to open the device at, Hz; default: the best it offers.
+    /// Rate to open the device at, Hz; default: the best it offers, 48000 where it does.
     pub rate_hz: Option<u32>,
+    /// Number of channels to open the device with; default: what its machines need.
+    pub channels: Option<u16>,
+    /// Sample format to open the device with: `i16`, `i24`, `i32`, `f32`; default: the best it offers.
+    pub format: Option<Layout>,
 
     /// WAV: begin again at the end; default false.
     #[serde(rename = "loop")]
@@ -210,10 +217,16 @@ pub struct SourceConfig {
     pub fault: Option<String>,
     /// Synth: seconds until the fault begins; default 0.
     pub fault_after_s: Option<f64>,
+    /// Synth: seconds from then until its full strength; default 0.
+    pub fault_grow_s: Option<f64>,
     /// Synth: strength of the fault, 0..1; default 0.6.
     pub strength: Option<f64>,
     /// Synth: which individual machine; default: made from the machine's id.
     pub seed: Option<u64>,
+    /// Synth: which recording of that machine; default 0.
+    pub take: Option<u64>,
+    /// Synth: pace as a multiple of real time; default 1.
+    pub speed: Option<f64>,
 }
 
 /// One channel of a source, or the mean of all.
@@ -349,14 +362,28 @@ impl SourceConfig {
         let kind = given[0];
         let only = [
             ("rate_hz", "device", self.rate_hz.is_some()),
+            ("channels", "device", self.channels.is_some()),
+            ("format", "device", self.format.is_some()),
             ("loop", "wav", self.repeat),
             ("fault", "synth", self.fault.is_some()),
             ("fault_after_s", "synth", self.fault_after_s.is_some()),
+            ("fault_grow_s", "synth", self.fault_grow_s.is_some()),
             ("strength", "synth", self.strength.is_some()),
             ("seed", "synth", self.seed.is_some()),
+            ("take", "synth", self.take.is_some()),
+            ("speed", "synth", self.speed.is_some()),
         ];
         if let Some((field, owner, _)) = only.iter().find(|(_, owner, there)| *there && *owner != kind) {
             return Err(ConfigError(format!("{key}.{field}: goes with {owner}, not with {kind}")));
+        }
+        if let Some(device) = &self.device {
+            let problem = |problem: String| ConfigError(format!("{key}.device: {problem}"));
+            device.parse::<Selector>().map_err(problem)?;
+        }
+        if let (Some(channels), Channel::One(channel)) = (self.channels, self.channel)
+            && channel >= usize::from(channels)
+        {
+            return Err(ConfigError(format!("{key}.channel: expected below channels = {channels}, found {channel}")));
         }
         if let Some(rate_hz) = self.rate_hz {
             check_range(&format!("{key}.rate_hz"), f64::from(rate_hz), 8000.0, 192_000.0)?;
@@ -366,6 +393,18 @@ impl SourceConfig {
         }
         if let Some(after) = self.fault_after_s {
             check_range(&format!("{key}.fault_after_s"), after, 0.0, 1e9)?;
+        }
+        if let Some(grow) = self.fault_grow_s {
+            check_range(&format!("{key}.fault_grow_s"), grow, 0.0, 1e9)?;
+        }
+        if let Some(speed) = self.speed {
+            check_range(&format!("{key}.speed"), speed, 0.1, 1000.0)?;
+            if self.realtime == Some(false) {
+                return Err(ConfigError(format!("{key}.speed: with realtime = false it goes as fast as scoring can")));
+            }
+        }
+        if self.synth.is_some() {
+            synth::check(self).map_err(|problem| ConfigError(format!("{key}.{problem}")))?;
         }
         if self.device.is_some() && self.realtime == Some(false) {
             return Err(ConfigError(format!("{key}.realtime: a device is always real time")));
@@ -473,6 +512,14 @@ mod tests {
             (MACHINE.replace("wav", "rate_hz = 9, wav"), "goes with device, not with wav"),
             (MACHINE.replace("wav = \"a.wav\", loop = true", ""), "expected one of device, wav, synth, found none"),
             (MACHINE.replace("loop = true", "channel = \"left\""), "expected a channel number from 0 or \"mix\""),
+            (
+                MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fam\""),
+                "synth: expected one of fan, blower, pump",
+            ),
+            (
+                MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fan\", fault = \"cavitation\""),
+                "fault: expected one of rub, blocked, unbalance, bearing, loose, bursts, found \"cavitation\"",
+            ),
             (format!("{MACHINE}["), "agent.toml"),
         ] {
             let error = load(&text).expect_err(words);

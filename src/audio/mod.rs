@@ -3,11 +3,14 @@
 pub mod capture;
 pub mod cutter;
 pub mod device;
+pub mod files;
 pub mod health;
 mod paced;
 mod queue;
 pub mod resample;
 mod stream;
+pub mod synth;
+pub mod wav;
 
 pub use capture::{Capture, CaptureEvent, CaptureState, Captured, MachineStats, start, start_streams};
 pub use paced::Paced;
@@ -15,11 +18,23 @@ pub use stream::{Opener, StreamSpec};
 
 use std::time::SystemTime;
 
+use crate::config::Channel;
+
 /// How a source's samples are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
     pub rate_hz: u32,
     pub channels: usize,
+}
+
+/// Makes `mono` one channel of interleaved `frames`, or the mean of all.
+pub fn take_channel(frames: &[f32], channels: usize, channel: Channel, mono: &mut Vec<f32>) {
+    mono.clear();
+    let frames = frames.chunks_exact(channels.max(1));
+    match channel {
+        Channel::One(channel) => mono.extend(frames.filter_map(|frame| frame.get(channel))),
+        Channel::Mix => mono.extend(frames.map(|frame| frame.iter().sum::<f32>() / frame.len() as f32)),
+    }
 }
 
 /// What one call of [`Source::read`] brought.

@@ -1,4 +1,4 @@
-//! Gives a source that could go faster (a file, a simulation) the pace of real time.
+//! Gives a source that could go faster (a file, a simulation) the pace of real time, or of a multiple of it.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +12,8 @@ const RUSH: Duration = Duration::from_secs(2);
 /// A source whose frames come no sooner than they would from a microphone.
 pub struct Paced {
     inner: Box<dyn Source>,
+    /// Times real time.
+    speed: f64,
     begun: Instant,
     frames: u64,
     /// Frames that were read and are not due yet, and what that read said.
@@ -20,7 +22,12 @@ pub struct Paced {
 
 impl Paced {
     pub fn new(inner: Box<dyn Source>) -> Self {
-        Paced { inner, begun: Instant::now(), frames: 0, next: None }
+        Paced::at_speed(inner, 1.0)
+    }
+
+    /// At a multiple of real time, above 0.
+    pub fn at_speed(inner: Box<dyn Source>, speed: f64) -> Self {
+        Paced { inner, speed, begun: Instant::now(), frames: 0, next: None }
     }
 }
 
@@ -42,7 +49,8 @@ impl Source for Paced {
         if block.is_empty() {
             return Ok(read);
         }
-        let due = self.begun + Duration::from_secs_f64(self.frames as f64 / f64::from(self.format().rate_hz));
+        let played_s = self.frames as f64 / f64::from(self.format().rate_hz) / self.speed;
+        let due = self.begun + Duration::from_secs_f64(played_s);
         let now = Instant::now();
         if due > now + WAIT {
             self.next = Some((block, read));

@@ -11,7 +11,7 @@ use super::capture::{CaptureEvent, CaptureState, Captured, MachineStats};
 use super::cutter::{Cut, Cutter};
 use super::queue::Queue;
 use super::resample::Resampler;
-use super::{Format, MachineInput, Read, Source, SourceError, Window};
+use super::{Format, MachineInput, Read, Source, SourceError, Window, take_channel};
 use crate::config::Channel;
 use crate::scoring::Reason;
 
@@ -412,16 +412,6 @@ impl Lane {
             let window = Window { machine: self.input.machine, end, samples, fault };
             shared.queue.push(Captured::Window(window), !realtime);
         }
-    }
-}
-
-/// One channel of interleaved `frames`, or the mean of all.
-fn take_channel(frames: &[f32], channels: usize, channel: Channel, mono: &mut Vec<f32>) {
-    mono.clear();
-    let frames = frames.chunks_exact(channels.max(1));
-    match channel {
-        Channel::One(channel) => mono.extend(frames.filter_map(|frame| frame.get(channel))),
-        Channel::Mix => mono.extend(frames.map(|frame| frame.iter().sum::<f32>() / frame.len() as f32)),
     }
 }
 

@@ -3,12 +3,13 @@
 pub mod files;
 mod golden;
 pub mod manifest;
-mod npy;
+pub mod npy;
 mod pack;
-mod pickle;
+pub mod pickle;
 mod read;
 mod share;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,6 +103,7 @@ impl Bundle {
         let shape = engine.shape();
         let fault = |file: &str, problem: String| Err(BundleError::new(self.dir.join(file), problem));
         // Something between black and white, unlike in every pixel.
+        let mut tried = HashSet::new();
         let probe: Vec<f32> = (0..shape.bands * shape.frames).map(|pixel| (pixel % 97) as f32 / 96.0).collect();
         for BundleMachine { name, index, bank, front_end, .. } in &self.machines {
             if bank.width() != shape.embedding {
@@ -124,6 +126,9 @@ impl Bundle {
                         shape.bands, shape.frames
                     ),
                 );
+            }
+            if !tried.insert(index) {
+                continue;
             }
             match engine.embed(&probe, *index) {
                 Err(error) => {

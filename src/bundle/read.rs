@@ -1,6 +1,6 @@
 //! Reading a bundle's files and checking them against each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use crate::scoring::Bank;
 
 /// Longest name of a machine, characters.
 const NAME_LIMIT: usize = 128;
+/// Most machines of one bundle: the encoder is tried for each when a bundle is opened.
+const MACHINE_LIMIT: usize = 1024;
 /// The index reaches the encoder as an f32, which holds whole numbers up to here.
 const INDEX_LIMIT: u32 = 1 << 24;
 
@@ -124,7 +126,11 @@ fn bank(reader: &mut Reader) -> Result<Array2<f32>, BundleError> {
 /// `id_to_int.pkl`: the names by their index.
 fn names(reader: &mut Reader) -> Result<BTreeMap<u32, String>, BundleError> {
     let dict = pickle::read_dict(&reader.read(NAMES)?).map_err(|problem| reader.fault(NAMES, problem))?;
-    let mut names = BTreeMap::new();
+    if !(1..=MACHINE_LIMIT).contains(&dict.len()) {
+        let problem = format!("expected 1 to {MACHINE_LIMIT} machines, found {}", dict.len());
+        return Err(reader.fault(NAMES, problem));
+    }
+    let (mut names, mut seen) = (BTreeMap::new(), HashSet::new());
     for (key, value) in dict {
         let name = match key {
             pickle::Atom::Text(name) if is_name(&name) => name,
@@ -137,7 +143,7 @@ fn names(reader: &mut Reader) -> Result<BTreeMap<u32, String>, BundleError> {
             let problem = format!("expected an index from 0 to {} for {name:?}, found {value}", INDEX_LIMIT - 1);
             return Err(reader.fault(NAMES, problem));
         };
-        if names.values().any(|known| *known == name) {
+        if !seen.insert(name.clone()) {
             return Err(reader.fault(NAMES, format!("expected each name once, found {name:?} twice")));
         }
         if let Some(other) = names.insert(index, name.clone()) {
@@ -145,9 +151,6 @@ fn names(reader: &mut Reader) -> Result<BTreeMap<u32, String>, BundleError> {
                 reader.fault(NAMES, format!("expected each index once, found {index} for {other:?} and {name:?}"))
             );
         }
-    }
-    if names.is_empty() {
-        return Err(reader.fault(NAMES, "expected at least one machine, found none".into()));
     }
     Ok(names)
 }

@@ -8,6 +8,7 @@ mod run;
 mod schema;
 mod score;
 mod spectrogram;
+mod synth;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ enum Command {
     Devices(devices::Args),
     Check(check::Args),
     Schema(schema::Args),
+    Synth(synth::Args),
 }
 
 /// What ends a command without success: an exit code, and a message unless all has been said.
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args),
         Command::Check(args) => check::run(args),
         Command::Schema(args) => schema::run(args),
+        Command::Synth(args) => synth::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

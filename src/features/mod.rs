@@ -6,6 +6,8 @@ pub use mel::{FeatureError, MelExtractor};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audio::resample::RATES_HZ;
+
 /// Parameters of the front-end. The defaults are those of a bundle without `bundle.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -87,8 +89,8 @@ impl FrontEnd {
         let fail = |name: &str, expected: String, found: &dyn std::fmt::Display| {
             Err(FeatureError::Parameter(format!("{name}: expected {expected}, found {found}")))
         };
-        if !(1000..=384_000).contains(&self.rate_hz) {
-            return fail("rate_hz", "1000 to 384000".into(), &self.rate_hz);
+        if !RATES_HZ.contains(&self.rate_hz) {
+            return fail("rate_hz", format!("{} to {} Hz", RATES_HZ.start(), RATES_HZ.end()), &self.rate_hz);
         }
         if !(16..=MAX_N_FFT).contains(&self.n_fft) {
             return fail("n_fft", format!("16 to {MAX_N_FFT}"), &self.n_fft);

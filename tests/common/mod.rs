@@ -1,6 +1,8 @@
 //! The test rig: real parts, started for one test and ended with it.
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
+pub mod bundles;
+
 use std::path::PathBuf;
 
 /// `../shared` from the project's root: real bundle, real audio, golden values. `None`, said so, where it is missing;

@@ -1,18 +1,21 @@
 //! A capture card through cpal and ALSA.
 
-pub mod clock;
+mod clock;
+pub mod identity;
 pub mod offer;
 mod ring;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{BufferSize, DeviceId, ErrorKind, FromSample, HostId, SampleFormat, SizedSample, StreamConfig};
+use cpal::{BufferSize, DeviceId, ErrorKind, FromSample, HostId, SizedSample, StreamConfig};
 
 use self::clock::{Arrival, StreamClock};
-use self::offer::{Choice, Wish};
+use self::identity::{Selector, Target};
+use self::offer::{Choice, Layout, Offer, Wish};
 use self::ring::{Block, Faults, Reader};
 use super::{Format, Read, Source, SourceError};
 
@@ -26,9 +29,10 @@ const WAIT: Duration = Duration::from_millis(200);
 /// Which device, and how to open it.
 #[derive(Debug, Clone)]
 pub struct DeviceRequest {
-    /// As in the configuration.
-    pub device: String,
+    pub device: Selector,
     pub wish: Wish,
+    /// `/sys` but in tests.
+    pub sysfs: PathBuf,
 }
 
 /// An opened capture device.
@@ -60,32 +64,59 @@ enum Piece {
 /// # Errors
 /// `Lost`, with what can be done about it.
 pub fn open(request: &DeviceRequest) -> Result<DeviceSource, SourceError> {
+    let cards = identity::cards(&request.sysfs);
+    let target = request.device.resolve(&cards).map_err(SourceError::Lost)?;
+    let lost = |problem: String| SourceError::Lost(format!("{}: {problem}", request.device));
+    // Holds ALSA's configuration as long as it is used here.
+    let host = cpal::host_from_id(HostId::Alsa).map_err(|error| lost(error.to_string()))?;
+    let (name, choice) = plan(&target, &request.wish).map_err(lost)?;
+    let device = host.device_by_id(&DeviceId::new(HostId::Alsa, &name)).ok_or_else(|| lost(absent(&target)))?;
+    DeviceSource::start(&device, &choice).map_err(|error| lost(explain(&error, &target, &choice)))
+}
+
+/// What a device offers, `name` as ALSA has it.
+///
+/// # Errors
+/// One line that says what can be done about it.
+pub fn offer_of(target: &Target) -> Result<Offer, String> {
     // ALSA's own complaints to stderr say nothing that ours does not.
     let _quiet = alsa::Output::local_error_handler();
-    let name = &request.device;
-    let fault = |error: cpal::Error| SourceError::Lost(explain(name, &error));
-    let host = cpal::host_from_id(HostId::Alsa).map_err(fault)?;
-    let device = host
-        .device_by_id(&DeviceId::new(HostId::Alsa, name))
-        .ok_or_else(|| SourceError::Lost(format!("{name}: no such capture device; `auscult devices` lists them")))?;
-    let offers: Vec<_> = device.supported_input_configs().map_err(fault)?.collect();
-    let choice =
-        offer::choose(&offers, &request.wish).map_err(|problem| SourceError::Lost(format!("{name}: {problem}")))?;
-    DeviceSource::start(&device, &choice).map_err(|error| match error.kind() {
-        ErrorKind::UnsupportedConfig => {
-            SourceError::Lost(format!("{name}: refuses {choice:?}; it offers {}", offer::describe(&offers)))
-        }
-        _ => fault(error),
+    Offer::of(&target.name).map_err(|error| match error.errno() {
+        libc::ENODEV | libc::ENOENT | libc::ENXIO => absent(target),
+        libc::EBUSY | libc::EAGAIN => BUSY.into(),
+        libc::EPERM | libc::EACCES => NO_PERMISSION.into(),
+        libc::ECONNREFUSED => "its sound server does not answer".into(),
+        _ => error.to_string(),
     })
+}
+
+/// Which of ALSA's names to open, and how.
+fn plan(target: &Target, wish: &Wish) -> Result<(String, Choice), String> {
+    let mut wish = wish.clone();
+    if let (Some((card, pcm)), true) = (target.card, target.name.starts_with("plughw:")) {
+        // A converter would make up channels: take as many as the card has.
+        let card = Target { name: format!("hw:CARD={card},DEV={pcm}"), card: target.card };
+        let native = offer_of(&card)?;
+        wish.channels = Some(native.choose(&Wish { rate_hz: None, format: None, ..wish.clone() })?.channels);
+    }
+    let mut choice = offer_of(target)?.choose(&wish)?;
+    let mut name = target.name.clone();
+    if choice.format.sample_format().is_none() {
+        if name.starts_with("hw:") {
+            name = format!("plug{name}");
+        }
+        choice.format = Layout::I32;
+    }
+    Ok((name, choice))
 }
 
 impl DeviceSource {
     fn start(device: &cpal::Device, choice: &Choice) -> Result<DeviceSource, cpal::Error> {
-        let wanted = (f64::from(choice.rate_hz) * BLOCK_S) as u32;
-        let buffer = choice.block_frames.map(|(least, most)| BufferSize::Fixed(wanted.clamp(least, most.max(least))));
-        let buffers = buffer.into_iter().chain([BufferSize::Default]);
+        let block = (f64::from(choice.rate_hz) * BLOCK_S) as u32;
         let mut outcome = Err(cpal::Error::new(ErrorKind::UnsupportedConfig));
-        for buffer_size in buffers {
+        // Cards with small buffers refuse long blocks.
+        let sizes = [block, block / 2, block / 4, block / 8].map(BufferSize::Fixed);
+        for buffer_size in sizes.into_iter().chain([BufferSize::Default]) {
             let config = StreamConfig { channels: choice.channels, sample_rate: choice.rate_hz, buffer_size };
             outcome = Self::start_with(device, config, choice.format);
             if !matches!(&outcome, Err(error) if error.kind() == ErrorKind::UnsupportedConfig) {
@@ -95,19 +126,14 @@ impl DeviceSource {
         outcome
     }
 
-    fn start_with(device: &cpal::Device, config: StreamConfig, format: SampleFormat) -> Result<Self, cpal::Error> {
+    fn start_with(device: &cpal::Device, config: StreamConfig, format: Layout) -> Result<Self, cpal::Error> {
         match format {
-            SampleFormat::I8 => Self::start_as::<i8>(device, config),
-            SampleFormat::I16 => Self::start_as::<i16>(device, config),
-            SampleFormat::I24 => Self::start_as::<cpal::I24>(device, config),
-            SampleFormat::I32 => Self::start_as::<i32>(device, config),
-            SampleFormat::U8 => Self::start_as::<u8>(device, config),
-            SampleFormat::U16 => Self::start_as::<u16>(device, config),
-            SampleFormat::U24 => Self::start_as::<cpal::U24>(device, config),
-            SampleFormat::U32 => Self::start_as::<u32>(device, config),
-            SampleFormat::F32 => Self::start_as::<f32>(device, config),
-            SampleFormat::F64 => Self::start_as::<f64>(device, config),
-            _ => Err(cpal::Error::new(ErrorKind::UnsupportedConfig)),
+            Layout::I32 => Self::start_as::<i32>(device, config),
+            Layout::F32 => Self::start_as::<f32>(device, config),
+            Layout::I24 => Self::start_as::<cpal::I24>(device, config),
+            Layout::I16 => Self::start_as::<i16>(device, config),
+            Layout::U8 => Self::start_as::<u8>(device, config),
+            Layout::I24Packed => Err(cpal::Error::new(ErrorKind::UnsupportedConfig)),
         }
     }
 
@@ -213,19 +239,35 @@ impl Source for DeviceSource {
     }
 }
 
+const BUSY: &str = "busy: another program has it open; `fuser -v /dev/snd/*` shows which";
+const NO_PERMISSION: &str =
+    "no permission: the agent's user must be in the group audio (`sudo usermod -aG audio USER`, then a new login)";
+
+/// Why ALSA does not know a device.
+fn absent(target: &Target) -> String {
+    let Some((card, pcm)) = target.card else {
+        return "no such capture device; `auscult devices` lists them".into();
+    };
+    // sysfs knows the card, so it is there: what keeps us from it?
+    match std::fs::File::open(format!("/dev/snd/controlC{card}")) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => NO_PERMISSION.into(),
+        Err(_) => format!("the card is there, but not /dev/snd/pcmC{card}D{pcm}c: in a container, pass /dev/snd in"),
+        Ok(_) => "the card does not answer".into(),
+    }
+}
+
 /// What went wrong with a device, and what to do about it.
-fn explain(name: &str, error: &cpal::Error) -> String {
+fn explain(error: &cpal::Error, target: &Target, choice: &Choice) -> String {
     match error.kind() {
-        ErrorKind::DeviceBusy => {
-            format!("{name}: busy: another program has it open; `fuser -v /dev/snd/*` shows which")
+        ErrorKind::DeviceBusy => BUSY.into(),
+        ErrorKind::PermissionDenied => NO_PERMISSION.into(),
+        ErrorKind::DeviceNotAvailable => absent(target),
+        ErrorKind::UnsupportedOperation => "cannot capture".into(),
+        ErrorKind::UnsupportedConfig => {
+            let Choice { rate_hz, channels, format } = choice;
+            let offer = offer_of(target).map_or_else(|error| error, |offer| offer.to_string());
+            format!("refuses {channels} channels, {rate_hz} Hz, {format} together; it offers {offer}")
         }
-        ErrorKind::PermissionDenied => {
-            format!(
-                "{name}: no permission: the agent's user must be in the group audio (`sudo usermod -aG audio USER`)"
-            )
-        }
-        ErrorKind::DeviceNotAvailable => format!("{name}: not there, or its sound server does not run"),
-        ErrorKind::UnsupportedOperation => format!("{name}: cannot capture"),
-        _ => format!("{name}: {error}"),
+        _ => error.to_string(),
     }
 }

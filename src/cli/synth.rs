@@ -1,0 +1,150 @@
+//! `auscult synth`: WAV files of simulated machines.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::Failure;
+use crate::audio::synth::{Cycle, FaultPlan, Kind, Machine, RATE_HZ, fault_of, seed_of};
+
+/// Write WAV files of a simulated machine
+///
+/// Mono, 16 bits, 16 kHz. The same machine, seed and take give the same file. Into a directory it writes clips, each a
+/// recording (take) of its own: the same machine at another time.
+#[derive(clap::Args)]
+#[command(after_help = "Faults: rub, blocked, unbalance, bearing, loose, bursts; of a pump also cavitation.\n\n\
+Examples:\n  auscult synth fan --seed 7 --fault rub --strength 0.6 --minutes 1 -o rub.wav\n  \
+auscult synth pump --id pump-1 --minutes 10 -o clips/pump-1/normal")]
+pub struct Args {
+    /// fan, blower or pump
+    #[arg(value_name = "MACHINE")]
+    machine: Kind,
+    /// Which individual machine [default: 0]
+    #[arg(long, conflicts_with = "id")]
+    seed: Option<u64>,
+    /// Which individual machine, by the id that it has in an agent's configuration
+    #[arg(long)]
+    id: Option<String>,
+    /// Which recording of it; of a directory's clips, the first
+    #[arg(long, default_value_t = 0)]
+    take: u64,
+    /// The fault to develop
+    #[arg(long, value_name = "FAULT")]
+    fault: Option<String>,
+    /// Strength of the fault, 0 to 1
+    #[arg(long, default_value_t = FaultPlan::STRENGTH, value_parser = share)]
+    strength: f64,
+    /// Seconds until the fault begins
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    fault_after: f64,
+    /// Seconds from then until its full strength
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    fault_grow: f64,
+    /// Let it start and stop: seconds running and seconds standing
+    #[arg(long, num_args = 2, value_names = ["RUN_S", "STOP_S"], value_parser = seconds)]
+    cycle: Option<Vec<f64>>,
+    /// Level of the machine over the background, dB [default: of the seed, 12 to 22]
+    #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = decibel)]
+    snr: Option<f64>,
+    /// Length of what is written, all clips together
+    #[arg(long, default_value_t = 1.0, value_parser = minutes)]
+    minutes: f64,
+    /// Length of one clip in a directory, seconds
+    #[arg(long, default_value_t = 10.0, value_parser = clip)]
+    clip: f64,
+    /// A file (its name ends in .wav) or a directory
+    #[arg(short, long, value_name = "FILE|DIR")]
+    output: PathBuf,
+}
+
+fn within(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("expected a number, found {text:?}"))?;
+    if (least..=most).contains(&value) { Ok(value) } else { Err(format!("expected {least} to {most}, found {value}")) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    within(text, 0.0, 1.0)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    within(text, 0.0, 1e9)
+}
+
+fn decibel(text: &str) -> Result<f64, String> {
+    within(text, -40.0, 80.0)
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    within(text, 0.01, 1000.0)
+}
+
+fn clip(text: &str) -> Result<f64, String> {
+    within(text, 1.0, 3600.0)
+}
+
+impl Args {
+    fn machine(&self, take: u64, fault: FaultPlan) -> Machine {
+        let seed = self.seed.unwrap_or_else(|| self.id.as_deref().map_or(0, seed_of));
+        let mut machine = Machine::with_fault(self.machine, seed, take, fault);
+        if let Some(&[run_s, stop_s]) = self.cycle.as_deref() {
+            machine = machine.with_cycle(Cycle { run_s, stop_s });
+        }
+        match self.snr {
+            Some(snr_db) => machine.with_snr_db(snr_db),
+            None => machine,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let fault = match args.fault.as_deref().map(|name| fault_of(args.machine, name)).transpose() {
+        Ok(fault) => fault,
+        Err(error) => {
+            eprintln!("error: --fault of a {}: {error}", args.machine);
+            return Err(Failure::said(2));
+        }
+    };
+    let plan = FaultPlan { fault, strength: args.strength, after_s: args.fault_after, grow_s: args.fault_grow };
+    let rate_hz = f64::from(RATE_HZ);
+    let total = (args.minutes * 60.0 * rate_hz).round() as u64;
+    let is_file = args.output.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("wav")) && !args.output.is_dir();
+    if is_file {
+        write(&args.output, &mut args.machine(args.take, plan), total)?;
+        println!("{}", args.output.display());
+        return Ok(());
+    }
+    std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+    let length = (args.clip * rate_hz).round() as u64;
+    let clips = total.div_ceil(length);
+    let bar = indicatif::ProgressBar::new(clips);
+    for take in (args.take..).take(clips as usize) {
+        write(&args.output.join(format!("{take:08}.wav")), &mut args.machine(take, plan), length)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    println!("{}: {clips} clips of {} s", args.output.display(), args.clip);
+    Ok(())
+}
+
+fn write(file: &Path, machine: &mut Machine, samples: u64) -> anyhow::Result<()> {
+    let name = || file.display().to_string();
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: RATE_HZ,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(file, spec).with_context(name)?;
+    let mut chunk = vec![0f32; RATE_HZ as usize];
+    let mut left = samples;
+    while left > 0 {
+        let count = left.min(chunk.len() as u64) as usize;
+        machine.fill(&mut chunk[..count]);
+        for sample in &chunk[..count] {
+            writer.write_sample((sample * f32::from(i16::MAX)).round() as i16).with_context(name)?;
+        }
+        left -= count as u64;
+    }
+    writer.finalize().with_context(name)
+}
