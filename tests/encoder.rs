@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use auscult::encoder::{EncoderConfig, EncoderError, EncoderShape, EngineChoice, load};
 use ndarray::{Array1, Array2, Array3};
 use ndarray_npy::NpzReader;
+use rand::{RngExt as _, SeedableRng as _};
+use tract_tflite::tflite;
 
 fn config(engine: EngineChoice) -> EncoderConfig {
     let library = (engine == EngineChoice::Litert).then(common::litert_library);
@@ -86,5 +89,142 @@ fn images_and_indices_that_do_not_fit_are_refused() {
         let ours = encoder.embed(&image, 4).unwrap();
         assert!(ours.len() == 32 && ours.iter().all(|value| value.is_finite()));
         assert_ne!(ours, encoder.embed(&image, 3).unwrap(), "the machine's index must count");
+    }
+}
+
+/// Every model in tests/fixtures/ops whose name begins with `prefix`.
+fn fixtures(keep: impl Fn(&str) -> bool) -> Vec<(String, Arc<[u8]>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ops");
+    let mut models: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), read(&path)))
+        .filter(|(name, _)| keep(name))
+        .collect();
+    models.sort();
+    models
+}
+
+fn runs_on_both(name: &str) -> bool {
+    !name.starts_with("refused_") && !name.starts_with("invalid_")
+}
+
+/// Noise around a level for each band, in 0..1.
+fn random_image(shape: EncoderShape, seed: u64) -> Vec<f32> {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let mut image = Vec::with_capacity(shape.bands * shape.frames);
+    for _ in 0..shape.bands {
+        let level = random.random_range(0.0..0.7);
+        image.extend((0..shape.frames).map(|_| level + random.random_range(0.0..0.3)));
+    }
+    image
+}
+
+fn furthest(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max)
+}
+
+/// Both engines on the same images and indices: nothing but rounding between them.
+#[test]
+fn every_operator_agrees_with_litert() {
+    let models = fixtures(runs_on_both);
+    let mut faults = Vec::new();
+    for (name, model) in &models {
+        let (mut ours, mut theirs) = match (
+            load(model.clone(), &config(EngineChoice::Tract)),
+            load(model.clone(), &config(EngineChoice::Litert)),
+        ) {
+            (Ok(ours), Ok(theirs)) => (ours, theirs),
+            (ours, theirs) => {
+                faults.push(format!("{name}: tract {:?}, litert {:?}", ours.err(), theirs.err()));
+                continue;
+            }
+        };
+        let shape = ours.shape();
+        assert_eq!(shape, theirs.shape(), "{name}");
+        assert!(
+            shape.bands < 128 && shape.frames < 128 && shape.embedding != 32,
+            "{name}: sizes unlike the real model's"
+        );
+        let mut seen: Vec<Vec<f32>> = Vec::new();
+        for round in 0..6 {
+            let image = random_image(shape, round);
+            let index = round as u32 % shape.machines.unwrap_or(3) as u32;
+            let found = ours.embed(&image, index).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let expected = theirs.embed(&image, index).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(found.len(), shape.embedding, "{name}");
+            let worst = furthest(&found, &expected);
+            if found.iter().any(|value| !value.is_finite()) || worst > 2e-5 {
+                faults.push(format!("{name}: off by {worst:e} in round {round}"));
+                break;
+            }
+            seen.push(expected);
+        }
+        if seen.windows(2).any(|pair| furthest(&pair[0], &pair[1]) < 0.005) {
+            faults.push(format!("{name}: nearly the same for two images, so this tests little"));
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} models:\n{}", faults.len(), models.len(), faults.join("\n"));
+}
+
+/// What the fixtures must cover.
+#[test]
+fn the_fixtures_hold_every_operator() {
+    let mut found = BTreeSet::new();
+    for (_, model) in fixtures(runs_on_both) {
+        let model = tflite::root_as_model(&model).unwrap();
+        let codes = model.operator_codes().unwrap();
+        for operator in model.subgraphs().unwrap().get(0).operators().unwrap() {
+            let code = codes.get(operator.opcode_index() as usize);
+            let number = code.builtin_code().0.max(i32::from(code.deprecated_builtin_code()));
+            found.insert(tflite::BuiltinOperator(number).variant_name().unwrap());
+        }
+    }
+    for operator in "CONV_2D DEPTHWISE_CONV_2D MAX_POOL_2D AVERAGE_POOL_2D FULLY_CONNECTED ADD SUB MUL DIV MEAN SUM \
+        RESHAPE SQUEEZE EXPAND_DIMS CONCATENATION PAD LEAKY_RELU RELU RELU6 LOGISTIC TANH SOFTMAX GATHER CAST LESS \
+        SELECT SELECT_V2 SHAPE PACK STRIDED_SLICE DEQUANTIZE"
+        .split_whitespace()
+    {
+        assert!(found.contains(operator), "{operator}");
+    }
+}
+
+#[test]
+fn what_only_litert_runs_is_named_and_runs_there() {
+    let words = [
+        ("refused_arg_max", "ARG_MAX"),
+        ("refused_batch_gather", "batch_dims 1"),
+        ("refused_dynamic_range", "INT8"),
+        ("refused_elu", "ELU"),
+        ("refused_fused_relu_n1", "RELU_N1_TO_1"),
+        ("refused_int8", "INT8"),
+        ("refused_integer_div", "DIV on [I32, I32]"),
+    ];
+    let models = fixtures(|name| name.starts_with("refused_"));
+    assert_eq!(models.len(), words.len());
+    for ((name, model), (expected, word)) in models.iter().zip(words) {
+        assert_eq!(name, expected);
+        let Err(EncoderError::Model(message)) = load(model.clone(), &config(EngineChoice::Tract)) else {
+            panic!("{name}: expected a refusal")
+        };
+        assert!(message.contains(word) && message.contains("encoder.engine = \"litert\""), "{name}: {message}");
+        assert!(!message.contains('\n') && message.len() < 300, "{name}: {message}");
+        let mut litert =
+            load(model.clone(), &config(EngineChoice::Litert)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let embedded = [1, 2].map(|seed| litert.embed(&random_image(litert.shape(), seed), 0).unwrap());
+        assert!(furthest(&embedded[0], &embedded[1]) > 0.005, "{name}");
+        let auto = EncoderConfig { engine: EngineChoice::Auto, library: Some(common::litert_library()) };
+        assert_eq!(load(model.clone(), &auto).unwrap().name(), "litert");
+    }
+}
+
+#[test]
+fn inputs_that_are_no_image_and_index_are_named() {
+    for (name, model) in fixtures(|name| name.starts_with("invalid_")) {
+        for engine in [EngineChoice::Tract, EngineChoice::Litert] {
+            let Err(EncoderError::Model(message)) = load(model.clone(), &config(engine)) else { panic!("{name}") };
+            assert!(message.contains("expected two inputs") && message.contains("INT8"), "{name}: {message}");
+        }
     }
 }

@@ -233,6 +233,12 @@ fn read_tensor<'a>(
     if stated.len() > MAX_RANK {
         return invalid(format!("{label}: expected at most {MAX_RANK} dimensions, found {}", stated.len()));
     }
+    // No axes, or the shape of a scalar: the one list without elements that models have.
+    if stated == [0] && matches!(read.kind, TensorType::INT32 | TensorType::INT64) {
+        read.shape.push(0);
+        read.data = Some(&[]);
+        return Ok(read);
+    }
     let mut elements = 1_usize;
     for (axis, &dim) in stated.iter().enumerate() {
         let dim = if axis == 0 && dim == -1 { 1 } else { dim };

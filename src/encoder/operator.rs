@@ -90,7 +90,10 @@ pub(super) enum Kind {
     },
     Cast,
     Less,
-    Select,
+    /// With broadcasting (SELECT_V2), or of one shape (SELECT).
+    Select {
+        broadcast: bool,
+    },
     Shape,
     Pack {
         axis: i32,
@@ -243,7 +246,8 @@ fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> Resu
         }
         Code::CAST => Kind::Cast,
         Code::LESS => Kind::Less,
-        Code::SELECT_V2 => Kind::Select,
+        Code::SELECT_V2 => Kind::Select { broadcast: true },
+        Code::SELECT => Kind::Select { broadcast: false },
         Code::SHAPE => Kind::Shape,
         Code::PACK => {
             let options = operator.builtin_options_as_pack_options().ok_or_else(missing)?;

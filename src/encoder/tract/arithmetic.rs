@@ -46,8 +46,13 @@ impl Translator<'_> {
         self.wire(op, TypedBinOp(comp_lt(), None), &operands, &dims)
     }
 
-    pub(super) fn select(&mut self, op: &Operator) -> Result<OutletId, Fault> {
+    pub(super) fn select(&mut self, op: &Operator, broadcast: bool) -> Result<OutletId, Fault> {
         let operands: [_; 3] = self.inputs(op)?;
+        let [condition, yes, no] = operands.map(|operand| self.dims(operand));
+        if !broadcast && (condition != yes || yes != no) {
+            // Its condition may also stand for whole rows, by rules of its own.
+            return Err(op.unsupported(&format!("on the shapes {condition:?}, {yes:?}, {no:?}")));
+        }
         self.expect_type(op, &operands[..1], &[DatumType::Bool])?;
         self.expect_type(op, &operands[1..], &NUMBERS)?;
         let (operands, dims) = self.broadcast(op, &operands)?;

@@ -142,7 +142,7 @@ impl Translator<'_> {
             Kind::Gather { axis } => self.gather(op, *axis),
             Kind::Cast => self.cast(op),
             Kind::Less => self.less(op),
-            Kind::Select => self.select(op),
+            Kind::Select { broadcast } => self.select(op, *broadcast),
             Kind::Shape => self.shape(op),
             Kind::Pack { axis } => self.pack(op, *axis),
             Kind::StridedSlice { .. } => self.strided_slice(op),

@@ -42,7 +42,9 @@ impl Translator<'_> {
         let kernel = [kernel_rows, kernel_columns];
         let (spec, dims) = self.walk(op, [rows, columns], kernel, walk, channels, out)?;
         self.book_windows(op, &dims, kernel, group_channels, channels)?;
-        self.convolution(op, image, filter.into_tensor(), spec, group, &dims, fused)
+        // tract groups filters only where they are [out, in, rows, columns].
+        let filter = filter.into_tensor().permute_axes(&[0, 3, 1, 2]).map_err(tract_fault)?;
+        self.convolution(op, image, filter, spec, group, &dims, fused)
     }
 
     pub(super) fn depthwise_conv2d(
@@ -64,7 +66,7 @@ impl Translator<'_> {
             );
         }
         // Each channel is a group of its own, and its filters are the group's outputs.
-        let filter = filter.into_tensor().permute_axes(&[3, 1, 2, 0]).map_err(tract_fault)?;
+        let filter = filter.into_tensor().permute_axes(&[3, 0, 1, 2]).map_err(tract_fault)?;
         let kernel = [kernel_rows, kernel_columns];
         let (spec, dims) = self.walk(op, [rows, columns], kernel, walk, channels, out)?;
         self.book_windows(op, &dims, kernel, 4, channels)?;
@@ -106,7 +108,7 @@ impl Translator<'_> {
         let out = pool_spec.output_channels;
         let bias = self.bias(op, out)?;
         let filter = self.constant(filter)?;
-        let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OHWI, group, q_params: None };
+        let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group, q_params: None };
         let output = self.wire(op, conv, &[image, filter, bias], dims)?;
         self.activate(op, output, fused)
     }
