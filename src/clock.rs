@@ -98,13 +98,13 @@ impl ClockWatch {
     }
 }
 
-/// Watches the system's clock once a second on a thread of its own, until `changed` answers false.
+/// Watches the system's clock on a thread of its own, once a second; ends when `changed` answers false.
 ///
 /// # Errors
 /// The thread could not be started.
 pub fn watch_system_clock(
     clock: Clock,
-    mut changed: impl FnMut(ClockChange) -> bool + Send + 'static,
+    mut changed: impl FnMut(&[ClockChange]) -> bool + Send + 'static,
 ) -> std::io::Result<()> {
     let watch = move || {
         let start = Instant::now();
@@ -119,10 +119,8 @@ pub fn watch_system_clock(
                 }
                 ask && system_clock_synchronised(wall)
             });
-            for change in changes {
-                if !changed(change) {
-                    return;
-                }
+            if !changed(&changes) {
+                return;
             }
             std::thread::sleep(Duration::from_secs(1));
         }

@@ -12,6 +12,7 @@ use crate::audio::device::offer::Layout;
 use crate::audio::health::Gate;
 use crate::audio::synth;
 use crate::encoder::EncoderConfig;
+use crate::mqtt::address::BrokerUrls;
 use crate::scoring::alarm::AlarmConfig;
 
 /// The whole configuration of one agent.
@@ -20,6 +21,8 @@ use crate::scoring::alarm::AlarmConfig;
 pub struct Config {
     pub agent: AgentConfig,
     pub mqtt: MqttConfig,
+    pub outbox: OutboxConfig,
+    pub compat: CompatConfig,
     pub bundle: BundleConfig,
     pub encoder: EncoderConfig,
     pub log: LogConfig,
@@ -52,8 +55,9 @@ impl Default for AgentConfig {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MqttConfig {
-    /// Broker: `mqtt://host:1883` or `mqtts://host:8883`; default `mqtt://localhost:1883`.
-    pub url: String,
+    /// Broker: `mqtt://host:1883` or `mqtts://host:8883`, or a list of them to try in turn; default
+    /// `mqtt://localhost:1883`.
+    pub url: BrokerUrls,
     /// First part of every topic; default `auscult`.
     pub root: String,
     /// Login name; default: none.
@@ -68,12 +72,14 @@ pub struct MqttConfig {
     pub cert_file: Option<PathBuf>,
     /// PEM file of that certificate's key; default: none.
     pub key_file: Option<PathBuf>,
+    /// Seconds between signs of life; a silent connection is given up after one and a half of it. Default 20.
+    pub keep_alive_s: u64,
 }
 
 impl Default for MqttConfig {
     fn default() -> Self {
         MqttConfig {
-            url: "mqtt://localhost:1883".into(),
+            url: BrokerUrls::default(),
             root: "auscult".into(),
             username: None,
             password: None,
@@ -81,6 +87,7 @@ impl Default for MqttConfig {
             ca_file: None,
             cert_file: None,
             key_file: None,
+            keep_alive_s: 20,
         }
     }
 }
@@ -97,8 +104,35 @@ impl fmt::Debug for MqttConfig {
             .field("ca_file", &self.ca_file)
             .field("cert_file", &self.cert_file)
             .field("key_file", &self.key_file)
+            .field("keep_alive_s", &self.keep_alive_s)
             .finish()
     }
+}
+
+/// What waits on disk for the broker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboxConfig {
+    /// Size on disk, in millions of bytes; when it is reached the oldest verdicts go first. Default 200.
+    pub max_mb: u64,
+    /// Days after which what could not be sent is given up; default 30.
+    pub max_age_days: f64,
+    /// Messages a second at which an outage is caught up with; default 500.
+    pub drain_per_s: f64,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        OutboxConfig { max_mb: 200, max_age_days: 30.0, drain_per_s: 500.0 }
+    }
+}
+
+/// For those who come from the original.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompatConfig {
+    /// Topic that each verdict also goes to, as the original wrote it; default: none.
+    pub escoita_topic: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -320,6 +354,15 @@ impl Config {
         if root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']) || root.ends_with('/') {
             return Err(ConfigError(format!("mqtt.root: expected topic parts without + # $, found {root:?}")));
         }
+        check_range("mqtt.keep_alive_s", self.mqtt.keep_alive_s as f64, 1.0, 3600.0)?;
+        check_range("outbox.max_mb", self.outbox.max_mb as f64, 1.0, 1e6)?;
+        check_range("outbox.max_age_days", self.outbox.max_age_days, 0.01, 3650.0)?;
+        check_range("outbox.drain_per_s", self.outbox.drain_per_s, 1.0, 1e6)?;
+        if let Some(topic) = &self.compat.escoita_topic
+            && (topic.is_empty() || topic.contains(['+', '#', '\0']) || topic.starts_with('$'))
+        {
+            return Err(ConfigError(format!("compat.escoita_topic: expected a topic without + # $, found {topic:?}")));
+        }
         self.alarm.check().map_err(|problem| ConfigError(format!("alarm.{problem}")))?;
         if self.machine.is_empty() {
             return Err(ConfigError("machine: expected at least one [[machine]], found none".into()));
@@ -482,7 +525,7 @@ mod tests {
     #[test]
     fn defaults_are_filled_in() {
         let config = load(MACHINE).expect("a valid configuration");
-        assert_eq!(config.mqtt.url, "mqtt://localhost:1883");
+        assert_eq!(config.mqtt.url.to_string(), "mqtt://localhost:1883");
         assert_eq!((config.machine[0].model(), config.machine[0].hop_s), ("fan-1", 5.0));
         assert_eq!(config.machine[0].source.channel, Channel::Mix);
         assert!(config.machine[0].source.repeat);

@@ -1,6 +1,7 @@
 //! The test rig: real parts, started for one test and ended with it.
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
+pub mod broker;
 pub mod bundles;
 
 use std::path::PathBuf;

@@ -1,0 +1,170 @@
+//! One connection to one broker: a task that polls and does nothing else, and what it heard, for the driver.
+//!
+//! Each attempt makes a new event loop. rumqttc keeps unacknowledged messages of its own and forgets them when the
+//! broker forgot the session; the outbox sends them again instead, so nothing of the old loop may live on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::{
+    AsyncClient, ClientError, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_rustls::rustls::ClientConfig;
+
+use super::address::BrokerUrl;
+
+/// A control message may have this many bytes; larger ones are refused by the agent, not by the connection: rumqttc
+/// would end it, and the broker would deliver the same message again, for ever.
+pub const MAX_CONTROL_BYTES: usize = 256 * 1024;
+
+/// The largest packet of MQTT 3.1.1.
+const MAX_PACKET_BYTES: usize = 268_435_455 + 5;
+
+/// Packet ids go round at this number, far above the messages in flight, so that a late acknowledgement meets no
+/// second message with its id.
+const PACKET_IDS: u16 = 200;
+
+/// Time for the network, TLS and the broker to accept a connection, and for a packet to leave.
+const NETWORK_TIMEOUT_S: u64 = 10;
+
+/// What the driver hears.
+#[derive(Debug)]
+pub enum Heard {
+    Connected,
+    /// The next message that was handed over got this packet id.
+    Sent(u16),
+    Acknowledged(u16),
+    /// For each filter, in order, whether it was accepted.
+    Subscribed(Vec<bool>),
+    Message(Received),
+    /// Any other packet: the broker lives.
+    Alive,
+    /// Our DISCONNECT has left.
+    Disconnected,
+    Lost(ConnectionError),
+}
+
+/// An incoming message.
+#[derive(Debug)]
+pub struct Received {
+    pub topic: String,
+    /// The payload, or only its length when it is over [`MAX_CONTROL_BYTES`].
+    pub payload: Result<Vec<u8>, usize>,
+    pub retained: bool,
+}
+
+/// Who connects, and what is said when it dies.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub client_id: String,
+    pub login: Option<(String, String)>,
+    pub will_topic: String,
+    pub will: Vec<u8>,
+    pub keep_alive: Duration,
+}
+
+/// A connection, or an attempt at one. Ends when dropped.
+pub struct Connection {
+    requests: AsyncClient,
+    heard: mpsc::Receiver<Heard>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    /// Begins to connect; at most `in_flight` messages will be handed over without acknowledgement.
+    pub fn open(url: &BrokerUrl, tls: Option<Arc<ClientConfig>>, identity: &Identity, in_flight: usize) -> Self {
+        // A bare IPv6 address serves both its users in rumqttc: the resolver and the name in the certificate.
+        let mut options = MqttOptions::new(&identity.client_id, &url.host, url.port);
+        options
+            .set_clean_session(false)
+            .set_keep_alive(identity.keep_alive)
+            .set_inflight(PACKET_IDS)
+            .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES)
+            .set_last_will(LastWill::new(&identity.will_topic, identity.will.clone(), QoS::AtLeastOnce, true));
+        if let Some((user, password)) = &identity.login {
+            options.set_credentials(user, password);
+        }
+        if let Some(config) = tls {
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+        }
+        // Room for everything that can be asked of it at once: nothing ever waits for this channel.
+        let (requests, mut event_loop) = AsyncClient::new(options, in_flight + 8);
+        let mut network = event_loop.network_options();
+        network.set_connection_timeout(NETWORK_TIMEOUT_S).set_tcp_nodelay(true);
+        event_loop.set_network_options(network);
+        let (tell, heard) = mpsc::channel(32);
+        let task = tokio::spawn(async move {
+            loop {
+                let heard = match event_loop.poll().await {
+                    Ok(event) => match translate(event) {
+                        Some(heard) => heard,
+                        None => continue,
+                    },
+                    Err(error) => Heard::Lost(error),
+                };
+                let last = matches!(heard, Heard::Lost(_));
+                if tell.send(heard).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Connection { requests, heard, task }
+    }
+
+    /// What happened next. Safe to cancel.
+    pub async fn heard(&mut self) -> Heard {
+        let ended = || Heard::Lost(ConnectionError::RequestsDone);
+        self.heard.recv().await.unwrap_or_else(ended)
+    }
+
+    /// Hands a message over.
+    ///
+    /// # Errors
+    /// More than the agreed number are in flight, or the topic is none.
+    pub fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), ClientError> {
+        self.requests.try_publish(topic, QoS::AtLeastOnce, retain, payload)
+    }
+
+    /// # Errors
+    /// As of [`Connection::publish`].
+    pub fn subscribe(&self, filters: &[String]) -> Result<(), ClientError> {
+        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        self.requests.try_subscribe_many(filters)
+    }
+
+    /// # Errors
+    /// As of [`Connection::publish`].
+    pub fn disconnect(&self) -> Result<(), ClientError> {
+        self.requests.try_disconnect()
+    }
+}
+
+fn translate(event: Event) -> Option<Heard> {
+    Some(match event {
+        Event::Incoming(Packet::ConnAck(_)) => Heard::Connected,
+        Event::Incoming(Packet::PubAck(ack)) => Heard::Acknowledged(ack.pkid),
+        Event::Incoming(Packet::SubAck(ack)) => {
+            let accepted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+            Heard::Subscribed(ack.return_codes.iter().map(accepted).collect())
+        }
+        Event::Incoming(Packet::Publish(message)) => {
+            let bytes = message.payload.len();
+            // Copied, so that a small message does not hold the whole read buffer.
+            let payload = if bytes <= MAX_CONTROL_BYTES { Ok(message.payload.to_vec()) } else { Err(bytes) };
+            Heard::Message(Received { topic: message.topic, payload, retained: message.retain })
+        }
+        Event::Incoming(_) => Heard::Alive,
+        Event::Outgoing(Outgoing::Publish(packet_id)) => Heard::Sent(packet_id),
+        Event::Outgoing(Outgoing::Disconnect) => Heard::Disconnected,
+        Event::Outgoing(_) => return None,
+    })
+}

@@ -1,0 +1,483 @@
+//! The outbox's store: one SQLite file in WAL mode.
+//!
+//! SQLite and not redb, by its record: its recovery is tested against simulated power cuts at every write, and it is
+//! what phones and aircraft keep their data in; damage is an error code and not a panic; a commit costs one fsync, and
+//! one of deletions alone costs none (`synchronous=NORMAL`: a power cut brings the deleted back, and they are sent
+//! twice); anyone can look into the file on the spot with `sqlite3`.
+//!
+//! fsyncs: one for each commit with new messages; two more for each checkpoint, which comes every 1000 pages of log.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+
+/// Which messages go first when the store is full: the lowest class, and of it the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Verdict = 0,
+    Event = 1,
+    /// Alarms and replies.
+    Last = 2,
+}
+
+impl Class {
+    pub const ALL: [Class; 3] = [Class::Verdict, Class::Event, Class::Last];
+}
+
+/// A message that waits for its acknowledgement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Orders the messages whatever the clock does; never used twice within a run.
+    pub id: i64,
+    pub class: Class,
+    /// Whether it is retained by the broker when it is sent as news.
+    pub retain: bool,
+    pub topic: String,
+    pub payload: Vec<u8>,
+    /// Unix time of its making, s; `None` while the clock was not synchronised: it then has no age.
+    pub created_s: Option<i64>,
+}
+
+/// What one transaction changes.
+#[derive(Debug, Default)]
+pub struct Changes<'a> {
+    pub rows: Vec<&'a Row>,
+    /// Ids that were acknowledged.
+    pub acked: Vec<i64>,
+    /// The next `seq` of machines whose counter moved.
+    pub next_seqs: Vec<(String, u64)>,
+    /// Messages that were given up before they came here.
+    pub dropped: u64,
+    /// Writes even if there is nothing to write: does the disk take it?
+    pub probe: bool,
+}
+
+/// What the store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages.
+    pub depth: u64,
+    /// Messages that were given up unsent since the store was made.
+    pub dropped: u64,
+}
+
+/// Bounds of the store.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    pub max_bytes: u64,
+    pub max_age_s: i64,
+}
+
+/// What can go wrong, in the two kinds that one acts on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is damaged: it is to be set aside.
+    #[error("{0}")]
+    Corrupt(String),
+    /// No room, no permission, no disk: to be tried again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(error.to_string()),
+            // A missing table or column, or a value of another type: someone else's file.
+            Some(ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::ConstraintViolation) => {
+                StoreError::Corrupt(error.to_string())
+            }
+            Some(_) => StoreError::Unavailable(error.to_string()),
+            None => StoreError::Corrupt(error.to_string()),
+        }
+    }
+}
+
+/// Layout of the file; another one is set aside.
+const LAYOUT: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        class INTEGER NOT NULL,
+        retain INTEGER NOT NULL,
+        topic TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        created_s INTEGER
+    );
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    PRAGMA user_version = 1;
+";
+
+/// Prefix of the counters that hold a machine's next `seq`.
+const SEQ: &str = "seq/";
+
+/// Rows that are given up at once when the store is full.
+const EVICT_ROWS: i64 = 256;
+
+/// The file's path in `dir`.
+pub fn file(dir: &Path) -> PathBuf {
+    dir.join("outbox.sqlite")
+}
+
+/// The only writer.
+pub struct Store {
+    connection: Connection,
+    totals: Totals,
+    bounds: Bounds,
+}
+
+impl Store {
+    /// Opens the store in `dir`, and makes both where they are missing.
+    ///
+    /// # Errors
+    /// `Corrupt` when the file is no store of ours, `Unavailable` when it cannot be opened or made.
+    pub fn open(dir: &Path, bounds: Bounds) -> Result<Store, StoreError> {
+        let unavailable = |error| StoreError::Unavailable(format!("{}: {error}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(unavailable)?;
+        let connection = Connection::open(file(dir))?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "journal_size_limit", 4 << 20)?;
+        let mut store = Store { connection, totals: Totals::default(), bounds };
+        let layout: i64 = store.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if layout == 0 {
+            let transaction = store.connection.transaction()?;
+            transaction.execute_batch(TABLES)?;
+            transaction.commit()?;
+        } else if layout != LAYOUT {
+            return Err(StoreError::Corrupt(format!("expected layout {LAYOUT}, found {layout}")));
+        }
+        let depth: i64 = counter(&store.connection, "depth")?.unwrap_or(0);
+        let dropped: i64 = counter(&store.connection, "dropped")?.unwrap_or(0);
+        store.totals = Totals { depth: depth.max(0).cast_unsigned(), dropped: dropped.max(0).cast_unsigned() };
+        Ok(store)
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The next `seq` of every machine that ever had one.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub fn next_seqs(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT name, value FROM counter WHERE name GLOB 'seq/*'")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let mut seqs = BTreeMap::new();
+        for row in rows {
+            let (name, value) = row?;
+            seqs.insert(name[SEQ.len()..].to_owned(), value.max(1).cast_unsigned());
+        }
+        Ok(seqs)
+    }
+
+    /// Greatest id of the messages, 0 when there is none.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub fn last_id(&self) -> Result<i64, StoreError> {
+        let last: Option<i64> = self.connection.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
+        Ok(last.unwrap_or(0))
+    }
+
+    /// Moves all ids to 0 and below, in their order: new ones were given out from 1 on while the store was away.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub fn make_room_for_new_ids(&mut self) -> Result<(), StoreError> {
+        let last = self.last_id()?;
+        if last > 0 {
+            self.connection.execute("UPDATE message SET id = id - ?", [last])?;
+        }
+        Ok(())
+    }
+
+    /// Bytes in use in the file.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+        used_bytes(&self.connection)
+    }
+
+    /// Applies all changes or none. With new rows it is on disk when this returns; without, a power cut may undo it.
+    /// Then gives up the oldest of the lowest class while the store is over its size.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unavailable`; nothing was changed.
+    pub fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
+        let synchronous = if changes.rows.is_empty() { "normal" } else { "full" };
+        self.connection.pragma_update(None, "synchronous", synchronous)?;
+        let max_bytes = self.bounds.max_bytes;
+        self.change(|transaction, totals| {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO message (id, class, retain, topic, payload, created_s) VALUES (?, ?, ?, ?, ?, ?)",
+            )?;
+            for row in &changes.rows {
+                let class = row.class as i64;
+                insert.execute(params![row.id, class, row.retain, row.topic, row.payload, row.created_s])?;
+                totals.depth += 1;
+            }
+            let mut delete = transaction.prepare_cached("DELETE FROM message WHERE id = ?")?;
+            for id in &changes.acked {
+                let deleted = delete.execute([id])?;
+                totals.depth = totals.depth.saturating_sub(deleted as u64);
+            }
+            for (machine, next) in &changes.next_seqs {
+                set_counter(transaction, &format!("{SEQ}{machine}"), next.cast_signed())?;
+            }
+            if changes.probe {
+                set_counter(transaction, "probe", 1)?;
+            }
+            totals.dropped += changes.dropped;
+            let mut class = Class::ALL.into_iter();
+            let mut lowest = class.next();
+            while let Some(lowest_class) = lowest
+                && used_bytes(transaction)? > max_bytes
+            {
+                match evict(transaction, lowest_class, totals)? {
+                    0 => lowest = class.next(),
+                    _ => continue,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives up what is older than the bound; `now_s` is Unix time of a synchronised clock.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub fn drop_old(&mut self, now_s: i64) -> Result<(), StoreError> {
+        let before_s = now_s.saturating_sub(self.bounds.max_age_s);
+        self.change(|transaction, totals| {
+            // From the oldest on, up to the first that is young enough.
+            let keep: Option<i64> = transaction
+                .query_row("SELECT id FROM message WHERE created_s >= ? ORDER BY id LIMIT 1", [before_s], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            let deleted = transaction.execute(
+                "DELETE FROM message WHERE id < ? AND created_s < ?",
+                params![keep.unwrap_or(i64::MAX), before_s],
+            )? as u64;
+            totals.depth = totals.depth.saturating_sub(deleted);
+            totals.dropped += deleted;
+            Ok(())
+        })
+    }
+
+    /// One transaction, with the totals in it.
+    fn change(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Totals) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut totals = self.totals;
+        let transaction = self.connection.transaction()?;
+        work(&transaction, &mut totals)?;
+        if totals.depth != self.totals.depth {
+            set_counter(&transaction, "depth", totals.depth.cast_signed())?;
+        }
+        if totals.dropped != self.totals.dropped {
+            set_counter(&transaction, "dropped", totals.dropped.cast_signed())?;
+        }
+        transaction.commit()?;
+        self.totals = totals;
+        Ok(())
+    }
+}
+
+/// Reads beside the writer, without waiting for its fsync.
+pub struct Reader {
+    connection: Connection,
+}
+
+impl Reader {
+    /// # Errors
+    /// As of [`Store::open`]; `Unavailable` while there is no file.
+    pub fn open(dir: &Path) -> Result<Reader, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(file(dir), flags)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(Reader { connection })
+    }
+
+    /// The first `limit` messages with `from <= id < before`.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unavailable`.
+    pub fn read(&self, from: i64, before: i64, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, class, retain, topic, payload, created_s FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map([from, before, limit], |row| {
+            let class = match row.get::<_, i64>(1)? {
+                0 => Class::Verdict,
+                1 => Class::Event,
+                _ => Class::Last,
+            };
+            Ok(Row {
+                id: row.get(0)?,
+                class,
+                retain: row.get(2)?,
+                topic: row.get(3)?,
+                payload: row.get(4)?,
+                created_s: row.get(5)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Renames the store's files in `dir`, out of the way; answers the new name.
+///
+/// # Errors
+/// The file could not be renamed.
+pub fn set_aside(dir: &Path, stamp: &str) -> std::io::Result<PathBuf> {
+    let from = file(dir);
+    let to = dir.join(format!("outbox.corrupt-{stamp}.sqlite"));
+    for suffix in ["-wal", "-shm"] {
+        let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+        if with(&from).exists() {
+            std::fs::rename(with(&from), with(&to))?;
+        }
+    }
+    std::fs::rename(&from, &to)?;
+    Ok(to)
+}
+
+fn used_bytes(connection: &Connection) -> Result<u64, StoreError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = pragma("page_count")? - pragma("freelist_count")?;
+    Ok((pages * pragma("page_size")?).max(0).cast_unsigned())
+}
+
+fn evict(transaction: &Transaction<'_>, class: Class, totals: &mut Totals) -> Result<u64, StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE class = ? ORDER BY id LIMIT ?)",
+    )?;
+    let deleted = statement.execute(params![class as i64, EVICT_ROWS])? as u64;
+    totals.depth = totals.depth.saturating_sub(deleted);
+    totals.dropped += deleted;
+    Ok(deleted)
+}
+
+fn counter(connection: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
+    let value = connection.query_row("SELECT value FROM counter WHERE name = ?", [name], |row| row.get(0));
+    Ok(value.optional()?)
+}
+
+fn set_counter(transaction: &Transaction<'_>, name: &str, value: i64) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO counter (name, value) VALUES (?, ?)")?;
+    statement.execute(params![name, value])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOMY: Bounds = Bounds { max_bytes: 200 << 20, max_age_s: 30 * 86_400 };
+
+    fn row(id: i64, class: Class, bytes: usize) -> Row {
+        Row { id, class, retain: true, topic: "a/b/verdict".into(), payload: vec![b'x'; bytes], created_s: Some(1000) }
+    }
+
+    fn ids(reader: &Reader) -> Vec<i64> {
+        reader.read(i64::MIN, i64::MAX, usize::MAX).expect("rows").iter().map(|row| row.id).collect()
+    }
+
+    #[test]
+    fn what_is_committed_is_there_after_reopening() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut store = Store::open(dir.path(), ROOMY).expect("a new store");
+        let rows = [row(1, Class::Verdict, 10), row(2, Class::Last, 10), row(3, Class::Verdict, 10)];
+        let next_seqs = vec![("m1".to_owned(), 3), ("m-2".to_owned(), 9)];
+        store.commit(&Changes { rows: rows.iter().collect(), next_seqs, ..Changes::default() }).expect("a commit");
+        let reader = Reader::open(dir.path()).expect("a reader");
+        assert_eq!(reader.read(1, 3, 10).expect("rows"), rows[..2]);
+        assert_eq!(reader.read(2, i64::MAX, 1).expect("rows"), rows[1..2]);
+        store.commit(&Changes { acked: vec![1, 77], ..Changes::default() }).expect("a commit");
+        assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
+        drop((store, reader));
+        let store = Store::open(dir.path(), ROOMY).expect("the store again");
+        assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
+        assert_eq!(store.last_id().expect("an id"), 3);
+        assert_eq!(store.next_seqs().expect("seqs"), [("m-2".into(), 9), ("m1".into(), 3)].into());
+        assert_eq!(ids(&Reader::open(dir.path()).expect("a reader")), [2, 3]);
+    }
+
+    #[test]
+    fn ids_can_make_room() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut store = Store::open(dir.path(), ROOMY).expect("a new store");
+        let rows = [row(1, Class::Verdict, 10), row(2, Class::Last, 20), row(5, Class::Verdict, 30)];
+        store.commit(&Changes { rows: rows.iter().collect(), ..Changes::default() }).expect("a commit");
+        store.make_room_for_new_ids().expect("moved");
+        let reader = Reader::open(dir.path()).expect("a reader");
+        let moved = reader.read(i64::MIN, 1, 10).expect("rows");
+        assert_eq!(
+            moved.iter().map(|row| (row.id, row.payload.len())).collect::<Vec<_>>(),
+            [(-4, 10), (-3, 20), (0, 30)]
+        );
+    }
+
+    #[test]
+    fn when_full_the_oldest_verdicts_go_first_and_alarms_last() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let bounds = Bounds { max_bytes: 1 << 20, ..ROOMY };
+        let mut store = Store::open(dir.path(), bounds).expect("a new store");
+        let class_of = |id: i64| match id {
+            1..=100 => Class::Last,
+            101..=200 => Class::Event,
+            _ => Class::Verdict,
+        };
+        let rows: Vec<Row> = (1..=2000).map(|id| row(id, class_of(id), 1000)).collect();
+        for batch in rows.chunks(50) {
+            store.commit(&Changes { rows: batch.iter().collect(), ..Changes::default() }).expect("a commit");
+            assert!(store.used_bytes().expect("a size") <= bounds.max_bytes);
+        }
+        let kept = ids(&Reader::open(dir.path()).expect("a reader"));
+        assert_eq!(kept[..200], (1..=200).collect::<Vec<_>>());
+        let verdicts = &kept[200..];
+        assert_eq!(verdicts.last(), Some(&2000));
+        assert!(verdicts.windows(2).all(|pair| pair[1] == pair[0] + 1), "the newest are kept, without holes");
+        assert_eq!(store.totals(), Totals { depth: kept.len() as u64, dropped: 2000 - kept.len() as u64 });
+
+        let alarms: Vec<Row> = (3001..=4000).map(|id| row(id, Class::Last, 1000)).collect();
+        store.commit(&Changes { rows: alarms.iter().collect(), ..Changes::default() }).expect("a commit");
+        let kept = ids(&Reader::open(dir.path()).expect("a reader"));
+        assert!(!kept.contains(&150) && !kept.contains(&2000), "events and verdicts went before alarms");
+        assert_eq!(kept.last(), Some(&4000));
+    }
+
+    #[test]
+    fn what_is_too_old_goes_and_what_has_no_age_stays() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut store = Store::open(dir.path(), Bounds { max_age_s: 100, ..ROOMY }).expect("a new store");
+        let created = [Some(10), None, Some(20), Some(950), Some(30)];
+        let rows: Vec<Row> =
+            (1..).zip(created).map(|(id, created_s)| Row { created_s, ..row(id, Class::Last, 1) }).collect();
+        store.commit(&Changes { rows: rows.iter().collect(), ..Changes::default() }).expect("a commit");
+        store.drop_old(1000).expect("a commit");
+        // The last one's clock was wrong: it is no older than what stands before it.
+        assert_eq!(ids(&Reader::open(dir.path()).expect("a reader")), [2, 4, 5]);
+        assert_eq!(store.totals(), Totals { depth: 3, dropped: 2 });
+    }
+
+    #[test]
+    fn damage_is_told_from_a_full_disk() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(file(dir.path()), vec![7; 10_000]).expect("a file of garbage");
+        assert!(matches!(Store::open(dir.path(), ROOMY), Err(StoreError::Corrupt(_))));
+        let aside = set_aside(dir.path(), "1").expect("renamed");
+        assert!(aside.is_file() && !file(dir.path()).exists());
+        Store::open(dir.path(), ROOMY).expect("a new store");
+        std::fs::write(dir.path().join("file"), "").expect("a file");
+        assert!(matches!(Store::open(&dir.path().join("file/dir"), ROOMY), Err(StoreError::Unavailable(_))));
+    }
+}

@@ -1,0 +1,193 @@
+use super::*;
+
+fn options(dir: &std::path::Path) -> OutboxOptions {
+    OutboxOptions {
+        dir: dir.to_owned(),
+        bounds: Bounds { max_bytes: 200 << 20, max_age_s: 30 * 86_400 },
+        clock: Clock::new(true),
+    }
+}
+
+fn open(dir: &std::path::Path) -> (Outbox, std::sync::mpsc::Receiver<OutboxChange>) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let outbox = Outbox::open(options(dir), move |change| drop(tell.send(change))).expect("a thread");
+    (outbox, told)
+}
+
+fn draft(text: &str) -> Draft {
+    Draft { class: Class::Verdict, retain: true, topic: "t".into(), payload: text.into() }
+}
+
+fn window(outbox: &Outbox, machine: &str) -> u64 {
+    let mut given = 0;
+    outbox.push_window(machine, |seq| {
+        given = seq;
+        vec![draft(&format!("{machine} {seq}"))]
+    });
+    given
+}
+
+fn texts(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| String::from_utf8_lossy(&row.payload).into_owned()).collect()
+}
+
+/// Everything that can be read, once `count` messages can.
+fn wait_for(reader: &mut OutboxReader, count: usize) -> Vec<Row> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut from = i64::MIN;
+        let mut all = Vec::new();
+        loop {
+            let (rows, next) = reader.read(from, i64::MAX, 100);
+            if rows.is_empty() {
+                break;
+            }
+            all.extend(rows);
+            from = next;
+        }
+        if all.len() >= count {
+            return all;
+        }
+        assert!(Instant::now() < deadline, "{} of {count} messages can be read", all.len());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn messages_come_out_in_order_and_go_when_acknowledged() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    let mut reader = outbox.reader();
+    for _ in 0..250 {
+        window(&outbox, "m1");
+        window(&outbox, "m2");
+    }
+    let rows = wait_for(&mut reader, 500);
+    assert!(rows.windows(2).all(|pair| pair[0].id < pair[1].id));
+    assert_eq!(texts(&rows[498..]), ["m1 250", "m2 250"]);
+    for row in &rows[..400] {
+        outbox.acknowledged(row.id);
+    }
+    assert_eq!(outbox.stats().depth, 100);
+    assert_eq!(wait_for(&mut reader, 100).len(), 100);
+    outbox.close(Duration::from_secs(20));
+
+    let (outbox, _told) = open(dir.path());
+    assert_eq!(outbox.stats().depth, 100);
+    assert_eq!(window(&outbox, "m1"), 251, "seq goes on");
+    let rows = wait_for(&mut outbox.reader(), 101);
+    assert_eq!(texts(&rows[100..]), ["m1 251"]);
+    assert!(rows[99].id < rows[100].id);
+}
+
+#[test]
+fn what_comes_together_is_written_together() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    for _ in 0..3000 {
+        window(&outbox, "m1");
+    }
+    wait_for(&mut outbox.reader(), 3000);
+    let commits = outbox.stats().commits;
+    assert!((1..=1500).contains(&commits), "{commits} commits for 3000 messages at once");
+}
+
+#[test]
+fn a_broken_store_is_set_aside_and_no_seq_comes_twice() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    for _ in 0..40 {
+        window(&outbox, "m1");
+    }
+    wait_for(&mut outbox.reader(), 40);
+    outbox.close(Duration::from_secs(20));
+    for suffix in ["", "-wal"] {
+        let file = format!("{}{suffix}", store::file(dir.path()).display());
+        if std::fs::exists(&file).expect("a directory") {
+            std::fs::write(file, vec![0x5a; 20_000]).expect("written over");
+        }
+    }
+    let (outbox, told) = open(dir.path());
+    assert!(matches!(told.recv(), Ok(OutboxChange::Corrupt(_))));
+    let next = window(&outbox, "m1");
+    assert!(next > 40, "seq {next} was used before");
+    assert_eq!(texts(&wait_for(&mut outbox.reader(), 1)), [format!("m1 {next}")]);
+    let aside = std::fs::read_dir(dir.path()).expect("a directory").flatten();
+    assert!(aside.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("corrupt")));
+}
+
+#[test]
+fn damage_found_while_reading_does_not_stop_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    for _ in 0..2000 {
+        window(&outbox, "m1");
+    }
+    wait_for(&mut outbox.reader(), 2000);
+    outbox.close(Duration::from_secs(20));
+    // The pages of the messages, not the first ones with the tables' layout and the counters.
+    let file = store::file(dir.path());
+    let mut bytes = std::fs::read(&file).expect("the store");
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0xa5);
+    std::fs::write(&file, bytes).expect("written over");
+
+    let (outbox, told) = open(dir.path());
+    let mut reader = outbox.reader();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut from = i64::MIN;
+    while told.try_recv().is_err() {
+        (_, from) = reader.read(from, i64::MAX, 100);
+        assert!(Instant::now() < deadline, "the damage was not found");
+    }
+    let seq = window(&outbox, "m1");
+    assert!(seq > 2000, "seq {seq} was used before");
+    let rows = wait_for(&mut reader, 1);
+    assert_eq!(texts(&rows[rows.len() - 1..]), [format!("m1 {seq}")]);
+    assert_eq!(outbox.stats().state, OutboxState::Disk);
+}
+
+#[test]
+fn without_a_disk_it_goes_on_in_memory_and_returns() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let place = dir.path().join("state");
+    std::fs::write(&place, "in the way").expect("a file");
+    let (outbox, told) = open(&place);
+    assert!(matches!(told.recv(), Ok(OutboxChange::Failed(_))));
+    let mut reader = outbox.reader();
+    for _ in 0..3 {
+        window(&outbox, "m1");
+    }
+    let rows = wait_for(&mut reader, 3);
+    assert_eq!(texts(&rows), ["m1 1", "m1 2", "m1 3"]);
+    assert_eq!(outbox.stats().state, OutboxState::Memory);
+    outbox.acknowledged(rows[0].id);
+    std::fs::remove_file(&place).expect("out of the way");
+    assert!(matches!(told.recv_timeout(Duration::from_secs(30)), Ok(OutboxChange::Back)));
+    window(&outbox, "m1");
+    assert_eq!(texts(&wait_for(&mut reader, 3)), ["m1 2", "m1 3", "m1 4"]);
+    outbox.close(Duration::from_secs(20));
+    let (outbox, _told) = open(&place);
+    assert_eq!(outbox.stats().depth, 3);
+    assert_eq!(window(&outbox, "m1"), 5);
+}
+
+#[test]
+fn memory_is_bounded_and_keeps_what_weighs_most() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let place = dir.path().join("state");
+    std::fs::write(&place, "in the way").expect("a file");
+    let (outbox, _told) = open(&place);
+    outbox.push(Draft { class: Class::Last, ..draft("alarm") });
+    for _ in 0..SPILL_ROWS + 500 {
+        window(&outbox, "m1");
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while outbox.stats().dropped < 501 {
+        assert!(Instant::now() < deadline, "{:?}", outbox.stats());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let rows = wait_for(&mut outbox.reader(), SPILL_ROWS);
+    assert_eq!(texts(&rows[..2]), ["alarm", "m1 502"]);
+    assert_eq!(rows.len(), SPILL_ROWS);
+}

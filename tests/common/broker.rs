@@ -1,0 +1,516 @@
+//! A real mosquitto for one test, a subscriber that checks every message against its JSON Schema, a network that can
+//! be cut. All end with the test, also when it panics.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use auscult::mqtt::payload;
+use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS, SubscribeFilter};
+use serde_json::Value;
+
+/// What any wait gives up after: far more than anything takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `done`, or panics with `what`.
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, done);
+}
+
+pub fn wait_within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// How a broker is set up.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerOptions {
+    /// Keeps sessions and retained messages over `kill -9`; slow.
+    pub persistence: bool,
+    /// Further lines of the configuration, for the only listener.
+    pub config: String,
+    /// No anonymous clients; users come from `config`.
+    pub login_only: bool,
+    /// Listens on `::1` as well.
+    pub ipv6: bool,
+}
+
+/// A running mosquitto.
+pub struct Broker {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Broker {
+    /// With anonymous clients, without persistence.
+    pub fn start() -> Broker {
+        Broker::start_with(&BrokerOptions::default())
+    }
+
+    pub fn start_with(options: &BrokerOptions) -> Broker {
+        for _ in 0..10 {
+            let dir = tempfile::Builder::new().prefix("auscult-broker-").tempdir().expect("a temporary directory");
+            let port = free_port();
+            write_config(dir.path(), port, options);
+            let mut broker = Broker { dir, port, child: None };
+            if broker.try_run() {
+                return broker;
+            }
+            eprintln!("mosquitto did not start on port {port}: {}", broker.log());
+        }
+        panic!("mosquitto does not start");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// Where its configuration is; files for `config` may be put here.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our own process");
+            child.wait().expect("our own process");
+        }
+    }
+
+    /// SIGHUP: reads access rules and passwords again.
+    pub fn reload(&self) {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let done = Command::new("kill").args(["-HUP", &pid.to_string()]).status().expect("kill");
+        assert!(done.success());
+    }
+
+    /// Runs it again on the same port.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
+        wait_until("mosquitto runs again", || self.try_run());
+    }
+
+    /// Rewrites the configuration for the next restart.
+    pub fn configure(&self, options: &BrokerOptions) {
+        write_config(self.dir.path(), self.port, options);
+    }
+
+    fn try_run(&mut self) -> bool {
+        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).expect("a log file");
+        let mut child = Command::new(program)
+            .arg("-c")
+            .arg(self.dir.path().join("mosquitto.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("mosquitto: run tests/setup.sh");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if child.try_wait().expect("our own process").is_some() {
+                return false;
+            }
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                self.child = Some(child);
+                return true;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().expect("our own process");
+        child.wait().expect("our own process");
+        false
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn write_config(dir: &Path, port: u16, options: &BrokerOptions) {
+    let mut config = format!(
+        "user root\nper_listener_settings false\nallow_anonymous {}\nmax_inflight_messages 0\nmax_queued_messages 0\n\
+         set_tcp_nodelay true\n",
+        !options.login_only
+    );
+    if options.persistence {
+        let place = dir.display();
+        config += &format!(
+            "persistence true\npersistence_location {place}/\nautosave_on_changes true\nautosave_interval 1\n"
+        );
+    }
+    config += &format!("listener {port} 127.0.0.1\n{}\n", options.config);
+    if options.ipv6 {
+        config += &format!("listener {port} ::1\n{}\n", options.config);
+    }
+    fs::write(dir.join("mosquitto.conf"), config).expect("a configuration");
+}
+
+/// A message as a subscriber got it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    /// It was kept by the broker from before the subscription.
+    pub retained: bool,
+}
+
+impl Message {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.payload)
+            .unwrap_or_else(|error| panic!("{}: {error}: {}", self.topic, String::from_utf8_lossy(&self.payload)))
+    }
+
+    /// What it is, below the root `auscult`.
+    pub fn kind(&self) -> Option<Topic> {
+        Topic::parse("auscult", &self.topic)
+    }
+
+    pub fn is_machine(&self, machine: &str, part: MachinePart) -> bool {
+        matches!(self.kind(), Some(Topic::Machine { machine: m, part: p, .. }) if m == machine && p == part)
+    }
+
+    pub fn is_agent(&self, part: AgentPart) -> bool {
+        matches!(self.kind(), Some(Topic::Agent { part: p, .. }) if p == part)
+    }
+}
+
+/// JSON Schema of every payload, ready to check with.
+pub struct Schemas(HashMap<&'static str, jsonschema::Validator>);
+
+impl Schemas {
+    pub fn new() -> Schemas {
+        let compile = |(name, schema): (&'static str, schemars::Schema)| {
+            (name, jsonschema::validator_for(schema.as_value()).expect("a valid schema"))
+        };
+        Schemas(payload::schemas().into_iter().map(compile).collect())
+    }
+
+    /// What is wrong with a message that auscult has sent; commands are others' words and may be anything.
+    pub fn fault(&self, message: &Message) -> Option<String> {
+        let name = match message.kind() {
+            Some(topic) => payload::schema_name(&topic),
+            None if message.topic.starts_with("auscult/") => {
+                return Some(format!("{}: no topic of ours", message.topic));
+            }
+            None if message.topic == "logs/app" => "compat",
+            None => return None,
+        };
+        if matches!(name, "control" | "threshold_set") || message.payload.is_empty() {
+            return None;
+        }
+        let shown = || format!("{}: {}", message.topic, String::from_utf8_lossy(&message.payload));
+        let json: Value = match serde_json::from_slice(&message.payload) {
+            Ok(json) => json,
+            Err(error) => return Some(format!("{}: {error}", shown())),
+        };
+        let error = self.0[name].validate(&json).err()?;
+        Some(format!("{}: {error}", shown()))
+    }
+}
+
+struct Heard {
+    messages: Mutex<Vec<Message>>,
+    faults: Mutex<Vec<String>>,
+    news: Condvar,
+    /// Times that the subscription was accepted.
+    subscribed: AtomicU64,
+    acknowledged: AtomicU64,
+    ending: AtomicBool,
+}
+
+/// Collects what goes over a broker, through its restarts, and checks every message against its schema.
+pub struct Subscriber {
+    client: Client,
+    heard: Arc<Heard>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Subscriber {
+    /// Everything.
+    pub fn start(broker: &Broker) -> Subscriber {
+        Subscriber::start_with(MqttOptions::new(client_id(), "127.0.0.1", broker.port()), &["#"])
+    }
+
+    /// As another client, to other topics. The session is persistent.
+    pub fn start_with(mut options: MqttOptions, filters: &[&str]) -> Subscriber {
+        options.set_clean_session(false).set_max_packet_size(64 << 20, 64 << 20).set_keep_alive(Duration::from_secs(5));
+        let (client, mut connection) = Client::new(options, 100);
+        let heard = Arc::new(Heard {
+            messages: Mutex::default(),
+            faults: Mutex::default(),
+            news: Condvar::new(),
+            subscribed: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
+        });
+        let filters: Vec<_> =
+            filters.iter().map(|filter| SubscribeFilter::new((*filter).to_owned(), QoS::AtLeastOnce)).collect();
+        let thread = thread::spawn({
+            let heard = Arc::clone(&heard);
+            let client = client.clone();
+            move || {
+                let schemas = Schemas::new();
+                for event in connection.iter() {
+                    match event {
+                        Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                            client.try_subscribe_many(filters.clone()).expect("room for a subscription");
+                        }
+                        Ok(Event::Incoming(Packet::SubAck(_))) => {
+                            heard.subscribed.fetch_add(1, Ordering::SeqCst);
+                        }
+                        Ok(Event::Incoming(Packet::PubAck(_))) => {
+                            heard.acknowledged.fetch_add(1, Ordering::SeqCst);
+                        }
+                        Ok(Event::Incoming(Packet::Publish(publish))) => {
+                            let message = Message {
+                                topic: publish.topic,
+                                payload: publish.payload.to_vec(),
+                                retained: publish.retain,
+                            };
+                            heard.faults.lock().expect("no panic").extend(schemas.fault(&message));
+                            heard.messages.lock().expect("no panic").push(message);
+                            heard.news.notify_all();
+                        }
+                        Ok(_) => {}
+                        Err(_) if heard.ending.load(Ordering::SeqCst) => return,
+                        Err(_) => thread::sleep(Duration::from_millis(20)),
+                    }
+                }
+            }
+        });
+        let subscriber = Subscriber { client, heard, thread: Some(thread) };
+        subscriber.wait_subscribed(1);
+        subscriber
+    }
+
+    /// Waits until the subscription was accepted so many times: after each restart of the broker once more.
+    pub fn wait_subscribed(&self, times: u64) {
+        wait_until("the subscription is accepted", || self.subscribed() >= times);
+    }
+
+    pub fn subscribed(&self) -> u64 {
+        self.heard.subscribed.load(Ordering::SeqCst)
+    }
+
+    /// Publishes and waits for the acknowledgement.
+    pub fn publish(&self, topic: &str, retain: bool, payload: impl Into<Vec<u8>>) {
+        let before = self.heard.acknowledged.load(Ordering::SeqCst);
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("the client runs");
+        wait_until("a message is acknowledged", || self.heard.acknowledged.load(Ordering::SeqCst) > before);
+    }
+
+    /// Publishes as fast as it can; waits for nothing.
+    pub fn publish_fast(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload).expect("the client runs");
+    }
+
+    /// Everything so far; panics when a message does not fit its schema.
+    pub fn messages(&self) -> Vec<Message> {
+        self.check();
+        self.heard.messages.lock().expect("no panic").clone()
+    }
+
+    /// Forgets everything so far.
+    pub fn clear(&self) {
+        self.check();
+        self.heard.messages.lock().expect("no panic").clear();
+    }
+
+    /// Waits for the first message that `is` accepts, among those so far and those to come.
+    pub fn wait_for(&self, what: &str, is: impl Fn(&Message) -> bool) -> Message {
+        self.wait_for_count(what, 1, is).remove(0)
+    }
+
+    /// Waits until `count` messages are there that `is` accepts; answers them.
+    pub fn wait_for_count(&self, what: &str, count: usize, is: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut messages = self.heard.messages.lock().expect("no panic");
+        loop {
+            let found: Vec<Message> = messages.iter().filter(|message| is(message)).cloned().collect();
+            if found.len() >= count {
+                drop(messages);
+                self.check();
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{what}: {} of {count} came; {} messages in all", found.len(), messages.len());
+            // Not at each single message: the search costs.
+            messages = self.heard.news.wait_timeout(messages, left).expect("no panic").0;
+            drop(messages);
+            thread::sleep(Duration::from_millis(5));
+            messages = self.heard.messages.lock().expect("no panic");
+        }
+    }
+
+    fn check(&self) {
+        let faults = self.heard.faults.lock().expect("no panic");
+        assert!(faults.is_empty(), "{} messages do not fit their schema, first {}", faults.len(), faults[0]);
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.heard.ending.store(true, Ordering::SeqCst);
+        let _ = self.client.try_disconnect();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        if !thread::panicking() {
+            self.check();
+        }
+    }
+}
+
+fn client_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A network between a client and a broker that can be cut without a word, held up, and mended.
+pub struct Network {
+    port: u16,
+    state: Arc<NetworkState>,
+}
+
+struct NetworkState {
+    target: u16,
+    /// Packets are swallowed and no connection is refused or closed.
+    cut: AtomicBool,
+    ending: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Network {
+    pub fn to(broker: &Broker) -> Network {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let state = Arc::new(NetworkState {
+            target: broker.port(),
+            cut: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            streams: Mutex::default(),
+        });
+        thread::spawn({
+            let state = Arc::clone(&state);
+            move || {
+                for stream in listener.incoming() {
+                    if state.ending.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    if let Ok(client) = stream {
+                        let state = Arc::clone(&state);
+                        thread::spawn(move || carry(&state, client));
+                    }
+                }
+            }
+        });
+        Network { port, state }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// Swallows every packet, both ways, without a FIN. Connections of before stay dead when it is mended.
+    pub fn cut(&self) {
+        self.state.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// New connections get through again.
+    pub fn mend(&self) {
+        self.state.cut.store(false, Ordering::SeqCst);
+    }
+
+    /// Closes all connections, as a router that restarts.
+    pub fn close_all(&self) {
+        for stream in self.state.streams.lock().expect("no panic").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.state.ending.store(true, Ordering::SeqCst);
+        self.close_all();
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn carry(state: &Arc<NetworkState>, client: TcpStream) {
+    let keep = |stream: &TcpStream| {
+        let copy = stream.try_clone().expect("a socket");
+        state.streams.lock().expect("no panic").push(copy);
+    };
+    keep(&client);
+    // While cut, a new connection hangs: nobody answers.
+    while state.cut.load(Ordering::SeqCst) && !state.ending.load(Ordering::SeqCst) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let Ok(broker) = TcpStream::connect(("127.0.0.1", state.target)) else {
+        let _ = client.shutdown(Shutdown::Both);
+        return;
+    };
+    keep(&broker);
+    let swallowed = Arc::new(AtomicBool::new(false));
+    let copies = (client.try_clone().expect("a socket"), broker.try_clone().expect("a socket"));
+    let (state_up, swallowed_up) = (Arc::clone(state), Arc::clone(&swallowed));
+    let up = thread::spawn(move || carry_one_way(&state_up, &swallowed_up, copies.0, copies.1));
+    carry_one_way(state, &swallowed, broker, client);
+    let _ = up.join();
+}
+
+fn carry_one_way(state: &NetworkState, swallowed: &AtomicBool, mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let read = from.read(&mut buffer).unwrap_or(0);
+        if state.cut.load(Ordering::SeqCst) {
+            swallowed.store(true, Ordering::SeqCst);
+        }
+        let dead = swallowed.load(Ordering::SeqCst);
+        if read == 0 {
+            if !dead {
+                let _ = to.shutdown(Shutdown::Write);
+            }
+            return;
+        }
+        if !dead && to.write_all(&buffer[..read]).is_err() {
+            let _ = from.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The outbox and the client against a real mosquitto.
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use auscult::clock::Clock;
+use auscult::mqtt::address::BrokerUrls;
+use auscult::mqtt::outbox::Bounds;
+use auscult::mqtt::payload::{State, Status, VerdictMsg};
+use auscult::mqtt::tls::TlsFiles;
+use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
+use auscult::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
+use auscult::scoring::judge;
+use common::broker::{Broker, Message, Network, Subscriber, wait_until};
+
+const AGENT: &str = "pi-7";
+
+/// With short pauses, and all else as by default.
+fn options(url: &str, state_dir: &Path) -> MqttOptions {
+    MqttOptions {
+        agent: AGENT.into(),
+        root: "auscult".into(),
+        urls: url.parse::<BrokerUrls>().expect("a broker's URL"),
+        username: None,
+        password: None,
+        password_file: None,
+        tls: TlsFiles::default(),
+        keep_alive: Duration::from_secs(20),
+        pause: (Duration::from_millis(50), Duration::from_millis(400)),
+        drain_per_s: 5000.0,
+        compat_topic: None,
+        state_dir: state_dir.to_owned(),
+        bounds: Bounds { max_bytes: 200_000_000, max_age_s: 30 * 86_400 },
+    }
+}
+
+fn start(options: MqttOptions) -> (Mqtt, IncomingReceiver) {
+    Mqtt::start(options, Clock::new(true)).expect("threads")
+}
+
+fn state_dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn window(mqtt: &Mqtt, machine: &str) -> u64 {
+    mqtt.verdict(verdict(machine))
+}
+
+fn verdict(machine: &str) -> VerdictMsg {
+    let assessment = judge(rand::random_range(0.0..0.4), 0.25, -31.0);
+    VerdictMsg::new(AGENT, machine, Clock::new(true).now(), &assessment, Some("fan 1"), None)
+}
+
+fn connected(mqtt: &Mqtt) {
+    wait_until("the client is connected", || mqtt.is_connected());
+}
+
+fn drained(mqtt: &Mqtt) {
+    wait_until("the outbox is empty", || mqtt.stats().outbox_depth == 0);
+}
+
+fn is_verdict(message: &Message) -> bool {
+    matches!(message.kind(), Some(Topic::Machine { part: MachinePart::Verdict, .. }))
+}
+
+fn read_verdict(message: &Message) -> VerdictMsg {
+    serde_json::from_slice(&message.payload).expect("a verdict")
+}
+
+fn read_status(message: &Message) -> Status {
+    serde_json::from_slice(&message.payload).expect("a status")
+}
+
+#[test]
+fn verdicts_arrive_in_order_and_the_newest_is_retained() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let dir = state_dir();
+    let (mqtt, _incoming) =
+        start(MqttOptions { compat_topic: Some("logs/app".into()), ..options(&broker.url(), dir.path()) });
+    connected(&mqtt);
+    for _ in 0..100 {
+        window(&mqtt, "blower-1");
+    }
+    let verdicts = subscriber.wait_for_count("verdicts", 100, is_verdict);
+    let seqs: Vec<u64> = verdicts.iter().map(|message| read_verdict(message).seq).collect();
+    assert_eq!(seqs, (1..=100).collect::<Vec<_>>());
+    assert!(verdicts.iter().all(|message| !read_verdict(message).late));
+    subscriber.wait_for_count("records as of the original", 100, |message| message.topic == "logs/app");
+    drained(&mqtt);
+
+    let later = Subscriber::start(&broker);
+    let kept = later.wait_for("the retained verdict", is_verdict);
+    assert!(kept.retained);
+    assert_eq!(read_verdict(&kept).seq, 100);
+    let report = mqtt.stop(Duration::from_secs(5));
+    assert!(report.said_stopped);
+    assert_eq!(report.left, 0);
+}
+
+#[test]
+fn an_outage_is_caught_up_with_late_and_in_order_while_news_goes_first() {
+    let mut broker = Broker::start();
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(MqttOptions { drain_per_s: 200.0, ..options(&broker.url(), dir.path()) });
+    connected(&mqtt);
+    broker.kill();
+    wait_until("the loss is noticed", || !mqtt.is_connected());
+    for _ in 0..300 {
+        window(&mqtt, "blower-1");
+    }
+    broker.restart();
+    let subscriber = Subscriber::start(&broker);
+    connected(&mqtt);
+    let first_live = window(&mqtt, "blower-1");
+    assert_eq!(first_live, 301);
+    let live =
+        subscriber.wait_for("the live verdict", |message| is_verdict(message) && read_verdict(message).seq == 301);
+    assert!(!read_verdict(&live).late);
+    let all = subscriber.wait_for_count("late verdicts", 301, is_verdict);
+    let position = all.iter().position(|message| read_verdict(message).seq == 301).expect("it came");
+    assert!(position < 200, "the live verdict came after {position} late ones");
+    let late: Vec<u64> =
+        all.iter().map(read_verdict).filter(|verdict| verdict.late).map(|verdict| verdict.seq).collect();
+    assert_eq!(late, (1..=300).collect::<Vec<_>>());
+    drained(&mqtt);
+
+    let kept = Subscriber::start(&broker).wait_for("the retained verdict", is_verdict);
+    assert_eq!(read_verdict(&kept).seq, 301);
+    mqtt.stop(Duration::from_secs(5));
+}
+
+#[test]
+fn birth_death_and_an_old_will() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let network = Network::to(&broker);
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(options(&network.url(), dir.path()));
+    let is_state = |state: State| {
+        let boot = mqtt.boot().to_owned();
+        move |message: &Message| {
+            message.is_agent(AgentPart::Status) && {
+                let status = read_status(message);
+                status.state == state && status.boot == boot
+            }
+        }
+    };
+    subscriber.wait_for("online", is_state(State::Online));
+
+    // The link breaks: the will is told, and then the agent is back.
+    network.close_all();
+    subscriber.wait_for("the will", is_state(State::Offline));
+    subscriber.wait_for_count("online again", 2, is_state(State::Online));
+
+    // A will of an earlier start comes late.
+    subscriber.clear();
+    let old = r#"{"schema":1,"state":"offline","boot":"0000000000000001","ts":"2026-01-01T00:00:00.000Z"}"#;
+    subscriber.publish("auscult/pi-7/status", true, old);
+    subscriber.wait_for("online once more", is_state(State::Online));
+    let kept =
+        Subscriber::start(&broker).wait_for("the retained status", |message| message.is_agent(AgentPart::Status));
+    assert_eq!(read_status(&kept).state, State::Online);
+
+    subscriber.clear();
+    let started = Instant::now();
+    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    subscriber.wait_for("stopped", is_state(State::Stopped));
+    let kept =
+        Subscriber::start(&broker).wait_for("the retained status", |message| message.is_agent(AgentPart::Status));
+    assert_eq!(read_status(&kept).state, State::Stopped);
+}
+
+#[test]
+fn control_messages_come_in_with_their_flags() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    subscriber.publish("auscult/pi-7/control", true, r#"{"id":"1","command":"ping"}"#);
+    let dir = state_dir();
+    let (mqtt, mut incoming) = start(options(&broker.url(), dir.path()));
+    let first = incoming.blocking_recv().expect("the retained one");
+    assert!(first.retained);
+    assert_eq!(first.payload.as_deref(), Ok(r#"{"id":"1","command":"ping"}"#.as_bytes()));
+    subscriber.publish("auscult/fleet/control", false, "x");
+    subscriber.publish("auscult/pi-7/blower-1/threshold/set", false, "0.3");
+    subscriber.publish("auscult/pi-8/control", false, "not for us");
+    subscriber.publish("auscult/pi-7/control", false, vec![b'['; 300 * 1024]);
+    let fleet = incoming.blocking_recv().expect("the fleet's");
+    assert_eq!((fleet.topic, fleet.retained), (Topic::FleetControl, false));
+    let set = incoming.blocking_recv().expect("a threshold");
+    assert!(
+        matches!(set.topic, Topic::Machine { machine, part: MachinePart::ThresholdSet, .. } if machine == "blower-1")
+    );
+    let large = incoming.blocking_recv().expect("the large one");
+    assert_eq!(large.payload, Err(300 * 1024));
+    mqtt.stop(Duration::from_secs(5));
+    assert!(incoming.blocking_recv().is_none());
+}
