@@ -39,6 +39,7 @@ impl FromStr for BrokerUrl {
                 }
                 (host, port.strip_prefix(':'))
             }
+            None if rest.matches(':').count() > 1 => return Err(expected("an IPv6 address needs [ ]")),
             None => match rest.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
                 None => (rest, None),
@@ -52,7 +53,7 @@ impl FromStr for BrokerUrl {
             None => 1883,
             Some(port) => match port.parse() {
                 Ok(port) if port > 0 => port,
-                _ => return Err(expected(&format!("port {port:?}; an IPv6 address needs [ ]"))),
+                _ => return Err(expected(&format!("port {port:?}"))),
             },
         };
         Ok(BrokerUrl { tls, host: host.to_owned(), port })
