@@ -21,6 +21,10 @@ const STALL: Duration = Duration::from_secs(2);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 /// Gaps are told as events no more often than this; the counts go on.
 const GAP_EVENTS: Duration = Duration::from_secs(10);
+/// A source that cannot be closed in so long (its sound server hangs, the library has locked itself up) is left behind.
+const CLOSING: Duration = Duration::from_secs(3);
+/// So long at the stop of the capture.
+const CLOSING_AT_STOP: Duration = Duration::from_millis(500);
 /// Longest wait of the thread for anything, so that it stops soon when asked to.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -85,12 +89,38 @@ enum Stage {
     Open(Box<dyn Source>),
     /// Being opened in a thread of its own: a stopped sound server can hold that up for ever.
     Opening(Receiver<Result<Box<dyn Source>, SourceError>>),
-    /// To be opened at that time, after dropping what is left of the old one.
+    /// To be opened at that time, when the old one is closed.
     Closed {
         until: Instant,
-        old: Option<Box<dyn Source>>,
+        old: Option<Closing>,
     },
     Ended,
+}
+
+/// A source being closed in a thread of its own: that can take for ever too.
+struct Closing {
+    done: Receiver<()>,
+    begun: Instant,
+}
+
+impl Closing {
+    fn begin(source: Box<dyn Source>) -> Closing {
+        let (sender, done) = mpsc::channel();
+        let thread = thread::Builder::new().name("close".into()).spawn(move || {
+            drop(source);
+            drop(sender);
+        });
+        if let Err(error) = thread {
+            // The source was dropped with the thread that never began.
+            tracing::debug!("closed in place: {error}");
+        }
+        Closing { done, begun: Instant::now() }
+    }
+
+    /// Waits for its end, for `timeout` at most.
+    fn is_done(&self, timeout: Duration) -> bool {
+        self.done.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
+    }
 }
 
 pub(super) struct Stream {
@@ -156,17 +186,13 @@ impl Stream {
             self.source = match source {
                 Stage::Open(source) => self.read(source),
                 Stage::Opening(result) => self.await_opening(result),
-                Stage::Closed { until, old } if Instant::now() >= until => self.begin_opening(old),
-                Stage::Closed { until, old } => {
-                    thread::sleep(until.saturating_duration_since(Instant::now()).min(TICK));
-                    Stage::Closed { until, old }
-                }
+                Stage::Closed { until, old } => self.rest(until, old),
                 Stage::Ended => break,
             };
             self.tell_blindness();
         }
-        if let Stage::Open(source) | Stage::Closed { old: Some(source), .. } = self.source {
-            let_go(source);
+        if let Stage::Open(source) = self.source {
+            Closing::begin(source).is_done(CLOSING_AT_STOP);
         }
     }
 
@@ -284,10 +310,10 @@ impl Stream {
     /// The source is gone: said once, tried again for ever.
     fn lose(&mut self, source: Box<dyn Source>, why: &str) -> Stage {
         self.tell_loss(why);
-        self.retry(Some(source))
+        self.retry(Some(Closing::begin(source)))
     }
 
-    fn retry(&mut self, old: Option<Box<dyn Source>>) -> Stage {
+    fn retry(&mut self, old: Option<Closing>) -> Stage {
         let until = Instant::now() + self.back_off;
         self.back_off = (self.back_off * 2).min(BACK_OFF.1);
         Stage::Closed { until, old }
@@ -314,11 +340,27 @@ impl Stream {
         self.lost = Some(why.to_owned());
     }
 
-    fn begin_opening(&mut self, old: Option<Box<dyn Source>>) -> Stage {
+    /// Between two attempts to open the source.
+    fn rest(&mut self, until: Instant, old: Option<Closing>) -> Stage {
+        if let Some(closing) = old {
+            if closing.is_done(TICK) {
+                return Stage::Closed { until, old: None };
+            }
+            if closing.begun.elapsed() < CLOSING {
+                return Stage::Closed { until, old: Some(closing) };
+            }
+            tracing::warn!(source = self.name, "cannot be closed; left behind");
+        } else if let Some(left) = until.checked_duration_since(Instant::now()) {
+            thread::sleep(left.min(TICK));
+            return Stage::Closed { until, old: None };
+        }
+        self.begin_opening()
+    }
+
+    fn begin_opening(&mut self) -> Stage {
         let (sender, receiver) = mpsc::channel();
         let open = self.open.clone();
         let opening = thread::Builder::new().name("open".into()).spawn(move || {
-            drop(old);
             // Nobody waits for it any longer once the capture has stopped.
             sender.send(open()).ok();
         });
@@ -412,17 +454,5 @@ impl Lane {
             let window = Window { machine: self.input.machine, end, samples, fault };
             shared.queue.push(Captured::Window(window), !realtime);
         }
-    }
-}
-
-/// Closes a source without waiting for a sound server that does not answer.
-fn let_go(source: Box<dyn Source>) {
-    let (sender, receiver) = mpsc::channel::<()>();
-    let closing = thread::Builder::new().name("close".into()).spawn(move || {
-        drop(source);
-        drop(sender);
-    });
-    if closing.is_ok() {
-        receiver.recv_timeout(Duration::from_millis(500)).ok();
     }
 }

@@ -100,7 +100,8 @@ impl Microphone {
         let log = std::fs::File::create(self.dir.join("server.log")).expect("a writable file");
         let server = Command::new("pulseaudio")
             .args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disallow-exit"])
-            .args(["--realtime=no", "--high-priority=no", "-L", &sink, "-L", &protocol])
+            // With shared memory, libpulse can lock itself up when the server dies while a block is being read.
+            .args(["--realtime=no", "--high-priority=no", "--disable-shm=yes", "-L", &sink, "-L", &protocol])
             .env("HOME", &self.dir)
             .env("XDG_RUNTIME_DIR", &self.dir)
             .env("PULSE_RUNTIME_PATH", &self.dir)
@@ -125,7 +126,6 @@ impl Microphone {
     /// A silent stall: the stream stays open, no frame comes any more.
     pub fn suspend(&self, suspended: bool) {
         assert!(self.pactl(&["suspend-sink", "speaker", if suspended { "1" } else { "0" }]));
-        assert!(self.pactl(&["suspend-source", "speaker.monitor", if suspended { "1" } else { "0" }]));
     }
 
     /// Stops (or continues) the whole sound server.

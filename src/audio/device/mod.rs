@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{BufferSize, DeviceId, ErrorKind, FromSample, HostId, SizedSample, StreamConfig};
+use cpal::{BufferSize, DeviceId, ErrorKind, HostId, StreamConfig};
 
 use self::clock::{Arrival, StreamClock};
 use self::identity::{Selector, Target};
 use self::offer::{Choice, Layout, Offer, Wish};
-use self::ring::{Block, Faults, Reader};
+use self::ring::{Block, Faults, Reader, ToF32};
 use super::{Format, Read, Source, SourceError};
 
 /// We ask for deliveries of this length: small ones cost much, and windows are seconds long.
@@ -137,13 +137,7 @@ impl DeviceSource {
         }
     }
 
-    fn start_as<T: SizedSample + Send + 'static>(
-        device: &cpal::Device,
-        config: StreamConfig,
-    ) -> Result<Self, cpal::Error>
-    where
-        f32: FromSample<T>,
-    {
+    fn start_as<T: ToF32>(device: &cpal::Device, config: StreamConfig) -> Result<Self, cpal::Error> {
         let format = Format { rate_hz: config.sample_rate, channels: usize::from(config.channels) };
         let faults = Arc::new(Faults::default());
         let (mut writer, reader) = ring::ring(format.rate_hz, format.channels, faults.clone());

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cpal::{ErrorKind, FromSample, Sample, SizedSample};
+use cpal::{ErrorKind, SizedSample};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 /// So much sound fits, s.
@@ -90,10 +90,7 @@ pub fn ring(rate_hz: u32, channels: usize, faults: Arc<Faults>) -> (Writer, Read
 
 impl Writer {
     /// For the data callback: never waits, never allocates. What finds no room is dropped and counted.
-    pub fn write<T: SizedSample>(&mut self, data: &[T])
-    where
-        f32: FromSample<T>,
-    {
+    pub fn write<T: ToF32>(&mut self, data: &[T]) {
         let at = Instant::now();
         let frames = data.len() / self.channels;
         let overruns = self.faults.overruns.load(Ordering::Relaxed);
@@ -107,11 +104,47 @@ impl Writer {
             self.dropped += frames as u64;
             return;
         };
-        chunk.fill_from_iter(data.iter().map(|&sample| f32::from_sample(sample)));
+        chunk.fill_from_iter(data.iter().map(|&sample| sample.to_f32()));
         let block = Block { frames, at, dropped: self.dropped, overrun: self.overrun };
         // There is room: only this thread writes.
         if self.blocks.push(block).is_ok() {
             (self.dropped, self.overrun) = (0, false);
         }
+    }
+}
+
+/// A sample as full scale 1.
+pub trait ToF32: SizedSample + Send + 'static {
+    fn to_f32(self) -> f32;
+}
+
+impl ToF32 for u8 {
+    fn to_f32(self) -> f32 {
+        (f32::from(self) - 128.0) / 128.0
+    }
+}
+
+impl ToF32 for i16 {
+    fn to_f32(self) -> f32 {
+        f32::from(self) / 32_768.0
+    }
+}
+
+impl ToF32 for cpal::I24 {
+    /// ALSA leaves the upper byte of the four as it is: cpal's own conversion takes it for a part of the sample.
+    fn to_f32(self) -> f32 {
+        (self.inner() << 8).to_f32()
+    }
+}
+
+impl ToF32 for i32 {
+    fn to_f32(self) -> f32 {
+        self as f32 / 2_147_483_648.0
+    }
+}
+
+impl ToF32 for f32 {
+    fn to_f32(self) -> f32 {
+        self
     }
 }
