@@ -77,7 +77,7 @@ fn model_of(bundle: &Bundle, machine: &MachineConfig, config: &Config) -> Result
     })?;
     let gate = machine.gate.clone().unwrap_or_else(|| config.gate.clone());
     let front_end = front_end_of(known, machine);
-    Ok(MachineModel { index: known.index, bank: known.bank.clone(), threshold, front_end, gate })
+    Ok(MachineModel::new(known.index, known.bank.clone(), threshold, front_end, gate))
 }
 
 fn front_end_of(known: &BundleMachine, machine: &MachineConfig) -> FrontEnd {

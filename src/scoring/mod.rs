@@ -3,15 +3,25 @@
 
 pub mod alarm;
 mod bank;
+pub mod baseline;
+pub mod lanes;
 pub mod stats;
+pub mod tail;
 mod verdict;
 
 pub use bank::Bank;
-pub use verdict::{Assessment, Lane, Reason, Verdict, judge};
+pub use baseline::Baseline;
+pub use verdict::{Assessment, Judge, Lane, Reason, Verdict, judge};
 
-use crate::audio::health::{self, Gate};
+use std::sync::Arc;
+
+use self::lanes::{Ear, Features};
+use crate::audio::health::{self, Gate, SignalHealth};
 use crate::encoder::Engine;
 use crate::features::{FeatureError, FrontEnd, MelExtractor};
+
+/// A level that no microphone in a room has, dB of full scale: below the noise of 16 bits.
+const DIGITAL_SILENCE_DBFS: f64 = -100.0;
 
 /// What one machine is scored with.
 #[derive(Debug, Clone)]
@@ -22,6 +32,25 @@ pub struct MachineModel {
     pub threshold: f64,
     pub front_end: FrontEnd,
     pub gate: Gate,
+    /// What was learned on site, where something was.
+    pub baseline: Option<Arc<Baseline>>,
+    /// What decides; counts only with a baseline that has lanes.
+    pub judge: Judge,
+}
+
+impl MachineModel {
+    /// A machine that is judged by its distance alone.
+    pub fn new(index: u32, bank: Bank, threshold: f64, front_end: FrontEnd, gate: Gate) -> Self {
+        MachineModel { index, bank, threshold, front_end, gate, baseline: None, judge: Judge::Distance }
+    }
+
+    /// The same machine with a learned baseline: its bank and threshold in place of the bundle's. Whoever wants another
+    /// threshold sets it afterwards.
+    #[must_use]
+    pub fn with_baseline(self, baseline: Arc<Baseline>, judge: Judge) -> Self {
+        let (bank, threshold) = (baseline.bank(), baseline.threshold);
+        MachineModel { bank, threshold, judge, baseline: Some(baseline), ..self }
+    }
 }
 
 /// What came of one window.
@@ -30,17 +59,19 @@ pub struct Scored {
     pub assessment: Assessment,
     /// The embedding, where it was computed.
     pub embedding: Option<Vec<f32>>,
+    /// What the cheap lanes see, where it was computed: what a baseline is learned from.
+    pub features: Option<Features>,
 }
 
 /// Scores windows of any machine of one bundle: holds the engine and one front-end for each set of parameters.
 pub struct Scorer {
     engine: Box<dyn Engine>,
-    extractors: Vec<MelExtractor>,
+    ears: Vec<(MelExtractor, Ear)>,
 }
 
 impl Scorer {
     pub fn new(engine: Box<dyn Engine>) -> Self {
-        Scorer { engine, extractors: Vec::new() }
+        Scorer { engine, ears: Vec::new() }
     }
 
     pub fn engine_name(&self) -> &'static str {
@@ -55,29 +86,32 @@ impl Scorer {
     pub fn score(&mut self, model: &MachineModel, window: &[f32]) -> Result<Scored, FeatureError> {
         let signal = health::inspect(window, &model.gate);
         let level_dbfs = signal.level_dbfs;
+        let unknown = |reason| Assessment::unknown(reason, Some(model.threshold), level_dbfs);
+        let still = model.stands_still(&signal);
         if let Some(reason) = signal.fault {
-            let assessment = Assessment::unknown(reason, Some(model.threshold), level_dbfs);
-            return Ok(Scored { assessment, embedding: None });
+            let assessment = unknown(if still { Reason::MachineOff } else { reason });
+            return Ok(Scored { assessment, embedding: None, features: None });
         }
-        let extractor = self.extractor(&model.front_end)?;
-        let image = match self.extractors[extractor].compute(window) {
-            Err(FeatureError::NotFinite) => {
-                let assessment = Assessment::unknown(Reason::NotFinite, Some(model.threshold), level_dbfs);
-                return Ok(Scored { assessment, embedding: None });
-            }
-            image => image?,
-        };
+        let number = self.ear(&model.front_end)?;
+        let (extractor, ear) = &mut self.ears[number];
+        let image = extractor.compute(window)?;
         let embedding = match self.engine.embed(image, model.index) {
             Ok(embedding) => embedding,
             Err(error) => {
                 tracing::error!(%error, "the encoder failed on a window");
-                let assessment = Assessment::unknown(Reason::NotFinite, Some(model.threshold), level_dbfs);
-                return Ok(Scored { assessment, embedding: None });
+                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None });
             }
         };
-        let distance = model.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
-        let assessment = judge(distance, model.threshold, level_dbfs);
-        Ok(Scored { assessment, embedding: Some(embedding) })
+        let features = ear.listen(window, extractor.mel_db(), model.front_end.n_mels);
+        let assessment = if still {
+            unknown(Reason::MachineOff)
+        } else if model.bank.is_empty() {
+            unknown(Reason::Learning)
+        } else {
+            let distance = model.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
+            model.judge(distance, &features, level_dbfs)
+        };
+        Ok(Scored { assessment, embedding: Some(embedding), features: Some(features) })
     }
 
     /// Makes the front-end of `model` ready, so that parameters that cannot be computed with are known at once.
@@ -85,14 +119,42 @@ impl Scorer {
     /// # Errors
     /// As [`MelExtractor::new`].
     pub fn prepare(&mut self, model: &MachineModel) -> Result<(), FeatureError> {
-        self.extractor(&model.front_end).map(|_| ())
+        self.ear(&model.front_end).map(|_| ())
     }
 
-    fn extractor(&mut self, front_end: &FrontEnd) -> Result<usize, FeatureError> {
-        if let Some(found) = self.extractors.iter().position(|known| known.front_end() == front_end) {
+    fn ear(&mut self, front_end: &FrontEnd) -> Result<usize, FeatureError> {
+        if let Some(found) = self.ears.iter().position(|(known, _)| known.front_end() == front_end) {
             return Ok(found);
         }
-        self.extractors.push(MelExtractor::new(front_end)?);
-        Ok(self.extractors.len() - 1)
+        self.ears.push((MelExtractor::new(front_end)?, Ear::new(front_end)));
+        Ok(self.ears.len() - 1)
+    }
+}
+
+impl MachineModel {
+    /// The baseline knows the running machine's level, and this is far below it. Digital silence is a dead microphone,
+    /// and so is whatever else is wrong with the signal.
+    fn stands_still(&self, signal: &SignalHealth) -> bool {
+        let Some(baseline) = &self.baseline else { return false };
+        let quiet = signal.level_dbfs < baseline.off_below_dbfs && signal.level_dbfs > DIGITAL_SILENCE_DBFS;
+        quiet && matches!(signal.fault, None | Some(Reason::Silent))
+    }
+
+    /// The verdict: by the distance, or by all lanes together.
+    fn judge(&self, distance: f64, features: &Features, level_dbfs: f64) -> Assessment {
+        let mut assessment = judge(distance, self.threshold, level_dbfs);
+        if assessment.verdict == Verdict::Unknown {
+            return assessment;
+        }
+        let Some(baseline) = &self.baseline else { return assessment };
+        let Some(opinion) = baseline.opinion(distance, features) else { return assessment };
+        assessment.score = Some(opinion.score);
+        assessment.p_value = Some(opinion.p_value);
+        assessment.lane = Some(opinion.lane);
+        if self.judge == Judge::Combined {
+            let anomalous = opinion.p_value < baseline.false_alarm_rate;
+            assessment.verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
+        }
+        assessment
     }
 }

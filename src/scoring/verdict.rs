@@ -42,6 +42,24 @@ pub enum Reason {
     Maintenance,
 }
 
+/// Reads as in payloads: `machine_off`.
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// What decides over a window's verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Judge {
+    /// `distance > threshold`.
+    #[default]
+    Distance,
+    /// The combined score of all lanes: a probability below the baseline's false alarm rate.
+    Combined,
+}
+
 /// Who spoke up: the encoder's distance, or one of the cheap lanes beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

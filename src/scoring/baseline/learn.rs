@@ -1,0 +1,142 @@
+//! Collecting the windows of normal running.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Baseline, BaselineError, Origin, propose};
+use crate::scoring::lanes::{Features, coding};
+use crate::scoring::{Reason, Scored};
+
+/// Windows kept while learning, at most; beyond that every second one is dropped, over the whole time alike.
+const MATERIAL_LIMIT: usize = 8192;
+
+/// One window of normal running.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Windows of different recordings are never neighbours in time.
+    pub recording: u32,
+    /// When it ended, s; from any origin that its recording shares.
+    pub at_s: f64,
+    pub level_dbfs: f64,
+    #[serde(with = "coding")]
+    pub embedding: Vec<f32>,
+    pub features: Features,
+}
+
+/// What is to be learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearnSettings {
+    /// The machine's id.
+    pub machine: String,
+    pub origin: Origin,
+    /// How much normal running is wanted, s.
+    pub wanted_s: f64,
+    /// Wanted share of normal windows that are called anomalous.
+    pub false_alarm_rate: f64,
+    /// The threshold that applies now, for comparison.
+    pub previous_threshold: Option<f64>,
+}
+
+/// How far learning has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Normal running heard so far, s; windows left out do not count.
+    pub heard_s: f64,
+    pub wanted_s: f64,
+    /// Windows taken in.
+    pub windows: u64,
+    /// Windows left out, by reason.
+    pub left_out: BTreeMap<String, u64>,
+    /// Enough has been heard for a proposal.
+    pub complete: bool,
+}
+
+/// Collects windows until enough is heard; then [`Learner::propose`] makes a baseline of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Learner {
+    settings: LearnSettings,
+    began: DateTime<Utc>,
+    heard: Vec<Heard>,
+    /// One of so many windows is kept.
+    stride: u64,
+    windows: u64,
+    heard_s: f64,
+    left_out: BTreeMap<String, u64>,
+}
+
+impl Learner {
+    /// # Errors
+    /// A false alarm rate that makes no sense.
+    pub fn new(settings: LearnSettings, now: DateTime<Utc>) -> Result<Self, BaselineError> {
+        super::check_rate(settings.false_alarm_rate)?;
+        let left_out = BTreeMap::new();
+        Ok(Learner { settings, began: now, heard: Vec::new(), stride: 1, windows: 0, heard_s: 0.0, left_out })
+    }
+
+    pub fn settings(&self) -> &LearnSettings {
+        &self.settings
+    }
+
+    /// Takes one window in, as the scorer gave it, whatever its verdict; those without an embedding and those in which
+    /// the machine stood still are left out and counted.
+    pub fn on_window(&mut self, scored: &Scored, end: DateTime<Utc>) -> Progress {
+        let assessment = &scored.assessment;
+        match (&scored.embedding, &scored.features) {
+            (Some(embedding), Some(features)) if assessment.reason != Some(Reason::MachineOff) => {
+                let at_s = end.timestamp_millis() as f64 / 1000.0;
+                self.take(at_s, assessment.level_dbfs, embedding, features);
+            }
+            _ => {
+                let reason = assessment.reason.map_or("not_assessed".to_owned(), |reason| reason.to_string());
+                *self.left_out.entry(reason).or_default() += 1;
+            }
+        }
+        self.progress()
+    }
+
+    pub fn progress(&self) -> Progress {
+        Progress {
+            heard_s: self.heard_s,
+            wanted_s: self.settings.wanted_s,
+            windows: self.windows,
+            left_out: self.left_out.clone(),
+            complete: self.heard_s >= self.settings.wanted_s,
+        }
+    }
+
+    /// A baseline from what was heard so far. Takes seconds for thousands of windows: not between two windows.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn propose(&self) -> Result<Baseline, BaselineError> {
+        let mut baseline = propose(&self.heard, &self.settings)?;
+        baseline.learned = self.began.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        for (reason, count) in &self.left_out {
+            *baseline.left_out.entry(reason.clone()).or_default() += count;
+        }
+        Ok(baseline)
+    }
+
+    fn take(&mut self, at_s: f64, level_dbfs: f64, embedding: &[f32], features: &Features) {
+        let window_s = self.settings.origin.front_end.window_s;
+        let since_last = self.heard.last().map_or(window_s, |last| at_s - last.at_s);
+        // What overlaps counts once; what was left out in between does not count.
+        self.heard_s += since_last.clamp(0.0, window_s);
+        self.windows += 1;
+        if !self.windows.is_multiple_of(self.stride) {
+            return;
+        }
+        let (embedding, features) = (embedding.to_vec(), features.clone());
+        self.heard.push(Heard { recording: 0, at_s, level_dbfs, embedding, features });
+        if self.heard.len() > MATERIAL_LIMIT {
+            let mut number = 0u64;
+            self.heard.retain(|_| {
+                number += 1;
+                number.is_multiple_of(2)
+            });
+            self.stride *= 2;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The normal of one machine, learned where it stands: a bank, a threshold, the cheap lanes, its level.
+//!
+//! How it is used:
+//!
+//! ```text
+//! Learner::new(settings, now)             baseline.learn, or baseline = "auto"
+//!   .on_window(&scored, window_end)       every window the machine's scorer gives; tells progress
+//!   .propose()                            a Baseline, and what it would have meant (Baseline::meant)
+//! Baseline::to_json / from_json           the file in the state directory, and beside an enrolled bundle
+//!   .check_origin(&origin)                refuses another encoder, front-end or index
+//! MachineModel::with_baseline(...)        baseline.apply: the scorer judges by it from the next window on
+//! ```
+//!
+//! A `Learner` can be written at any time (serde) and goes on after a restart. Nothing here reads a clock or a file.
+
+mod coreset;
+mod learn;
+mod propose;
+
+pub use coreset::coreset;
+pub use learn::{Heard, LearnSettings, Learner, Progress};
+pub use propose::{LANES_LEAST, propose};
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::alarm::SlowCalibration;
+use super::lanes::{Features, Lanes, Rows};
+use super::tail::Tail;
+use super::{Bank, Lane};
+use crate::features::FrontEnd;
+
+/// Version of the file's format.
+const FORMAT: u32 = 1;
+/// Most rows of a bank that was learned.
+pub const BANK_LIMIT: usize = 4096;
+
+/// What a baseline was made with; it means nothing under another encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Name and version of the bundle, for people.
+    pub bundle: String,
+    /// SHA-256 of `encoder.tflite`, hex.
+    pub encoder_sha256: String,
+    /// Index that the encoder was conditioned on.
+    pub index: u32,
+    pub front_end: FrontEnd,
+}
+
+/// Where a threshold comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ThresholdBy {
+    /// The conformal quantile of the leave-one-out distances.
+    Quantile,
+    /// A gamma distribution with their moments: too few windows for the quantile.
+    Gamma,
+}
+
+/// What the baseline would have said about the very windows that it was learned from, each judged by the others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Meant {
+    pub windows: usize,
+    /// Length of what was heard, s.
+    pub heard_s: f64,
+    /// Share of the windows beyond the threshold of the distance.
+    pub distance_share: f64,
+    /// Share of the windows that the combined score calls anomalous, where there are lanes.
+    pub combined_share: Option<f64>,
+    /// Alarms that the default settings would have raised, by distance and by the combined score.
+    pub distance_alarms: usize,
+    pub combined_alarms: Option<usize>,
+    /// Share above the threshold that applied before, if one did.
+    pub previous_share: Option<f64>,
+}
+
+/// The lanes of one machine with what is normal for each, and for the most conspicuous of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Judgement {
+    lanes: Lanes,
+    tails: Vec<(Lane, Tail)>,
+    combined: Tail,
+    slow: SlowCalibration,
+}
+
+/// How unlike the baseline a window is, over all lanes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Opinion {
+    /// `-log10` of the probability; not bounded.
+    pub score: f64,
+    /// Share of normal windows that are as unlike the baseline.
+    pub p_value: f64,
+    /// The lane that was the most surprised.
+    pub lane: Lane,
+}
+
+/// A learned baseline, as it is kept in a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    format: u32,
+    /// The machine's id, or its name in the bundle.
+    pub machine: String,
+    pub origin: Origin,
+    /// When it was learned, RFC 3339; empty where nobody knows.
+    pub learned: String,
+    /// Windows left out, by reason.
+    pub left_out: BTreeMap<String, u64>,
+    /// Wanted share of normal windows that are called anomalous.
+    pub false_alarm_rate: f64,
+    pub threshold: f64,
+    pub threshold_by: ThresholdBy,
+    pub meant: Meant,
+    /// Median level of the running machine, dB of full scale.
+    pub level_dbfs: f64,
+    /// Below this level the machine stands still.
+    pub off_below_dbfs: f64,
+    bank: Rows,
+    judgement: Option<Judgement>,
+}
+
+/// Why there is no baseline. One line.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BaselineError {
+    #[error("expected at least {expected} windows of normal running that are not neighbours in time, found {found}")]
+    TooFew { expected: usize, found: usize },
+    #[error("expected windows of one encoder and front-end, found different ones")]
+    Mixed,
+    #[error("the windows' distances have no spread: is this a recording of a machine?")]
+    NoSpread,
+    #[error("false alarm rate: expected above 0 and at most 0.5, found {0}")]
+    Rate(f64),
+    #[error("expected a baseline, found {0}")]
+    File(String),
+    #[error("made with another {what}: expected {expected}, found {found}; learn it again")]
+    Origin { what: &'static str, expected: String, found: String },
+}
+
+impl Baseline {
+    /// The file's content.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers were checked to be finite, keys are text")
+    }
+
+    /// Reads and checks a file's content.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_json(text: &str) -> Result<Baseline, BaselineError> {
+        let fault = |problem: String| Err(BaselineError::File(problem));
+        let baseline: Baseline = serde_json::from_str(text).map_err(|error| BaselineError::File(error.to_string()))?;
+        if baseline.format != FORMAT {
+            return fault(format!("format {} instead of {FORMAT}", baseline.format));
+        }
+        if !(baseline.threshold > 0.0 && baseline.threshold < 1000.0) {
+            return fault(format!("a threshold of {}", baseline.threshold));
+        }
+        check_rate(baseline.false_alarm_rate)?;
+        let judgement_valid = baseline.judgement.as_ref().is_none_or(|judgement| {
+            let tails = judgement.tails.iter().all(|(_, tail)| tail.is_valid());
+            tails && judgement.combined.is_valid() && judgement.lanes.is_valid()
+        });
+        if !baseline.bank.is_valid() || baseline.bank.len() > BANK_LIMIT || !judgement_valid {
+            return fault("parts that do not fit together".into());
+        }
+        Ok(baseline)
+    }
+
+    /// Whether it was made with what the machine is scored with now.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_origin(&self, now: &Origin) -> Result<(), BaselineError> {
+        let differs = |what, expected: String, found: String| Err(BaselineError::Origin { what, expected, found });
+        let own = &self.origin;
+        if own.encoder_sha256 != now.encoder_sha256 {
+            let short = |hash: &str| hash.chars().take(12).collect::<String>();
+            let (expected, found) = (short(&now.encoder_sha256), short(&own.encoder_sha256));
+            return differs("encoder", expected, format!("{found} of bundle {}", own.bundle));
+        }
+        if own.front_end != now.front_end {
+            let text = |front_end: &FrontEnd| {
+                let FrontEnd { rate_hz, window_s, fmin_hz, fmax_hz, .. } = front_end;
+                format!("{rate_hz} Hz, {window_s} s, {fmin_hz} to {fmax_hz} Hz")
+            };
+            return differs("front-end", text(&now.front_end), text(&own.front_end));
+        }
+        if own.index != now.index {
+            return differs("encoder index", now.index.to_string(), own.index.to_string());
+        }
+        Ok(())
+    }
+
+    /// The learned bank.
+    pub fn bank(&self) -> Bank {
+        let values: Vec<f32> = self.bank.iter().flatten().copied().collect();
+        let rows = ndarray::Array2::from_shape_vec((self.bank.len(), self.bank.width()), values);
+        Bank::new(rows.expect("rows are checked to be of one width when they are made and when they are read"))
+    }
+
+    /// Rows of the bank.
+    pub fn rows(&self) -> &Rows {
+        &self.bank
+    }
+
+    /// How the slow lane of an alarm is calibrated, where there are lanes.
+    pub fn slow(&self) -> Option<SlowCalibration> {
+        self.judgement.as_ref().map(|judgement| judgement.slow)
+    }
+
+    /// Whether there were windows enough for the lanes beside the distance.
+    pub fn has_lanes(&self) -> bool {
+        self.judgement.is_some()
+    }
+
+    /// How unlike the baseline a window is; `None` where the baseline has no lanes or none of them can tell.
+    pub fn opinion(&self, distance: f64, features: &Features) -> Option<Opinion> {
+        let judgement = self.judgement.as_ref()?;
+        let (surprise, lane) = loudest(&judgement.tails, &lane_scores(&judgement.lanes, distance, features))?;
+        let ln_p = judgement.combined.ln_p(surprise);
+        Some(Opinion { score: -ln_p / std::f64::consts::LN_10, p_value: ln_p.exp(), lane })
+    }
+
+    /// How far each mel band lies above (below) the nearest windows of the baseline, dB, `[n_mels]`.
+    pub fn spectrum_difference_db(&self, features: &Features) -> Option<Vec<f64>> {
+        self.judgement.as_ref()?.lanes.spectrum.difference_db(&features.spectrum)
+    }
+
+    /// Share of the baseline's windows with a smaller distance.
+    pub fn distance_percentile(&self, distance: f64) -> Option<f64> {
+        let (_, tail) = self.judgement.as_ref()?.tails.iter().find(|(lane, _)| *lane == Lane::Distance)?;
+        Some(100.0 * (1.0 - tail.ln_p(distance).exp()))
+    }
+}
+
+/// A false alarm rate that makes sense.
+///
+/// # Errors
+/// Names what was found.
+pub fn check_rate(rate: f64) -> Result<(), BaselineError> {
+    if rate > 0.0 && rate <= 0.5 { Ok(()) } else { Err(BaselineError::Rate(rate)) }
+}
+
+/// Every lane's score of one window, those that can tell.
+fn lane_scores(lanes: &Lanes, distance: f64, features: &Features) -> Vec<(Lane, f64)> {
+    let [spectrum, envelope, burst] = lanes.scores(features);
+    [
+        (Lane::Distance, Some(distance).filter(|distance| distance.is_finite())),
+        (Lane::Spectrum, spectrum),
+        (Lane::Envelope, envelope),
+        (Lane::Burst, burst),
+    ]
+    .into_iter()
+    .filter_map(|(lane, score)| Some((lane, score?)))
+    .collect()
+}
+
+/// The lane with the least probability under the baseline, and minus the logarithm of it.
+fn loudest(tails: &[(Lane, Tail)], scores: &[(Lane, f64)]) -> Option<(f64, Lane)> {
+    let surprise = |(lane, score): &(Lane, f64)| {
+        let (_, tail) = tails.iter().find(|(known, _)| known == lane)?;
+        Some((-tail.ln_p(*score), *lane))
+    };
+    scores.iter().filter_map(surprise).max_by(|a, b| a.0.total_cmp(&b.0))
+}

@@ -1,0 +1,290 @@
+//! The cheap lanes beside the encoder: what it is blind to, for next to nothing.
+//!
+//! The encoder sees the shape of a spectrogram that was stretched to 0..1; what moves slowly through it and what is
+//! short and rare get lost. Three lanes look there, each against the machine's own baseline:
+//!
+//! * `spectrum`: the time-averaged mel spectrum in dB, less the mean of its three nearest baseline windows. A fault
+//!   changes neighbouring bands together, so the difference is summed over boxes of several widths, each divided by
+//!   what normal windows show there, and the fourth powers of all boxes averaged.
+//! * `envelope`: the level of 14 or so bands in steps of 8 ms; what they all do together, weighted by how steady each
+//!   is; its power spectrum from 0.5 to 40 Hz against the baseline's mean. The score is its highest peak.
+//! * `burst`: how far the loudest 64 ms of each band rise above its median, in the baseline's standard deviations; the
+//!   most conspicuous band counts.
+
+pub(super) mod coding;
+mod ear;
+
+pub use ear::{Ear, Features};
+
+use serde::{Deserialize, Serialize};
+
+/// Baseline windows that a window's spectrum is compared with.
+const NEIGHBOURS: usize = 3;
+/// Widths of the boxes, as parts of the number of mel bands: 5, 10, 20 of 128.
+const BOX_PARTS: [usize; 3] = [25, 12, 6];
+/// Least scatter of a box, dB: below it is the microphone's, not the machine's.
+const LEAST_SCATTER_DB: f64 = 0.1;
+/// Windows that the boxes' scatter is estimated from, at most.
+const SCATTER_WINDOWS: usize = 512;
+/// Modulation bins that the baseline's mean is smoothed over.
+const MODULATION_SMOOTHING: usize = 5;
+/// Least scatter of a band's bursts, dB.
+const LEAST_BURST_SCATTER_DB: f64 = 0.3;
+
+/// Rows of one width, `[n, width]`, row-major.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Rows {
+    width: usize,
+    #[serde(with = "coding")]
+    values: Vec<f32>,
+}
+
+impl Rows {
+    /// `None` where the rows are not all of one width above 0.
+    pub fn new<'a>(rows: impl IntoIterator<Item = &'a [f32]>) -> Option<Rows> {
+        let (mut width, mut values) = (0, Vec::new());
+        for row in rows {
+            if row.is_empty() || (width != 0 && row.len() != width) {
+                return None;
+            }
+            width = row.len();
+            values.extend_from_slice(row);
+        }
+        (width > 0).then_some(Rows { width, values })
+    }
+
+    pub fn len(&self) -> usize {
+        self.values.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// Whether what was read makes sense: whole rows.
+    pub fn is_valid(&self) -> bool {
+        self.width > 0 && !self.values.is_empty() && self.values.len().is_multiple_of(self.width)
+    }
+}
+
+/// Nearest neighbour of the time-averaged spectrum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpectrumLane {
+    /// Spectra of the baseline, dB, `[n, n_mels]`.
+    rows: Rows,
+    /// Scatter of each box.
+    #[serde(with = "coding")]
+    scatter: Vec<f32>,
+}
+
+impl SpectrumLane {
+    /// `near(i, j)` says that windows `i` and `j` are too close in time to be compared.
+    fn fit(rows: Rows, near: &impl Fn(usize, usize) -> bool) -> Self {
+        let step = rows.len().div_ceil(SCATTER_WINDOWS).max(1);
+        let mut squares = vec![0.0; boxes(rows.width()).count()];
+        let mut count = 0.0;
+        for (own, row) in rows.iter().enumerate().step_by(step) {
+            let Some(difference) = difference(&rows, row, |other| other != own && !near(own, other)) else { continue };
+            let sums = prefix_sums(&difference);
+            for (square, sum) in squares.iter_mut().zip(boxes(rows.width()).map(|place| box_sum(&sums, place))) {
+                *square += sum * sum;
+            }
+            count += 1.0;
+        }
+        let scatter = squares.iter().map(|square| (square / f64::max(count, 1.0) + LEAST_SCATTER_DB.powi(2)).sqrt());
+        SpectrumLane { scatter: scatter.map(|value| value as f32).collect(), rows }
+    }
+
+    fn score(&self, spectrum: &[f32]) -> Option<f64> {
+        let difference = difference(&self.rows, spectrum, |_| true)?;
+        let sums = prefix_sums(&difference);
+        let fourth = |(place, scatter): (_, &f32)| (box_sum(&sums, place) / f64::from(*scatter)).powi(4);
+        let total: f64 = boxes(self.rows.width()).zip(&self.scatter).map(fourth).sum();
+        Some((total / self.scatter.len() as f64).powf(0.25))
+    }
+
+    /// How far each mel band lies above (below) the nearest windows of the baseline, dB.
+    pub fn difference_db(&self, spectrum: &[f32]) -> Option<Vec<f64>> {
+        difference(&self.rows, spectrum, |_| true)
+    }
+
+    fn is_valid(&self) -> bool {
+        self.rows.is_valid() && self.scatter.len() == boxes(self.rows.width()).count()
+    }
+}
+
+/// `spectrum` less the mean of its nearest rows among those that `keep` accepts.
+fn difference(rows: &Rows, spectrum: &[f32], keep: impl Fn(usize) -> bool) -> Option<Vec<f64>> {
+    if spectrum.len() != rows.width() {
+        return None;
+    }
+    let mut nearest: Vec<(f32, &[f32])> = Vec::with_capacity(NEIGHBOURS + 1);
+    for (_, row) in rows.iter().enumerate().filter(|(number, _)| keep(*number)) {
+        let squared: f32 = row.iter().zip(spectrum).map(|(a, b)| (a - b) * (a - b)).sum();
+        if nearest.len() < NEIGHBOURS || nearest.last().is_some_and(|(most, _)| squared < *most) {
+            let place = nearest.partition_point(|(other, _)| *other <= squared);
+            nearest.insert(place, (squared, row));
+            nearest.truncate(NEIGHBOURS);
+        }
+    }
+    if nearest.is_empty() {
+        return None;
+    }
+    let mean = |band: usize| nearest.iter().map(|(_, row)| f64::from(row[band])).sum::<f64>() / nearest.len() as f64;
+    Some(spectrum.iter().enumerate().map(|(band, value)| f64::from(*value) - mean(band)).collect())
+}
+
+/// Boxes over `bands` bands: `(start, width)`, each width in steps of a quarter of it.
+fn boxes(bands: usize) -> impl Iterator<Item = (usize, usize)> {
+    let widths = BOX_PARTS.map(|parts| (bands / parts).clamp(1, bands.max(1)));
+    widths.into_iter().flat_map(move |width| {
+        (0..=bands.saturating_sub(width)).step_by((width / 4).max(1)).map(move |start| (start, width))
+    })
+}
+
+fn prefix_sums(values: &[f64]) -> Vec<f64> {
+    let mut sum = 0.0;
+    let sums = values.iter().map(|value| {
+        sum += value;
+        sum
+    });
+    std::iter::once(0.0).chain(sums).collect()
+}
+
+/// Sum over a box, divided by the square root of its width: of one size for noise without correlation.
+fn box_sum(sums: &[f64], (start, width): (usize, usize)) -> f64 {
+    (sums[start + width] - sums[start]) / (width as f64).sqrt()
+}
+
+/// Peaks in the spectrum of the level's movement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeLane {
+    /// Log of the baseline's mean power at each modulation frequency.
+    #[serde(with = "coding")]
+    floor: Vec<f32>,
+}
+
+impl EnvelopeLane {
+    /// `None` for windows that are too short to have modulations.
+    fn fit<'a>(envelopes: impl ExactSizeIterator<Item = &'a [f32]>) -> Option<Self> {
+        let count = envelopes.len() as f64;
+        let mut mean: Vec<f64> = Vec::new();
+        for envelope in envelopes {
+            mean.resize(envelope.len(), 0.0);
+            for (sum, value) in mean.iter_mut().zip(envelope) {
+                *sum += f64::from(*value).exp() / count;
+            }
+        }
+        if mean.is_empty() {
+            return None;
+        }
+        let smoothed = |bin: usize| {
+            let around = &mean[bin.saturating_sub(MODULATION_SMOOTHING / 2)..];
+            let around = &around[..around.len().min(MODULATION_SMOOTHING)];
+            (around.iter().sum::<f64>() / around.len() as f64).ln() as f32
+        };
+        Some(EnvelopeLane { floor: (0..mean.len()).map(smoothed).collect() })
+    }
+
+    /// Amplitude of the highest peak over the baseline's mean; windows whose level moves more at all frequencies are
+    /// measured by their own median.
+    fn score(&self, envelope: &[f32]) -> Option<f64> {
+        if envelope.len() != self.floor.len() {
+            return None;
+        }
+        let mut above: Vec<f32> = envelope.iter().zip(&self.floor).map(|(value, floor)| value - floor).collect();
+        let peak = above.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let middle = above.len() / 2;
+        let median = above.select_nth_unstable_by(middle, f32::total_cmp).1.max(0.0);
+        Some((0.5 * f64::from(peak - median)).exp())
+    }
+}
+
+/// Bursts above the rest of the window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BurstLane {
+    #[serde(with = "coding")]
+    mean: Vec<f32>,
+    #[serde(with = "coding")]
+    scatter: Vec<f32>,
+}
+
+impl BurstLane {
+    fn fit<'a>(bursts: impl ExactSizeIterator<Item = &'a [f32]> + Clone) -> Self {
+        let count = bursts.len().max(1) as f64;
+        let bands = bursts.clone().map(<[f32]>::len).min().unwrap_or(0);
+        let column = |band: usize| bursts.clone().map(move |burst| f64::from(burst[band]));
+        let mean: Vec<f64> = (0..bands).map(|band| column(band).sum::<f64>() / count).collect();
+        let scatter = mean.iter().enumerate().map(|(band, mean)| {
+            let variance = column(band).map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+            (variance.sqrt() + LEAST_BURST_SCATTER_DB) as f32
+        });
+        BurstLane { scatter: scatter.collect(), mean: mean.iter().map(|value| *value as f32).collect() }
+    }
+
+    fn score(&self, burst: &[f32]) -> Option<f64> {
+        if burst.len() != self.mean.len() {
+            return None;
+        }
+        let deviations = burst.iter().zip(&self.mean).zip(&self.scatter).map(|((value, mean), s)| (value - mean) / s);
+        deviations.map(f64::from).reduce(f64::max)
+    }
+}
+
+/// The three cheap lanes of one machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lanes {
+    pub spectrum: SpectrumLane,
+    pub envelope: Option<EnvelopeLane>,
+    pub burst: BurstLane,
+}
+
+impl Lanes {
+    /// Learns from a baseline's windows; `near(i, j)` says that two of them are too close in time to be compared.
+    /// `None` where there are none or they do not belong together.
+    pub fn fit(windows: &[&Features], near: impl Fn(usize, usize) -> bool) -> Option<Self> {
+        let first = windows.first()?;
+        let alike =
+            |one: &&Features| one.envelope.len() == first.envelope.len() && one.burst.len() == first.burst.len();
+        if !windows.iter().all(alike) {
+            return None;
+        }
+        let rows = Rows::new(windows.iter().map(|one| one.spectrum.as_slice()))?;
+        Some(Lanes {
+            spectrum: SpectrumLane::fit(rows, &near),
+            envelope: EnvelopeLane::fit(windows.iter().map(|one| one.envelope.as_slice())),
+            burst: BurstLane::fit(windows.iter().map(|one| one.burst.as_slice())),
+        })
+    }
+
+    /// How unlike the baseline a window is, lane by lane: spectrum, envelope, burst; larger is less alike. The units
+    /// are each lane's own. `None` for a lane that cannot tell.
+    pub fn scores(&self, window: &Features) -> [Option<f64>; 3] {
+        [
+            self.spectrum.score(&window.spectrum),
+            self.envelope.as_ref().and_then(|lane| lane.score(&window.envelope)),
+            self.burst.score(&window.burst),
+        ]
+    }
+
+    /// Keeps only those spectra whose number `keep` accepts; the scatter stays as it was learned.
+    pub fn thin(&mut self, keep: &[usize]) {
+        let rows: Vec<&[f32]> = self.spectrum.rows.iter().collect();
+        if let Some(rows) = Rows::new(keep.iter().filter_map(|&number| rows.get(number).copied())) {
+            self.spectrum.rows = rows;
+        }
+    }
+
+    /// Whether what was read fits together.
+    pub fn is_valid(&self) -> bool {
+        self.spectrum.is_valid() && self.burst.mean.len() == self.burst.scatter.len()
+    }
+}

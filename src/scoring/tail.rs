@@ -1,0 +1,108 @@
+//! From a score to its probability under the baseline, finer than the baseline has windows.
+
+use serde::{Deserialize, Serialize};
+
+/// Share of the baseline's scores that the tail is fitted to.
+const SHARE: f64 = 0.25;
+/// Fewest scores for a tail, and fewest to learn from at all.
+const LEAST_TAIL: usize = 5;
+/// Scores kept below the tail, at most.
+const KNOTS: usize = 128;
+/// Fewest scores that a tail can be fitted to.
+pub const LEAST_SCORES: usize = 2 * LEAST_TAIL;
+
+/// The distribution of a baseline's scores: the scores themselves below, an exponential tail above.
+///
+/// The tail is the *predictive* distribution of an exponential whose mean was estimated from `m` exceedances
+/// (Lomax with shape `m`): `p = m/(n+1) * (1 + (x - u) / (m * mean))^-m`. It is a little heavier than the plain
+/// exponential, and so keeps the false alarm rate also where the baseline is small.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tail {
+    /// Scores that it was made from.
+    count: usize,
+    /// Scores beyond `start`.
+    beyond: usize,
+    start: f64,
+    mean_excess: f64,
+    /// Rising scores below `start` with the share of the baseline at or above each.
+    body: Vec<(f64, f64)>,
+}
+
+impl Tail {
+    /// `None` for fewer than [`LEAST_SCORES`] scores, or where one is not finite.
+    pub fn fit(scores: &[f64]) -> Option<Tail> {
+        let count = scores.len();
+        if count < LEAST_SCORES || scores.iter().any(|score| !score.is_finite()) {
+            return None;
+        }
+        let mut sorted = scores.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let beyond = ((SHARE * count as f64).round() as usize).clamp(LEAST_TAIL, count - 1);
+        let below = count - beyond;
+        let start = 0.5 * (sorted[below - 1] + sorted[below]);
+        let mean_excess = sorted[below..].iter().map(|score| score - start).sum::<f64>() / beyond as f64;
+        // A baseline without any spread still tells "the same" from "more".
+        let mean_excess = mean_excess.max(1e-9 * start.abs()).max(f64::MIN_POSITIVE);
+        let step = below.div_ceil(KNOTS).max(1);
+        let knot = |number: usize| (sorted[number], (count - number) as f64 / (count + 1) as f64);
+        let body = (0..below).step_by(step).map(knot).collect();
+        Some(Tail { count, beyond, start, mean_excess, body })
+    }
+
+    /// Natural logarithm of the probability that a normal window scores `score` or more.
+    pub fn ln_p(&self, score: f64) -> f64 {
+        let tail_share = self.beyond as f64 / (self.count + 1) as f64;
+        if score >= self.start {
+            let shape = self.beyond as f64;
+            return tail_share.ln() - shape * ((score - self.start) / (shape * self.mean_excess)).ln_1p();
+        }
+        let above = self.body.partition_point(|(knot, _)| *knot <= score);
+        let (high, low_p) = self.body.get(above).copied().unwrap_or((self.start, tail_share));
+        let Some(&(low, high_p)) = above.checked_sub(1).and_then(|below| self.body.get(below)) else {
+            return self.body.first().map_or(0.0, |(_, p)| p.ln());
+        };
+        let part = if high > low { (score - low) / (high - low) } else { 1.0 };
+        (high_p + part * (low_p - high_p)).ln()
+    }
+
+    /// Whether what was read makes sense.
+    pub fn is_valid(&self) -> bool {
+        let finite = self.start.is_finite() && self.mean_excess > 0.0 && self.mean_excess.is_finite();
+        let ordered = self.body.windows(2).all(|pair| pair[0].0 <= pair[1].0);
+        finite && ordered && (1..=self.count).contains(&self.beyond)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_exponential_is_continued() {
+        let scores: Vec<f64> = (0..1000).map(|i| -(1.0 - (f64::from(i) + 0.5) / 1000.0).ln()).collect();
+        let tail = Tail::fit(&scores).expect("enough scores");
+        for score in [0.1, 0.5, 1.0, 2.0, 4.0, 7.0] {
+            assert!((tail.ln_p(score) + score).abs() < 0.15, "{score}: {}", tail.ln_p(score));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn more_is_never_more_likely(scores in prop::collection::vec(-1e3..1e3f64, 10..200), a in -2e3..2e3f64, b in -2e3..2e3f64) {
+            let tail = Tail::fit(&scores).expect("enough scores");
+            prop_assert!(tail.is_valid());
+            let (p_low, p_high) = (tail.ln_p(a.min(b)), tail.ln_p(a.max(b)));
+            prop_assert!(p_low <= 0.0 && p_high <= p_low + 1e-12, "{p_low} {p_high}");
+        }
+    }
+
+    #[test]
+    fn without_spread_more_is_still_more() {
+        let tail = Tail::fit(&[3.0; 20]).expect("enough scores");
+        assert!(tail.ln_p(3.0) > -2.0);
+        assert!(tail.ln_p(3.1) < -50.0);
+        assert_eq!(Tail::fit(&[1.0; 3]), None);
+        assert_eq!(Tail::fit(&[f64::NAN; 30]), None);
+    }
+}
