@@ -11,6 +11,7 @@ use crate::audio::device::identity::Selector;
 use crate::audio::device::offer::Layout;
 use crate::audio::health::Gate;
 use crate::audio::synth;
+use crate::bundle::TrustedKey;
 use crate::encoder::EncoderConfig;
 use crate::mqtt::address::BrokerUrls;
 use crate::scoring::alarm::AlarmConfig;
@@ -138,13 +139,46 @@ pub struct CompatConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BundleConfig {
-    /// Directory of the model bundle; default `/var/lib/auscult/bundles/current`.
+    /// Directory of the model bundle; default `/var/lib/auscult/bundles/current`. `bundle.install` wants it to be a link
+    /// to one of the directories beside it, or not there yet; a plain directory works but can only be reloaded.
     pub path: PathBuf,
+    /// Hosts that `bundle.install` may download from, `HOST` or `HOST:PORT`; redirects are checked too. Default: none.
+    pub allow_from: Vec<String>,
+    /// PEM file of the authorities that may sign a download server's certificate; default: the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Minisign public key (`RW...`): only bundles whose `bundle.toml` it has signed are taken. Default: none, any is.
+    pub public_key: Option<String>,
 }
 
 impl Default for BundleConfig {
     fn default() -> Self {
-        BundleConfig { path: "/var/lib/auscult/bundles/current".into() }
+        BundleConfig {
+            path: "/var/lib/auscult/bundles/current".into(),
+            allow_from: Vec::new(),
+            ca_file: None,
+            public_key: None,
+        }
+    }
+}
+
+impl BundleConfig {
+    /// The key that bundles must be signed with, if any.
+    ///
+    /// # Errors
+    /// A `public_key` that is none.
+    pub fn trusted_key(&self) -> Result<Option<TrustedKey>, ConfigError> {
+        let key = self.public_key.as_deref().map(str::parse).transpose();
+        key.map_err(|problem: String| ConfigError(format!("bundle.public_key: {problem}")))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for host in &self.allow_from {
+            let valid = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]_".contains(&b));
+            if !valid {
+                return Err(ConfigError(format!("bundle.allow_from: expected HOST or HOST:PORT, found {host:?}")));
+            }
+        }
+        self.trusted_key().map(|_| ())
     }
 }
 
@@ -333,6 +367,7 @@ impl Config {
                     .separator("__")
                     .list_separator(",")
                     .with_list_parse_key("agent.tags")
+                    .with_list_parse_key("bundle.allow_from")
                     .try_parsing(true),
             );
         let fault = |error: config::ConfigError| ConfigError(describe(file, &error.to_string()));
@@ -346,6 +381,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its key.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.bundle.check()?;
         check_topic_part("agent.id", &self.agent.id)?;
         for tag in &self.agent.tags {
             check_topic_part("agent.tags", tag)?;
@@ -562,6 +598,12 @@ mod tests {
             (
                 MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fan\", fault = \"cavitation\""),
                 "fault: expected one of rub, blocked, unbalance, bearing, loose, bursts, found \"cavitation\"",
+                format!("[bundle]\nallow_from = [\"http://host/\"]\n{MACHINE}"),
+                "bundle.allow_from: expected HOST or HOST:PORT",
+            ),
+            (
+                format!("[bundle]\npublic_key = \"RWabc\"\n{MACHINE}"),
+                "bundle.public_key: expected a minisign public key",
             ),
             (format!("{MACHINE}["), "agent.toml"),
         ] {

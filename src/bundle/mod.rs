@@ -1,23 +1,31 @@
 //! The model bundle: read, checked against itself and against the engine that runs it.
 
+mod archive;
+pub mod download;
 pub mod files;
 mod golden;
+pub mod incoming;
 pub mod manifest;
 pub mod npy;
 mod pack;
 pub mod pickle;
 mod read;
 mod share;
+mod signature;
+pub mod store;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use archive::ARCHIVE_LIMIT;
 pub use golden::{GoldenCase, GoldenOutcome};
 pub use manifest::Manifest;
 pub use pack::{Packed, draft_manifest, pack};
 pub use share::SAMPLE_LIMIT;
+pub use signature::TrustedKey;
 
+use crate::config::BundleConfig;
 use crate::encoder::{self, EncoderConfig, Engine};
 use crate::features::FrontEnd;
 use crate::scoring::Bank;
@@ -79,7 +87,36 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong.
     pub fn read(dir: &Path) -> Result<Bundle, BundleError> {
-        read::bundle(dir)
+        read::bundle(dir, None)
+    }
+
+    /// Reads and checks the files of `dir` as [`Bundle::read`] does; its manifest must carry a signature of `key`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn read_signed(dir: &Path, key: &TrustedKey) -> Result<Bundle, BundleError> {
+        read::bundle(dir, Some(key))
+    }
+
+    /// What an agent does before it judges with the bundle in `dir`: the signature where the configuration has a key,
+    /// the files, the engine, both against each other, and the golden cases on this device.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn open_for_use(
+        dir: &Path,
+        bundle: &BundleConfig,
+        encoder: &EncoderConfig,
+    ) -> Result<(Bundle, Box<dyn Engine>), BundleError> {
+        let key = bundle.trusted_key().map_err(|error| BundleError::new(dir, error.to_string()))?;
+        let (bundle, mut engine) = Self::load(read::bundle(dir, key.as_ref())?, encoder)?;
+        for outcome in bundle.run_golden(engine.as_mut()) {
+            if let Some(fault) = outcome.fault {
+                let problem = format!("golden case {:?}: {fault}", outcome.name);
+                return Err(BundleError::new(dir.join(files::MANIFEST), problem));
+            }
+        }
+        Ok((bundle, engine))
     }
 
     /// Reads `dir`, loads its encoder, checks that the two fit and that every machine's embedding is finite.
@@ -87,9 +124,12 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::read`], or what the engine says about the model, or where model and bank do not fit.
     pub fn open(dir: &Path, config: &EncoderConfig) -> Result<(Bundle, Box<dyn Engine>), BundleError> {
-        let bundle = Bundle::read(dir)?;
+        Self::load(Bundle::read(dir)?, config)
+    }
+
+    fn load(bundle: Bundle, config: &EncoderConfig) -> Result<(Bundle, Box<dyn Engine>), BundleError> {
         let mut engine = encoder::load(bundle.encoder.clone(), config)
-            .map_err(|error| BundleError::new(dir.join(files::ENCODER), error.to_string()))?;
+            .map_err(|error| BundleError::new(bundle.dir.join(files::ENCODER), error.to_string()))?;
         bundle.check_engine(engine.as_mut())?;
         Ok((bundle, engine))
     }

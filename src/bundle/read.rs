@@ -8,6 +8,7 @@ use ndarray::{Array1, Array2, Axis, Ix1, Ix2};
 
 use super::files::{self, BANK, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, ROW_IDS, THRESHOLDS};
 use super::manifest::Manifest;
+use super::signature::TrustedKey;
 use super::{Bundle, BundleError, BundleMachine, GoldenCase, npy, pickle};
 use crate::features::FrontEnd;
 use crate::scoring::Bank;
@@ -45,11 +46,20 @@ impl Reader<'_> {
     }
 }
 
-/// See [`Bundle::read`].
-pub fn bundle(dir: &Path) -> Result<Bundle, BundleError> {
-    let manifest = match files::read_optional(dir, MANIFEST)? {
-        None => None,
-        Some(bytes) => Some(Manifest::parse(&bytes).map_err(|problem| BundleError::new(dir.join(MANIFEST), problem))?),
+/// See [`Bundle::read`] and [`Bundle::read_signed`].
+pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleError> {
+    let manifest = match (files::read_optional(dir, MANIFEST)?, key) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            let problem = "expected a signed manifest, as bundle.public_key is set, found none";
+            return Err(BundleError::new(dir.join(MANIFEST), problem));
+        }
+        (Some(bytes), key) => {
+            if let Some(key) = key {
+                key.check(dir, &bytes)?;
+            }
+            Some(Manifest::parse(&bytes).map_err(|problem| BundleError::new(dir.join(MANIFEST), problem))?)
+        }
     };
     let mut reader = Reader { dir, manifest, hashes: Vec::new() };
 

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod bundles;
+pub mod faults;
 
 use std::path::PathBuf;
 
