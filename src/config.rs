@@ -598,6 +598,8 @@ mod tests {
             (
                 MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fan\", fault = \"cavitation\""),
                 "fault: expected one of rub, blocked, unbalance, bearing, loose, bursts, found \"cavitation\"",
+            ),
+            (
                 format!("[bundle]\nallow_from = [\"http://host/\"]\n{MACHINE}"),
                 "bundle.allow_from: expected HOST or HOST:PORT",
             ),

@@ -260,3 +260,37 @@ fn what_is_no_regular_file_is_refused() {
 fn symlink(to: &Path, at: &Path) {
     std::os::unix::fs::symlink(to, at).expect("a symlink");
 }
+
+/// What once made a fuzz target fail must not again.
+#[test]
+fn findings_of_the_fuzzers_stay_fixed() {
+    use auscult::bundle::{Manifest, npy, pickle};
+    let config = EncoderConfig { engine: EngineChoice::Tract, library: None };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let mut files = 0;
+    // The seeds too: they are answered one way or the other.
+    for kind in ["seeds", "findings"] {
+        for target in ["pickle", "npy", "flatbuffer", "manifest"] {
+            let Ok(entries) = fs::read_dir(folder.join(kind).join(target)) else { continue };
+            for entry in entries {
+                let bytes = fs::read(entry.expect("an entry").path()).expect("a file");
+                match target {
+                    "pickle" => drop(pickle::read_dict(&bytes)),
+                    "npy" => {
+                        drop(npy::read::<f32, ndarray::Ix2>(&bytes));
+                        drop(npy::read::<i64, ndarray::Ix1>(&bytes));
+                    }
+                    "manifest" => drop(Manifest::parse(&bytes)),
+                    _ => {
+                        if let Ok(mut engine) = auscult::encoder::load(bytes.into(), &config) {
+                            let shape = engine.shape();
+                            drop(engine.embed(&vec![0.5; shape.bands * shape.frames], 0));
+                        }
+                    }
+                }
+                files += 1;
+            }
+        }
+    }
+    assert!(files > 20, "expected the seeds at least, found {files} files");
+}
