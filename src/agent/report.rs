@@ -1,0 +1,153 @@
+//! What the agent says: verdicts, alarms, events, health and its birth, as messages.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use super::station::{Judged, Loaded, Station, Tally};
+use super::vitals;
+use crate::audio::capture::{Capture, CaptureState};
+use crate::config::Config;
+use crate::mqtt::Mqtt;
+use crate::mqtt::payload::{
+    AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, Timestamp, VerdictMsg,
+};
+use crate::scoring::alarm::AlarmStatus;
+
+/// Makes messages and hands them to the client. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    config: Arc<Config>,
+    station: Arc<Station>,
+    mqtt: Mqtt,
+    started: Instant,
+    /// Tallies at the last health message.
+    told: Arc<std::sync::Mutex<Vec<Tally>>>,
+}
+
+impl Reporter {
+    pub fn new(config: Arc<Config>, station: Arc<Station>, mqtt: Mqtt) -> Reporter {
+        let told = Arc::new(std::sync::Mutex::new(vec![Tally::default(); config.machine.len()]));
+        Reporter { config, station, mqtt, started: Instant::now(), told }
+    }
+
+    /// The retained state that a new agent begins with.
+    pub fn birth(&self) {
+        self.info();
+        let inner = self.station.lock();
+        for (number, machine) in inner.machines.iter().enumerate() {
+            self.mqtt.alarm_state(&self.alarm_msg(number, &machine.alarm.status()));
+        }
+    }
+
+    /// Who this agent is; again when its bundle changes.
+    pub fn info(&self) {
+        let inner = self.station.lock();
+        self.mqtt.info(&Info {
+            schema: SchemaVersion,
+            ts: self.mqtt.clock().now(),
+            agent: self.config.agent.id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot: self.mqtt.boot().to_owned(),
+            bundle: inner.loaded.as_ref().map(Loaded::label),
+            machines: self.config.machine.iter().map(|machine| machine.id.clone()).collect(),
+            tags: self.config.agent.tags.clone(),
+            commands: Vec::new(),
+            clock: self.mqtt.clock().mark(),
+        });
+    }
+
+    pub fn verdict(&self, machine: usize, end: DateTime<Utc>, judged: &Judged) {
+        let message = VerdictMsg::new(
+            &self.config.agent.id,
+            self.id(machine),
+            Timestamp::from(end),
+            &judged.assessment,
+            judged.bundle.as_deref(),
+            self.mqtt.clock().mark(),
+        );
+        let verdict = message.verdict;
+        let (reason, distance, threshold) = (message.reason, message.distance, message.threshold);
+        let seq = self.mqtt.verdict(message);
+        tracing::debug!(machine = self.id(machine), seq, ?verdict, ?reason, distance, threshold);
+    }
+
+    pub fn alarm(&self, machine: usize, status: &AlarmStatus) {
+        tracing::info!(machine = self.id(machine), state = ?status.state, kind = ?status.kind, "alarm");
+        self.mqtt.alarm(&self.alarm_msg(machine, status));
+    }
+
+    fn alarm_msg(&self, machine: usize, status: &AlarmStatus) -> AlarmMsg {
+        AlarmMsg {
+            schema: SchemaVersion,
+            ts: self.mqtt.clock().now(),
+            agent: self.config.agent.id.clone(),
+            machine: self.id(machine).to_owned(),
+            state: status.state,
+            kind: status.kind,
+            since: status.since.into(),
+            count: status.count,
+            by: status.note.by.clone(),
+            comment: status.note.comment.clone(),
+            until: status.note.until.map(Timestamp::from),
+            clock: self.mqtt.clock().mark(),
+            late: false,
+        }
+    }
+
+    pub fn event(&self, machine: usize, event: EventKind, detail: Option<String>) {
+        tracing::info!(machine = self.id(machine), ?event, detail);
+        self.mqtt.event(&EventMsg {
+            schema: SchemaVersion,
+            ts: self.mqtt.clock().now(),
+            agent: self.config.agent.id.clone(),
+            machine: Some(self.id(machine).to_owned()),
+            event,
+            detail,
+            clock: self.mqtt.clock().mark(),
+            late: false,
+        });
+    }
+
+    pub fn source_ended(&self, machine: usize) {
+        tracing::info!(machine = self.id(machine), "the source has come to its end: no more windows");
+    }
+
+    /// How the agent is doing.
+    pub fn health(&self, capture: &Capture) {
+        let tallies: Vec<_> = self.station.lock().machines.iter().map(|machine| machine.tally).collect();
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let machines = capture.stats().into_iter().map(|stats| {
+            let (now, before) = (tallies[stats.machine], told[stats.machine]);
+            let windows = now.windows - before.windows;
+            let assessed = (windows > 0).then(|| (now.assessed - before.assessed) as f64 / windows as f64);
+            let capture = match stats.state {
+                CaptureState::Starting => "starting",
+                CaptureState::Live => "running",
+                CaptureState::Lost => "lost",
+                CaptureState::Ended => "ended",
+            };
+            MachineHealth { machine: stats.id, capture: capture.to_owned(), xruns: stats.gaps, assessed }
+        });
+        let machines = machines.collect();
+        *told = tallies;
+        drop(told);
+        self.mqtt.health(&Health {
+            schema: SchemaVersion,
+            ts: self.mqtt.clock().now(),
+            agent: self.config.agent.id.clone(),
+            boot: self.mqtt.boot().to_owned(),
+            uptime_s: self.started.elapsed().as_secs_f64().round(),
+            memory_mb: vitals::memory_mb(),
+            cpu_temp_c: vitals::cpu_temperature_c(),
+            mqtt: self.mqtt.stats(),
+            machines,
+            clock: self.mqtt.clock().mark(),
+        });
+    }
+
+    fn id(&self, machine: usize) -> &str {
+        &self.config.machine[machine].id
+    }
+}
