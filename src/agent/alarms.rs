@@ -48,7 +48,8 @@ impl AlarmBook {
 
     /// Writes every machine's alarm; on disk when it returns, unless the disk fails, which is said once.
     pub fn keep(&mut self, machines: &[Machine]) {
-        let states: BTreeMap<_, _> = machines.iter().map(|machine| (&machine.config.id, machine.alarm.state())).collect();
+        let states: BTreeMap<_, _> =
+            machines.iter().map(|machine| (&machine.config.id, machine.alarm.state())).collect();
         let text = serde_json::to_vec(&states).expect("states have string keys and no failing fields");
         match replace(&self.file, &text) {
             Ok(()) => self.failing = false,

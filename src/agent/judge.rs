@@ -13,6 +13,7 @@ use super::alarms::AlarmBook;
 use super::report::Reporter;
 use super::station::Station;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
+use crate::control::history::History;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::alarm::LONGEST_STEP_S;
 
@@ -37,10 +38,11 @@ impl Judge {
         capture: Arc<Capture>,
         station: Arc<Station>,
         reporter: Reporter,
+        history: Arc<History>,
         book: AlarmBook,
     ) -> io::Result<Judge> {
         let (turns, finish) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
-        let mut work = Work { capture, station, reporter, book, told: Instant::now(), kept: Instant::now() };
+        let mut work = Work { capture, station, reporter, history, book, told: Instant::now(), kept: Instant::now() };
         let thread = std::thread::Builder::new().name("judge".into()).spawn({
             let (turns, finish) = (turns.clone(), finish.clone());
             move || {
@@ -76,6 +78,7 @@ struct Work {
     capture: Arc<Capture>,
     station: Arc<Station>,
     reporter: Reporter,
+    history: Arc<History>,
     book: AlarmBook,
     told: Instant,
     kept: Instant,
@@ -89,7 +92,9 @@ impl Work {
         match captured {
             Some(Captured::Window(window)) => {
                 let judged = self.station.judge(&window);
-                self.reporter.verdict(window.machine, window.end.into(), &judged);
+                let end = DateTime::from(window.end);
+                self.history.note(self.reporter.id(window.machine), end, judged.assessment.distance);
+                self.reporter.verdict(window.machine, end, &judged);
                 if let Some(change) = judged.alarm {
                     self.keep();
                     self.reporter.alarm(window.machine, &change.to);
@@ -110,8 +115,7 @@ impl Work {
     fn tick(&mut self, now: DateTime<Utc>) {
         let mut inner = self.station.lock();
         let ticks = inner.machines.iter_mut().enumerate();
-        let changes: Vec<_> =
-            ticks.filter_map(|(number, machine)| Some((number, machine.alarm.tick(now)?))).collect();
+        let changes: Vec<_> = ticks.filter_map(|(number, machine)| Some((number, machine.alarm.tick(now)?))).collect();
         drop(inner);
         if !changes.is_empty() || self.kept.elapsed() >= KEEP_EVERY {
             self.keep();

@@ -11,27 +11,34 @@ mod report;
 pub mod station;
 pub mod vitals;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use tokio::time::MissedTickBehavior;
 
 use self::alarms::AlarmBook;
 use self::judge::Judge;
 use self::report::Reporter;
-use self::station::{Loaded, LoadError, Machine, Station, Tally};
+use self::station::{LoadError, Loaded, Machine, Station, Tally};
 use crate::audio::capture::{self, Capture};
 use crate::audio::{MachineInput, SourceError};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::settings::MachineSettings;
+use crate::control::history::History;
+use crate::control::pace::Pace;
+use crate::control::store::{Lost, Store};
+use crate::control::{self, Controller};
 use crate::features::FrontEnd;
 use crate::mqtt::{Mqtt, MqttOptions};
 use crate::systemd;
 
 /// A clean stop takes no longer than this.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
+/// Overrides and maintenance end, and a bundle that was read is taken into use, with this delay at most.
+const TICK_EVERY: Duration = Duration::from_millis(200);
 const HEALTH_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +73,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let inputs = inputs(&config, loaded.as_ref());
     let mut book = AlarmBook::open(&config.agent.state_dir);
     let now = clock.now().utc();
+    let (store, lost) = Store::open(&config.agent.state_dir, now);
+    let mut settings = store.settings().unwrap_or_else(|error| {
+        tracing::error!(%error, "what was set from afar cannot be read");
+        BTreeMap::new()
+    });
     let machines = config.machine.iter().map(|machine| {
         let alarm = machine.alarm(&config.alarm).map_err(AgentError::Config)?;
         Ok(Machine {
             config: machine.clone(),
-            settings: MachineSettings::default(),
+            settings: settings.remove(&machine.id).unwrap_or_default(),
             alarm: book.restore(&machine.id, alarm, now),
             tally: Tally::default(),
             last: None,
@@ -80,9 +92,21 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let (mqtt, mut incoming) = Mqtt::start(MqttOptions::from_config(&config), clock)
         .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
+    let history = Arc::new(History::default());
+    let shared = Arc::new(control::Shared {
+        config: config.clone(),
+        station: station.clone(),
+        history: history.clone(),
+        clock: mqtt.clock().clone(),
+        boot: mqtt.boot().to_owned(),
+        started: Instant::now(),
+        store_problem: lost.map(|Lost(problem)| problem),
+    });
+    let mut controller = Controller::new(shared, store, now);
     let config = Arc::new(config);
     let reporter = Reporter::new(config.clone(), station.clone(), mqtt.clone());
     reporter.birth();
+    reporter.say(controller.start(now));
     let capture = match capture::start(inputs) {
         Ok(capture) => Arc::new(capture),
         Err(error) => {
@@ -90,7 +114,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             return Err(error.into());
         }
     };
-    let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), book)
+    let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), history, book)
         .map_err(|error| AgentError::Run(format!("cannot start the judging thread: {error}")))?;
     systemd::ready();
     tracing::info!(agent = config.agent.id, machines = config.machine.len(), "listening");
@@ -99,21 +123,30 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let watchdog = systemd::watchdog_interval();
     let mut heartbeat = tokio::time::interval(watchdog.unwrap_or(HEALTH_EVERY));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut tick = tokio::time::interval(TICK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let started = Instant::now();
+    let mut pace = Pace::new(Duration::ZERO);
+    let mut next_command = Duration::ZERO;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             // What the plant asks of this agent.
-            message = incoming.recv() => match message {
-                Some(message) => tracing::warn!(topic = %message.topic, "a command came"),
-                None => break,
-            },
+            message = incoming.recv(), if next_command <= started.elapsed() => {
+                let Some(message) = message else { break };
+                reporter.say(controller.receive(&message, Utc::now()));
+                next_command = started.elapsed() + pace.take(started.elapsed());
+            }
+            // Time passes for overrides and maintenance; a bundle that is being read may be ready.
+            _ = tick.tick() => reporter.say(controller.tick(Utc::now())),
             _ = health.tick() => reporter.health(&capture),
             // systemd ends an agent whose judge stands still.
             _ = heartbeat.tick() => if watchdog.is_some() && judge.is_alive() { systemd::alive() },
         }
     }
     systemd::stopping();
+    controller.flush(Utc::now());
     tokio::task::spawn_blocking(move || stop(&capture, judge, &mqtt))
         .await
         .map_err(|error| AgentError::Run(format!("the stop failed: {error}")))

@@ -9,6 +9,8 @@ use super::station::{Judged, Loaded, Station, Tally};
 use super::vitals;
 use crate::audio::capture::{Capture, CaptureState};
 use crate::config::Config;
+use crate::control::Output;
+use crate::control::commands::Command;
 use crate::mqtt::Mqtt;
 use crate::mqtt::payload::{
     AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, Timestamp, VerdictMsg,
@@ -53,7 +55,7 @@ impl Reporter {
             bundle: inner.loaded.as_ref().map(Loaded::label),
             machines: self.config.machine.iter().map(|machine| machine.id.clone()).collect(),
             tags: self.config.agent.tags.clone(),
-            commands: Vec::new(),
+            commands: Command::NAMES.iter().map(|name| (*name).to_owned()).collect(),
             clock: self.mqtt.clock().mark(),
         });
     }
@@ -110,6 +112,19 @@ impl Reporter {
         });
     }
 
+    /// What control has to say.
+    pub fn say(&self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Reply(encoded) => self.mqtt.reply(encoded),
+                Output::Settings(message) => self.mqtt.settings(&message),
+                Output::Event(message) => self.mqtt.event(&message),
+                Output::Alarm { machine, change } => self.alarm(machine, &change.to),
+                Output::Info => self.info(),
+            }
+        }
+    }
+
     pub fn source_ended(&self, machine: usize) {
         tracing::info!(machine = self.id(machine), "the source has come to its end: no more windows");
     }
@@ -147,7 +162,7 @@ impl Reporter {
         });
     }
 
-    fn id(&self, machine: usize) -> &str {
+    pub fn id(&self, machine: usize) -> &str {
         &self.config.machine[machine].id
     }
 }

@@ -4,6 +4,7 @@
 mod bundle;
 mod check;
 mod devices;
+mod logging;
 mod run;
 mod schema;
 mod score;

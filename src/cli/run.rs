@@ -1,12 +1,41 @@
-//! `auscult run`
+//! `auscult run`: the agent.
 
-use super::Failure;
+use std::path::PathBuf;
 
-/// Not built yet.
+use super::{Failure, logging};
+use crate::agent::{self, AgentError};
+use crate::config::Config;
+
+/// The agent: listens to the configured machines and reports over MQTT until it is stopped
+///
+/// Example: auscult run --config /etc/auscult/agent.toml
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top
+    #[arg(long, value_name = "FILE", default_value = "/etc/auscult/agent.toml")]
+    config: PathBuf,
+}
 
-/// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(anyhow::anyhow!("not built yet").into())
+pub fn run(args: Args) -> Result<(), Failure> {
+    let config = Config::load(&args.config).map_err(Failure::config)?;
+    logging::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(agent::run(config, stop_signal())).map_err(|error| match error {
+        AgentError::Config(_) => Failure::config(error),
+        AgentError::Run(_) => Failure::from(error),
+    })
+}
+
+/// Resolves at SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end the process by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+    }
 }

@@ -16,6 +16,7 @@ use crate::mqtt::payload::{
     EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, Timestamp,
 };
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
+use crate::mqtt::{Incoming, MAX_CONTROL_BYTES};
 use crate::scoring::alarm::{self, Note};
 
 /// How often distances and the replies of asking commands are written: one transaction a minute.
@@ -62,6 +63,18 @@ impl Controller {
             out.push(self.event(None, EventKind::SettingsLost, problem.clone(), now));
         }
         out
+    }
+
+    /// Takes one message that the client has received.
+    pub fn receive(&mut self, incoming: &Incoming, now: DateTime<Utc>) -> Vec<Output> {
+        match &incoming.payload {
+            Ok(payload) => self.handle(&incoming.topic, payload, incoming.retained, now),
+            Err(bytes) => {
+                let fault =
+                    Fault::new(Code::TooLarge, format!("expected at most {MAX_CONTROL_BYTES} bytes, found {bytes}"));
+                vec![Output::Reply(self.reply(&Envelope::default(), None, Err(fault), now))]
+            }
+        }
     }
 
     /// Takes one message of a control topic.

@@ -28,8 +28,7 @@ use self::address::BrokerUrls;
 pub use self::connection::MAX_CONTROL_BYTES;
 use self::outbox::{Bounds, Class, Draft, Outbox, OutboxChange, OutboxOptions};
 use self::payload::{
-    AlarmMsg, CompatRecord, EventKind, EventMsg, Health, Info, MqttHealth, Reply, SchemaVersion, SettingsMsg,
-    VerdictMsg,
+    AlarmMsg, CompatRecord, EventKind, EventMsg, Health, Info, MqttHealth, SchemaVersion, SettingsMsg, VerdictMsg,
 };
 use self::tls::TlsFiles;
 use self::topics::{AgentPart, AgentTopics, MachinePart, Topic};
@@ -277,9 +276,10 @@ impl Mqtt {
         self.store(self.shared.event_draft(message));
     }
 
-    pub fn reply(&self, message: &Reply) {
+    /// Publishes an encoded [`payload::Reply`]: the same command twice gets the same bytes twice.
+    pub fn reply(&self, encoded: Vec<u8>) {
         let topic = self.shared.topics.of_agent(AgentPart::Reply);
-        self.store(Draft { class: Class::Last, retain: false, topic, payload: payload::encode(message) });
+        self.store(Draft { class: Class::Last, retain: false, topic, payload: encoded });
     }
 
     pub fn settings(&self, message: &SettingsMsg) {

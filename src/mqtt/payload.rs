@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::topics::{AgentPart, MachinePart, Topic};
 use crate::control::settings::ThresholdSource;
+use crate::scoring::alarm::{AlarmState, Kind};
 use crate::scoring::{Assessment, Reason, Verdict};
 
 /// The version of all payloads, `1`.
@@ -226,7 +227,7 @@ pub struct VerdictMsg {
     pub schema: SchemaVersion,
     /// Time of the window's last sample.
     pub ts: Timestamp,
-    /// Counts the machine's windows from 1, without gaps, across restarts. The outbox sets it.
+    /// Counts the machine's windows from 0, without gaps, across restarts. The outbox sets it.
     pub seq: u64,
     pub agent: String,
     pub machine: String,
@@ -287,9 +288,11 @@ pub struct AlarmMsg {
     pub agent: String,
     pub machine: String,
     pub state: AlarmState,
+    /// What the alarm is about; null when nothing stands.
+    pub kind: Option<Kind>,
     /// When this state began.
     pub since: Timestamp,
-    /// Anomalous windows since the alarm became active; 0 when normal.
+    /// Windows that spoke for the alarm since shortly before it was raised; when it has cleared, in all.
     pub count: u64,
     /// Who acknowledged or shelved it.
     pub by: Option<String>,
@@ -299,15 +302,6 @@ pub struct AlarmMsg {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     pub late: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum AlarmState {
-    Normal,
-    Active,
-    Acknowledged,
-    Shelved,
 }
 
 /// `<agent>/<machine>/settings`, retained: what the machine is judged by.
@@ -622,6 +616,7 @@ mod tests {
             agent: agent(),
             machine: "m".into(),
             state: AlarmState::Active,
+            kind: Some(Kind::Fault),
             since: ts,
             count: 3,
             by: None,

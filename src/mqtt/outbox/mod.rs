@@ -207,7 +207,7 @@ impl Outbox {
         let mut intake = self.wait_for_room();
         let next = match intake.next_seqs.get_mut(machine) {
             Some(next) => next,
-            None => intake.next_seqs.entry(machine.to_owned()).or_insert(1),
+            None => intake.next_seqs.entry(machine.to_owned()).or_insert(0),
         };
         let seq = *next;
         *next += 1;
