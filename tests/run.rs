@@ -127,9 +127,8 @@ fn verdicts_of_several_machines_are_those_of_score_without_a_gap() {
     assert!(verdicts(&messages, "fan-0").iter().all(|verdict| verdict["threshold"] == 0.75));
 
     assert_eq!(agent.terminate(), Some(0));
-    let status = subscriber.wait_for("stopped", |message| {
-        message.is_agent(AgentPart::Status) && message.json()["state"] == "stopped"
-    });
+    let status = subscriber
+        .wait_for("stopped", |message| message.is_agent(AgentPart::Status) && message.json()["state"] == "stopped");
     let boot = status.json()["boot"].clone();
     let online = |message: &&Message| message.is_agent(AgentPart::Status) && message.json()["state"] == "online";
     let messages = subscriber.messages();
@@ -183,8 +182,7 @@ fn without_a_bundle_the_agent_runs_and_says_so() {
     let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
     let site = Site::new(&broker.url(), Path::new("nowhere"), &machines);
     let agent = site.agent();
-    let verdict =
-        subscriber.wait_for("a verdict", |message| message.is_machine("fan-4", MachinePart::Verdict)).json();
+    let verdict = subscriber.wait_for("a verdict", |message| message.is_machine("fan-4", MachinePart::Verdict)).json();
     assert_eq!((&verdict["verdict"], &verdict["reason"]), (&"unknown".into(), &"no_bundle".into()));
     assert!(verdict["distance"].is_null() && verdict["bundle"].is_null());
     assert!(agent.log().contains("nowhere"), "{}", agent.log());
@@ -232,8 +230,8 @@ fn check_tells_each_part_and_changes_nothing() {
 #[test]
 fn logs_are_json_where_configured_and_never_tell_the_password() {
     let Some(shared) = common::shared() else { return };
-    let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "")
-        + "[log]\nformat = \"json\"\nlevel = \"trace\"\n";
+    let machines =
+        wav_machine("fan-4", "id_04", &shared.join(NORMAL), "") + "[log]\nformat = \"json\"\nlevel = \"trace\"\n";
     let site = Site::new("mqtt://127.0.0.1:9", &shared.join("escoita-bundle"), &machines);
     let mut config = std::fs::OpenOptions::new().append(true).open(&site.config).expect("a writable file");
     writeln!(config, "[gate]\nsilent_below = 0.0005").expect("a writable file");
