@@ -30,6 +30,8 @@ const LATE_PAGE: usize = 64;
 /// The agent hears its own `online` within this time, or the broker's access rules are in the way.
 const ECHO_WITHIN: Duration = Duration::from_secs(10);
 
+const RULES: &str = "do the broker's access rules allow this agent to write and read it?";
+
 /// Of a stop's time, what is kept for saying `stopped`.
 const GOODBYE_TIME: Duration = Duration::from_millis(1500);
 
@@ -55,6 +57,7 @@ pub fn spawn(
         next_url: 0,
         connect_at: Instant::now(),
         was_connected: false,
+        was_heard: false,
         stopping: None,
         faults: HashMap::new(),
         told_flood: None,
@@ -73,6 +76,8 @@ struct Driver {
     next_url: usize,
     connect_at: Instant,
     was_connected: bool,
+    /// The broker gave back what was published, once in this run.
+    was_heard: bool,
     stopping: Option<Stopping>,
     /// The last word about each thing that is wrong, so that it is said once.
     faults: HashMap<String, String>,
@@ -242,7 +247,8 @@ impl Driver {
 
     /// The attempt came to nothing, or the connection was lost.
     fn failed(&mut self, url: String, problem: String) {
-        let lived = self.session.take().and_then(|session| session.link).map(|link| link.since.elapsed());
+        let link = self.session.take().and_then(|session| session.link);
+        let lived = link.as_ref().map(|link| link.since.elapsed());
         self.shared.connected.store(false, Ordering::Relaxed);
         let urls = self.options.urls.all().len();
         let pause = match lived {
@@ -258,7 +264,15 @@ impl Driver {
             }
         };
         self.connect_at = Instant::now() + pause;
-        let problem = if lived.is_some() { format!("the connection was lost: {problem}") } else { problem };
+        let problem = match link.map(|link| link.echo) {
+            None => problem,
+            Some(Echo::Heard) => format!("the connection was lost: {problem}"),
+            // mosquitto 2.0.11 sometimes closes the connection on a message that its rules deny.
+            Some(_) => {
+                let topic = self.shared.topics.of_agent(AgentPart::Status);
+                format!("the connection was lost before {topic} came back ({problem}): {RULES}")
+            }
+        };
         self.fault(url, problem);
     }
 
@@ -326,9 +340,7 @@ impl Driver {
         }
         let boundary = self.shared.outbox.next_id();
         session.link = Some(Link::new(boundary, self.reader.generation(), self.options.drain_per_s, filters));
-        tracing::info!(waiting = self.shared.outbox.stats().depth, "connected to {}", session.url);
-        let url = session.url.clone();
-        self.faults.remove(&url);
+        tracing::debug!(url = session.url, "the broker accepts the connection");
         let online = self.status(State::Online);
         let mut states = lock(&self.shared.states);
         states.insert(self.shared.topics.of_agent(AgentPart::Status), StateSlot { payload: online, due: true });
@@ -384,13 +396,19 @@ impl Driver {
         let ours = status.boot == self.shared.boot;
         match status.state {
             State::Online if ours => {
-                if let Some(link) = self.session.as_mut().and_then(|session| session.link.as_mut()) {
-                    link.echo = Echo::Heard;
+                if let Some(Session { link: Some(link), url, .. }) = &mut self.session
+                    && std::mem::replace(&mut link.echo, Echo::Heard) != Echo::Heard
+                {
+                    self.was_heard = true;
+                    // Only now it is sure that messages get through.
+                    tracing::info!(waiting = self.shared.outbox.stats().depth, "connected to {url}");
+                    self.faults.remove(url);
+                    self.faults.remove(&topic);
                 }
-                self.faults.remove(&topic);
             }
-            State::Online if retained => {}
-            State::Online => self.fault(topic, "another agent is running under the same id".into()),
+            // Of the start before this one.
+            State::Online if retained && !self.was_heard => {}
+            State::Online => self.fault(topic, "another agent seems to run under the same id".into()),
             State::Offline | State::Stopped if self.stopping.is_none() => {
                 let online = self.status(State::Online);
                 lock(&self.shared.states).insert(topic, StateSlot { payload: online, due: true });
@@ -467,10 +485,7 @@ impl Driver {
         {
             link.echo = Echo::Missing;
             let topic = self.shared.topics.of_agent(AgentPart::Status);
-            self.fault(
-                topic,
-                "what is published here does not come back: do the broker's access rules allow this agent to write and read it?".into(),
-            );
+            self.fault(topic, format!("what is published here does not come back: {RULES}"));
         }
     }
 

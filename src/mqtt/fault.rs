@@ -8,6 +8,8 @@ use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
 use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
 
+const CLOSED: &str = "the broker closed the connection";
+
 /// The line, without the broker's name.
 pub fn describe(error: &ConnectionError) -> String {
     match error {
@@ -18,7 +20,7 @@ pub fn describe(error: &ConnectionError) -> String {
             return "the broker does not answer any more".into();
         }
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            return "the broker closed the connection".into();
+            return CLOSED.into();
         }
         ConnectionError::NotConnAck(_) => return "what answers is no MQTT broker".into(),
         _ => {}
@@ -60,10 +62,11 @@ fn network(error: &io::Error) -> String {
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "nothing listens there (connection refused)".into(),
-        io::ErrorKind::ConnectionReset => "the connection was reset".into(),
-        io::ErrorKind::UnexpectedEof => {
-            "the connection was closed (a port without TLS, or a refused certificate?)".into()
-        }
+        // Which of them it is depends on the moment.
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => CLOSED.into(),
         _ => error.to_string(),
     }
 }
@@ -91,7 +94,8 @@ fn tls(error: &TlsError) -> String {
                 expected.to_str(),
                 presented.join(", ")
             ),
-            CertificateError::UnknownIssuer => {
+            // A bad signature is an authority of the same name with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "the broker's certificate is signed by an unknown authority: does mqtt.ca_file fit?".into()
             }
             CertificateError::Revoked => "the broker's certificate is revoked".into(),

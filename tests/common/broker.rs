@@ -44,8 +44,13 @@ pub fn free_port() -> u16 {
 pub struct BrokerOptions {
     /// Keeps sessions and retained messages over `kill -9`; slow.
     pub persistence: bool,
-    /// Further lines of the configuration, for the only listener.
+    /// Further lines of the configuration, for the only listener. `{dir}` is the broker's own directory, `{port}` its
+    /// port, `{port2}` another free one.
     pub config: String,
+    /// `config` is the whole configuration.
+    pub bare: bool,
+    /// Puts files into the broker's directory before it starts.
+    pub prepare: Option<fn(&Path)>,
     /// No anonymous clients; users come from `config`.
     pub login_only: bool,
     /// Listens on `::1` as well.
@@ -56,6 +61,7 @@ pub struct BrokerOptions {
 pub struct Broker {
     dir: tempfile::TempDir,
     port: u16,
+    port2: u16,
     child: Option<Child>,
 }
 
@@ -68,19 +74,25 @@ impl Broker {
     pub fn start_with(options: &BrokerOptions) -> Broker {
         for _ in 0..10 {
             let dir = tempfile::Builder::new().prefix("auscult-broker-").tempdir().expect("a temporary directory");
-            let port = free_port();
-            write_config(dir.path(), port, options);
-            let mut broker = Broker { dir, port, child: None };
+            if let Some(prepare) = options.prepare {
+                prepare(dir.path());
+            }
+            let mut broker = Broker { dir, port: free_port(), port2: free_port(), child: None };
+            broker.configure(options);
             if broker.try_run() {
                 return broker;
             }
-            eprintln!("mosquitto did not start on port {port}: {}", broker.log());
+            eprintln!("mosquitto did not start on port {}: {}", broker.port, broker.log());
         }
         panic!("mosquitto does not start");
     }
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    pub fn port2(&self) -> u16 {
+        self.port2
     }
 
     pub fn url(&self) -> String {
@@ -119,7 +131,12 @@ impl Broker {
 
     /// Rewrites the configuration for the next restart.
     pub fn configure(&self, options: &BrokerOptions) {
-        write_config(self.dir.path(), self.port, options);
+        let fill = |text: &str| {
+            text.replace("{dir}", &self.dir.path().display().to_string())
+                .replace("{port}", &self.port.to_string())
+                .replace("{port2}", &self.port2.to_string())
+        };
+        fs::write(self.dir.path().join("mosquitto.conf"), fill(&config(options))).expect("a configuration");
     }
 
     fn try_run(&mut self) -> bool {
@@ -156,23 +173,23 @@ impl Drop for Broker {
     }
 }
 
-fn write_config(dir: &Path, port: u16, options: &BrokerOptions) {
+fn config(options: &BrokerOptions) -> String {
+    if options.bare {
+        return options.config.clone();
+    }
     let mut config = format!(
         "user root\nper_listener_settings false\nallow_anonymous {}\nmax_inflight_messages 0\nmax_queued_messages 0\n\
          set_tcp_nodelay true\n",
         !options.login_only
     );
     if options.persistence {
-        let place = dir.display();
-        config += &format!(
-            "persistence true\npersistence_location {place}/\nautosave_on_changes true\nautosave_interval 1\n"
-        );
+        config += "persistence true\npersistence_location {dir}/\nautosave_on_changes true\nautosave_interval 1\n";
     }
-    config += &format!("listener {port} 127.0.0.1\n{}\n", options.config);
+    config += &format!("listener {{port}} 127.0.0.1\n{}\n", options.config);
     if options.ipv6 {
-        config += &format!("listener {port} ::1\n{}\n", options.config);
+        config += &format!("listener {{port}} ::1\n{}\n", options.config);
     }
-    fs::write(dir.join("mosquitto.conf"), config).expect("a configuration");
+    config
 }
 
 /// A message as a subscriber got it.
@@ -239,7 +256,7 @@ impl Schemas {
 }
 
 struct Heard {
-    messages: Mutex<Vec<Message>>,
+    messages: Mutex<Vec<(Message, Instant)>>,
     faults: Mutex<Vec<String>>,
     news: Condvar,
     /// Times that the subscription was accepted.
@@ -298,7 +315,7 @@ impl Subscriber {
                                 retained: publish.retain,
                             };
                             heard.faults.lock().expect("no panic").extend(schemas.fault(&message));
-                            heard.messages.lock().expect("no panic").push(message);
+                            heard.messages.lock().expect("no panic").push((message, Instant::now()));
                             heard.news.notify_all();
                         }
                         Ok(_) => {}
@@ -336,6 +353,11 @@ impl Subscriber {
 
     /// Everything so far; panics when a message does not fit its schema.
     pub fn messages(&self) -> Vec<Message> {
+        self.messages_with_times().into_iter().map(|(message, _)| message).collect()
+    }
+
+    /// As [`Subscriber::messages`], with the moment at which each came.
+    pub fn messages_with_times(&self) -> Vec<(Message, Instant)> {
         self.check();
         self.heard.messages.lock().expect("no panic").clone()
     }
@@ -356,7 +378,8 @@ impl Subscriber {
         let deadline = Instant::now() + PATIENCE;
         let mut messages = self.heard.messages.lock().expect("no panic");
         loop {
-            let found: Vec<Message> = messages.iter().filter(|message| is(message)).cloned().collect();
+            let all = messages.iter().map(|(message, _)| message);
+            let found: Vec<Message> = all.filter(|message| is(message)).cloned().collect();
             if found.len() >= count {
                 drop(messages);
                 self.check();
@@ -406,6 +429,8 @@ struct NetworkState {
     target: u16,
     /// Packets are swallowed and no connection is refused or closed.
     cut: AtomicBool,
+    /// New connections are closed at once.
+    shut: AtomicBool,
     ending: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
 }
@@ -417,6 +442,7 @@ impl Network {
         let state = Arc::new(NetworkState {
             target: broker.port(),
             cut: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             streams: Mutex::default(),
         });
@@ -427,7 +453,9 @@ impl Network {
                     if state.ending.load(Ordering::SeqCst) {
                         return;
                     }
-                    if let Ok(client) = stream {
+                    if let Ok(client) = stream
+                        && !state.shut.load(Ordering::SeqCst)
+                    {
                         let state = Arc::clone(&state);
                         thread::spawn(move || carry(&state, client));
                     }
@@ -453,6 +481,11 @@ impl Network {
     /// New connections get through again.
     pub fn mend(&self) {
         self.state.cut.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets new connections through, or closes them at once; those that are there stay.
+    pub fn let_in(&self, open: bool) {
+        self.state.shut.store(!open, Ordering::SeqCst);
     }
 
     /// Closes all connections, as a router that restarts.

@@ -1,7 +1,13 @@
 //! The outbox and the client against a real mosquitto.
 
+#[path = "../common/mod.rs"]
 mod common;
 
+mod agent;
+mod faults;
+mod security;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,6 +77,25 @@ fn read_verdict(message: &Message) -> VerdictMsg {
 
 fn read_status(message: &Message) -> Status {
     serde_json::from_slice(&message.payload).expect("a status")
+}
+
+/// The `seq`s of each machine that came, and how many came twice. The same `seq` with another content fails.
+fn seqs(messages: &[Message]) -> (BTreeMap<String, Vec<u64>>, usize) {
+    let mut by_seq: BTreeMap<(String, u64), VerdictMsg> = BTreeMap::new();
+    let mut duplicates = 0;
+    for message in messages.iter().filter(|message| is_verdict(message)) {
+        let mut verdict = read_verdict(message);
+        verdict.late = false;
+        if let Some(earlier) = by_seq.insert((verdict.machine.clone(), verdict.seq), verdict.clone()) {
+            assert_eq!(earlier, verdict, "one seq, two contents");
+            duplicates += 1;
+        }
+    }
+    let mut seqs: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (machine, seq) in by_seq.into_keys() {
+        seqs.entry(machine).or_default().push(seq);
+    }
+    (seqs, duplicates)
 }
 
 #[test]

@@ -1,0 +1,404 @@
+//! What breaks in a plant: the broker, the agent, the network, the disk, whoever sends nonsense.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use auscult::mqtt::payload::{EventKind, EventMsg, Health, OutboxState};
+use auscult::mqtt::topics::AgentPart;
+use auscult::mqtt::{Mqtt, MqttOptions};
+use rumqttc::QoS;
+
+use crate::agent::{AgentProcess, Setup};
+use crate::common::broker::{Broker, BrokerOptions, Message, Network, Subscriber, free_port, wait_until, wait_within};
+use crate::{connected, drained, is_verdict, options, read_verdict, seqs, start, state_dir, window};
+
+const MACHINES: usize = 8;
+
+/// Panics unless every machine's `seq`s run from 1 without a gap.
+fn assert_complete(messages: &[Message], machines: usize) -> usize {
+    let (seqs, duplicates) = seqs(messages);
+    assert_eq!(seqs.len(), machines);
+    for (machine, seqs) in &seqs {
+        let missing: Vec<u64> = (1..=seqs.last().copied().unwrap_or(0)).filter(|seq| !seqs.contains(seq)).collect();
+        assert!(missing.is_empty(), "{machine}: seq {missing:?} of 1..={:?} are missing", seqs.last());
+    }
+    duplicates
+}
+
+/// Broker killed at random moments, with and without its own persistence in turn, while 8 machines publish.
+fn broker_killed(rounds: usize) {
+    let persistence = |on| BrokerOptions { persistence: on, ..BrokerOptions::default() };
+    let mut broker = Broker::start_with(&persistence(true));
+    let subscriber = Subscriber::start(&broker);
+    let network = Network::to(&broker);
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(options(&network.url(), dir.path()));
+    connected(&mqtt);
+    let publishing = Publishing::start(&mqtt, MACHINES, Duration::from_millis(40));
+    for round in 0..rounds {
+        thread::sleep(Duration::from_millis(rand::random_range(100..700)));
+        // Without persistence the broker forgets the subscriber too: it has to be back before anything is sent.
+        network.let_in(false);
+        let subscribed = subscriber.subscribed();
+        broker.kill();
+        broker.configure(&persistence(round % 2 == 1));
+        thread::sleep(Duration::from_millis(rand::random_range(0..200)));
+        broker.restart();
+        subscriber.wait_subscribed(subscribed + 1);
+        network.let_in(true);
+        wait_until("the client is back", || mqtt.is_connected());
+    }
+    let pushed = publishing.end();
+    wait_within(Duration::from_secs(300), "the outbox is empty", || mqtt.stats().outbox_depth == 0);
+    let sent = || pushed.values().sum::<u64>();
+    wait_until("all have come", || {
+        let (seqs, _) = seqs(&subscriber.messages());
+        seqs.values().map(|seqs| seqs.len() as u64).sum::<u64>() == sent()
+    });
+    let duplicates = assert_complete(&subscriber.messages(), MACHINES);
+    println!("{rounds} times kill -9 of the broker: {} verdicts, none missing, {duplicates} came twice", sent());
+    mqtt.stop(Duration::from_secs(5));
+}
+
+#[test]
+fn nothing_is_lost_when_the_broker_is_killed() {
+    broker_killed(3);
+}
+
+#[test]
+#[ignore = "heavy: 20 rounds"]
+fn nothing_is_lost_when_the_broker_is_killed_20_times() {
+    broker_killed(20);
+}
+
+/// Agent killed at random moments while 8 machines publish, the broker away in every third round.
+fn agent_killed(rounds: usize) {
+    let mut broker = Broker::start_with(&BrokerOptions { persistence: true, ..BrokerOptions::default() });
+    let subscriber = Subscriber::start(&broker);
+    let dir = state_dir();
+    let setup = Setup {
+        url: broker.url(),
+        state_dir: dir.path().to_owned(),
+        machines: MACHINES,
+        every_ms: 30,
+        ..Setup::default()
+    };
+    let mut offline_rounds = 0;
+    for round in 0..rounds {
+        if round % 3 == 2 {
+            broker.kill();
+            offline_rounds += 1;
+        }
+        let mut agent = AgentProcess::start(&setup);
+        thread::sleep(Duration::from_millis(rand::random_range(30..600)));
+        agent.kill();
+        if round % 3 == 2 {
+            let subscribed = subscriber.subscribed();
+            broker.restart();
+            subscriber.wait_subscribed(subscribed + 1);
+        }
+    }
+    // Slow enough for a broker that writes every message to disk.
+    let mut agent = AgentProcess::start(&Setup { every_ms: 500, ..setup });
+    wait_until("the last start is connected", || !agent.lines_with("connected to").is_empty());
+    wait_within(Duration::from_secs(300), "the outbox is empty", || {
+        let healths = subscriber.messages().into_iter().filter(|message| message.is_agent(AgentPart::Health));
+        let last = healths.last().map(|message| read_health(&message));
+        last.is_some_and(|health| health.mqtt.outbox_depth < 2 * MACHINES as u64)
+    });
+    agent.stop();
+    assert_eq!(agent.lines_with("said_stopped: true, left: 0").len(), 1, "{:?}", agent.lines());
+    subscriber
+        .wait_for("stopped", |message| message.is_agent(AgentPart::Status) && message.json()["state"] == "stopped");
+    let messages = subscriber.messages();
+    let duplicates = assert_complete(&messages, MACHINES);
+    let verdicts = messages.iter().filter(|message| is_verdict(message)).count();
+    println!(
+        "{rounds} times kill -9 of the agent ({offline_rounds} without a broker): {verdicts} verdicts, none missing, {duplicates} came twice"
+    );
+}
+
+#[test]
+fn nothing_is_lost_or_told_twice_differently_when_the_agent_is_killed() {
+    agent_killed(3);
+}
+
+#[test]
+#[ignore = "heavy: 20 rounds"]
+fn nothing_is_lost_or_told_twice_differently_when_the_agent_is_killed_20_times() {
+    agent_killed(20);
+}
+
+/// The network swallows packets without a word.
+#[test]
+fn a_cut_network_is_noticed_in_time_and_survived() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let network = Network::to(&broker);
+    let dir = state_dir();
+    let keep_alive = Duration::from_secs(2);
+    let (mqtt, _incoming) = start(MqttOptions { keep_alive, ..options(&network.url(), dir.path()) });
+    connected(&mqtt);
+    let publishing = Publishing::start(&mqtt, MACHINES, Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(300));
+    network.cut();
+    let cut = Instant::now();
+    wait_until("the loss is noticed", || !mqtt.is_connected());
+    let noticed = cut.elapsed();
+    assert!(noticed < keep_alive.mul_f64(1.5) + Duration::from_secs(1), "noticed after {noticed:?}");
+    // Longer than the keep-alive.
+    wait_until("the cut has lasted", || cut.elapsed() > 2 * keep_alive);
+    network.mend();
+    wait_until("the client is back", || mqtt.is_connected());
+    let pushed = publishing.end();
+    drained(&mqtt);
+    wait_until("all have come", || {
+        let (seqs, _) = seqs(&subscriber.messages());
+        seqs.values().map(|seqs| seqs.len() as u64).sum::<u64>() == pushed.values().sum::<u64>()
+    });
+    assert_complete(&subscriber.messages(), MACHINES);
+    mqtt.stop(Duration::from_secs(5));
+}
+
+#[test]
+fn an_absent_broker_is_said_once_and_waited_for() {
+    let port = free_port();
+    let dir = state_dir();
+    let setup = Setup {
+        url: format!("mqtt://127.0.0.1:{port}"),
+        state_dir: dir.path().to_owned(),
+        machines: 1,
+        every_ms: 20,
+        ..Setup::default()
+    };
+    let mut agent = AgentProcess::start(&setup);
+    agent.wait_for_attempts(6);
+    assert_eq!(agent.lines_with("WARN").len(), 1, "{:?}", agent.lines());
+    assert_eq!(
+        agent.lines_with("nothing listens there").len(),
+        1 + agent.lines_with("DEBUG").iter().filter(|line| line.contains("nothing listens there")).count()
+    );
+    agent.kill();
+
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let mut agent = AgentProcess::start(&Setup { url: broker.url(), ..setup });
+    let all = subscriber.wait_for_count("late and live verdicts", 30, is_verdict);
+    assert!(read_verdict(&all[0]).late || all.iter().any(|message| read_verdict(message).late));
+    wait_until("late ones are through", || {
+        let messages = subscriber.messages();
+        let (seqs, _) = seqs(&messages);
+        seqs.values().all(|seqs| seqs.first() == Some(&1) && seqs.windows(2).all(|pair| pair[1] == pair[0] + 1))
+    });
+    agent.stop();
+}
+
+#[test]
+fn a_full_disk_is_said_and_survived() {
+    let place = state_dir();
+    let Some(disk) = SmallDisk::mount(place.path()) else { return };
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let (mqtt, _incoming) = start(options(&broker.url(), disk.path));
+    connected(&mqtt);
+    for _ in 0..10 {
+        window(&mqtt, "blower-1");
+    }
+    drained(&mqtt);
+    disk.fill();
+    let publishing = Publishing::start(&mqtt, 1, Duration::from_millis(10));
+    wait_until("the outbox says so", || mqtt.stats().outbox_state == OutboxState::Memory);
+    assert!(mqtt.stats().outbox_error.is_some());
+    let before = subscriber.messages().iter().filter(|message| is_verdict(message)).count();
+    let live = subscriber.wait_for_count("verdicts from memory", before + 100, is_verdict);
+    assert!(live.iter().all(|message| !read_verdict(message).late), "they are news");
+    subscriber.wait_for("the event", is_event(EventKind::OutboxFailed));
+    disk.free();
+    wait_until("the outbox is back on disk", || mqtt.stats().outbox_state == OutboxState::Disk);
+    subscriber.wait_for("the event", is_event(EventKind::OutboxBack));
+    let pushed = publishing.end();
+    drained(&mqtt);
+    let expected = 10 + pushed["m0"];
+    wait_until("all have come", || {
+        let (seqs, _) = seqs(&subscriber.messages());
+        seqs.values().map(Vec::len).sum::<usize>() as u64 == expected
+    });
+    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+}
+
+fn is_event(kind: EventKind) -> impl Fn(&Message) -> bool {
+    move |message| {
+        message.is_agent(AgentPart::Event)
+            && serde_json::from_slice::<EventMsg>(&message.payload).expect("an event").event == kind
+    }
+}
+
+/// A file system of 4 MB.
+struct SmallDisk<'a> {
+    path: &'a Path,
+}
+
+impl SmallDisk<'_> {
+    /// `None`, said so, where mounting is not allowed.
+    fn mount(path: &Path) -> Option<SmallDisk<'_>> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "auscult-test"]).arg(path).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk { path });
+        }
+        eprintln!("SKIPPED: a small disk cannot be mounted here (needs root)");
+        None
+    }
+
+    fn fill(&self) {
+        let mut size = 1 << 20;
+        let mut content = Vec::new();
+        while size >= 512 {
+            match std::fs::OpenOptions::new().create(true).append(true).open(self.path.join("filler")).and_then(
+                |mut file| {
+                    content.resize(size, 0);
+                    std::io::Write::write_all(&mut file, &content)
+                },
+            ) {
+                Ok(()) => {}
+                Err(_) => size /= 2,
+            }
+        }
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.path.join("filler")).expect("our own file");
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path).status();
+    }
+}
+
+/// Nonsense of every kind on every topic that the agent listens to.
+fn hostile(messages: usize, large: usize) {
+    let broker = Broker::start();
+    let settings = |id: &str| {
+        let mut settings = rumqttc::MqttOptions::new(id, "127.0.0.1", broker.port());
+        settings.set_max_packet_size(64 << 20, 64 << 20);
+        settings
+    };
+    let healths = Subscriber::start_with(settings("healths"), &["auscult/+/health"]);
+    let dir = state_dir();
+    let setup =
+        Setup { url: broker.url(), state_dir: dir.path().to_owned(), machines: 1, every_ms: 20, ..Setup::default() };
+    let mut agent = AgentProcess::start(&setup);
+    let is_health = |message: &Message| message.is_agent(AgentPart::Health);
+    let before = read_health(healths.wait_for_count("health", 3, is_health).last().expect("three"));
+
+    let attacker = Subscriber::start_with(settings("attacker"), &["nothing"]);
+    let topics =
+        ["auscult/pi-7/control", "auscult/fleet/control", "auscult/pi-7/m0/threshold/set", "auscult/pi-7/status"];
+    for number in 0..messages {
+        for topic in topics {
+            attacker.publish_fast(topic, nonsense(number));
+        }
+    }
+    for number in 0..large {
+        attacker.publish(topics[number % topics.len()], false, vec![b'['; 20 << 20]);
+    }
+    let settled = healths.messages().len();
+    let after = healths.wait_for_count("health afterwards", settled + 10, is_health);
+    let after = read_health(after.last().expect("many"));
+    assert_eq!(after.mqtt.reconnects, 0);
+    assert_eq!(after.boot, before.boot);
+    let grown = after.memory_mb.expect("on Linux") - before.memory_mb.expect("on Linux");
+    println!("{} hostile messages, {large} of 20 MB: memory grew by {grown:.1} MB", topics.len() * messages + large);
+    // Two large payloads may be on their way at once, and the allocator keeps some.
+    assert!(grown < 64.0, "memory grew by {grown} MB");
+    agent.stop();
+    assert_eq!(agent.lines_with("panicked").len(), 0, "{:?}", agent.lines());
+}
+
+fn nonsense(number: usize) -> Vec<u8> {
+    match number % 6 {
+        0 => (0..rand::random_range(0..2000)).map(|_| rand::random()).collect(),
+        1 => vec![b'['; 100_000],
+        2 => "{\"a\":".repeat(20_000).into_bytes(),
+        3 => vec![0xc3, 0x28, 0xff, 0xfe],
+        4 => Vec::new(),
+        _ => br#"{"schema":1,"state":"offline","boot":"x","ts":"2026-01-01T00:00:00.000Z"}"#.to_vec(),
+    }
+}
+
+fn read_health(message: &Message) -> Health {
+    serde_json::from_slice(&message.payload).expect("health")
+}
+
+#[test]
+fn nonsense_does_no_harm() {
+    hostile(500, 4);
+}
+
+#[test]
+#[ignore = "heavy: 10 000 messages on each of 4 topics"]
+fn ten_thousand_times_nonsense_does_no_harm() {
+    hostile(10_000, 40);
+}
+
+/// Threads that publish windows of `m0`, `m1`, ... until told to end.
+struct Publishing {
+    ending: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    threads: Vec<thread::JoinHandle<(String, u64)>>,
+}
+
+impl Publishing {
+    fn start(mqtt: &Mqtt, machines: usize, every: Duration) -> Publishing {
+        let ending = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let threads = (0..machines).map(|number| {
+            let (mqtt, ending) = (mqtt.clone(), std::sync::Arc::clone(&ending));
+            thread::spawn(move || {
+                let machine = format!("m{number}");
+                let mut count = 0;
+                while !ending.load(std::sync::atomic::Ordering::SeqCst) {
+                    window(&mqtt, &machine);
+                    count += 1;
+                    thread::sleep(every);
+                }
+                (machine, count)
+            })
+        });
+        Publishing { threads: threads.collect(), ending }
+    }
+
+    /// How many windows each machine published.
+    fn end(self) -> BTreeMap<String, u64> {
+        self.ending.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    }
+}
+
+/// Not used by rumqttc's own publisher: that the level is what the contract says.
+#[test]
+fn everything_goes_with_quality_of_service_1() {
+    let broker = Broker::start();
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(options(&broker.url(), dir.path()));
+    let mut settings = rumqttc::MqttOptions::new("qos", "127.0.0.1", broker.port());
+    settings.set_keep_alive(Duration::from_secs(5));
+    let (client, mut connection) = rumqttc::Client::new(settings, 10);
+    client.subscribe("auscult/#", QoS::ExactlyOnce).expect("room");
+    connected(&mqtt);
+    let publishing = Publishing::start(&mqtt, 1, Duration::from_millis(20));
+    let mut seen = 0;
+    for event in connection.iter() {
+        if let Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish))) = event {
+            assert_eq!(publish.qos, QoS::AtLeastOnce, "{}", publish.topic);
+            seen += 1;
+            if seen == 10 {
+                break;
+            }
+        }
+    }
+    publishing.end();
+    mqtt.stop(Duration::from_secs(5));
+}

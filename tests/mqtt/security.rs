@@ -1,0 +1,326 @@
+//! Certificates, logins, access rules: what is let in, and what the agent says when it is not.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use auscult::mqtt::MqttOptions;
+use auscult::mqtt::tls::{TlsFiles, client_config};
+use auscult::mqtt::topics::AgentPart;
+use rumqttc::{TlsConfiguration, Transport};
+
+use crate::agent::{AgentProcess, Setup};
+use crate::common::broker::{Broker, BrokerOptions, Subscriber, free_port, wait_until};
+use crate::{connected, is_verdict, options, start, state_dir, window};
+
+fn deployed(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/mosquitto").join(file)
+}
+
+/// Runs the script that is shipped; answers what it said.
+fn certificates(dir: &Path, days: &str, arguments: &[&str]) -> Result<String, String> {
+    let run = Command::new(deployed("certificates.sh"))
+        .args(arguments)
+        .env("CERTS", dir.join("certs"))
+        .env("DAYS", days)
+        .output()
+        .expect("the script runs");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if run.status.success() { Ok(said(&run.stdout)) } else { Err(said(&run.stderr)) }
+}
+
+fn make(dir: &Path, days: &str, arguments: &[&str]) {
+    certificates(dir, days, arguments).expect("certificates are made");
+}
+
+/// An authority and a broker's certificate for this machine.
+fn plant(dir: &Path) {
+    make(dir, "30", &["ca"]);
+    make(dir, "30", &["broker", "localhost", "127.0.0.1", "::1"]);
+}
+
+/// A TLS listener on the certificates in its own directory.
+fn tls_config(more: &str) -> String {
+    format!("cafile {{dir}}/certs/ca.pem\ncertfile {{dir}}/certs/broker.pem\nkeyfile {{dir}}/certs/broker.key\n{more}")
+}
+
+#[test]
+fn the_script_makes_tight_certificates_and_refuses_bad_names() {
+    let dir = state_dir();
+    plant(dir.path());
+    let said = certificates(dir.path(), "30", &["agent", "pi-7"]).expect("made");
+    assert!(said.contains("CN=pi-7") && said.contains("valid until"), "{said}");
+    for (file, mode) in [("ca.key", 0o600), ("broker.key", 0o600), ("pi-7.key", 0o600), ("pi-7.pem", 0o644)] {
+        use std::os::unix::fs::PermissionsExt;
+        let found = std::fs::metadata(dir.path().join("certs").join(file)).expect(file).permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{file}");
+    }
+    for bad in ["fleet", "a/b", "+", "", "x y", "../x"] {
+        certificates(dir.path(), "30", &["agent", bad]).expect_err(bad);
+    }
+    let again = certificates(dir.path(), "30", &["ca"]).expect_err("it would orphan every certificate");
+    assert!(again.contains("exists"), "{again}");
+}
+
+/// `deploy/mosquitto` as it is shipped, but for its paths and ports.
+fn deployed_broker() -> BrokerOptions {
+    let conf = std::fs::read_to_string(deployed("auscult.conf")).expect("the configuration");
+    let config = conf
+        .replace("/etc/mosquitto/auscult/ca.pem", "{dir}/certs/ca.pem")
+        .replace("/etc/mosquitto/auscult/broker", "{dir}/certs/broker")
+        .replace("/etc/mosquitto/auscult/", "{dir}/")
+        .replace("listener 8883", "listener {port}")
+        .replace("listener 8884", "listener {port2}");
+    let left_over = config.lines().find(|line| !line.starts_with('#') && line.contains("/etc/"));
+    assert_eq!(left_over, None);
+    assert!(config.contains("{port}") && config.contains("{port2}"), "{config}");
+    // As Debian's own configuration begins.
+    let config = format!("persistence true\npersistence_location {{dir}}/\nuser root\n{config}");
+    let prepare = |dir: &Path| {
+        plant(dir);
+        make(dir, "30", &["agent", "pi-7"]);
+        make(dir, "30", &["agent", "pi-8"]);
+        for file in ["acl-agents", "acl-people"] {
+            std::fs::copy(deployed(file), dir.join(file)).expect("a copy");
+        }
+        let passwords = dir.join("passwords");
+        std::fs::write(&passwords, "").expect("a file");
+        for (user, password) in [("operator", "o-secret"), ("viewer", "v-secret")] {
+            let made = Command::new("mosquitto_passwd").arg("-b").arg(&passwords).args([user, password]).output();
+            assert!(made.expect("mosquitto_passwd").status.success());
+        }
+    };
+    BrokerOptions { bare: true, config, prepare: Some(prepare), ..BrokerOptions::default() }
+}
+
+fn tls_files(broker: &Broker, agent: Option<&str>) -> TlsFiles {
+    let file = |name: String| broker.dir().join("certs").join(name);
+    TlsFiles {
+        ca: Some(file("ca.pem".into())),
+        cert: agent.map(|agent| file(format!("{agent}.pem"))),
+        key: agent.map(|agent| file(format!("{agent}.key"))),
+    }
+}
+
+fn client_of(id: &str, port: u16, tls: &TlsFiles, login: Option<(&str, &str)>) -> rumqttc::MqttOptions {
+    let mut settings = rumqttc::MqttOptions::new(id, "localhost", port);
+    let config = client_config(tls).expect("certificates");
+    settings.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+    if let Some((user, password)) = login {
+        settings.set_credentials(user, password);
+    }
+    settings
+}
+
+#[test]
+fn the_shipped_broker_lets_each_do_what_is_theirs_only() {
+    let broker = Broker::start_with(&deployed_broker());
+    let people = |user: &str, password: &str| {
+        let settings = client_of(user, broker.port2(), &tls_files(&broker, None), Some((user, password)));
+        Subscriber::start_with(settings, &["auscult/#"])
+    };
+    let viewer = people("viewer", "v-secret");
+    let operator = people("operator", "o-secret");
+    let other = client_of("auscult-pi-8", broker.port(), &tls_files(&broker, Some("pi-8")), None);
+    let other = Subscriber::start_with(other, &["auscult/#"]);
+
+    let dir = state_dir();
+    let url = format!("mqtts://localhost:{}", broker.port());
+    let tls = tls_files(&broker, Some("pi-7"));
+    let (mqtt, mut incoming) = start(MqttOptions { tls, ..options(&url, dir.path()) });
+    connected(&mqtt);
+    window(&mqtt, "blower-1");
+    viewer.wait_for("a verdict", is_verdict);
+    viewer.wait_for("the status", |message| message.is_agent(AgentPart::Status));
+
+    // Another agent, and a viewer, are not heard; an operator is.
+    other.publish("auscult/pi-7/control", false, "of pi-8");
+    other.publish("auscult/fleet/control", false, "of pi-8");
+    other.publish("auscult/pi-7/blower-1/verdict", true, "{}");
+    viewer.publish("auscult/pi-7/control", false, "of viewer");
+    operator.publish("auscult/pi-7/blower-1/verdict", true, "{}");
+    operator.publish("auscult/pi-7/control", false, "of operator");
+    operator.publish("auscult/pi-7/blower-1/threshold/set", false, "0.3");
+    let first = incoming.blocking_recv().expect("a command");
+    assert_eq!(first.payload.as_deref(), Ok("of operator".as_bytes()));
+    assert_eq!(incoming.blocking_recv().expect("a threshold").payload.as_deref(), Ok("0.3".as_bytes()));
+    other.publish(
+        "auscult/pi-8/status",
+        true,
+        r#"{"schema":1,"state":"online","boot":"8","ts":"2026-01-01T00:00:00.000Z"}"#,
+    );
+    other.wait_for("its own status", |message| message.topic == "auscult/pi-8/status");
+    let foreign = other.messages().into_iter().find(|message| !message.topic.starts_with("auscult/pi-8/"));
+    assert_eq!(foreign, None, "pi-8 hears what is not for it");
+    let verdicts = viewer.messages().into_iter().filter(|message| message.topic.ends_with("blower-1/verdict"));
+    assert_eq!(verdicts.count(), 1, "others wrote a verdict of pi-7");
+    mqtt.stop(Duration::from_secs(5));
+}
+
+/// Starts the client, lets it try some times, and expects one warning with these words.
+fn refused(name: &str, setup: Setup, words: &str) {
+    let dir = state_dir();
+    let setup = Setup { state_dir: dir.path().to_owned(), machines: 1, every_ms: 50, ..setup };
+    let agent = AgentProcess::start(&setup);
+    agent.wait_for_attempts(5);
+    let said = agent.lines_with("WARN");
+    assert_eq!(said.len(), 1, "{name}: {said:?}");
+    assert!(said[0].contains(words), "{name}: {:?}", said[0]);
+    assert!(!agent.lines().iter().any(|line| line.contains("wrong-secret")), "{name}: the password is told");
+}
+
+#[test]
+fn what_is_refused_is_said_in_one_line() {
+    let login = BrokerOptions {
+        login_only: true,
+        config: "password_file {dir}/passwords".into(),
+        prepare: Some(|dir| std::fs::write(dir.join("passwords"), "").expect("a file")),
+        ..BrokerOptions::default()
+    };
+    let login = Broker::start_with(&login);
+    let (username, password) = (Some("pi-7".into()), Some("wrong-secret".into()));
+    refused("login", Setup { url: login.url(), username, password, ..Setup::default() }, "refuses the login");
+
+    let tls = |prepare: fn(&Path), more: &str| {
+        Broker::start_with(&BrokerOptions {
+            config: tls_config(more),
+            prepare: Some(prepare),
+            ..BrokerOptions::default()
+        })
+    };
+    let setup = |broker: &Broker, host: &str| Setup {
+        url: format!("mqtts://{host}:{}", broker.port()),
+        ca: Some(broker.dir().join("certs/ca.pem")),
+        ..Setup::default()
+    };
+    let good = tls(plant, "");
+    refused("plain TCP to TLS", Setup { url: good.url(), ..Setup::default() }, "the broker closed the connection");
+    refused(
+        "TLS to plain TCP",
+        Setup { url: format!("mqtts://localhost:{}", login.port()), ..setup(&good, "localhost") },
+        "mqtts://",
+    );
+    let elsewhere = state_dir();
+    plant(elsewhere.path());
+    let unknown = Setup { ca: Some(elsewhere.path().join("certs/ca.pem")), ..setup(&good, "localhost") };
+    refused("unknown CA", unknown, "unknown authority");
+    let missing = Setup { ca: Some(elsewhere.path().join("missing.pem")), ..setup(&good, "localhost") };
+    refused("missing CA file", missing, "missing.pem");
+
+    let wrong_host = tls(
+        |dir| {
+            make(dir, "30", &["ca"]);
+            make(dir, "30", &["broker", "broker.example"]);
+        },
+        "",
+    );
+    refused(
+        "wrong host",
+        setup(&wrong_host, "localhost"),
+        "for another host: expected localhost, found broker.example",
+    );
+    let expired = tls(
+        |dir| {
+            make(dir, "30", &["ca"]);
+            make(dir, "-1", &["broker", "localhost"]);
+        },
+        "",
+    );
+    refused("expired", setup(&expired, "localhost"), "has expired: it was valid until");
+    let mutual = tls(
+        |dir| {
+            plant(dir);
+            make(dir, "-1", &["agent", "pi-7"]);
+        },
+        "require_certificate true",
+    );
+    refused("no certificate", setup(&mutual, "localhost"), "asks for a certificate");
+    let file = |name: &str| Some(mutual.dir().join("certs").join(name));
+    let old = Setup { cert: file("pi-7.pem"), key: file("pi-7.key"), ..setup(&mutual, "localhost") };
+    refused("expired certificate of ours", old, "our certificate");
+}
+
+#[test]
+fn ipv6_several_brokers_and_tls_by_address() {
+    let options6 =
+        BrokerOptions { config: tls_config(""), prepare: Some(plant), ipv6: true, ..BrokerOptions::default() };
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("SKIPPED: this machine has no ::1");
+        return;
+    }
+    let broker = Broker::start_with(&options6);
+    let dir = state_dir();
+    // The first one is not there, the second answers no MQTT, the third is an IPv6 address over TLS.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mute_port = mute.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in mute.incoming().flatten() {
+            let _ = (&stream).write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+        }
+    });
+    let url = format!("mqtt://127.0.0.1:{},mqtt://127.0.0.1:{mute_port},mqtts://[::1]:{}", free_port(), broker.port());
+    let tls = TlsFiles { ca: Some(broker.dir().join("certs/ca.pem")), ..TlsFiles::default() };
+    let (mqtt, _incoming) = start(MqttOptions { tls, ..options(&url, dir.path()) });
+    connected(&mqtt);
+    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+
+    let plain = Broker::start_with(&BrokerOptions { ipv6: true, ..BrokerOptions::default() });
+    let (mqtt, _incoming) = start(options(&format!("mqtt://[::1]:{}", plain.port()), dir.path()));
+    connected(&mqtt);
+    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+}
+
+/// mosquitto acknowledges what its rules deny, or hangs up; that the status does not come back gives it away.
+#[test]
+fn a_topic_that_the_rules_deny_is_named() {
+    let broker = Broker::start_with(&BrokerOptions {
+        config: "acl_file {dir}/acl".into(),
+        prepare: Some(|dir| std::fs::write(dir.join("acl"), "topic read auscult/#\n").expect("a file")),
+        ..BrokerOptions::default()
+    });
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(options(&broker.url(), dir.path()));
+    connected(&mqtt);
+    wait_until("the client says so", || {
+        let said = |error: String| error.contains("auscult/pi-7/status") && error.contains("access rules");
+        mqtt.stats().last_error.is_some_and(said)
+    });
+    mqtt.stop(Duration::from_secs(5));
+}
+
+/// A broker that denies a subscription aloud, as others than mosquitto do.
+#[test]
+fn a_denied_subscription_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the client");
+        let mut buffer = [0; 4096];
+        let connect = stream.read(&mut buffer).expect("CONNECT");
+        assert!(connect > 0 && buffer[0] == 0x10);
+        stream.write_all(&[0x20, 2, 0, 0]).expect("CONNACK");
+        let mut packets = Vec::new();
+        loop {
+            let read = stream.read(&mut buffer).unwrap_or(0);
+            if read == 0 {
+                return;
+            }
+            packets.extend_from_slice(&buffer[..read]);
+            // SUBSCRIBE: four filters, the first of which is denied.
+            if let Some(at) = packets.iter().position(|byte| *byte == 0x82) {
+                if let [high, low] = packets[at..][2..4] {
+                    stream.write_all(&[0x90, 6, high, low, 0x80, 1, 1, 1]).expect("SUBACK");
+                }
+                packets.clear();
+            }
+        }
+    });
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(options(&format!("mqtt://127.0.0.1:{port}"), dir.path()));
+    wait_until("the client says so", || {
+        mqtt.stats().last_error.is_some_and(|error| error.starts_with("auscult/pi-7/control: the broker denies"))
+    });
+    mqtt.stop(Duration::from_millis(300));
+}
