@@ -105,9 +105,9 @@ fn agent_killed(rounds: usize) {
     let mut agent = AgentProcess::start(&Setup { every_ms: 500, ..setup });
     wait_until("the last start is connected", || !agent.lines_with("connected to").is_empty());
     wait_within(Duration::from_secs(300), "the outbox is empty", || {
-        let healths = subscriber.messages().into_iter().filter(|message| message.is_agent(AgentPart::Health));
-        let last = healths.last().map(|message| read_health(&message));
-        last.is_some_and(|health| health.mqtt.outbox_depth < 2 * MACHINES as u64)
+        let messages = subscriber.messages();
+        let last = messages.iter().rev().find(|message| message.is_agent(AgentPart::Health));
+        last.is_some_and(|health| read_health(health).mqtt.outbox_depth < 2 * MACHINES as u64)
     });
     agent.stop();
     assert_eq!(agent.lines_with("said_stopped: true, left: 0").len(), 1, "{:?}", agent.lines());
@@ -377,7 +377,6 @@ impl Publishing {
     }
 }
 
-/// Not used by rumqttc's own publisher: that the level is what the contract says.
 #[test]
 fn everything_goes_with_quality_of_service_1() {
     let broker = Broker::start();
