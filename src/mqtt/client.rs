@@ -205,6 +205,7 @@ impl Driver {
         let urls = self.options.urls.all();
         let url = urls[self.next_url % urls.len()].clone();
         let name = url.to_string();
+        tracing::debug!(url = name, "connecting");
         let tls = match url.tls.then(|| tls::client_config(&self.options.tls)).transpose() {
             Ok(tls) => tls,
             Err(error) => return self.failed(name, error.to_string()),
@@ -221,7 +222,6 @@ impl Driver {
             will: self.status(State::Offline),
             keep_alive: self.options.keep_alive,
         };
-        tracing::debug!(url = name, "connecting");
         let connection = Connection::open(&url, tls, &identity, IN_FLIGHT);
         self.session = Some(Session { connection, url: name, last_heard: Instant::now(), link: None });
     }
