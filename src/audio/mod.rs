@@ -10,6 +10,7 @@ mod queue;
 pub mod resample;
 mod stream;
 pub mod synth;
+pub mod watch;
 pub mod wav;
 
 pub use capture::{Capture, CaptureEvent, CaptureState, Captured, MachineStats, start, start_streams};

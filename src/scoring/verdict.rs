@@ -22,6 +22,8 @@ pub enum Reason {
     Flat,
     /// Too many samples at the rails.
     Clipped,
+    /// The mean of the samples is far from zero: a broken microphone or bias.
+    DcOffset,
     /// Noise without structure: a dead preamplifier's hiss.
     Noise,
     /// Samples are missing inside the window.

@@ -1,0 +1,102 @@
+//! From the signal faults of single windows to events, with hysteresis: one knock against the microphone is no event,
+//! and a fault that flickers is one.
+
+use crate::scoring::Reason;
+
+/// So many windows in a row until a fault is told, and as many without it until its end is.
+const WINDOWS: u32 = 3;
+
+/// What is to be told of one machine's signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalChange {
+    Began(Reason),
+    Ended(Reason),
+}
+
+/// Watches one machine's windows. Pure.
+#[derive(Debug, Default)]
+pub struct SignalWatch {
+    /// The fault that was told.
+    told: Option<Reason>,
+    /// What the latest windows say instead, and how many of them in a row.
+    other: Option<Reason>,
+    count: u32,
+}
+
+impl SignalWatch {
+    /// The next window has this fault, or none. Faults that are not the signal's (`gap`, `no_signal`, `overload`, ...)
+    /// say nothing about it and are passed over.
+    pub fn observe(&mut self, fault: Option<Reason>) -> Vec<SignalChange> {
+        use Reason::{Clipped, DcOffset, Flat, Noise, NotFinite, Silent};
+        if fault.is_some_and(|fault| !matches!(fault, Silent | Flat | Clipped | DcOffset | Noise | NotFinite)) {
+            return Vec::new();
+        }
+        if fault == self.told {
+            self.count = 0;
+            return Vec::new();
+        }
+        self.count = if fault == self.other || self.count == 0 { self.count + 1 } else { 1 };
+        self.other = fault;
+        if self.count < WINDOWS {
+            return Vec::new();
+        }
+        self.count = 0;
+        let ended = std::mem::replace(&mut self.told, fault).map(SignalChange::Ended);
+        ended.into_iter().chain(fault.map(SignalChange::Began)).collect()
+    }
+
+    /// The fault that lasts.
+    pub fn fault(&self) -> Option<Reason> {
+        self.told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SignalChange::{Began, Ended};
+    use super::*;
+
+    #[test]
+    fn only_what_lasts_is_told_and_once() {
+        let (good, silent, clipped) = (None, Some(Reason::Silent), Some(Reason::Clipped));
+        let mut watch = SignalWatch::default();
+        let mut told = Vec::new();
+        for (window, fault) in [
+            good,
+            silent,
+            good,
+            silent,
+            silent,
+            good, // flickers: nothing
+            silent,
+            silent,
+            silent, // 8: began
+            silent,
+            good,
+            good,
+            silent,
+            good,
+            Some(Reason::Gap),
+            good,
+            silent, // never three good ones
+            clipped,
+            silent,
+            clipped,
+            clipped,
+            clipped, // 21: another fault
+            clipped,
+            good,
+            Some(Reason::NoSignal),
+            good,
+            good, // 26: over
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            told.extend(watch.observe(fault).into_iter().map(|change| (window, change)));
+        }
+        let (silent, clipped) = (Reason::Silent, Reason::Clipped);
+        assert_eq!(told, [(8, Began(silent)), (21, Ended(silent)), (21, Began(clipped)), (26, Ended(clipped))]);
+        assert_eq!(watch.fault(), None);
+    }
+}
