@@ -31,7 +31,16 @@ pub struct Config {
     pub gate: Gate,
     /// When an alarm is raised and cleared; each machine may override single fields.
     pub alarm: AlarmConfig,
+    pub privacy: PrivacyConfig,
     pub machine: Vec<MachineConfig>,
+}
+
+/// What may leave the Pi besides verdicts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrivacyConfig {
+    /// `evidence.get` may send the last window's sound and picture; default false.
+    pub allow_audio: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -21,6 +21,8 @@ const FRAME: usize = 512;
 /// The bins of it that are looked at: from 1/64 of half the rate (125 Hz of 8 kHz), where mains hum does not reach, to
 /// 15/16 (7.5 kHz), where anti-alias filters begin.
 const BINS: std::ops::Range<usize> = 4..240;
+/// A signal with fewer different values is a test tone: it has too few to be clipped at its own extremes.
+const TONE_VALUES: usize = 200;
 /// Shorter windows tell too little of a spectrum.
 const LEAST_FRAMES: usize = 16;
 
@@ -30,7 +32,7 @@ const LEAST_FRAMES: usize = 16;
 pub struct Gate {
     /// Mean absolute level below which a window is `silent`; full scale is 1. Default 0.0005.
     pub silent_below: f64,
-    /// `flat`: so many different values or fewer; default 16. 0 turns it off.
+    /// `flat`: so many different values or fewer; default 8. 0 turns it off.
     pub flat_values: usize,
     /// `flat`: one value that stays for this share of the window; default 0.2. Above 1 turns it off.
     pub flat_share: f64,
@@ -47,7 +49,7 @@ impl Default for Gate {
     fn default() -> Self {
         Gate {
             silent_below: 0.0005,
-            flat_values: 16,
+            flat_values: 8,
             flat_share: 0.2,
             clipped_share: 0.001,
             dc_offset: 0.03,
@@ -150,7 +152,8 @@ fn clipped_share(window: &[f32]) -> f64 {
     // is clipping, and so is 2 % in any case.
     let amplitude = f64::from(most.max(-least)) * 32_768.0;
     let of_a_sine = std::f64::consts::FRAC_2_PI * (2.0 / amplitude.max(2.0)).sqrt();
-    if at_extremes > (2.0 * of_a_sine).max(0.02) { at_rails.max(at_extremes) } else { at_rails }
+    let is_clipped = at_extremes > (2.0 * of_a_sine).max(0.02) && !has_few_values(window, TONE_VALUES);
+    if is_clipped { at_rails.max(at_extremes) } else { at_rails }
 }
 
 /// What tells hiss from a machine: hiss is flat, has no tones and is steady.
@@ -281,6 +284,7 @@ mod tests {
         };
         for (name, window) in [
             ("tones", sine(0.5, 100.0)),
+            ("a tone that repeats each 16 samples", sine(0.5, 1000.0)),
             ("a faint tone", sine(0.004, 50.0)),
             ("noise with a tone", with(&sine(0.005, 1000.0))),
             ("noise that falls off", brown(0.7)),

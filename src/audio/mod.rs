@@ -3,10 +3,12 @@
 pub mod capture;
 pub mod cutter;
 pub mod device;
+pub mod evidence;
 pub mod files;
 pub mod health;
 mod paced;
 mod queue;
+pub mod recorder;
 pub mod resample;
 mod stream;
 pub mod synth;

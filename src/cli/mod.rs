@@ -5,6 +5,7 @@ mod bundle;
 mod check;
 mod devices;
 mod logging;
+mod record;
 mod run;
 mod schema;
 mod score;
@@ -35,6 +36,7 @@ enum Command {
     Spectrogram(spectrogram::Args),
     Bundle(bundle::Args),
     Devices(devices::Args),
+    Record(record::Args),
     Check(check::Args),
     Schema(schema::Args),
     Synth(synth::Args),
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Spectrogram(args) => spectrogram::run(args),
         Command::Bundle(args) => bundle::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Record(args) => record::run(args),
         Command::Check(args) => check::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Synth(args) => synth::run(args),

@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod identity;
+pub mod list;
 pub mod offer;
 mod ring;
 
