@@ -40,6 +40,8 @@ pub(super) struct Tensor<'a> {
     pub shape: Vec<usize>,
     /// Whether a dimension other than the first is only known at run time.
     pub dynamic: bool,
+    /// Whether all dimensions are known, even the first.
+    pub fixed: bool,
     /// The bytes of a constant, as many as type and shape need.
     pub data: Option<&'a [u8]>,
     variable: bool,
@@ -109,7 +111,7 @@ fn read_model(bytes: &[u8]) -> Result<Graph<'_>, Fault> {
     if subgraphs.is_empty() || subgraphs.len() > MAX_SUBGRAPHS {
         return invalid(format!("expected 1 to {MAX_SUBGRAPHS} subgraphs, found {}", subgraphs.len()));
     }
-    check_signatures(&model, &subgraphs)?;
+    check_names(&model, &subgraphs)?;
     let mut budget = MAX_ELEMENTS;
     let mut main = None;
     for subgraph in &subgraphs {
@@ -119,27 +121,35 @@ fn read_model(bytes: &[u8]) -> Result<Graph<'_>, Fault> {
     Ok(main.expect("there is at least one subgraph"))
 }
 
-/// A signature names tensors of a subgraph by index; LiteRT addresses the model through the first one.
-fn check_signatures(model: &tflite::Model, subgraphs: &[tflite::SubGraph]) -> Result<(), Fault> {
+/// A signature gives names to the inputs and outputs of a subgraph; LiteRT addresses the model through the first one,
+/// and looks up the names of all of them and of the metadata.
+fn check_names(model: &tflite::Model, subgraphs: &[tflite::SubGraph]) -> Result<(), Fault> {
+    let buffers = model.buffers().map_or(0, |buffers| buffers.len());
+    for (number, metadata) in model.metadata().into_iter().flatten().enumerate() {
+        if metadata.name().is_none() || metadata.buffer() as usize >= buffers {
+            return invalid(format!("metadata {number}: expected a name and a buffer below {buffers}"));
+        }
+    }
     for (number, signature) in model.signature_defs().into_iter().flatten().enumerate() {
         let subgraph = signature.subgraph_index() as usize;
-        let Some(graph) = subgraphs.get(subgraph) else {
+        let Some(graph) = subgraphs.get(subgraph).filter(|_| number > 0 || subgraph == 0) else {
             return invalid(format!(
-                "signature {number}: expected a subgraph below {}, found {subgraph}",
-                subgraphs.len()
+                "signature {number}: expected it to be of a subgraph, the first of the first, found {subgraph}"
             ));
         };
-        if number == 0 && subgraph != 0 {
-            return invalid(format!("signature 0: expected it to be of subgraph 0, found {subgraph}"));
-        }
-        let tensors = graph.tensors().map_or(0, |tensors| tensors.len());
-        let maps = signature.inputs().into_iter().flatten().chain(signature.outputs().into_iter().flatten());
-        for map in maps {
-            if map.tensor_index() as usize >= tensors || map.name().is_none() {
+        for (what, maps, ends) in
+            [("inputs", signature.inputs(), graph.inputs()), ("outputs", signature.outputs(), graph.outputs())]
+        {
+            let mut named: Vec<_> = maps.into_iter().flatten().map(|map| i64::from(map.tensor_index())).collect();
+            let mut expected: Vec<_> = ends.into_iter().flatten().map(i64::from).collect();
+            named.sort_unstable();
+            expected.sort_unstable();
+            let mut names: Vec<_> = maps.into_iter().flatten().filter_map(|map| map.name()).collect();
+            names.sort_unstable();
+            names.dedup();
+            if signature.signature_key().is_none() || named != expected || names.len() != named.len() {
                 return invalid(format!(
-                    "signature {number}: expected named tensors below {tensors}, found {} {:?}",
-                    map.tensor_index(),
-                    map.name().unwrap_or_default()
+                    "signature {number}: expected names for the {what} {expected:?}, found some for {named:?}"
                 ));
             }
         }
@@ -189,6 +199,7 @@ fn read_subgraph<'a>(
         let outputs = present(&label, indices(&label, operator.outputs())?)?;
         indices(&label, operator.intermediates())?;
         let kind = operator::parse(&label, &operator, code)?;
+        check_operands(&label, &kind, &inputs, &outputs)?;
         operators.push(Operator { number, name, kind, inputs, outputs });
     }
     let inputs = present("the model's inputs", indices("the model's inputs", subgraph.inputs())?)?;
@@ -196,6 +207,18 @@ fn read_subgraph<'a>(
     let graph = Graph { tensors, operators, inputs, outputs };
     check_order(&graph)?;
     Ok(graph)
+}
+
+fn check_operands(label: &str, kind: &Kind, inputs: &[Option<usize>], outputs: &[usize]) -> Result<(), Fault> {
+    let Some((least, most, needed)) = kind.inputs() else { return Ok(()) };
+    if inputs.len() < least || inputs.len() > most || outputs.len() != 1 {
+        let found = format!("{} and {}", inputs.len(), outputs.len());
+        return invalid(format!("{label}: expected at least {least} inputs and 1 output, found {found}"));
+    }
+    match inputs.iter().take(needed).position(Option::is_none) {
+        Some(position) => invalid(format!("{label}: expected a tensor as input {position}, found -1")),
+        None => Ok(()),
+    }
 }
 
 /// Index -1 stands for an optional tensor that is left out.
@@ -226,6 +249,7 @@ fn read_tensor<'a>(
         kind: tensor.type_(),
         shape: Vec::with_capacity(stated.len().min(MAX_RANK)),
         dynamic: tensor.shape_signature().into_iter().flatten().skip(1).any(|dim| dim < 0),
+        fixed: tensor.shape_signature().into_iter().flatten().all(|dim| dim >= 0) && !stated.contains(&-1),
         data: None,
         variable: tensor.is_variable(),
     };
@@ -253,6 +277,7 @@ fn read_tensor<'a>(
     if tensor.sparsity().is_some() {
         return invalid(format!("{label}: expected dense values, found sparse ones"));
     }
+    check_quantization(&read, tensor)?;
     let number = tensor.buffer() as usize;
     let Some(&data) = buffers.get(number) else {
         return invalid(format!("{label}: expected a buffer below {}, found {number}", buffers.len()));
@@ -280,6 +305,22 @@ fn read_tensor<'a>(
     }
     read.data = data;
     Ok(read)
+}
+
+/// One scale for all, or one for each slice along an axis that there is.
+fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> Result<(), Fault> {
+    let Some(quantization) = tensor.quantization() else { return Ok(()) };
+    let scales = quantization.scale().map_or(0, |scales| scales.len());
+    let zeros = quantization.zero_point().map_or(0, |zeros| zeros.len());
+    let axis = usize::try_from(quantization.quantized_dimension()).ok().and_then(|axis| read.shape.get(axis).copied());
+    let fits = |count: usize| count <= 1 || Some(count) == axis;
+    if fits(scales) && fits(zeros) && (zeros == scales || zeros <= 1) {
+        return Ok(());
+    }
+    invalid(format!(
+        "{}: expected one scale, or one for each slice of an axis, found {scales} and {zeros} zero points",
+        read.label()
+    ))
 }
 
 /// A NaN or infinity among the weights would surface as an embedding without meaning.

@@ -112,6 +112,40 @@ pub(super) enum Kind {
     Other(String),
 }
 
+impl Kind {
+    /// The least and greatest number of inputs, and how many of the first ones must not be left out; for [`Kind::Other`]
+    /// that is not known.
+    pub fn inputs(&self) -> Option<(usize, usize, usize)> {
+        let exactly = |count| Some((count, count, count));
+        match self {
+            Kind::Conv2d { .. } | Kind::DepthwiseConv2d { .. } | Kind::FullyConnected { .. } => Some((2, 3, 2)),
+            Kind::Reshape { .. } => Some((1, 2, 2)),
+            Kind::Concatenation { .. } | Kind::Pack { .. } => Some((1, usize::MAX, usize::MAX)),
+            Kind::StridedSlice { .. } => exactly(4),
+            Kind::Select { .. } => exactly(3),
+            Kind::Arithmetic { .. }
+            | Kind::Reduce { .. }
+            | Kind::ExpandDims
+            | Kind::Pad
+            | Kind::Gather { .. }
+            | Kind::Less
+            | Kind::EmbeddingLookup => exactly(2),
+            Kind::Pool2d { .. }
+            | Kind::Squeeze { .. }
+            | Kind::LeakyRelu { .. }
+            | Kind::Relu
+            | Kind::Relu6
+            | Kind::Logistic
+            | Kind::Tanh
+            | Kind::Softmax { .. }
+            | Kind::Cast
+            | Kind::Shape
+            | Kind::Dequantize => exactly(1),
+            Kind::Other(_) => None,
+        }
+    }
+}
+
 /// The operator's name in the schema; a custom operator's own name.
 pub(super) fn name(code: &tflite::OperatorCode) -> String {
     let builtin = builtin(code);

@@ -24,51 +24,54 @@ pub(in crate::encoder) struct Translation {
     pub tables: Vec<usize>,
 }
 
-/// Translates and forgets: whether an engine that trusts its model may be given this one.
+/// Whether an engine that trusts its model may be given this one: its shapes are followed as far as that goes. What an
+/// operator gives that is not translated is taken as the model states it, where the statement can be relied on; from
+/// there on nothing is known. Numbers of other types are followed as if they were float32.
 ///
 /// # Errors
 /// `Model` where the model is wrong; an operator that is merely not translated is no error.
 pub(in crate::encoder) fn check(graph: &Graph, interface: &Interface) -> Result<(), EncoderError> {
-    match translate_model(graph, interface) {
-        Err(Fault::Invalid(message)) => Err(EncoderError::Model(message)),
-        Ok(_) | Err(Fault::Unsupported(_)) => Ok(()),
+    let mut translator = Translator::new(graph, interface, true)?;
+    let mut unknown = vec![false; graph.tensors.len()];
+    for operator in &graph.operators {
+        let result = if operator.inputs.iter().flatten().any(|&input| unknown[input]) {
+            None
+        } else {
+            match translator.operator(operator) {
+                Ok(output) => Some(output),
+                Err(Fault::Unsupported(_)) => None,
+                Err(fault) => return Err(fault.into()),
+            }
+        };
+        match (result, &operator.outputs[..]) {
+            (Some(wire), &[output]) => translator.wires[output] = Some(wire),
+            _ => {
+                for &output in &operator.outputs {
+                    unknown[output] = !translator.believe(operator, output)?;
+                }
+            }
+        }
     }
+    if unknown[interface.output] {
+        return Ok(());
+    }
+    translator.finish(interface)?;
+    Ok(())
 }
 
 /// # Errors
 /// `Model` where the model is wrong or has an operator that is not translated.
 pub(in crate::encoder) fn translate(graph: &Graph, interface: &Interface) -> Result<Translation, EncoderError> {
-    Ok(translate_model(graph, interface)?)
-}
-
-fn translate_model(graph: &Graph, interface: &Interface) -> Result<Translation, Fault> {
     check_types(graph)?;
-    let mut translator = Translator {
-        graph,
-        model: TypedModel::default(),
-        wires: vec![None; graph.tensors.len()],
-        tables: Vec::new(),
-        elements: 0,
-        work: 0,
-        names: 0,
-    };
-    let index_type = match interface.machine_type {
-        IndexType::F32 => f32::datum_type(),
-        IndexType::I32 => i32::datum_type(),
-        IndexType::I64 => i64::datum_type(),
-    };
-    for ((tensor, dims), datum) in [(&interface.image, f32::datum_type()), (&interface.machine, index_type)] {
-        let source = translator.model.add_source(format!("input {tensor}"), datum.fact(dims)).map_err(tract_fault)?;
-        translator.wires[*tensor] = Some(source);
-    }
+    let mut translator = Translator::new(graph, interface, false)?;
     for operator in &graph.operators {
         let output = translator.operator(operator)?;
         let [written] = operator.outputs[..] else {
-            return Err(operator.invalid(format!("expected one output, found {}", operator.outputs.len())));
+            return Err(operator.invalid(format!("expected one output, found {}", operator.outputs.len())).into());
         };
         translator.wires[written] = Some(output);
     }
-    translator.finish(interface)
+    Ok(translator.finish(interface)?)
 }
 
 /// Names the first operator or type that is not ours before anything is built.
@@ -101,6 +104,8 @@ fn check_types(graph: &Graph) -> Result<(), Fault> {
 
 pub(super) struct Translator<'g> {
     graph: &'g Graph<'g>,
+    /// Only shapes are followed: values of other types count as float32.
+    checking: bool,
     model: TypedModel,
     /// By tensor index: where its value comes from.
     wires: Vec<Option<OutletId>>,
@@ -121,7 +126,60 @@ impl Operator {
     }
 }
 
-impl Translator<'_> {
+impl<'g> Translator<'g> {
+    fn new(graph: &'g Graph<'g>, interface: &Interface, checking: bool) -> Result<Self, Fault> {
+        let mut translator = Translator {
+            graph,
+            checking,
+            model: TypedModel::default(),
+            wires: vec![None; graph.tensors.len()],
+            tables: Vec::new(),
+            elements: 0,
+            work: 0,
+            names: 0,
+        };
+        let index_type = match interface.machine_type {
+            IndexType::F32 => f32::datum_type(),
+            IndexType::I32 => i32::datum_type(),
+            IndexType::I64 => i64::datum_type(),
+        };
+        for ((tensor, dims), datum) in [(&interface.image, f32::datum_type()), (&interface.machine, index_type)] {
+            translator.source(*tensor, datum, dims)?;
+        }
+        Ok(translator)
+    }
+
+    fn source(&mut self, tensor: usize, datum: DatumType, dims: &[usize]) -> Result<(), Fault> {
+        let source = self.model.add_source(format!("input {tensor}"), datum.fact(dims)).map_err(tract_fault)?;
+        self.wires[tensor] = Some(source);
+        Ok(())
+    }
+
+    /// Takes as given what the model states of a tensor that an unknown operator writes: where no dimension is left to
+    /// be found out at run time, or where it is like an input of that operator.
+    fn believe(&mut self, operator: &Operator, output: usize) -> Result<bool, Fault> {
+        let tensor = &self.graph.tensors[output];
+        let like_input = || {
+            operator
+                .inputs
+                .iter()
+                .flatten()
+                .filter_map(|&input| self.wires[input])
+                .any(|wire| self.dims(wire)[..] == tensor.shape[..])
+        };
+        if !tensor.fixed && !like_input() {
+            return Ok(false);
+        }
+        let datum = match tensor.kind {
+            TensorType::INT32 => i32::datum_type(),
+            TensorType::INT64 => i64::datum_type(),
+            TensorType::BOOL => bool::datum_type(),
+            _ => f32::datum_type(),
+        };
+        self.source(output, datum, &tensor.shape)?;
+        Ok(true)
+    }
+
     fn operator(&mut self, op: &Operator) -> Result<OutletId, Fault> {
         match &op.kind {
             Kind::Conv2d { walk, activation } => self.conv2d(op, walk, *activation),
@@ -205,6 +263,7 @@ impl Translator<'_> {
             return Err(Fault::Unsupported(format!("{}, a state kept from run to run,", tensor.label())));
         };
         let constant = constant(tensor.kind, &tensor.shape, data)
+            .or_else(|| self.checking.then(|| Tensor::zero::<f32>(&tensor.shape).ok()).flatten())
             .ok_or_else(|| Fault::Unsupported(format!("{} of type {}", tensor.label(), tensor.type_name())))?;
         let wire = self.constant(constant)?;
         self.wires[index] = Some(wire);
@@ -232,6 +291,11 @@ impl Translator<'_> {
 
     pub(super) fn datum(&self, wire: OutletId) -> DatumType {
         self.model.outlet_fact(wire).expect("wires lead to outlets of this model").datum_type
+    }
+
+    /// Whether only shapes are followed.
+    pub(super) fn checking(&self) -> bool {
+        self.checking
     }
 
     pub(super) fn known(&self, wire: OutletId) -> Option<Arc<Tensor>> {
