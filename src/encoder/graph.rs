@@ -38,10 +38,8 @@ pub(super) struct Tensor<'a> {
     pub kind: TensorType,
     /// As the file states it, with 1 for a free batch dimension.
     pub shape: Vec<usize>,
-    /// Whether a dimension other than the first is only known at run time.
-    pub dynamic: bool,
-    /// Whether all dimensions are known, even the first.
-    pub fixed: bool,
+    /// Which dimensions are only known at run time; `shape` has 1 for them.
+    pub free: Vec<bool>,
     /// The bytes of a constant, as many as type and shape need.
     pub data: Option<&'a [u8]>,
     variable: bool,
@@ -248,8 +246,7 @@ fn read_tensor<'a>(
         name: tensor.name().unwrap_or_default(),
         kind: tensor.type_(),
         shape: Vec::with_capacity(stated.len().min(MAX_RANK)),
-        dynamic: tensor.shape_signature().into_iter().flatten().skip(1).any(|dim| dim < 0),
-        fixed: tensor.shape_signature().into_iter().flatten().all(|dim| dim >= 0) && !stated.contains(&-1),
+        free: Vec::new(),
         data: None,
         variable: tensor.is_variable(),
     };
@@ -257,6 +254,12 @@ fn read_tensor<'a>(
     if stated.len() > MAX_RANK {
         return invalid(format!("{label}: expected at most {MAX_RANK} dimensions, found {}", stated.len()));
     }
+    let signature: Vec<i32> = tensor.shape_signature().into_iter().flatten().collect();
+    if !signature.is_empty() && signature.len() != stated.len() {
+        return invalid(format!("{label}: expected a signature like the shape {stated:?}, found {signature:?}"));
+    }
+    let free = |axis: usize| stated[axis] == -1 || signature.get(axis).is_some_and(|&dim| dim < 0);
+    read.free = (0..stated.len()).map(free).collect();
     // No axes, or the shape of a scalar: the one list without elements that models have.
     if stated == [0] && matches!(read.kind, TensorType::INT32 | TensorType::INT64) {
         read.shape.push(0);

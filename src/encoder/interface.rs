@@ -53,13 +53,13 @@ impl Interface {
             TensorType::INT64 => IndexType::I64,
             _ => return Err(expected_inputs()),
         };
-        if tensor.shape.len() > 2 || tensor.elements() != 1 || tensor.dynamic {
+        if tensor.shape.len() > 2 || tensor.elements() != 1 {
             return Err(expected_inputs());
         }
         let [output] = graph.outputs[..] else { return Err(expected_output(&found(&graph.outputs))) };
         let tensor = &graph.tensors[output];
         let embedding = match tensor.shape[..] {
-            [1, embedding] if tensor.kind == TensorType::FLOAT32 && !tensor.dynamic => embedding,
+            [1, embedding] if tensor.kind == TensorType::FLOAT32 && batch_alone_is_free(tensor) => embedding,
             _ => return Err(expected_output(&describe(tensor))),
         };
         if !graph.operators.iter().any(|operator| operator.outputs.contains(&output)) {
@@ -110,7 +110,11 @@ fn describe(tensor: &Tensor) -> String {
 
 fn image_dims(tensor: &Tensor) -> Option<Vec<usize>> {
     let fits = matches!(tensor.shape[..], [1, _, _] | [1, _, _, 1]);
-    (fits && tensor.kind == TensorType::FLOAT32 && !tensor.dynamic).then(|| tensor.shape.clone())
+    (fits && tensor.kind == TensorType::FLOAT32 && batch_alone_is_free(tensor)).then(|| tensor.shape.clone())
+}
+
+fn batch_alone_is_free(tensor: &Tensor) -> bool {
+    tensor.free.iter().skip(1).all(|free| !free)
 }
 
 /// Size of the table that is looked up by the machine's index: of the first lookup whose index comes from that input

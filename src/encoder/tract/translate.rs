@@ -44,7 +44,7 @@ pub(in crate::encoder) fn check(graph: &Graph, interface: &Interface) -> Result<
             }
         };
         match (result, &operator.outputs[..]) {
-            (Some(wire), &[output]) => translator.wires[output] = Some(wire),
+            (Some(wire), &[output]) => translator.written(operator, output, wire)?,
             _ => {
                 for &output in &operator.outputs {
                     unknown[output] = !translator.believe(operator, output)?;
@@ -69,7 +69,7 @@ pub(in crate::encoder) fn translate(graph: &Graph, interface: &Interface) -> Res
         let [written] = operator.outputs[..] else {
             return Err(operator.invalid(format!("expected one output, found {}", operator.outputs.len())).into());
         };
-        translator.wires[written] = Some(output);
+        translator.written(operator, written, output)?;
     }
     Ok(translator.finish(interface)?)
 }
@@ -167,17 +167,32 @@ impl<'g> Translator<'g> {
                 .filter_map(|&input| self.wires[input])
                 .any(|wire| self.dims(wire)[..] == tensor.shape[..])
         };
-        if !tensor.fixed && !like_input() {
+        if tensor.free.contains(&true) && !like_input() {
             return Ok(false);
         }
-        let datum = match tensor.kind {
-            TensorType::INT32 => i32::datum_type(),
-            TensorType::INT64 => i64::datum_type(),
-            TensorType::BOOL => bool::datum_type(),
-            _ => f32::datum_type(),
-        };
+        let datum = plain_type(tensor.kind).unwrap_or(f32::datum_type());
         self.source(output, datum, &tensor.shape)?;
         Ok(true)
+    }
+
+    /// Notes where a tensor's value comes from. What the model states of it must be so, for LiteRT reserves memory and
+    /// shares it out by that before it computes.
+    fn written(&mut self, op: &Operator, output: usize, wire: OutletId) -> Result<(), Fault> {
+        let tensor = &self.graph.tensors[output];
+        let (dims, datum) = (self.dims(wire), self.datum(wire));
+        let same_dims = dims.len() == tensor.shape.len()
+            && (0..dims.len()).all(|axis| tensor.free[axis] || dims[axis] == tensor.shape[axis]);
+        let same_type = plain_type(tensor.kind).map_or(self.checking, |stated| stated == datum);
+        if !same_dims || !same_type {
+            return Err(op.invalid(format!(
+                "expected {} {:?} as the model states for {}, found that it computes {datum:?} {dims:?}",
+                tensor.type_name(),
+                tensor.shape,
+                tensor.label()
+            )));
+        }
+        self.wires[output] = Some(wire);
+        Ok(())
     }
 
     fn operator(&mut self, op: &Operator) -> Result<OutletId, Fault> {
@@ -393,11 +408,7 @@ impl<'g> Translator<'g> {
     pub(super) fn stated_type(&self, op: &Operator) -> Result<DatumType, Fault> {
         let output = op.outputs.first().map(|&index| &self.graph.tensors[index]);
         match output.map(|tensor| tensor.kind) {
-            Some(TensorType::FLOAT32) => Ok(f32::datum_type()),
-            Some(TensorType::INT32) => Ok(i32::datum_type()),
-            Some(TensorType::INT64) => Ok(i64::datum_type()),
-            Some(TensorType::BOOL) => Ok(bool::datum_type()),
-            Some(other) => Err(op.unsupported(&format!("to {}", graph::type_name(other)))),
+            Some(kind) => plain_type(kind).ok_or_else(|| op.unsupported(&format!("to {}", graph::type_name(kind)))),
             None => Err(op.invalid("expected one output, found none".into())),
         }
     }
@@ -405,6 +416,17 @@ impl<'g> Translator<'g> {
 
 pub(super) fn tract_fault(error: TractError) -> Fault {
     Fault::Invalid(format!("tract refuses the model: {}", one_line(&format!("{error:#}"))))
+}
+
+/// The types that are computed with.
+fn plain_type(kind: TensorType) -> Option<DatumType> {
+    match kind {
+        TensorType::FLOAT32 => Some(f32::datum_type()),
+        TensorType::INT32 => Some(i32::datum_type()),
+        TensorType::INT64 => Some(i64::datum_type()),
+        TensorType::BOOL => Some(bool::datum_type()),
+        _ => None,
+    }
 }
 
 /// A constant's bytes, whose number the graph has checked, as a tensor; float16 at once as float32.
