@@ -82,7 +82,7 @@ struct PackArgs {
 }
 
 #[derive(ClapArgs)]
-struct EngineArgs {
+pub(super) struct EngineArgs {
     /// Engine to run the encoder with
     #[arg(long, default_value = "auto", value_parser = ["auto", "tract", "litert"])]
     engine: String,
@@ -92,7 +92,7 @@ struct EngineArgs {
 }
 
 impl EngineArgs {
-    fn config(&self) -> EncoderConfig {
+    pub(super) fn config(&self) -> EncoderConfig {
         let engine = match self.engine.as_str() {
             "tract" => EngineChoice::Tract,
             "litert" => EngineChoice::Litert,

@@ -9,6 +9,7 @@ mod record;
 mod run;
 mod schema;
 mod score;
+mod sound;
 mod spectrogram;
 mod synth;
 
@@ -16,6 +17,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Wrong usage, as clap has it.
+pub const EXIT_USAGE: u8 = 2;
 /// Bad input data: a bundle, audio.
 pub const EXIT_DATA: u8 = 65;
 /// Bad configuration.
@@ -50,6 +53,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Wrong usage (exit code 2).
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Failure { code: EXIT_USAGE, error: Some(error.into()) }
+    }
+
     /// Bad input data (exit code 65).
     pub fn data(error: impl Into<anyhow::Error>) -> Self {
         Failure { code: EXIT_DATA, error: Some(error.into()) }
@@ -63,6 +71,13 @@ impl Failure {
     /// Everything was said already; only the code is left.
     pub fn said(code: u8) -> Self {
         Failure { code, error: None }
+    }
+
+    /// Whoever read the output has had enough (`| head`): no failure of ours.
+    fn is_closed_pipe(&self) -> bool {
+        let cause = self.error.as_ref().map(|error| error.root_cause());
+        let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     }
 }
 
@@ -88,6 +103,7 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(error) = failure.error {
                 eprintln!("error: {error:#}");

@@ -1,12 +1,219 @@
-//! `auscult score`
+//! `auscult score`: WAV files in, a verdict for each window out, as the agent would have judged it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args as ClapArgs;
+use ndarray::ArrayView2;
+use ndarray_npy::WriteNpyExt;
+use serde::Serialize;
 
 use super::Failure;
+use super::bundle::EngineArgs;
+use super::sound::{FileQueue, SoundArgs};
+use crate::audio::health::Gate;
+use crate::bundle::Bundle;
+use crate::scoring::{MachineModel, Reason, Scored, Scorer, Verdict};
 
-/// Not built yet.
-#[derive(clap::Args)]
-pub struct Args {}
+/// Scores WAV files offline: a row for each window.
+///
+/// Directories are searched for .wav files. Any rate from 8 to 192 kHz is resampled, 1 to 32 channels, 8 to 32-bit integer
+/// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A rest shorter
+/// than a window has no verdict.
+#[derive(ClapArgs)]
+#[command(after_help = "Examples:
+  auscult score --bundle ./site-fans --machine id_04 recordings/
+  auscult score --bundle ./site-fans --machine id_04 --json a.wav b.wav | jq 'select(.verdict == \"anomalous\")'")]
+pub struct Args {
+    /// WAV files, and directories to be searched for them
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Directory of the bundle
+    #[arg(long, value_name = "DIR")]
+    bundle: PathBuf,
+    /// Which of the bundle's machines it is
+    #[arg(long, value_name = "NAME")]
+    machine: String,
+    /// Limit of the distance [default: the bundle's]
+    #[arg(long, value_name = "X", value_parser = threshold, allow_negative_numbers = true)]
+    threshold: Option<f64>,
+    #[command(flatten)]
+    sound: SoundArgs,
+    /// One JSON object for each window instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Write the embeddings, [windows, embedding] f32; a row of NaN where a window has none
+    #[arg(long, value_name = "OUT.npy")]
+    embeddings: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+fn threshold(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if value > 0.0 && value < 1000.0 { Ok(value) } else { Err("expected above 0 and below 1000".into()) }
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(anyhow::anyhow!("not built yet").into())
+pub fn run(args: Args) -> Result<(), Failure> {
+    let (bundle, engine) = Bundle::open(&args.bundle, &args.engine.config()).map_err(Failure::data)?;
+    let model = model(&bundle, &args)?;
+    let width = engine.shape().embedding;
+    let mut embeddings = args.embeddings.as_deref().map(|path| Embeddings::create(path, width)).transpose()?;
+    let mut files = FileQueue::new(&args.paths);
+    let mut rows = Rows::new(&args, files.longest_name())?;
+    let mut scorer = Scorer::new(engine);
+    while let Some(file) = files.next() {
+        let Some(mut windows) = files.open(&file, args.sound.channel, &model.front_end) else { continue };
+        let mut number = 0;
+        while let Some(window) = files.next_window(&mut windows) {
+            let scored = scorer.score(&model, &window)?;
+            files.bar.suspend(|| rows.add(&file, number, model.front_end.window_s, &scored))?;
+            if let Some(embeddings) = &mut embeddings {
+                embeddings.add(scored.embedding.as_deref());
+            }
+            number += 1;
+        }
+    }
+    files.bar.finish_and_clear();
+    rows.sum_up(scorer.engine_name())?;
+    if let Some(embeddings) = embeddings {
+        embeddings.write()?;
+    }
+    files.verdict()
+}
+
+fn model(bundle: &Bundle, args: &Args) -> Result<MachineModel, Failure> {
+    let known = bundle.machine(&args.machine).map_err(Failure::data)?;
+    let threshold = args.threshold.or(known.threshold).ok_or_else(|| {
+        let (dir, name) = (bundle.dir.display(), &known.name);
+        Failure::data(anyhow::anyhow!("{dir}: no threshold for {name:?}: give one with --threshold"))
+    })?;
+    let front_end = args.sound.front_end(&known.front_end)?;
+    Ok(MachineModel { index: known.index, bank: known.bank.clone(), threshold, front_end, gate: Gate::default() })
+}
+
+/// One window's row.
+#[derive(Serialize)]
+struct Row<'a> {
+    file: &'a str,
+    window: u64,
+    start_s: f64,
+    machine: &'a str,
+    verdict: Verdict,
+    reason: Option<Reason>,
+    distance: Option<f64>,
+    threshold: Option<f64>,
+    level_dbfs: f64,
+}
+
+/// Writes the rows as they come: the widest file name is known before.
+struct Rows<'a> {
+    machine: &'a str,
+    json: bool,
+    widths: (usize, usize),
+    out: io::StdoutLock<'static>,
+    windows: u64,
+    anomalous: u64,
+    unknown: u64,
+}
+
+impl<'a> Rows<'a> {
+    fn new(args: &'a Args, longest_name: usize) -> io::Result<Self> {
+        let (machine, widths) = (args.machine.as_str(), (longest_name.max(4), args.machine.chars().count().max(7)));
+        let mut out = io::stdout().lock();
+        if !args.json {
+            let (file, machine) = widths;
+            writeln!(
+                out,
+                "{:file$}  {:>6}  {:>8}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10}",
+                "file", "window", "start_s", "machine", "verdict", "reason", "distance", "threshold", "level_dbfs"
+            )?;
+        }
+        Ok(Rows { machine, json: args.json, widths, out, windows: 0, anomalous: 0, unknown: 0 })
+    }
+
+    fn add(&mut self, file: &Path, window: u64, window_s: f64, scored: &Scored) -> io::Result<()> {
+        let assessment = &scored.assessment;
+        self.windows += 1;
+        self.anomalous += u64::from(assessment.verdict == Verdict::Anomalous);
+        self.unknown += u64::from(assessment.verdict == Verdict::Unknown);
+        let row = Row {
+            file: &file.to_string_lossy(),
+            window,
+            start_s: window as f64 * window_s,
+            machine: self.machine,
+            verdict: assessment.verdict,
+            reason: assessment.reason,
+            distance: assessment.distance,
+            threshold: assessment.threshold,
+            level_dbfs: assessment.level_dbfs,
+        };
+        let out = &mut self.out;
+        if self.json {
+            return writeln!(out, "{}", serde_json::to_string(&row)?);
+        }
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+        let (file, machine) = self.widths;
+        writeln!(
+            out,
+            "{:file$}  {:>6}  {:>8.1}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10.1}",
+            row.file,
+            row.window,
+            row.start_s,
+            row.machine,
+            word(&row.verdict),
+            row.reason.map_or("-".into(), |reason| word(&reason)),
+            number(row.distance),
+            number(row.threshold),
+            row.level_dbfs,
+        )
+    }
+
+    fn sum_up(&mut self, engine: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let Rows { windows, anomalous, unknown, .. } = *self;
+        let share = match windows - unknown {
+            0 => String::new(),
+            assessed => format!(" ({:.1} % of the {assessed} assessed)", 100.0 * anomalous as f64 / assessed as f64),
+        };
+        writeln!(self.out, "{windows} windows: {anomalous} anomalous{share}, {unknown} unknown; engine {engine}")
+    }
+}
+
+/// How JSON spells it.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The embeddings of all windows, for one file at the end.
+struct Embeddings {
+    file: File,
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl Embeddings {
+    /// Opened before the work begins, so that a path that cannot be written is known at once.
+    fn create(path: &Path, width: usize) -> anyhow::Result<Self> {
+        let file = File::create(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        Ok(Embeddings { file, width, values: Vec::new() })
+    }
+
+    fn add(&mut self, embedding: Option<&[f32]>) {
+        match embedding {
+            Some(embedding) => self.values.extend_from_slice(embedding),
+            None => self.values.extend(std::iter::repeat_n(f32::NAN, self.width)),
+        }
+    }
+
+    fn write(self) -> anyhow::Result<()> {
+        let shape = (self.values.len() / self.width.max(1), self.width);
+        let rows = ArrayView2::from_shape(shape, &self.values)?;
+        rows.write_npy(io::BufWriter::new(self.file))?;
+        Ok(())
+    }
 }
