@@ -91,7 +91,7 @@ fn model(bundle: &Bundle, args: &Args) -> Result<MachineModel, Failure> {
         Failure::data(anyhow::anyhow!("{dir}: no threshold for {name:?}: give one with --threshold"))
     })?;
     let front_end = args.sound.front_end(&known.front_end)?;
-    Ok(MachineModel { index: known.index, bank: known.bank.clone(), threshold, front_end, gate: Gate::default() })
+    Ok(MachineModel::new(known.index, known.bank.clone(), threshold, front_end, Gate::default()))
 }
 
 /// One window's row.

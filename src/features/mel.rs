@@ -50,6 +50,8 @@ pub struct MelExtractor {
     mel_db: Vec<f32>,
     /// `[n_mels, frames]`.
     image: Vec<f32>,
+    /// Least and most of `mel_db`.
+    range_db: (f32, f32),
 }
 
 /// One triangle of the mel filter bank: its weights other than zero.
@@ -82,6 +84,7 @@ impl MelExtractor {
             mel_by_frame: vec![0.0; frames_total * front_end.n_mels],
             mel_db: vec![0.0; frames_total * front_end.n_mels],
             image: vec![0.0; front_end.n_mels * front_end.frames],
+            range_db: (0.0, 0.0),
         })
     }
 
@@ -105,6 +108,11 @@ impl MelExtractor {
         Ok(&self.image)
     }
 
+    /// The image that the last [`compute`](Self::compute) gave.
+    pub fn image(&self) -> &[f32] {
+        &self.image
+    }
+
     /// Power of the short-time Fourier transform that the last [`compute`](Self::compute) took, before the mel bands:
     /// `[frames_total, n_fft / 2 + 1]` row-major, one row per frame. It is of the pre-emphasised window under a
     /// periodic Hann taper, unscaled: `|FFT|^2`.
@@ -116,6 +124,11 @@ impl MelExtractor {
     /// `top_db` below its loudest value.
     pub fn mel_db(&self) -> &[f32] {
         &self.mel_db
+    }
+
+    /// The dB that 0 and 1 stand for in the image of the last [`compute`](Self::compute).
+    pub fn range_db(&self) -> (f32, f32) {
+        self.range_db
     }
 
     /// `y[t] = x[t] - c * x[t-1]`, the first sample kept.
@@ -177,6 +190,7 @@ impl MelExtractor {
             least = least.min(value);
             most = most.max(value);
         }
+        self.range_db = (least, most);
         let range = most - least + RANGE_FLOOR_DB;
         let rows = self.mel_db.chunks_exact(self.front_end.frames_total());
         for (out, row) in self.image.chunks_exact_mut(self.front_end.frames).zip(rows) {

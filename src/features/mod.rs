@@ -1,6 +1,7 @@
 //! The front-end: 5 s of mono audio become the mel spectrogram that the encoder was trained on.
 
 mod mel;
+pub mod picture;
 
 pub use mel::{FeatureError, MelExtractor};
 

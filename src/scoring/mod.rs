@@ -94,7 +94,13 @@ impl Scorer {
         }
         let number = self.ear(&model.front_end)?;
         let (extractor, ear) = &mut self.ears[number];
-        let image = extractor.compute(window)?;
+        let image = match extractor.compute(window) {
+            // Samples so large that their power is not finite.
+            Err(FeatureError::NotFinite) => {
+                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None });
+            }
+            image => image?,
+        };
         let embedding = match self.engine.embed(image, model.index) {
             Ok(embedding) => embedding,
             Err(error) => {
