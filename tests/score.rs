@@ -69,7 +69,7 @@ fn spectrogram_is_librosas() {
         let samples = mono(&golden.clip);
         assert_eq!(golden.spectrogram.dim(), (2, 128, 128));
         for (window, expected) in samples.chunks_exact(80_000).zip(golden.spectrogram.axis_iter(Axis(0))) {
-            let worst = worst(extractor.compute(window).unwrap(), &expected);
+            let worst = worst(extractor.compute(window).unwrap(), expected);
             assert!(worst < 1e-5, "{}: {worst}", golden.name);
         }
     }
@@ -465,6 +465,6 @@ fn spectrograms_of_many_files_go_into_one_array() {
     let golden = golden(&shared).into_iter().find(|golden| golden.name == "abnormal_id_02.scored_as_id_02").unwrap();
     for window in 0..2 {
         let image = images.index_axis(Axis(0), 1 + window);
-        assert!(worst(&image, golden.spectrogram.index_axis(Axis(0), window)) < 1e-5);
+        assert!(worst(image, golden.spectrogram.index_axis(Axis(0), window)) < 1e-5);
     }
 }
