@@ -102,6 +102,20 @@ impl Default for MqttConfig {
     }
 }
 
+impl MqttConfig {
+    /// Checks what types alone do not say.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let root = &self.root;
+        if root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']) || root.ends_with('/') {
+            return Err(ConfigError(format!("mqtt.root: expected topic parts without + # $, found {root:?}")));
+        }
+        check_range("mqtt.keep_alive_s", self.keep_alive_s as f64, 1.0, 3600.0)
+    }
+}
+
 /// Without the password.
 impl fmt::Debug for MqttConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -366,23 +380,42 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with file and key.
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
-        if !file.is_file() {
-            return Err(ConfigError(format!("{}: no such file", file.display())));
-        }
-        let layers =
-            config::Config::builder().add_source(config::File::from(file).format(config::FileFormat::Toml)).add_source(
-                config::Environment::with_prefix("AUSCULT")
-                    .prefix_separator("__")
-                    .separator("__")
-                    .list_separator(",")
-                    .with_list_parse_key("agent.tags")
-                    .with_list_parse_key("bundle.allow_from")
-                    .try_parsing(true),
-            );
-        let fault = |error: config::ConfigError| ConfigError(describe(file, &error.to_string()));
-        let config: Config = layers.build().map_err(fault)?.try_deserialize().map_err(fault)?;
+        let config = Config::read(Some(file))?;
         config.check().map_err(|ConfigError(problem)| ConfigError(format!("{}: {problem}", file.display())))?;
         Ok(config)
+    }
+
+    /// Reads only how to reach the broker: of `file`, which needs no machines for that, else of the defaults; the
+    /// environment on top.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file and key.
+    pub fn load_mqtt(file: Option<&Path>) -> Result<MqttConfig, ConfigError> {
+        let mqtt = Config::read(file)?.mqtt;
+        mqtt.check()?;
+        Ok(mqtt)
+    }
+
+    fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
+        let mut layers = config::Config::builder();
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(ConfigError(format!("{}: no such file", file.display())));
+            }
+            layers = layers.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        let layers = layers.add_source(
+            config::Environment::with_prefix("AUSCULT")
+                .prefix_separator("__")
+                .separator("__")
+                .list_separator(",")
+                .with_list_parse_key("agent.tags")
+                .with_list_parse_key("bundle.allow_from")
+                .try_parsing(true),
+        );
+        let name = file.unwrap_or(Path::new("the environment"));
+        let fault = |error: config::ConfigError| ConfigError(describe(name, &error.to_string()));
+        layers.build().map_err(fault)?.try_deserialize().map_err(fault)
     }
 
     /// Checks what types alone do not say.
@@ -395,11 +428,7 @@ impl Config {
         for tag in &self.agent.tags {
             check_topic_part("agent.tags", tag)?;
         }
-        let root = &self.mqtt.root;
-        if root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']) || root.ends_with('/') {
-            return Err(ConfigError(format!("mqtt.root: expected topic parts without + # $, found {root:?}")));
-        }
-        check_range("mqtt.keep_alive_s", self.mqtt.keep_alive_s as f64, 1.0, 3600.0)?;
+        self.mqtt.check()?;
         check_range("outbox.max_mb", self.outbox.max_mb as f64, 1.0, 1e6)?;
         check_range("outbox.max_age_days", self.outbox.max_age_days, 0.01, 3650.0)?;
         check_range("outbox.drain_per_s", self.outbox.drain_per_s, 1.0, 1e6)?;

@@ -1,8 +1,10 @@
 //! The command line: one file per command. Human output by default, `--json` for one JSON object a line on stdout;
 //! logs go to stderr. Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 65 bad input data, 78 bad configuration.
 
+mod broker;
 mod bundle;
 mod check;
+mod ctl;
 mod devices;
 mod logging;
 mod record;
@@ -41,6 +43,7 @@ enum Command {
     Devices(devices::Args),
     Record(record::Args),
     Check(check::Args),
+    Ctl(ctl::Args),
     Schema(schema::Args),
     Synth(synth::Args),
 }
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args),
         Command::Record(args) => record::run(args),
         Command::Check(args) => check::run(args),
+        Command::Ctl(args) => ctl::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Synth(args) => synth::run(args),
     };

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::Shared;
 use super::command::{Envelope, Rejected, Request};
-use super::desk::{Change, Desk, Outcome, settings_msg, threshold_with, told};
+use super::desk::{Act, Change, Desk, Outcome, Switch, settings_msg, threshold_with, told};
 use super::fault::{Code, Fault};
 use super::store::{Commit, Store};
-use super::work::{Running, Switch};
+use super::work::Running;
 use crate::mqtt::payload::encode;
 use crate::mqtt::payload::{
     EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, Timestamp,
@@ -90,16 +90,13 @@ impl Controller {
             Topic::Agent { part: AgentPart::Control, .. } | Topic::FleetControl => Request::parse(payload),
             _ => return Vec::new(),
         };
-        let (envelope, command, fault) = match &request {
-            Ok(Request { envelope, command }) => (envelope, Some(command.name()), None),
-            Err(rejected) => {
-                let Rejected { envelope, command, fault } = &**rejected;
-                (envelope, command.as_deref(), Some(fault.clone()))
-            }
+        let (envelope, command) = match &request {
+            Ok(Request { envelope, command }) => (envelope, Some(command.name())),
+            Err(rejected) => (&rejected.envelope, rejected.command.as_deref()),
         };
         let tags = &self.shared.config.agent.tags;
-        let other_tag = envelope.tag.as_ref().filter(|tag| !tags.iter().any(|own| own == tag.as_str()));
-        if other_tag.is_some() && *topic == Topic::FleetControl {
+        let is_ours = envelope.tag.as_ref().is_none_or(|tag| tags.iter().any(|own| own == tag.as_str()));
+        if !is_ours && *topic == Topic::FleetControl {
             return Vec::new();
         }
         if retained {
@@ -121,44 +118,56 @@ impl Controller {
             // The reply comes when it is done.
             return Vec::new();
         }
-        let outcome = match (&request, fault, other_tag) {
-            (_, Some(fault), _) => Err(fault),
-            (_, _, Some(tag)) => {
-                let expected = format!("one of this agent's tags ({})", tags.join(", "));
-                Err(Fault::argument("tag", &expected, format_args!("{:?}", tag.as_str())))
+        match request {
+            Err(rejected) => {
+                let Rejected { envelope, command, fault } = *rejected;
+                self.answer(&envelope, command.as_deref(), Err(fault), now)
             }
-            (Err(_), None, _) => unreachable!("what is rejected has a fault"),
-            (Ok(_), ..) if envelope.expires.is_some_and(|expires| expires.0 <= now) => {
-                let message =
-                    "expires: expected a time after now, the command is not done; send it again with a later one";
-                Err(Fault::new(Code::Expired, message))
-            }
-            (Ok(request), ..) => {
-                let by = envelope.by.as_ref().map(|by| by.as_str());
-                tracing::info!(command = request.command.name(), id, by, "command");
-                self.run(request, now)
-            }
-        };
-        let envelope = envelope.clone();
-        match outcome {
-            Ok(Outcome::Answer(data)) => self.answer(&envelope, command, Ok(data), now),
-            Ok(Outcome::Change(change)) => self.change(&envelope, command, change, now),
-            Ok(Outcome::Work(work)) => {
-                // Only a parsed command has an outcome, and so a name.
-                let name = request.as_ref().map_or("", |request| request.command.name());
-                match Running::start(work, name, envelope.clone()) {
-                    Ok(running) => {
-                        self.running = Some(running);
-                        Vec::new()
-                    }
-                    Err(fault) => self.answer(&envelope, command, Err(fault), now),
+            Ok(request) => {
+                let name = request.command.name();
+                match self.run(&request, is_ours, now) {
+                    Ok(outcome) => self.conclude(&request.envelope, name, outcome, now),
+                    Err(fault) => self.answer(&request.envelope, Some(name), Err(fault), now),
                 }
             }
-            Err(fault) => self.answer(&envelope, command, Err(fault), now),
         }
     }
 
-    fn run(&mut self, request: &Request, now: DateTime<Utc>) -> Result<Outcome, Fault> {
+    /// Does what a command comes to.
+    fn conclude(
+        &mut self,
+        envelope: &Envelope,
+        command: &'static str,
+        outcome: Outcome,
+        now: DateTime<Utc>,
+    ) -> Vec<Output> {
+        match outcome {
+            Outcome::Answer(data) => self.answer(envelope, Some(command), Ok(data), now),
+            Outcome::Change(change) => self.change(envelope, command, change, now),
+            Outcome::Act(act) => self.act(envelope, command, act, now),
+            Outcome::Switch(switch) => self.switch(envelope, command, *switch, now),
+            Outcome::Work(work) => match Running::start(work, command, envelope.clone()) {
+                Ok(running) => {
+                    self.running = Some(running);
+                    Vec::new()
+                }
+                Err(fault) => self.answer(envelope, Some(command), Err(fault), now),
+            },
+        }
+    }
+
+    fn run(&mut self, request: &Request, is_ours: bool, now: DateTime<Utc>) -> Result<Outcome, Fault> {
+        let Envelope { id, tag, expires, by, .. } = &request.envelope;
+        if let (Some(tag), false) = (tag, is_ours) {
+            let expected = format!("one of this agent's tags ({})", self.shared.config.agent.tags.join(", "));
+            return Err(Fault::argument("tag", &expected, format_args!("{:?}", tag.as_str())));
+        }
+        if expires.is_some_and(|expires| expires.0 <= now) {
+            let message = "expires: expected a time after now, the command is not done; send it again with a later one";
+            return Err(Fault::new(Code::Expired, message));
+        }
+        let (id, by) = (id.as_ref().map(|id| id.as_str()), by.as_ref().map(|by| by.as_str()));
+        tracing::info!(command = request.command.name(), id, by, "command");
         let mut desk = Desk { shared: &self.shared, store: &self.store, envelope: &request.envelope, now };
         let outcome = request.command.clone().run(&mut desk)?;
         match (&outcome, &self.running) {
@@ -190,7 +199,7 @@ impl Controller {
     fn change(
         &mut self,
         envelope: &Envelope,
-        command: Option<&str>,
+        command: &'static str,
         change: Change,
         now: DateTime<Utc>,
     ) -> Vec<Output> {
@@ -200,23 +209,52 @@ impl Controller {
             machines.map(|(number, settings, _)| settings_msg(&self.shared, &inner, *number, settings, now)).collect()
         };
         let data = serde_json::json!({ "machines": messages });
-        let reply = self.reply(envelope, command, Ok(data), now);
-        let text = String::from_utf8_lossy(&reply);
-        let machines = &self.shared.config.machine;
-        let commit = Commit {
-            settings: change.machines.iter().map(|(number, new, _)| (machines[*number].id.as_str(), new)).collect(),
-            bundle: None,
-            reply: envelope.id.as_ref().map(|id| (id.as_str(), &*text)),
+        let shared = self.shared.clone();
+        let id = |number: usize| shared.config.machine[number].id.as_str();
+        let settings = change.machines.iter().map(|(number, new, _)| (id(*number), new)).collect();
+        let mut out = match self.confirm(envelope, command, data, Commit { settings, ..Commit::default() }, now) {
+            Ok(reply) => vec![reply],
+            Err(refused) => return refused,
         };
-        if let Err(error) = self.store.commit(&commit, now) {
-            tracing::error!(%error, "a change cannot be kept and is not made");
-            let message = format!("nothing was changed, because it cannot be kept: {error}");
-            return self.answer(envelope, command, Err(Fault::new(Code::Failed, message)), now);
-        }
-        let mut out = vec![Output::Reply(reply)];
         out.extend(messages.into_iter().map(Output::Settings));
         out.extend(self.apply(change, now));
         out
+    }
+
+    /// Makes any other change, in the order that [`Act`] says.
+    fn act(&mut self, envelope: &Envelope, command: &'static str, act: Act, now: DateTime<Utc>) -> Vec<Output> {
+        if let Err(fault) = (act.keep)() {
+            tracing::error!(command, error = fault.message, "a change cannot be kept and is not made");
+            return self.answer(envelope, Some(command), Err(fault), now);
+        }
+        let mut out = match self.confirm(envelope, command, act.data, Commit::default(), now) {
+            Ok(reply) => vec![reply],
+            Err(refused) => return refused,
+        };
+        out.extend((act.apply)(&mut self.shared.station.lock()));
+        out
+    }
+
+    /// Writes a change together with the reply that confirms it; the reply, or the refusal where it cannot be kept.
+    fn confirm(
+        &mut self,
+        envelope: &Envelope,
+        command: &'static str,
+        data: Value,
+        commit: Commit,
+        now: DateTime<Utc>,
+    ) -> Result<Output, Vec<Output>> {
+        let reply = self.reply(envelope, Some(command), Ok(data), now);
+        let text = String::from_utf8_lossy(&reply);
+        let reply_of = envelope.id.as_ref().map(|id| (id.as_str(), &*text));
+        match self.store.commit(&Commit { reply: reply_of, ..commit }, now) {
+            Ok(()) => Ok(Output::Reply(reply)),
+            Err(error) => {
+                tracing::error!(command, %error, "a change cannot be kept and is not made");
+                let message = format!("nothing was changed, because it cannot be kept: {error}");
+                Err(self.answer(envelope, Some(command), Err(Fault::new(Code::Failed, message)), now))
+            }
+        }
     }
 
     /// Takes settings that are kept into use; what to tell of it.
@@ -308,31 +346,41 @@ impl Controller {
         out
     }
 
-    /// A bundle's job is done: keep, switch, answer.
-    fn finish(&mut self, running: &Running, result: Result<Switch, Fault>, now: DateTime<Utc>) -> Vec<Output> {
+    /// A job is done: what it comes to, or why it failed.
+    fn finish(&mut self, running: &Running, result: Result<Outcome, Fault>, now: DateTime<Utc>) -> Vec<Output> {
         let Running { envelope, command, .. } = running;
-        let Switch { loaded, choice, data } = match result {
-            Ok(switch) => switch,
+        match result {
+            Ok(outcome) => self.conclude(envelope, command, outcome, now),
             Err(fault) => {
-                tracing::warn!(command, error = fault.message, "the bundle stays");
+                tracing::warn!(command, error = fault.message, "not done");
                 let mut out = self.answer(envelope, Some(command), Err(fault.clone()), now);
-                out.push(self.event(None, EventKind::BundleFailed, fault.message, now));
-                return out;
+                if fault.code == Code::BundleInvalid {
+                    out.push(self.event(None, EventKind::BundleFailed, fault.message, now));
+                }
+                out
             }
-        };
-        let reply = self.reply(envelope, Some(command), Ok(data), now);
-        let text = String::from_utf8_lossy(&reply);
-        let choice = choice.as_deref().and_then(|path: &std::path::Path| path.to_str());
-        let commit = Commit {
-            settings: Vec::new(),
-            bundle: Some(choice),
-            reply: envelope.id.as_ref().map(|id| (id.as_str(), &*text)),
-        };
-        if let Err(error) = self.store.commit(&commit, now) {
-            tracing::error!(%error, "the choice of a bundle cannot be kept and is not made");
-            let message = format!("the running bundle stays, because the choice cannot be kept: {error}");
-            return self.answer(envelope, Some(command), Err(Fault::new(Code::Failed, message)), now);
         }
+    }
+
+    /// Takes another bundle into use: kept, switched between two windows, told.
+    fn switch(
+        &mut self,
+        envelope: &Envelope,
+        command: &'static str,
+        switch: Switch,
+        now: DateTime<Utc>,
+    ) -> Vec<Output> {
+        let Switch { loaded, keep, choice, data } = switch;
+        if let Err(fault) = keep() {
+            tracing::error!(command, error = fault.message, "the bundle stays");
+            return self.answer(envelope, Some(command), Err(fault), now);
+        }
+        let choice = choice.as_deref().and_then(|path: &std::path::Path| path.to_str());
+        let reply =
+            match self.confirm(envelope, command, data, Commit { bundle: Some(choice), ..Commit::default() }, now) {
+                Ok(reply) => reply,
+                Err(refused) => return refused,
+            };
         let to = loaded.label();
         let mut inner = self.shared.station.lock();
         let old = inner.loaded.replace(loaded);
@@ -344,7 +392,7 @@ impl Controller {
         drop(old);
         tracing::info!(from, to, "bundle switched");
 
-        let mut out = vec![Output::Reply(reply), Output::Info];
+        let mut out = vec![reply, Output::Info];
         let inner = self.shared.station.lock();
         for (number, machine) in inner.machines.iter().enumerate() {
             out.push(Output::Settings(settings_msg(&self.shared, &inner, number, &machine.settings, now)));

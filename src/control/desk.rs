@@ -1,11 +1,11 @@
 //! What a command sees of the agent while it works out what is to be done, and what it may answer with.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::command::Envelope;
 use super::fault::{Code, Fault};
 use super::history::Entry;
@@ -13,6 +13,7 @@ use super::settings::{Changed, Effective, MachineSettings, ThresholdSource};
 use super::store::Store;
 use super::values::{Target, Time};
 use super::work::Work;
+use super::{Output, Shared};
 use crate::agent::station::{Inner, Loaded};
 use crate::mqtt::payload::{EventKind, SchemaVersion, SettingsMsg, Timestamp};
 use crate::scoring::alarm::AlarmConfig;
@@ -23,8 +24,39 @@ pub enum Outcome {
     Answer(Value),
     /// These settings change, now and together with the reply.
     Change(Change),
-    /// It takes long and is done beside the other commands, one at a time; the reply comes at its end.
+    /// Something else changes.
+    Act(Act),
+    /// Another bundle is taken into use.
+    Switch(Box<Switch>),
+    /// It takes long and is done beside the other commands, one at a time; what it comes to follows.
     Work(Work),
+}
+
+/// Puts a change on the disk.
+pub type Keep = Box<dyn FnOnce() -> Result<(), Fault> + Send>;
+/// Takes a change into use, while nothing is judged.
+pub type Apply = Box<dyn FnOnce(&mut Inner) -> Vec<Output> + Send>;
+
+/// A change that is more than settings, in the order in which it is made: [`Act::keep`], the reply on the disk,
+/// [`Act::apply`]. A power cut in between finds the command unanswered: done again, it must come to the same.
+pub struct Act {
+    /// What the reply tells.
+    pub data: Value,
+    /// Makes it last: on the disk when it returns. Where it fails, nothing has changed.
+    pub keep: Keep,
+    /// Takes it into use, between two windows, and says what to tell of it.
+    pub apply: Apply,
+}
+
+/// A bundle that is ready to be switched to.
+pub struct Switch {
+    pub loaded: Loaded,
+    /// Makes it last: the link to it. On the disk when it returns.
+    pub keep: Keep,
+    /// The bundle to load at the next start; `None`: the configured one.
+    pub choice: Option<PathBuf>,
+    /// What the reply tells.
+    pub data: Value,
 }
 
 /// New settings of some machines.

@@ -4,14 +4,13 @@
 //! retained state, then health, then live messages, then those from before the connection, oldest first and throttled.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, Heard, Identity, Received};
+use super::connection::{Connection, Heard, Identity, MAX_CONTROL_BYTES, Received, login};
 use super::outbox::{OutboxChange, OutboxReader, Row};
 use super::payload::{self, EventKind, SchemaVersion, State, Status};
 use super::retry::{Pause, Throttle};
@@ -210,7 +209,9 @@ impl Driver {
             Ok(tls) => tls,
             Err(error) => return self.failed(name, error.to_string()),
         };
-        let login = match self.login() {
+        let options = &self.options;
+        let login = login(options.username.as_deref(), options.password.as_deref(), options.password_file.as_deref());
+        let login = match login {
             Ok(login) => login,
             Err(error) => return self.failed(name, error),
         };
@@ -218,21 +219,13 @@ impl Driver {
         let identity = Identity {
             client_id: format!("{}-{}", topics.root().replace('/', "-"), topics.agent()),
             login,
-            will_topic: topics.of_agent(AgentPart::Status),
-            will: self.status(State::Offline),
+            will: Some((topics.of_agent(AgentPart::Status), self.status(State::Offline))),
             keep_alive: self.options.keep_alive,
+            keep_session: true,
+            largest_message: MAX_CONTROL_BYTES,
         };
         let connection = Connection::open(&url, tls, &identity, IN_FLIGHT);
         self.session = Some(Session { connection, url: name, last_heard: Instant::now(), link: None });
-    }
-
-    fn login(&self) -> Result<Option<(String, String)>, String> {
-        let Some(user) = &self.options.username else { return Ok(None) };
-        let password = match &self.options.password_file {
-            Some(path) => first_line(path)?,
-            None => self.options.password.clone().unwrap_or_default(),
-        };
-        Ok(Some((user.clone(), password)))
     }
 
     fn status(&self, state: State) -> Vec<u8> {
@@ -664,9 +657,4 @@ async fn heard(session: &mut Option<Session>) -> Heard {
         Some(session) => session.connection.heard().await,
         None => std::future::pending().await,
     }
-}
-
-fn first_line(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -3,6 +3,7 @@
 //! Each attempt makes a new event loop. rumqttc keeps unacknowledged messages of its own and forgets them when the
 //! broker forgot the session; the outbox sends them again instead, so nothing of the old loop may live on.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub enum Heard {
 #[derive(Debug)]
 pub struct Received {
     pub topic: String,
-    /// The payload, or only its length when it is over [`MAX_CONTROL_BYTES`].
+    /// The payload, or only its length when it is over [`Identity::largest_message`].
     pub payload: Result<Vec<u8>, usize>,
     pub retained: bool,
 }
@@ -61,9 +62,33 @@ pub struct Received {
 pub struct Identity {
     pub client_id: String,
     pub login: Option<(String, String)>,
-    pub will_topic: String,
-    pub will: Vec<u8>,
+    /// Topic and payload, retained, that the broker publishes when the connection breaks.
+    pub will: Option<(String, Vec<u8>)>,
     pub keep_alive: Duration,
+    /// Whether the broker keeps subscriptions, and messages for them, while this client is away.
+    pub keep_session: bool,
+    /// Longest payload that is taken in, bytes.
+    pub largest_message: usize,
+}
+
+/// User name and password; the first line of `password_file`, read now, goes before `password`.
+///
+/// # Errors
+/// A password file that cannot be read, by name.
+pub fn login(
+    username: Option<&str>,
+    password: Option<&str>,
+    password_file: Option<&Path>,
+) -> Result<Option<(String, String)>, String> {
+    let Some(user) = username else { return Ok(None) };
+    let password = match password_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            text.lines().next().unwrap_or_default().to_owned()
+        }
+        None => password.unwrap_or_default().to_owned(),
+    };
+    Ok(Some((user.to_owned(), password)))
 }
 
 /// A connection, or an attempt at one. Ends when dropped.
@@ -85,11 +110,13 @@ impl Connection {
         // A bare IPv6 address serves both its users in rumqttc: the resolver and the name in the certificate.
         let mut options = MqttOptions::new(&identity.client_id, &url.host, url.port);
         options
-            .set_clean_session(false)
+            .set_clean_session(!identity.keep_session)
             .set_keep_alive(identity.keep_alive)
             .set_inflight(PACKET_IDS)
-            .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES)
-            .set_last_will(LastWill::new(&identity.will_topic, identity.will.clone(), QoS::AtLeastOnce, true));
+            .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+        if let Some((topic, payload)) = &identity.will {
+            options.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
+        }
         if let Some((user, password)) = &identity.login {
             options.set_credentials(user, password);
         }
@@ -102,10 +129,11 @@ impl Connection {
         network.set_connection_timeout(NETWORK_TIMEOUT_S).set_tcp_nodelay(true);
         event_loop.set_network_options(network);
         let (tell, heard) = mpsc::channel(32);
+        let largest_message = identity.largest_message;
         let task = tokio::spawn(async move {
             loop {
                 let heard = match event_loop.poll().await {
-                    Ok(event) => match translate(event) {
+                    Ok(event) => match translate(event, largest_message) {
                         Some(heard) => heard,
                         None => continue,
                     },
@@ -148,7 +176,7 @@ impl Connection {
     }
 }
 
-fn translate(event: Event) -> Option<Heard> {
+fn translate(event: Event, largest_message: usize) -> Option<Heard> {
     Some(match event {
         Event::Incoming(Packet::ConnAck(_)) => Heard::Connected,
         Event::Incoming(Packet::PubAck(ack)) => Heard::Acknowledged(ack.pkid),
@@ -159,7 +187,7 @@ fn translate(event: Event) -> Option<Heard> {
         Event::Incoming(Packet::Publish(message)) => {
             let bytes = message.payload.len();
             // Copied, so that a small message does not hold the whole read buffer.
-            let payload = if bytes <= MAX_CONTROL_BYTES { Ok(message.payload.to_vec()) } else { Err(bytes) };
+            let payload = if bytes <= largest_message { Ok(message.payload.to_vec()) } else { Err(bytes) };
             Heard::Message(Received { topic: message.topic, payload, retained: message.retain })
         }
         Event::Incoming(_) => Heard::Alive,

@@ -12,6 +12,7 @@ mod connection;
 pub mod fault;
 pub mod outbox;
 pub mod payload;
+pub mod plain;
 mod retry;
 pub mod tls;
 pub mod topics;

@@ -11,10 +11,10 @@ use serde_json::json;
 use super::Execute;
 use crate::agent::station::Loaded;
 use crate::control::Shared;
-use crate::control::desk::{Desk, Outcome};
+use crate::control::desk::{Desk, Outcome, Switch};
 use crate::control::fault::{Code, Fault};
 use crate::control::values::Line;
-use crate::control::work::{Switch, Work};
+use crate::control::work::Work;
 
 /// Read a bundle and switch to it.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -54,7 +54,7 @@ fn below(configured: &Path, path: &str) -> Result<PathBuf, Fault> {
 }
 
 /// Reads and checks the bundle in `dir` for the machines of this agent.
-fn ready(shared: &Arc<Shared>, dir: &Path, choice: Option<PathBuf>) -> Result<Switch, Fault> {
+fn ready(shared: &Arc<Shared>, dir: &Path, choice: Option<PathBuf>) -> Result<Outcome, Fault> {
     let invalid = |problem: String| Fault::new(Code::BundleInvalid, format!("{problem}; the running bundle stays"));
     let loaded = Loaded::open(dir, &shared.config).map_err(|error| invalid(error.to_string()))?;
     if let Some(running) = &shared.station.lock().loaded {
@@ -75,7 +75,7 @@ fn ready(shared: &Arc<Shared>, dir: &Path, choice: Option<PathBuf>) -> Result<Sw
         "bundle": loaded.label(), "name": bundle.name, "version": bundle.version, "digest": bundle.digest,
         "dir": bundle.dir, "engine": loaded.engine(),
     });
-    Ok(Switch { loaded, choice, data })
+    Ok(Outcome::Switch(Box::new(Switch { loaded, keep: Box::new(|| Ok(())), choice, data })))
 }
 
 #[cfg(test)]

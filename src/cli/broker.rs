@@ -1,0 +1,76 @@
+//! How the tools of the command line reach the broker: flags, over a configuration file, over the environment.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::config::{Config, MqttConfig};
+use crate::mqtt::address::BrokerUrls;
+
+/// The broker, and how to log in; as the agent's own, from its configuration file or from these flags
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Broker")]
+pub struct BrokerArgs {
+    /// Broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]; default: the configuration's, else mqtt://localhost:1883
+    #[arg(long, value_name = "URL", global = true)]
+    broker: Option<BrokerUrls>,
+    /// Configuration file whose [mqtt] table says how to reach the broker; the flags go before it
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// First part of every topic; default: auscult
+    #[arg(long, value_name = "TOPIC", global = true)]
+    root: Option<String>,
+    /// Login name
+    #[arg(long, value_name = "NAME", global = true)]
+    username: Option<String>,
+    /// File whose first line is the password (or set AUSCULT__MQTT__PASSWORD)
+    #[arg(long, value_name = "FILE", global = true)]
+    password_file: Option<PathBuf>,
+    /// PEM file of the authorities that may sign the broker's certificate; default: the system's
+    #[arg(long, value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
+    /// PEM file of a client certificate
+    #[arg(long, value_name = "FILE", global = true)]
+    cert_file: Option<PathBuf>,
+    /// PEM file of that certificate's key
+    #[arg(long, value_name = "FILE", global = true)]
+    key_file: Option<PathBuf>,
+}
+
+impl BrokerArgs {
+    /// What all of it comes to.
+    ///
+    /// # Errors
+    /// Bad configuration, with file and key.
+    pub fn mqtt(&self) -> Result<MqttConfig, Failure> {
+        let mut mqtt = Config::load_mqtt(self.config.as_deref()).map_err(Failure::config)?;
+        let lay = |flag: &Option<PathBuf>, over: &mut Option<PathBuf>| {
+            if flag.is_some() {
+                over.clone_from(flag);
+            }
+        };
+        lay(&self.password_file, &mut mqtt.password_file);
+        lay(&self.ca_file, &mut mqtt.ca_file);
+        lay(&self.cert_file, &mut mqtt.cert_file);
+        lay(&self.key_file, &mut mqtt.key_file);
+        if let Some(url) = &self.broker {
+            mqtt.url = url.clone();
+        }
+        if let Some(root) = &self.root {
+            mqtt.root.clone_from(root);
+        }
+        if let Some(username) = &self.username {
+            mqtt.username = Some(username.clone());
+        }
+        mqtt.check().map_err(Failure::config)?;
+        Ok(mqtt)
+    }
+}
+
+/// Runs a tool's conversation with the broker to its end.
+///
+/// # Errors
+/// The conversation's own.
+pub fn converse<T>(conversation: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(conversation)
+}

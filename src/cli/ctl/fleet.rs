@@ -1,0 +1,192 @@
+//! Who is there, by what the broker keeps of each agent; and the conversation with them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::cli::Failure;
+use crate::mqtt::payload::{Info, Reply, State, Status};
+use crate::mqtt::plain::{Message, PlainClient};
+use crate::mqtt::topics::{AgentPart, AgentTopics, Topic};
+
+/// The broker has told all that it keeps when it says nothing for this long.
+const QUIET: Duration = Duration::from_millis(500);
+/// What it keeps of one agent is there within this time.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whom a command is for.
+pub enum Meant {
+    Agent(String),
+    Fleet { tag: Option<String> },
+}
+
+/// What the broker keeps of one agent.
+#[derive(Default)]
+struct Known {
+    state: Option<State>,
+    tags: Option<Vec<String>>,
+}
+
+/// The agents that are meant.
+pub struct Fleet {
+    meant: Meant,
+    known: BTreeMap<String, Known>,
+}
+
+/// A reply, and its bytes.
+pub struct Answer {
+    pub reply: Reply,
+    pub payload: Vec<u8>,
+}
+
+/// What came of asking.
+pub struct Answers {
+    /// By agent.
+    pub replies: Vec<Answer>,
+    /// Who was asked and did not answer.
+    pub silent: Vec<String>,
+}
+
+impl Fleet {
+    /// Subscribes, and learns who is online.
+    ///
+    /// # Errors
+    /// A broken connection; nobody who is meant is online.
+    pub async fn find(client: &mut PlainClient, meant: Meant) -> Result<Fleet, Failure> {
+        let one = match &meant {
+            Meant::Agent(agent) => agent.as_str(),
+            Meant::Fleet { .. } => "+",
+        };
+        let topics = AgentTopics::new(client.root(), one);
+        let filters = [AgentPart::Reply, AgentPart::Status, AgentPart::Info].map(|part| topics.of_agent(part));
+        client.subscribe(&filters).await?;
+        let mut fleet = Fleet { meant, known: BTreeMap::new() };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let message = match fleet.meant {
+                Meant::Agent(_) if fleet.known.values().any(|known| known.state.is_some()) => break,
+                Meant::Agent(_) => timeout_at(end, client.next()).await,
+                Meant::Fleet { .. } => timeout(QUIET, client.next()).await,
+            };
+            let Ok(message) = message else { break };
+            fleet.note(&message?);
+        }
+        if fleet.asked().is_empty() {
+            return Err(anyhow::anyhow!(fleet.nobody(client)).into());
+        }
+        Ok(fleet)
+    }
+
+    fn nobody(&self, client: &PlainClient) -> String {
+        let (url, root) = (client.url(), client.root());
+        match &self.meant {
+            Meant::Agent(agent) => match self.known.get(agent).and_then(|known| known.state) {
+                Some(state) => format!("{agent} is {}: nothing was sent", word(state)),
+                None => format!("{url} knows no agent {agent:?} below {root:?}: nothing was sent"),
+            },
+            Meant::Fleet { tag: Some(tag) } => format!("no agent with the tag {tag:?} is online at {url}"),
+            Meant::Fleet { tag: None } => format!("no agent is online at {url} below {root:?}"),
+        }
+    }
+
+    /// Takes in a status or an info; false for anything else.
+    fn note(&mut self, message: &Message) -> bool {
+        let Topic::Agent { agent, part } = &message.topic else { return false };
+        match part {
+            AgentPart::Status => {
+                let status = serde_json::from_slice::<Status>(&message.payload);
+                self.known.entry(agent.clone()).or_default().state = status.ok().map(|status| status.state);
+            }
+            AgentPart::Info => {
+                let info = serde_json::from_slice::<Info>(&message.payload);
+                self.known.entry(agent.clone()).or_default().tags = info.ok().map(|info| info.tags);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn is_meant(&self, known: &Known) -> bool {
+        match &self.meant {
+            Meant::Agent(_) | Meant::Fleet { tag: None } => true,
+            Meant::Fleet { tag: Some(tag) } => known.tags.as_ref().is_some_and(|tags| tags.contains(tag)),
+        }
+    }
+
+    /// The agents that are meant and online.
+    pub fn asked(&self) -> Vec<String> {
+        let online = self.known.iter().filter(|(_, known)| known.state == Some(State::Online) && self.is_meant(known));
+        online.map(|(agent, _)| agent.clone()).collect()
+    }
+
+    /// The agents that are meant and not online, with their state.
+    pub fn away(&self) -> Vec<(&str, &'static str)> {
+        let away = self.known.iter().filter(|(_, known)| self.is_meant(known));
+        away.filter_map(|(agent, known)| match known.state {
+            Some(State::Online) | None => None,
+            Some(state) => Some((agent.as_str(), word(state))),
+        })
+        .collect()
+    }
+
+    /// Where commands to those that are meant go.
+    fn topic(&self, client: &PlainClient) -> String {
+        match &self.meant {
+            Meant::Agent(agent) => AgentTopics::new(client.root(), agent).of_agent(AgentPart::Control),
+            Meant::Fleet { .. } => AgentTopics::new(client.root(), "fleet").fleet_control(),
+        }
+    }
+
+    /// Sends a command and waits until all who were asked have answered; `came` is told of each reply.
+    ///
+    /// # Errors
+    /// A broken connection, or what `came` says.
+    pub async fn ask(
+        &mut self,
+        client: &mut PlainClient,
+        command: &Value,
+        patience: Duration,
+        mut came: impl FnMut(&Answer) -> Result<(), Failure>,
+    ) -> Result<Answers, Failure> {
+        client.publish(&self.topic(client), false, command.to_string().into_bytes()).await?;
+        let end = Instant::now() + patience;
+        let mut replies = BTreeMap::new();
+        let silent = |fleet: &Fleet, replies: &BTreeMap<String, Answer>| -> Vec<String> {
+            fleet.asked().into_iter().filter(|agent| !replies.contains_key(agent)).collect()
+        };
+        while !silent(self, &replies).is_empty() {
+            let Ok(message) = timeout_at(end, client.next()).await else { break };
+            let message = message?;
+            // One that comes online while we wait gets the command too, and is waited for.
+            if self.note(&message) {
+                continue;
+            }
+            if let Some(answer) = answer(&message, command)
+                && !replies.contains_key(&answer.reply.agent)
+            {
+                came(&answer)?;
+                replies.insert(answer.reply.agent.clone(), answer);
+            }
+        }
+        let silent = silent(self, &replies);
+        Ok(Answers { replies: replies.into_values().collect(), silent })
+    }
+}
+
+/// The reply in a message, if it is one to this command.
+fn answer(message: &Message, command: &Value) -> Option<Answer> {
+    let Topic::Agent { part: AgentPart::Reply, .. } = message.topic else { return None };
+    let reply: Reply = serde_json::from_slice(&message.payload).ok()?;
+    let same = reply.id.as_deref() == command["id"].as_str();
+    same.then(|| Answer { reply, payload: message.payload.clone() })
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Online => "online",
+        State::Stopped => "stopped",
+        State::Offline => "offline",
+    }
+}

@@ -1,0 +1,138 @@
+//! `auscult ctl`: one control command to one agent, to a tag or to the fleet, and the replies.
+
+mod fleet;
+mod table;
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::fleet::{Answers, Fleet, Meant};
+use super::Failure;
+use super::broker::{BrokerArgs, converse};
+use crate::control::command::{Envelope, Request};
+use crate::control::commands::Command;
+use crate::control::values::{Line, Time};
+use crate::mqtt::payload::{Reply, ReplyStatus};
+use crate::mqtt::plain::PlainClient;
+
+/// Sends one control command and prints the replies
+///
+/// The exit code is 0 when every agent that was asked has answered ok, and 1 otherwise.
+#[derive(clap::Args)]
+#[command(
+    subcommand_value_name = "COMMAND",
+    subcommand_help_heading = "Commands",
+    override_usage = "auscult ctl [--broker URL] (--agent ID | --fleet [--tag T]) COMMAND [--key value...]",
+    after_help = "Examples:\n  auscult ctl --agent pi-7 ping\n  \
+        auscult ctl --agent pi-7 threshold.set --machine blower-1 --threshold 0.31 --reason 'after overhaul'\n  \
+        auscult ctl --fleet --tag north threshold.reset --machine '*'"
+)]
+#[group(id = "who", required = false)]
+pub struct Args {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// The agent that is meant
+    #[arg(long, value_name = "ID", global = true, conflicts_with_all = ["fleet", "tag"])]
+    agent: Option<Line<64>>,
+    /// All agents that are online
+    #[arg(long, global = true)]
+    fleet: bool,
+    /// Of the fleet, those with this tag
+    #[arg(long, value_name = "TAG", global = true)]
+    tag: Option<Line<64>>,
+    /// Who asks; settings, alarms and events tell it [default: the login name]
+    #[arg(long, value_name = "NAME", global = true)]
+    by: Option<Line<64>>,
+    /// And why
+    #[arg(long, value_name = "TEXT", global = true)]
+    reason: Option<Line<200>>,
+    /// Not to be done from this time on (RFC 3339, or +90s, +5m, +2h), for agents that are away now
+    #[arg(long, value_name = "TIME", global = true)]
+    expires: Option<Time>,
+    /// The command's id [default: a random one]; the same id again is answered again and done once
+    #[arg(long, value_name = "ID", global = true)]
+    id: Option<Line<128>>,
+    /// Longest wait for replies, seconds [default: 10; 300 for bundle commands]
+    #[arg(long, value_name = "S", global = true)]
+    timeout: Option<f64>,
+    /// Prints each reply as it came, one JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let meant = match (&args.agent, args.fleet) {
+        (Some(agent), _) => Meant::Agent(agent.as_str().to_owned()),
+        (None, true) => Meant::Fleet { tag: args.tag.clone().map(String::from) },
+        (None, false) => return Err(Failure::usage(anyhow::anyhow!("expected --agent ID or --fleet, found neither"))),
+    };
+    let timeout = match args.timeout {
+        None if args.command.name().starts_with("bundle.") => Duration::from_secs(300),
+        None => Duration::from_secs(10),
+        Some(seconds) => Duration::try_from_secs_f64(seconds)
+            .map_err(|_| Failure::usage(anyhow::anyhow!("--timeout: expected seconds, found {seconds}")))?,
+    };
+    converse(talk(&args, meant, timeout))
+}
+
+async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failure> {
+    let mut client = PlainClient::connect(&args.broker.mqtt()?, "ctl").await?;
+    let mut fleet = Fleet::find(&mut client, meant).await?;
+    let request = Request { envelope: envelope(args), command: args.command.clone() };
+    let bar = progress(fleet.asked().len(), args.json);
+    let mut ok = true;
+    let answers = fleet
+        .ask(&mut client, &request.to_json(), timeout, |reply| {
+            ok &= reply.reply.status == ReplyStatus::Ok;
+            bar.inc(1);
+            if args.json {
+                let mut out = std::io::stdout().lock();
+                out.write_all(&reply.payload)?;
+                out.write_all(b"\n")?;
+            }
+            Ok(())
+        })
+        .await?;
+    bar.finish_and_clear();
+    // The replies are there; whatever a farewell says changes nothing.
+    let _ = client.close().await;
+    let Answers { replies, silent } = answers;
+    if !args.json {
+        let replies: Vec<Reply> = replies.into_iter().map(|answer| answer.reply).collect();
+        write!(std::io::stdout().lock(), "{}", table::of(&replies))?;
+    }
+    for (agent, state) in fleet.away() {
+        eprintln!("{agent} is {state}: it gets the command when it is back, unless --expires has passed");
+    }
+    if silent.is_empty() {
+        return if ok { Ok(()) } else { Err(Failure::said(1)) };
+    }
+    let seconds = timeout.as_secs_f64();
+    Err(anyhow::anyhow!("no reply within {seconds} s from {}", silent.join(", ")).into())
+}
+
+fn envelope(args: &Args) -> Envelope {
+    let user = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()?.parse().ok());
+    let random = || format!("{:016x}", rand::random::<u64>()).parse().expect("hex digits are a line");
+    Envelope {
+        id: Some(args.id.clone().unwrap_or_else(random)),
+        tag: args.tag.clone(),
+        expires: args.expires,
+        by: args.by.clone().or_else(user),
+        reason: args.reason.clone(),
+    }
+}
+
+/// How many have answered, on a terminal.
+fn progress(agents: usize, json: bool) -> ProgressBar {
+    if json || agents < 2 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} agents have answered").expect("a valid template");
+    ProgressBar::new(agents as u64).with_style(style)
+}

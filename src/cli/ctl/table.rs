@@ -1,0 +1,131 @@
+//! Replies as a table: a row for each machine that an answer tells of, else one for the agent.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde_json::{Map, Value};
+
+use crate::mqtt::payload::Reply;
+
+/// More columns than this are shown one below the other.
+const MOST_COLUMNS: usize = 10;
+/// Said in other columns, or of no use to a person.
+const LEFT_OUT: [&str; 4] = ["schema", "agent", "ts", "clock"];
+
+/// The table; empty without replies.
+pub fn of(replies: &[Reply]) -> String {
+    let rows: Vec<Row> = replies.iter().flat_map(rows).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut columns: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().flat_map(|row| &row.cells) {
+        if !columns.contains(&name.as_str()) {
+            columns.push(name);
+        }
+    }
+    if columns.len() > MOST_COLUMNS { list(&rows) } else { grid(&rows, &columns) }
+}
+
+struct Row {
+    agent: String,
+    status: &'static str,
+    /// Name and value, in the order in which they came.
+    cells: Vec<(String, String)>,
+}
+
+fn rows(reply: &Reply) -> Vec<Row> {
+    let row = |status, cells| Row { agent: reply.agent.clone(), status, cells };
+    if let Some(error) = &reply.error {
+        let code = serde_json::to_value(error.code).unwrap_or_default();
+        return vec![row("error", vec![("answer".into(), format!("{}: {}", shown(&code), error.message))])];
+    }
+    let mut fields = match &reply.data {
+        Some(Value::Object(fields)) => fields.clone(),
+        Some(other) => Map::from_iter([("answer".to_owned(), other.clone())]),
+        None => Map::new(),
+    };
+    let machines = match fields.remove("machines") {
+        Some(Value::Array(machines)) if !machines.is_empty() => machines,
+        Some(other) => {
+            fields.insert("machines".into(), other);
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    let mut own = Vec::new();
+    flatten("", &Value::Object(fields), &mut own);
+    if machines.is_empty() {
+        return vec![row("ok", own)];
+    }
+    let each = machines.iter().map(|machine| {
+        let mut cells = Vec::new();
+        flatten("", machine, &mut cells);
+        cells.sort_by_key(|(name, _)| name != "machine");
+        cells.extend(own.iter().cloned());
+        row("ok", cells)
+    });
+    each.collect()
+}
+
+/// Takes nested fields apart: `preview.alarms`. What is null is left out.
+fn flatten(path: &str, value: &Value, cells: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str())) {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, value, cells);
+            }
+        }
+        Value::Null => {}
+        other => cells.push((path.to_owned(), shown(other))),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => {
+                let text = format!("{float:.4}");
+                text.trim_end_matches('0').trim_end_matches('.').to_owned()
+            }
+            _ => number.to_string(),
+        },
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn grid(rows: &[Row], columns: &[&str]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["agent", ""].into_iter().chain(columns.iter().copied()));
+    let mut numbers = vec![true; columns.len()];
+    for row in rows {
+        let mut cells = vec![row.agent.clone(), row.status.to_owned()];
+        for (column, is_number) in columns.iter().zip(&mut numbers) {
+            let cell = row.cells.iter().find(|(name, _)| name == column).map(|(_, value)| value.clone());
+            *is_number &= cell.as_ref().is_none_or(|text| text.parse::<f64>().is_ok());
+            cells.push(cell.unwrap_or_default());
+        }
+        table.add_row(cells);
+    }
+    for (column, is_number) in table.column_iter_mut().skip(2).zip(numbers) {
+        if is_number {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n")
+}
+
+fn list(rows: &[Row]) -> String {
+    let width = rows.iter().flat_map(|row| &row.cells).map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for row in rows {
+        let machine = row.cells.iter().find(|(name, _)| name == "machine").map(|(_, id)| format!(" {id}"));
+        text.push_str(&format!("{}{}: {}\n", row.agent, machine.unwrap_or_default(), row.status));
+        for (name, value) in row.cells.iter().filter(|(name, _)| name != "machine") {
+            text.push_str(&format!("  {name:<width$}  {value}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,195 @@
+//! A plain client, for the tools of the command line: connects, subscribes, publishes, receives. No outbox; what breaks
+//! the connection is an error, and whoever uses it decides whether to connect again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::address::BrokerUrls;
+use super::connection::{self, Connection, Heard, Identity};
+use super::tls::{self, TlsFiles};
+use super::topics::Topic;
+use super::{MAX_MESSAGE_BYTES, fault};
+use crate::config::MqttConfig;
+
+/// Messages that may be without acknowledgement at once.
+const IN_FLIGHT: usize = 64;
+/// Longest wait for the acceptance of a subscription.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What went wrong, in one line that names the broker or the topic.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct PlainError(String);
+
+/// A message, with its topic taken apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub topic: Topic,
+    pub payload: Vec<u8>,
+    /// The broker kept it from before the subscription.
+    pub retained: bool,
+}
+
+/// A connection to one broker. Lost when dropped; the broker then publishes the will, if there is one.
+pub struct PlainClient {
+    connection: Connection,
+    url: String,
+    root: String,
+    /// Published, not yet acknowledged.
+    in_flight: usize,
+    /// Came while something else was awaited.
+    waiting: VecDeque<Message>,
+}
+
+impl PlainClient {
+    /// Connects to the first broker of `config` that accepts; `role` begins the client id, a random number ends it.
+    ///
+    /// # Errors
+    /// What the last of them said; a password or certificate file that cannot be read.
+    pub async fn connect(config: &MqttConfig, role: &str) -> Result<PlainClient, PlainError> {
+        Self::connect_with_will(config, role, None).await
+    }
+
+    /// As [`PlainClient::connect`], with a will: topic and payload, retained.
+    ///
+    /// # Errors
+    /// As [`PlainClient::connect`].
+    pub async fn connect_with_will(
+        config: &MqttConfig,
+        role: &str,
+        will: Option<(String, Vec<u8>)>,
+    ) -> Result<PlainClient, PlainError> {
+        let (username, password) = (config.username.as_deref(), config.password.as_deref());
+        let login = connection::login(username, password, config.password_file.as_deref()).map_err(PlainError)?;
+        let identity = Identity {
+            client_id: format!("auscult-{role}-{:016x}", rand::random::<u64>()),
+            login,
+            will,
+            keep_alive: Duration::from_secs(config.keep_alive_s),
+            keep_session: false,
+            largest_message: MAX_MESSAGE_BYTES,
+        };
+        let files =
+            TlsFiles { ca: config.ca_file.clone(), cert: config.cert_file.clone(), key: config.key_file.clone() };
+        let mut problem = PlainError("no broker is configured".into());
+        for url in BrokerUrls::all(&config.url) {
+            let tls = url.tls.then(|| tls::client_config(&files)).transpose();
+            let tls = tls.map_err(|error| PlainError(error.to_string()))?;
+            let mut connection = Connection::open(url, tls, &identity, IN_FLIGHT);
+            let url = url.to_string();
+            problem = loop {
+                match connection.heard().await {
+                    Heard::Connected => {
+                        let root = config.root.clone();
+                        return Ok(PlainClient { connection, url, root, in_flight: 0, waiting: VecDeque::new() });
+                    }
+                    Heard::Lost(error) => break PlainError(format!("{url}: {}", fault::describe(&error))),
+                    _ => {}
+                }
+            };
+        }
+        Err(problem)
+    }
+
+    /// The broker that it is connected to.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// First part of every topic.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// Subscribes, and waits until the broker has accepted.
+    ///
+    /// # Errors
+    /// A filter that the broker's access rules deny; a connection that breaks.
+    pub async fn subscribe(&mut self, filters: &[String]) -> Result<(), PlainError> {
+        let asked = self.connection.subscribe(filters);
+        asked.map_err(|error| PlainError(format!("{}: {error}", self.url)))?;
+        let accepted = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Heard::Subscribed(accepted) = self.heard().await? {
+                    return Ok(accepted);
+                }
+            }
+        });
+        let accepted =
+            accepted.await.map_err(|_| PlainError(format!("{}: no answer to a subscription", self.url)))??;
+        match filters.iter().zip(accepted).find(|(_, accepted)| !accepted) {
+            None => Ok(()),
+            Some((filter, _)) => {
+                Err(PlainError(format!("{}: the broker's access rules do not let {filter} be read", self.url)))
+            }
+        }
+    }
+
+    /// Publishes with QoS 1; waits only while too much is without acknowledgement.
+    ///
+    /// # Errors
+    /// A connection that breaks; what was published is then perhaps lost.
+    pub async fn publish(&mut self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), PlainError> {
+        while self.in_flight >= IN_FLIGHT {
+            self.heard().await?;
+        }
+        self.in_flight += 1;
+        let published = self.connection.publish(topic, retain, payload);
+        published.map_err(|error| PlainError(format!("{}: {topic}: {error}", self.url)))
+    }
+
+    /// Waits until the broker has acknowledged all that was published.
+    ///
+    /// # Errors
+    /// A connection that breaks.
+    pub async fn flush(&mut self) -> Result<(), PlainError> {
+        while self.in_flight > 0 {
+            self.heard().await?;
+        }
+        Ok(())
+    }
+
+    /// The next message on one of auscult's topics. Safe to cancel.
+    ///
+    /// # Errors
+    /// A connection that breaks.
+    pub async fn next(&mut self) -> Result<Message, PlainError> {
+        loop {
+            if let Some(message) = self.waiting.pop_front() {
+                return Ok(message);
+            }
+            self.heard().await?;
+        }
+    }
+
+    /// Says goodbye, so that no will is published.
+    ///
+    /// # Errors
+    /// A connection that breaks before all is acknowledged.
+    pub async fn close(mut self) -> Result<(), PlainError> {
+        self.flush().await?;
+        if self.connection.disconnect().is_ok() {
+            while !matches!(self.connection.heard().await, Heard::Disconnected | Heard::Lost(_)) {}
+        }
+        Ok(())
+    }
+
+    /// Takes in one thing. Safe to cancel.
+    async fn heard(&mut self) -> Result<Heard, PlainError> {
+        let mut heard = self.connection.heard().await;
+        match &mut heard {
+            Heard::Lost(error) => return Err(PlainError(format!("{}: {}", self.url, fault::describe(error)))),
+            Heard::Acknowledged(_) => self.in_flight = self.in_flight.saturating_sub(1),
+            Heard::Message(received) => match (Topic::parse(&self.root, &received.topic), &mut received.payload) {
+                (Some(topic), Ok(payload)) => {
+                    let (payload, retained) = (std::mem::take(payload), received.retained);
+                    self.waiting.push_back(Message { topic, payload, retained });
+                }
+                (_, Err(bytes)) => tracing::warn!("{}: a message of {bytes} bytes is passed over", received.topic),
+                (None, _) => {}
+            },
+            _ => {}
+        }
+        Ok(heard)
+    }
+}
