@@ -1,6 +1,6 @@
 # The commands that one really uses; CONTRIBUTING.md explains them. Each installs by itself what it lacks.
 
-.PHONY: run test test-all lint setup
+.PHONY: run test test-all lint setup figures
 
 CARGO = cargo
 
@@ -16,7 +16,10 @@ lint:
 
 test:                      ## every test but the heavy ones
 	tests/setup.sh
-	$(CARGO) test --release
+	$(CARGO) test --release --no-fail-fast
 
 test-all: test             ## the heavy ones too
-	$(CARGO) test --release -- --ignored
+	$(CARGO) test --release --no-fail-fast -- --ignored
+
+figures: setup             ## what the README's figures come from; fetches the original's libraries once
+	benches/figures.py

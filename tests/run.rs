@@ -1,6 +1,8 @@
-//! `auscult run` from the outside: real WAV files, a real bundle, a real broker.
+//! `auscult run` and `auscult check` from the outside: real WAV files, real microphones, a real bundle, a real broker.
 
 mod common;
+#[path = "common/sound.rs"]
+mod sound;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +10,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use common::broker::{Broker, Message, Subscriber, wait_until};
+use common::recordings::{clips, mono};
 use serde_json::Value;
+use sound::Rig;
 
 /// A directory with a configuration, for one agent.
 struct Site {
@@ -148,6 +152,95 @@ fn score(bundle: &Path, model: &str, file: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
+/// Sound is played into a sound card's microphone, heard through ALSA and cpal, judged and published: every window of it,
+/// each with the distance that `auscult score` gives to the same samples.
+#[test]
+fn a_microphone_is_heard_without_a_gap_and_judged_as_score_does() {
+    const WINDOW: usize = 80_000;
+    const HOP: usize = 16_000;
+    const ENOUGH: usize = 6;
+    let Some(shared) = common::shared() else { return };
+    let rig = Rig::new(&[(16_000, 1)]);
+    let microphone = &rig.microphones[0];
+    let clips = clips(&shared).into_iter().flat_map(|clip| mono(&clip));
+    let played: Vec<i16> = clips.map(|sample| (sample * 32_768.0).round() as i16).collect();
+    let file = rig.dir().join("played.wav");
+    sound::write_wav(&file, 16_000, 1, &played);
+
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let bundle = shared.join("escoita-bundle");
+    let machine = format!(
+        "[[machine]]\nid = \"fan-4\"\nmodel = \"id_04\"\nhop_s = 1.0\nsource = {{ device = {:?}, rate_hz = 16000 }}\n",
+        microphone.name
+    );
+    let site = Site::new(&broker.url(), &bundle, &machine);
+    let agent = site.agent();
+    let is_verdict = |message: &Message| message.is_machine("fan-4", MachinePart::Verdict);
+    let silence = subscriber.wait_for("a first verdict", is_verdict).json();
+    assert_eq!((&silence["verdict"], &silence["seq"]), (&"unknown".into(), &0.into()));
+
+    // Which of the played samples a window holds is told by its level, published in full. On a busy machine what is played
+    // may have holes, and no window with a hole is found: then once more.
+    let levels = Levels::of(&played, WINDOW);
+    let found = || -> Vec<(u64, usize, Value)> {
+        let heard = verdicts(&subscriber.messages(), "fan-4").into_iter();
+        let place = |verdict: Value| {
+            let start = levels.find(verdict["level_dbfs"].as_f64()?)?;
+            Some((verdict["seq"].as_u64()?, start, verdict))
+        };
+        heard.filter_map(place).collect()
+    };
+    for _ in 0..4 {
+        microphone.play(&file).finish();
+        let heard = verdicts(&subscriber.messages(), "fan-4").len();
+        subscriber.wait_for_count("the last windows of what was played", heard + 2, is_verdict);
+        if found().len() >= ENOUGH {
+            break;
+        }
+    }
+    let windows = found();
+    assert!(windows.len() >= ENOUGH, "{} windows of what was played were found", windows.len());
+    assert_eq!(agent.terminate(), Some(0));
+
+    let all = verdicts(&subscriber.messages(), "fan-4");
+    let seqs: Vec<_> = all.iter().map(|verdict| verdict["seq"].as_u64()).collect();
+    assert_eq!(seqs, (0..all.len() as u64).map(Some).collect::<Vec<_>>());
+    for pair in windows.windows(2).filter(|pair| pair[1].0 == pair[0].0 + 1) {
+        assert_eq!(pair[1].1, pair[0].1 + HOP, "from window {} to the next", pair[0].0);
+    }
+    let same: Vec<i16> = windows.iter().flat_map(|&(_, start, _)| played[start..start + WINDOW].to_vec()).collect();
+    sound::write_wav(&file, 16_000, 1, &same);
+    let scored = score(&bundle, "id_04", &file);
+    assert_eq!(scored.len(), windows.len());
+    for ((seq, _, live), offline) in windows.iter().zip(&scored) {
+        let (found, expected) = (live["distance"].as_f64(), offline["distance"].as_f64());
+        let difference = (found.expect("a distance") - expected.expect("a distance")).abs();
+        assert!(difference < 1e-6, "window {seq}: {found:?} instead of {expected:?}");
+        assert_eq!(live["verdict"], offline["verdict"], "window {seq}");
+    }
+}
+
+/// The level of every window of a recording, to find a window by it.
+struct Levels(Vec<f64>);
+
+impl Levels {
+    fn of(samples: &[i16], window: usize) -> Levels {
+        let mut sums = vec![0.0];
+        for &sample in samples {
+            sums.push(sums[sums.len() - 1] + (f64::from(sample) / 32_768.0).powi(2));
+        }
+        let level = |start: usize| 10.0 * ((sums[start + window] - sums[start]) / window as f64).log10();
+        Levels((0..=samples.len() - window).map(level).collect())
+    }
+
+    /// Where the only window of that level begins. Neighbours differ by about 1e-5 dB.
+    fn find(&self, level_dbfs: f64) -> Option<usize> {
+        let mut alike = (0..self.0.len()).filter(|&start| (self.0[start] - level_dbfs).abs() < 1e-9);
+        alike.next().filter(|_| alike.next().is_none())
+    }
+}
+
 #[test]
 fn seq_goes_on_after_a_restart_and_after_a_kill() {
     let Some(shared) = common::shared() else { return };
@@ -208,23 +301,58 @@ fn what_waiting_does_not_mend_ends_the_agent_with_78_and_one_line() {
     }
 }
 
+/// The lines of `auscult check` that begin with `word`.
+fn lines<'a>(said: &'a str, word: &str) -> Vec<&'a str> {
+    said.lines().filter(|line| line.starts_with(word)).collect()
+}
+
 #[test]
 fn check_tells_each_part_and_changes_nothing() {
     let Some(shared) = common::shared() else { return };
     let broker = Broker::start();
-    let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
-    let site = Site::new(&broker.url(), &shared.join("escoita-bundle"), &machines);
+    let subscriber = Subscriber::start(&broker);
+    let (bundle, normal) = (shared.join("escoita-bundle"), shared.join(NORMAL));
+    let machines =
+        wav_machine("fan-4", "id_04", &normal, "") + "[[machine]]\nid = \"id_00\"\nsource = { synth = \"fan\" }";
+    let site = Site::new(&broker.url(), &bundle, &machines);
     let output = site.output("check");
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("ok")).count(), 4, "{said}");
+    let parts: Vec<_> = lines(&said, "ok").iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(parts, ["configuration", "state", "bundle", "source", "source", "broker"], "{said}");
+    assert!(said.contains("16000 Hz") && said.contains("engine tract"), "{said}");
     assert!(!site.dir.path().join("state").exists());
+    assert!(subscriber.messages().is_empty());
 
-    let gone = Site::new("mqtt://127.0.0.1:9", Path::new("nowhere"), &machines);
-    let output = gone.output("check");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(65), "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("FAIL")).count(), 2, "{said}");
+    let output = site.command("check").arg("--json").output().expect("auscult starts");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let all: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(all.len() == 6 && all.iter().all(|line| line["ok"] == true), "{said}");
+}
+
+#[test]
+fn check_names_what_is_wrong_and_goes_on() {
+    let Some(shared) = common::shared() else { return };
+    let (bundle, normal) = (shared.join("escoita-bundle"), shared.join(NORMAL));
+    let fan = wav_machine("fan-4", "id_04", &normal, "");
+    let device = "[[machine]]\nid = \"id_00\"\nsource = { device = \"usb-path:9-9.9\" }\n";
+    let nowhere = Path::new("nowhere");
+    for (bundle, machines, code, faults) in [
+        (nowhere, fan.clone(), 65, ["nowhere: ", "mqtt://127.0.0.1:9: nothing listens there"].as_slice()),
+        (&bundle, fan.clone() + device, 1, &["id_00: usb-path:9-9.9: ", "nothing listens there"]),
+        (&bundle, wav_machine("fan-4", "id_99", &normal, ""), 78, &["id_99", "nothing listens there"]),
+        (&bundle, wav_machine("fan-4", "id_04", nowhere, ""), 78, &["source.wav: nowhere: ", "nothing listens there"]),
+        (&bundle, fan + "thresold = 0.2", 78, &["did you mean `threshold`?"]),
+    ] {
+        let output = Site::new("mqtt://127.0.0.1:9", bundle, &machines).output("check");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let failed = lines(&said, "FAIL");
+        assert_eq!(failed.len(), faults.len(), "{said}");
+        for (line, words) in failed.iter().zip(faults) {
+            assert!(line.contains(words), "{words}: {said}");
+        }
+    }
 }
 
 #[test]

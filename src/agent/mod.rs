@@ -181,7 +181,7 @@ fn load(config: &Config) -> Result<Option<Loaded>, AgentError> {
 }
 
 /// What capture needs to know; the standard front-end's window where there is no bundle.
-fn inputs(config: &Config, loaded: Option<&Loaded>) -> Vec<MachineInput> {
+pub fn inputs(config: &Config, loaded: Option<&Loaded>) -> Vec<MachineInput> {
     let standard = FrontEnd::default();
     let standard = (standard.rate_hz, standard.window_samples());
     let machines = config.machine.iter().enumerate();

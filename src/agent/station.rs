@@ -35,12 +35,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads, checks and warms up the bundle in `dir`.
+    /// Reads, checks and warms up the bundle in `dir`: its signature, where the configuration has a key, and its golden cases
+    /// too.
     ///
     /// # Errors
-    /// As [`Bundle::open`]; a machine whose model or threshold is not there, or whose front-end cannot be computed.
+    /// As [`Bundle::open_for_use`]; a machine whose model or threshold is not there, or whose front-end cannot be computed.
     pub fn open(dir: &Path, config: &Config) -> Result<Loaded, LoadError> {
-        let (bundle, engine) = Bundle::open(dir, &config.encoder)?;
+        let (bundle, engine) = Bundle::open_for_use(dir, &config.bundle, &config.encoder)?;
         let mut scorer = Scorer::new(engine);
         let mut models = Vec::with_capacity(config.machine.len());
         for machine in &config.machine {

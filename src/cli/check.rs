@@ -1,12 +1,182 @@
-//! `auscult check`
+//! `auscult check`: would the agent run? Configuration, state directory, bundle, sources and brokers, a line each.
 
-use super::Failure;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// Not built yet.
+use serde_json::json;
+
+use super::{EXIT_CONFIG, EXIT_DATA, Failure};
+use crate::agent::inputs;
+use crate::agent::station::{LoadError, Loaded};
+use crate::audio::SourceError;
+use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
+use crate::config::{Config, MachineConfig, MqttConfig};
+use crate::mqtt::plain::PlainClient;
+
+/// A source that lives is heard within this time; a device that is opened at its second attempt too.
+const LISTEN: Duration = Duration::from_secs(5);
+
+/// Configuration, bundle, devices and broker, with a line for each; changes nothing
+///
+/// Listens to each source for a moment and connects to each broker, under another client id than the agent's. Exit codes:
+/// 0 all is well, 78 the configuration is wrong, 65 the bundle is, 1 a source or a broker cannot be reached.
 #[derive(clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example:\n  auscult check --config /etc/auscult/agent.toml")]
+pub struct Args {
+    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top
+    #[arg(long, value_name = "FILE", default_value = "/etc/auscult/agent.toml")]
+    config: PathBuf,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(anyhow::anyhow!("not built yet").into())
+pub fn run(args: Args) -> Result<(), Failure> {
+    let mut report = Report { json: args.json, worst: None };
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            report.fail("configuration", EXIT_CONFIG, error)?;
+            return report.verdict();
+        }
+    };
+    let (file, agent, machines) = (args.config.display(), &config.agent.id, config.machine.len());
+    let plural = if machines == 1 { "" } else { "s" };
+    report.ok("configuration", format!("{file}: agent {agent}, {machines} machine{plural}"))?;
+    state(&mut report, &config)?;
+    let loaded = bundle(&mut report, &config)?;
+    sources(&mut report, &config, loaded.as_ref())?;
+    drop(loaded);
+    brokers(&mut report, &config)?;
+    report.verdict()
+}
+
+/// The lines as they come, and the exit code that they make.
+struct Report {
+    json: bool,
+    worst: Option<u8>,
+}
+
+impl Report {
+    fn ok(&mut self, part: &str, message: impl std::fmt::Display) -> std::io::Result<()> {
+        self.say(part, true, &message.to_string())
+    }
+
+    /// `code`: what the exit code is if nothing worse comes.
+    fn fail(&mut self, part: &str, code: u8, message: impl std::fmt::Display) -> std::io::Result<()> {
+        self.worst = self.worst.max(Some(code));
+        self.say(part, false, &message.to_string())
+    }
+
+    fn say(&self, part: &str, ok: bool, message: &str) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", json!({ "check": part, "ok": ok, "message": message }))
+        } else {
+            writeln!(out, "{}  {part:<13}  {message}", if ok { "ok  " } else { "FAIL" })
+        }
+    }
+
+    fn verdict(&self) -> Result<(), Failure> {
+        self.worst.map_or(Ok(()), |code| Err(Failure::said(code)))
+    }
+}
+
+/// Whether the outbox and settings can be kept; the directory itself is made at the agent's first start.
+fn state(report: &mut Report, config: &Config) -> std::io::Result<()> {
+    let dir = &config.agent.state_dir;
+    // Relative paths have "" as their last ancestor.
+    let there = dir.ancestors().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    let there = there.into_iter().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let writable = there.is_dir() && rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok();
+    match (writable, there == dir) {
+        (true, true) => report.ok("state", format!("{}: can be written", dir.display())),
+        (true, false) => report.ok("state", format!("{}: will be made at the first start", dir.display())),
+        (false, _) => {
+            let (dir, there) = (dir.display(), there.display());
+            report.fail("state", 1, format!("{dir}: {there} cannot be written by this user: nothing would be kept"))
+        }
+    }
+}
+
+fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<Loaded>> {
+    match Loaded::open(&config.bundle.path, config) {
+        Ok(loaded) => {
+            let (dir, label, engine) = (config.bundle.path.display(), loaded.label(), loaded.engine());
+            let machines = loaded.bundle.machines.len();
+            report.ok("bundle", format!("{dir}: {label}, {machines} machines, engine {engine}"))?;
+            Ok(Some(loaded))
+        }
+        Err(error @ LoadError::Machine { .. }) => report.fail("bundle", EXIT_CONFIG, error).map(|()| None),
+        Err(LoadError::Bundle(error)) => report.fail("bundle", EXIT_DATA, error).map(|()| None),
+    }
+}
+
+/// Listens as the agent would, to all sources at once, until each was heard.
+fn sources(report: &mut Report, config: &Config, loaded: Option<&Loaded>) -> std::io::Result<()> {
+    let capture = match capture::start(inputs(config, loaded)) {
+        Ok(capture) => capture,
+        Err(error) => {
+            let code = if matches!(error, SourceError::Lost(_)) { 1 } else { EXIT_CONFIG };
+            return report.fail("source", code, error);
+        }
+    };
+    for (machine, stats) in config.machine.iter().zip(listen(&capture)) {
+        let (source, id) = (describe(machine), &machine.id);
+        let level = stats.level_dbfs.map_or(String::new(), |level| format!(", {level:.1} dBFS"));
+        match (stats.state, stats.format) {
+            (CaptureState::Live | CaptureState::Ended, Some(format)) => {
+                let (rate_hz, channels) = (format.rate_hz, format.channels);
+                let plural = if channels == 1 { "" } else { "s" };
+                report.ok("source", format!("{id}: {source}: {rate_hz} Hz, {channels} channel{plural}{level}"))?;
+            }
+            _ => {
+                let why = stats.why.unwrap_or_else(|| format!("{source}: no sound within {} s", LISTEN.as_secs()));
+                report.fail("source", 1, format!("{id}: {why}"))?;
+            }
+        }
+    }
+    capture.stop();
+    Ok(())
+}
+
+/// The state of each machine's source, when it was heard or could have been.
+fn listen(capture: &Capture) -> Vec<MachineStats> {
+    let begun = Instant::now();
+    loop {
+        let stats = capture.stats();
+        let heard = |stats: &MachineStats| {
+            matches!(stats.state, CaptureState::Live | CaptureState::Ended) && stats.format.is_some()
+        };
+        if stats.iter().all(heard) || begun.elapsed() > LISTEN {
+            return stats;
+        }
+        // What is captured is taken, so that a source that is faster than real time goes on.
+        capture.next(Duration::from_millis(50));
+    }
+}
+
+fn describe(machine: &MachineConfig) -> String {
+    let source = &machine.source;
+    let file = source.wav.as_ref().map(|path| path.display().to_string());
+    let synth = source.synth.as_ref().map(|kind| format!("simulated {kind}"));
+    source.device.clone().or(file).or(synth).unwrap_or_default()
+}
+
+/// Connects to each with the agent's login and certificates, under another client id, and leaves again.
+fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for url in config.mqtt.url.all() {
+        let mqtt = MqttConfig { url: url.clone().into(), ..config.mqtt.clone() };
+        let visit = async { PlainClient::connect(&mqtt, "check").await?.close().await };
+        match runtime.block_on(visit) {
+            Ok(()) => report.ok("broker", format!("{url}: lets the agent in"))?,
+            Err(problem) => report.fail("broker", 1, problem)?,
+        }
+    }
+    // A name that does not resolve leaves its thread behind.
+    runtime.shutdown_background();
+    Ok(())
 }

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""The figures of docs/figures.md, printed: what a window costs beside the original's way, the start, the memory.
+
+    make figures                            # or: benches/figures.py [--rounds 20] [--seconds 30] [--offline]
+
+Needs ../shared (bundle, audio, reference.py) and mosquitto. The original's libraries go into target/reference, once.
+Everything runs on one core (taskset), in turns, on the loopback network, and ends with the script.
+"""
+import argparse
+import os
+import pathlib
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+BUNDLE = SHARED / "escoita-bundle"
+WAV = SHARED / "audio/mimii_fan_id_04_normal_00000126.wav"
+REFERENCE = SHARED / "reference/reference.py"
+LIBRARY = ROOT / "target/litert/libLiteRt.so"
+AUSCULT = ROOT / "target/release/auscult"
+PINNED = ["taskset", "-c", "0"]
+MACHINE = "id_04"
+
+
+def python():
+    """An interpreter with what reference.py needs."""
+    venv = ROOT / "target/reference"
+    found = venv / "bin/python"
+    if not (venv / "complete").exists():
+        subprocess.run(["python3", "-m", "venv", venv], check=True)
+        wanted = ["numpy<2", "librosa==0.11.0", "soundfile", "ai-edge-litert==2.3.0"]
+        subprocess.run([found, "-m", "pip", "install", "-q", *wanted], check=True)
+        (venv / "complete").touch()
+    return found
+
+
+class Broker:
+    """A mosquitto on a free port."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        config = pathlib.Path(folder) / "mosquitto.conf"
+        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+        self.child = subprocess.Popen([program, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+
+    def end(self):
+        self.child.terminate()
+        self.child.wait()
+
+
+def agent(folder, port, machines, engine):
+    """Starts `auscult run`; the process and its log as it comes."""
+    state = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    lines = [
+        f'[agent]\nid = "bench"\nstate_dir = "{state}"', f'[mqtt]\nurl = "mqtt://127.0.0.1:{port}"',
+        f'[bundle]\npath = "{BUNDLE}"', f'[encoder]\nengine = "{engine}"\nlibrary = "{LIBRARY}"',
+    ]
+    for number in range(machines):
+        lines.append(f'[[machine]]\nid = "fan-{number}"\nmodel = "{MACHINE}"\nsource = {{ wav = "{WAV}", loop = true }}')
+    config = state / "agent.toml"
+    config.write_text("\n".join(lines) + "\n")
+    command = [*PINNED, AUSCULT, "run", "--config", config]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def until(child, word):
+    """Seconds until its stderr says `word`."""
+    for line in child.stderr:
+        if word in line:
+            return
+    raise SystemExit(f"ended before it said {word!r}")
+
+
+def starts(folder, port, interpreter, runs):
+    """Seconds from exec to ready: auscult listening with everything warm, the original with one window scored."""
+    found = {"tract": [], "litert": [], "original": []}
+    for _ in range(runs):
+        for engine in ("tract", "litert"):
+            begun = time.perf_counter()
+            child = agent(folder, port, 1, engine)
+            until(child, "listening")
+            found[engine].append(time.perf_counter() - begun)
+            child.terminate()
+            child.communicate()
+        begun = time.perf_counter()
+        script = ROOT / "benches/original.py"
+        child = subprocess.Popen([*PINNED, interpreter, script, REFERENCE, BUNDLE, WAV, MACHINE, "ready"],
+                                 stdout=subprocess.PIPE, text=True)
+        assert child.stdout.readline() == "ready\n"
+        found["original"].append(time.perf_counter() - begun)
+        child.wait()
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def memory(folder, port, machines, engine, seconds):
+    """Peak resident MB of an agent that has run for a while, and the share of it that is shared with files."""
+    child = agent(folder, port, machines, engine)
+    until(child, "listening")
+    time.sleep(seconds)
+    status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{child.pid}/status").read_text().splitlines())
+    child.terminate()
+    child.communicate()
+    return tuple(int(status[name].split()[0]) / 1024 for name in ("VmHWM", "VmRSS", "RssFile"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--starts", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=30)
+    args, cargo = parser.parse_known_args()
+    interpreter = python()
+    subprocess.run(["cargo", "build", "--release", "--bin", "auscult", *cargo], check=True, cwd=ROOT)
+    subprocess.run(["cargo", "bench", "--no-run", "--bench", "window", *cargo], check=True, cwd=ROOT)
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    print(f"{platform.machine()}, {cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    subprocess.run([*PINNED, "cargo", "bench", "-q", "--bench", "window", *cargo, "--", "--bundle", BUNDLE,
+                    "--machine", MACHINE, "--wav", WAV, "--library", LIBRARY, "--python", interpreter,
+                    "--reference", REFERENCE, "--rounds", str(args.rounds)], check=True, cwd=ROOT)
+    with tempfile.TemporaryDirectory() as folder:
+        broker = Broker(folder)
+        try:
+            found = starts(folder, broker.port, interpreter, args.starts)
+            print("\n| start to ready | s | beside the original |\n|---|--:|--:|")
+            for name, seconds in found.items():
+                print(f"| {name} | {seconds:.3f} | {seconds / found['original']:.3f} |")
+            print("\n| `auscult run`, MB resident | peak | at the end | of it from files |\n|---|--:|--:|--:|")
+            for engine in ("tract", "litert"):
+                for machines in (1, 16):
+                    peak, now, file = memory(folder, broker.port, machines, engine, args.seconds)
+                    print(f"| {engine}, {machines} machine{'s'[:machines > 1]} | {peak:.1f} | {now:.1f} | {file:.1f} |")
+        finally:
+            broker.end()
+
+
+if __name__ == "__main__":
+    main()
