@@ -320,7 +320,7 @@ fn check_tells_each_part_and_changes_nothing() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     let parts: Vec<_> = lines(&said, "ok").iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(parts, ["configuration", "state", "bundle", "source", "source", "broker"], "{said}");
-    assert!(said.contains("16000 Hz") && said.contains("engine tract"), "{said}");
+    assert!(said.contains("id_00: simulated fan, -") && said.contains("engine tract"), "{said}");
     assert!(!site.dir.path().join("state").exists());
     assert!(subscriber.messages().is_empty());
 
@@ -338,7 +338,7 @@ fn check_names_what_is_wrong_and_goes_on() {
     let device = "[[machine]]\nid = \"id_00\"\nsource = { device = \"usb-path:9-9.9\" }\n";
     let nowhere = Path::new("nowhere");
     for (bundle, machines, code, faults) in [
-        (nowhere, fan.clone(), 65, ["nowhere: ", "mqtt://127.0.0.1:9: nothing listens there"].as_slice()),
+        (nowhere, fan.clone(), 65, ["nowhere/emb_train.npy: ", "mqtt://127.0.0.1:9: nothing listens there"].as_slice()),
         (&bundle, fan.clone() + device, 1, &["id_00: usb-path:9-9.9: ", "nothing listens there"]),
         (&bundle, wav_machine("fan-4", "id_99", &normal, ""), 78, &["id_99", "nothing listens there"]),
         (&bundle, wav_machine("fan-4", "id_04", nowhere, ""), 78, &["source.wav: nowhere: ", "nothing listens there"]),

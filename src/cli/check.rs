@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{EXIT_CONFIG, EXIT_DATA, Failure};
 use crate::agent::inputs;
 use crate::agent::station::{LoadError, Loaded};
-use crate::audio::SourceError;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
+use crate::audio::{Format, SourceError};
 use crate::config::{Config, MachineConfig, MqttConfig};
 use crate::mqtt::plain::PlainClient;
 
@@ -125,12 +125,14 @@ fn sources(report: &mut Report, config: &Config, loaded: Option<&Loaded>) -> std
     };
     for (machine, stats) in config.machine.iter().zip(listen(&capture)) {
         let (source, id) = (describe(machine), &machine.id);
-        let level = stats.level_dbfs.map_or(String::new(), |level| format!(", {level:.1} dBFS"));
         match (stats.state, stats.format) {
-            (CaptureState::Live | CaptureState::Ended, Some(format)) => {
-                let (rate_hz, channels) = (format.rate_hz, format.channels);
+            (CaptureState::Live | CaptureState::Ended, Some(Format { rate_hz, channels })) => {
+                // What a file delivers is brought to the bundle's rate and one channel by then.
                 let plural = if channels == 1 { "" } else { "s" };
-                report.ok("source", format!("{id}: {source}: {rate_hz} Hz, {channels} channel{plural}{level}"))?;
+                let opened = format!(": {rate_hz} Hz, {channels} channel{plural}");
+                let opened = if machine.source.device.is_some() { opened } else { String::new() };
+                let level = stats.level_dbfs.map_or(String::new(), |level| format!(", {level:.1} dBFS"));
+                report.ok("source", format!("{id}: {source}{opened}{level}"))?;
             }
             _ => {
                 let why = stats.why.unwrap_or_else(|| format!("{source}: no sound within {} s", LISTEN.as_secs()));
