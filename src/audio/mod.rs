@@ -6,6 +6,7 @@ pub mod device;
 pub mod evidence;
 pub mod files;
 pub mod health;
+pub mod inject;
 mod paced;
 mod queue;
 pub mod recorder;

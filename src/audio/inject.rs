@@ -1,0 +1,127 @@
+//! Faults laid over recordings of healthy machines, to see what is found: the fault models that the original project
+//! published, at a strength of 0..1. Pure and deterministic.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
+use realfft::RealFftPlanner;
+
+/// What can be laid over a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Injected {
+    /// Blades touch: eight bursts of 20 ms above 3 kHz in 10 s, amplitude `0.3 * strength` of full scale.
+    Rubbing,
+    /// Flow blocked: a band of 300 to 800 Hz somewhere in 500 to 2300 Hz, weakened by the factor `1 - strength`.
+    BlockedFlow,
+    /// Unbalance: the level swells 4 to 12 times a second, by `0.3 * strength`.
+    Unbalance,
+    /// Three bursts of white noise of 50 ms, amplitude `0.2 * strength` of full scale.
+    NoiseBursts,
+}
+
+impl Injected {
+    pub const ALL: [Injected; 4] =
+        [Injected::Rubbing, Injected::BlockedFlow, Injected::Unbalance, Injected::NoiseBursts];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Injected::Rubbing => "rubbing",
+            Injected::BlockedFlow => "blocked flow",
+            Injected::Unbalance => "unbalance",
+            Injected::NoiseBursts => "noise bursts",
+        }
+    }
+
+    /// Lays the fault over `sound`, mono at `rate_hz`.
+    pub fn apply(self, sound: &mut [f32], rate_hz: f64, strength: f64, rng: &mut StdRng) {
+        let seconds = sound.len() as f64 / rate_hz;
+        match self {
+            // Eight in a clip of 10 s.
+            Injected::Rubbing => {
+                let count = (0.8 * seconds).round() as usize;
+                bursts(sound, count, (0.02 * rate_hz) as usize, 0.3 * strength, rng, |burst| {
+                    shape(burst, |bin_hz| (1.0 + (3000.0 / bin_hz.max(1.0)).powi(8)).sqrt().recip(), rate_hz);
+                });
+            }
+            Injected::NoiseBursts => bursts(sound, 3, (0.05 * rate_hz) as usize, 0.2 * strength, rng, |_| ()),
+            Injected::BlockedFlow => {
+                let low = rng.random_range(500.0..1500.0);
+                let high = low + rng.random_range(300.0..800.0);
+                let stop = |hz: f64| {
+                    // Butterworth, order 4.
+                    let off = (hz * hz - low * high).abs() / (hz * (high - low)).max(1e-9);
+                    1.0 / (1.0 + off.max(1e-9).powi(-8)).sqrt()
+                };
+                shape(sound, |hz| 1.0 - strength + strength * stop(hz), rate_hz);
+            }
+            Injected::Unbalance => {
+                let turn = std::f64::consts::TAU * rng.random_range(4.0..12.0) / rate_hz;
+                for (n, sample) in sound.iter_mut().enumerate() {
+                    *sample *= (1.0 + 0.3 * strength * (turn * n as f64).sin()) as f32;
+                }
+            }
+        }
+        sound.iter_mut().for_each(|sample| *sample = sample.clamp(-1.0, 1.0));
+    }
+}
+
+fn bursts(
+    sound: &mut [f32],
+    count: usize,
+    length: usize,
+    amplitude: f64,
+    rng: &mut StdRng,
+    colour: impl Fn(&mut [f32]),
+) {
+    for _ in 0..count {
+        let start = rng.random_range(0..sound.len().saturating_sub(length).max(1));
+        let mut burst: Vec<f32> = (0..length).map(|_| StandardNormal.sample(rng)).collect();
+        colour(&mut burst);
+        for (sample, noise) in sound[start..].iter_mut().zip(burst) {
+            *sample += amplitude as f32 * noise;
+        }
+    }
+}
+
+/// Multiplies the spectrum by `gain` of the frequency in Hz.
+fn shape(sound: &mut [f32], gain: impl Fn(f64) -> f64, rate_hz: f64) {
+    let count = sound.len();
+    let mut planner = RealFftPlanner::<f32>::new();
+    let (forward, inverse) = (planner.plan_fft_forward(count), planner.plan_fft_inverse(count));
+    let (mut input, mut bins) = (sound.to_vec(), forward.make_output_vec());
+    forward.process(&mut input, &mut bins).expect("the buffers fit the plan");
+    for (number, bin) in bins.iter_mut().enumerate() {
+        *bin *= (gain(number as f64 * rate_hz / count as f64) / count as f64) as f32;
+    }
+    inverse.process(&mut bins, sound).expect("the ends of a filtered spectrum are real");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn power_db(sound: &[f32]) -> f64 {
+        10.0 * (sound.iter().map(|s| f64::from(s * s)).sum::<f64>() / sound.len() as f64).log10()
+    }
+
+    #[test]
+    fn each_fault_changes_what_it_says() {
+        let rng = &mut StdRng::seed_from_u64(1);
+        let noise: Vec<f32> = (0..80_000).map(|_| 0.02 * Distribution::<f32>::sample(&StandardNormal, rng)).collect();
+        for fault in Injected::ALL {
+            let mut nothing = noise.clone();
+            fault.apply(&mut nothing, 16_000.0, 0.0, rng);
+            assert!(nothing.iter().zip(&noise).all(|(a, b)| (a - b).abs() < 1e-4), "{}", fault.name());
+            let mut sound = noise.clone();
+            fault.apply(&mut sound, 16_000.0, 1.0, rng);
+            let change = power_db(&sound) - power_db(&noise);
+            let expected = match fault {
+                Injected::Rubbing | Injected::NoiseBursts => 3.0..14.0,
+                Injected::BlockedFlow => -0.6..-0.1,
+                Injected::Unbalance => 0.1..0.3,
+            };
+            assert!(expected.contains(&change), "{}: {change}", fault.name());
+        }
+    }
+}
