@@ -15,6 +15,7 @@ use crate::bundle::TrustedKey;
 use crate::encoder::EncoderConfig;
 use crate::mqtt::address::BrokerUrls;
 use crate::scoring::alarm::AlarmConfig;
+use crate::scoring::{Judge, baseline};
 
 /// The whole configuration of one agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -254,9 +255,46 @@ pub struct MachineConfig {
     /// Limits of what can be assessed; default: those of `[gate]`.
     #[serde(default)]
     pub gate: Option<Gate>,
+    /// Whether the machine's normal is learned on site. `"auto"`: in the first `baseline_minutes`, `unknown`, `learning`
+    /// until then, and then in use; `"manual"`: when `baseline.learn` says so. Either lets `model` be one that the
+    /// bundle does not have. Default: none, the bundle's bank; `baseline.learn` still works.
+    #[serde(default)]
+    pub baseline: Option<BaselineMode>,
+    /// How long `"auto"` learns, minutes of normal running; default 60.
+    #[serde(default = "default_baseline_minutes")]
+    pub baseline_minutes: f64,
+    /// Wanted share of normal windows that a learned baseline calls anomalous; default 0.01.
+    #[serde(default = "default_false_alarm_rate")]
+    pub false_alarm_rate: f64,
+    /// What decides: `"distance"`, or `"combined"`, all lanes together, where there is a learned baseline. Default:
+    /// `"combined"` with a learned baseline, but `"distance"` under a threshold that was set by hand.
+    #[serde(default)]
+    pub judge: Option<Judge>,
     /// Fields of `[alarm]` that differ for this machine; default: none.
     #[serde(default)]
     pub alarm: serde_json::Map<String, serde_json::Value>,
+}
+
+/// How a machine's normal is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaselineMode {
+    /// At the first start, by itself.
+    Auto,
+    /// By command.
+    Manual,
+}
+
+/// Least and most minutes that a baseline can be learned for: three windows, two weeks.
+pub const BASELINE_MINUTES: (f64, f64) = (0.05, 20_160.0);
+
+fn default_baseline_minutes() -> f64 {
+    60.0
+}
+
+/// One window in a hundred.
+pub fn default_false_alarm_rate() -> f64 {
+    0.01
 }
 
 fn default_hop_s() -> f64 {
@@ -456,6 +494,9 @@ impl Config {
                     return Err(ConfigError(format!("{key}: expected above 0 and below 1000, found {threshold}")));
                 }
             }
+            check_range(&key("baseline_minutes"), machine.baseline_minutes, BASELINE_MINUTES.0, BASELINE_MINUTES.1)?;
+            baseline::check_rate(machine.false_alarm_rate)
+                .map_err(|problem| ConfigError(format!("{}: {problem}", key("false_alarm_rate"))))?;
             machine.alarm(&self.alarm).map_err(|problem| ConfigError(format!("{}.{problem}", key("alarm"))))?;
             if let Some(fmin) = machine.fmin_hz {
                 check_range(&key("fmin_hz"), fmin, 0.0, 96_000.0)?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use auscult::agent::station::{Machine, Station, Tally};
+use auscult::agent::alarms::AlarmBook;
+use auscult::agent::station::{Machine, Site, Station, Tally};
 use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig, SourceConfig};
 use auscult::control::command::{Envelope, LARGEST_COMMAND, LARGEST_MESSAGE, Request};
@@ -307,7 +308,7 @@ proptest! {
             for (machine, model) in MACHINES.iter().zip(&models) {
                 let default = MachineSettings::default();
                 let settings = settings.get(*machine).unwrap_or(&default);
-                let found = settings.threshold(at(now), Some(0.25), Some(0.2)).expect("a threshold");
+                let found = settings.threshold(at(now), None, Some(0.25), Some(0.2)).expect("a threshold");
                 prop_assert_eq!(found.threshold, model.threshold(now));
                 let is_override = found.source == ThresholdSource::Override;
                 prop_assert_eq!(is_override, model.over.is_some_and(|(_, until)| until.is_none_or(|until| now < until)));
@@ -350,6 +351,7 @@ impl Agent {
             alarm: Alarm::new(AlarmConfig::default(), at(0)),
             tally: Tally::default(),
             last: None,
+            site: Site::default(),
         });
         let station = Arc::new(Station::new(None, machines.collect()));
         let history = Arc::new(History::default());
@@ -357,6 +359,7 @@ impl Agent {
             config,
             station: station.clone(),
             history: history.clone(),
+            alarms: Arc::new(AlarmBook::open(dir.path()).0),
             clock: Clock::new(true),
             boot: "b1".into(),
             started: Instant::now(),

@@ -4,23 +4,37 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::station::Machine;
-use crate::scoring::alarm::{Alarm, AlarmConfig, State};
+use super::station::{Inner, Station};
+use crate::scoring::alarm::{Alarm, AlarmConfig, Change, State};
 
-/// The file and what it held at start.
+/// The file. The judging thread and control both write it, one after the other.
 pub struct AlarmBook {
     file: PathBuf,
-    states: BTreeMap<String, State>,
-    /// Whether the last attempt to write failed: said once, not at every window.
-    failing: bool,
+    /// Whether the last attempt to write failed: said once, not at every window. Locked before the station, so that an
+    /// older state never replaces a newer one on disk.
+    failing: Mutex<bool>,
+}
+
+/// What an earlier run has kept.
+pub struct Kept(BTreeMap<String, State>);
+
+impl Kept {
+    /// The alarm of a machine as it was left, under the settings of today.
+    pub fn restore(&mut self, machine: &str, config: AlarmConfig, now: DateTime<Utc>) -> Alarm {
+        match self.0.remove(machine) {
+            Some(state) => Alarm::restore(config, state),
+            None => Alarm::new(config, now),
+        }
+    }
 }
 
 impl AlarmBook {
     /// Reads what an earlier run has kept. A file that cannot be read is set aside, loudly: alarms then begin anew.
-    pub fn open(state_dir: &Path) -> AlarmBook {
+    pub fn open(state_dir: &Path) -> (AlarmBook, Kept) {
         let file = state_dir.join("alarms.json");
         let states = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
@@ -35,36 +49,68 @@ impl AlarmBook {
                 BTreeMap::new()
             }
         };
-        AlarmBook { file, states, failing: false }
-    }
-
-    /// The alarm of a machine as it was left, under the settings of today.
-    pub fn restore(&mut self, machine: &str, config: AlarmConfig, now: DateTime<Utc>) -> Alarm {
-        match self.states.remove(machine) {
-            Some(state) => Alarm::restore(config, state),
-            None => Alarm::new(config, now),
-        }
+        (AlarmBook { file, failing: Mutex::new(false) }, Kept(states))
     }
 
     /// Writes every machine's alarm; on disk when it returns, unless the disk fails, which is said once.
-    pub fn keep(&mut self, machines: &[Machine]) {
-        let states: BTreeMap<_, _> =
-            machines.iter().map(|machine| (&machine.config.id, machine.alarm.state())).collect();
-        let text = serde_json::to_vec(&states).expect("states have string keys and no failing fields");
+    pub fn keep(&self, station: &Station) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = states(&station.lock(), |_| None);
         match replace(&self.file, &text) {
-            Ok(()) => self.failing = false,
+            Ok(()) => *failing = false,
             Err(error) => {
-                if !self.failing {
+                if !*failing {
                     tracing::error!(file = %self.file.display(), %error, "alarms cannot be kept; they go on in memory");
                 }
-                self.failing = true;
+                *failing = true;
             }
         }
     }
+
+    /// What somebody does about the alarms of the machines `numbers`: `act` on each, on disk before it counts. No
+    /// window is judged meanwhile.
+    ///
+    /// # Errors
+    /// Where nothing was changed: what `act` says where it fails on all of them, or the disk.
+    pub fn change<E: From<io::Error>>(
+        &self,
+        station: &Station,
+        numbers: &[usize],
+        act: impl Fn(&mut Alarm) -> Result<Option<Change>, E>,
+    ) -> Result<Vec<(usize, Option<Change>)>, E> {
+        let _writing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = station.lock();
+        let (mut changed, mut refused) = (BTreeMap::new(), None);
+        for &number in numbers {
+            let mut alarm = inner.machines[number].alarm.clone();
+            match act(&mut alarm) {
+                Ok(change) => drop(changed.insert(number, (alarm, change))),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        if let (true, Some(error)) = (changed.is_empty(), refused) {
+            return Err(error);
+        }
+        replace(&self.file, &states(&inner, |number| changed.get(&number).map(|(alarm, _)| alarm)))?;
+        let done = changed.into_iter().map(|(number, (alarm, change))| {
+            inner.machines[number].alarm = alarm;
+            (number, change)
+        });
+        Ok(done.collect())
+    }
+}
+
+/// The file's content, with some alarms in place of those that stand.
+fn states<'a>(inner: &'a Inner, instead: impl Fn(usize) -> Option<&'a Alarm>) -> Vec<u8> {
+    let machines = inner.machines.iter().enumerate();
+    let states: BTreeMap<_, _> = machines
+        .map(|(number, machine)| (&machine.config.id, instead(number).unwrap_or(&machine.alarm).state()))
+        .collect();
+    serde_json::to_vec(&states).expect("states have string keys and no failing fields")
 }
 
 /// Replaces a file in one step: after a power cut it is the old one or the new one.
-fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir)?;
     let mut new = tempfile::NamedTempFile::new_in(dir)?;

@@ -1,6 +1,7 @@
 //! The judging thread: takes what was captured, judges it, hands verdicts on. One for all machines: a window takes
 //! milliseconds, and capture keeps what comes meanwhile.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,12 +11,15 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::alarms::AlarmBook;
+use super::baselines::Shelf;
 use super::report::Reporter;
 use super::station::Station;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
 use crate::control::history::History;
+use crate::control::learning;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::alarm::LONGEST_STEP_S;
+use crate::scoring::baseline::Progress;
 
 /// How long one wait for sound lasts; alarms are told the time in between.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -39,10 +43,12 @@ impl Judge {
         station: Arc<Station>,
         reporter: Reporter,
         history: Arc<History>,
-        book: AlarmBook,
+        book: Arc<AlarmBook>,
+        shelf: Shelf,
     ) -> io::Result<Judge> {
         let (turns, finish) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
-        let mut work = Work { capture, station, reporter, history, book, told: Instant::now(), kept: Instant::now() };
+        let (told, kept, learned) = (Instant::now(), Instant::now(), HashMap::new());
+        let mut work = Work { capture, station, reporter, history, book, told, kept, shelf, learned };
         let thread = std::thread::Builder::new().name("judge".into()).spawn({
             let (turns, finish) = (turns.clone(), finish.clone());
             move || {
@@ -54,6 +60,7 @@ impl Judge {
                     }
                 }
                 work.keep();
+                work.learned.keys().for_each(|machine| work.keep_learner(*machine));
             }
         })?;
         Ok(Judge { thread, turns, seen: AtomicU64::new(0), finish })
@@ -79,9 +86,12 @@ struct Work {
     station: Arc<Station>,
     reporter: Reporter,
     history: Arc<History>,
-    book: AlarmBook,
+    book: Arc<AlarmBook>,
     told: Instant,
     kept: Instant,
+    shelf: Shelf,
+    /// Of machines that are being learned: when that was kept, with how many windows; the tenths that were told.
+    learned: HashMap<usize, (Instant, u64, u64)>,
 }
 
 impl Work {
@@ -95,6 +105,9 @@ impl Work {
                 let end = DateTime::from(window.end);
                 self.history.note(self.reporter.id(window.machine), end, judged.assessment.distance);
                 self.reporter.verdict(window.machine, end, &judged);
+                if let Some(progress) = &judged.learning {
+                    self.learning(window.machine, progress);
+                }
                 if let Some(change) = judged.alarm {
                     self.keep();
                     self.reporter.alarm(window.machine, &change.to);
@@ -127,7 +140,39 @@ impl Work {
 
     fn keep(&mut self) {
         self.kept = Instant::now();
-        self.book.keep(&self.station.lock().machines);
+        self.book.keep(&self.station);
+    }
+
+    /// Tells of learning in steps of a tenth, and keeps what was heard: not so often that it wears the disk out, nor so
+    /// rarely that more than a tenth is lost.
+    fn learning(&mut self, machine: usize, progress: &Progress) {
+        let tenth = (10.0 * progress.heard_s / progress.wanted_s) as u64;
+        let step = self.learned.entry(machine).or_insert((Instant::now(), 0, 0));
+        let (kept, windows, told) = step;
+        // Begun anew.
+        if progress.windows < *windows {
+            (*windows, *told) = (0, 0);
+        }
+        let due = kept.elapsed() >= KEEP_EVERY && progress.windows * 10 >= *windows * 11;
+        let keep = due || progress.complete;
+        if tenth > *told {
+            *told = tenth;
+            let (detail, facts) = learning::progress_told(progress);
+            self.reporter.event_with(machine, EventKind::BaselineLearning, Some(detail), facts);
+        }
+        if keep {
+            (*kept, *windows) = (Instant::now(), progress.windows);
+            self.keep_learner(machine);
+        }
+    }
+
+    /// With the station locked, so that what is discarded meanwhile is not written again.
+    fn keep_learner(&self, machine: usize) {
+        let inner = self.station.lock();
+        let Some(learner) = &inner.machines[machine].site.learner else { return };
+        if let Err(error) = self.shelf.keep_learner(self.reporter.id(machine), learner) {
+            tracing::warn!(machine = self.reporter.id(machine), %error, "what is being learned cannot be kept");
+        }
     }
 
     fn tell(&self, machine: usize, event: CaptureEvent) {

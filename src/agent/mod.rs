@@ -5,7 +5,8 @@
 //!                      station <- supervisor <- - control - - - -
 //! ```
 
-mod alarms;
+pub mod alarms;
+pub mod baselines;
 mod judge;
 mod report;
 pub mod station;
@@ -20,15 +21,17 @@ use chrono::Utc;
 use tokio::time::MissedTickBehavior;
 
 use self::alarms::AlarmBook;
+use self::baselines::Shelf;
 use self::judge::Judge;
 use self::report::Reporter;
-use self::station::{LoadError, Loaded, Machine, Station, Tally};
+use self::station::{LoadError, Loaded, Machine, Site, Station, Tally};
 use crate::audio::capture::{self, Capture};
 use crate::audio::{MachineInput, SourceError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::history::History;
 use crate::control::pace::Pace;
+use crate::control::settings::Maintenance;
 use crate::control::store::{Lost, Store};
 use crate::control::{self, Controller};
 use crate::features::FrontEnd;
@@ -71,24 +74,36 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let clock = Clock::of_system();
     let loaded = load(&config)?;
     let inputs = inputs(&config, loaded.as_ref());
-    let mut book = AlarmBook::open(&config.agent.state_dir);
+    let (book, mut kept) = AlarmBook::open(&config.agent.state_dir);
+    let book = Arc::new(book);
     let now = clock.now().utc();
     let (store, lost) = Store::open(&config.agent.state_dir, now);
     let mut settings = store.settings().unwrap_or_else(|error| {
         tracing::error!(%error, "what was set from afar cannot be read");
         BTreeMap::new()
     });
-    let machines = config.machine.iter().map(|machine| {
+    let shelf = Shelf::new(&config.agent.state_dir);
+    let machines = config.machine.iter().enumerate().map(|(number, machine)| {
         let alarm = machine.alarm(&config.alarm).map_err(AgentError::Config)?;
+        let settings = settings.remove(&machine.id).unwrap_or_default();
+        let mut alarm = kept.restore(&machine.id, alarm, now);
+        // Maintenance is kept with the settings; a power cut may have come before the alarm was told.
+        if settings.maintenance(now).is_some() != alarm.in_maintenance() {
+            alarm.set_maintenance(settings.maintenance(now).map(Maintenance::note), now);
+        }
+        let baseline = loaded.as_ref().and_then(|loaded| loaded.baseline(number));
+        alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
         Ok(Machine {
             config: machine.clone(),
-            settings: settings.remove(&machine.id).unwrap_or_default(),
-            alarm: book.restore(&machine.id, alarm, now),
+            settings,
+            alarm,
             tally: Tally::default(),
             last: None,
+            site: Site::restore(&shelf, &machine.id),
         })
     });
-    let station = Arc::new(Station::new(loaded, machines.collect::<Result<_, AgentError>>()?));
+    let machines = machines.collect::<Result<_, AgentError>>()?;
+    let station = Arc::new(Station::new(loaded, machines));
 
     let (mqtt, mut incoming) = Mqtt::start(MqttOptions::from_config(&config), clock)
         .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
@@ -97,6 +112,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         config: config.clone(),
         station: station.clone(),
         history: history.clone(),
+        alarms: book.clone(),
         clock: mqtt.clock().clone(),
         boot: mqtt.boot().to_owned(),
         started: Instant::now(),
@@ -114,7 +130,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             return Err(error.into());
         }
     };
-    let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), history, book)
+    let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), history, book, shelf)
         .map_err(|error| AgentError::Run(format!("cannot start the judging thread: {error}")))?;
     systemd::ready();
     tracing::info!(agent = config.agent.id, machines = config.machine.len(), "listening");

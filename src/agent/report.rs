@@ -99,6 +99,11 @@ impl Reporter {
     }
 
     pub fn event(&self, machine: usize, event: EventKind, detail: Option<String>) {
+        self.event_with(machine, event, detail, serde_json::Value::Null);
+    }
+
+    /// As [`Reporter::event`], with numbers: `facts` is an object.
+    pub fn event_with(&self, machine: usize, event: EventKind, detail: Option<String>, facts: serde_json::Value) {
         tracing::info!(machine = self.id(machine), ?event, detail);
         self.mqtt.event(&EventMsg {
             schema: SchemaVersion,
@@ -107,6 +112,10 @@ impl Reporter {
             machine: Some(self.id(machine).to_owned()),
             event,
             detail,
+            facts: match facts {
+                serde_json::Value::Object(facts) => facts,
+                _ => serde_json::Map::new(),
+            },
             clock: self.mqtt.clock().mark(),
             late: false,
         });

@@ -17,6 +17,8 @@ pub const THRESHOLDS: &str = "thresholds_by_machine.pkl";
 pub const MANIFEST: &str = "bundle.toml";
 pub const SIGNATURE: &str = "bundle.toml.minisig";
 pub const GOLDEN_WINDOWS: &str = "golden_windows.npy";
+/// Baselines of machines that were enrolled, by their names.
+pub const BASELINES: &str = "baselines.json";
 pub const GOLDEN_EMBEDDINGS: &str = "golden_embeddings.npy";
 
 /// The files that every bundle has, in the order of their names.
@@ -24,7 +26,7 @@ pub const REQUIRED: [&str; 5] = [BANK, ENCODER, NAMES, ROW_IDS, THRESHOLDS];
 
 /// Every name that a bundle may hold, and the largest size that is read, bytes. Together they bound what loading a
 /// bundle can allocate. 32 MiB of bank are 262 144 rows of 32.
-pub const LIMITS: [(&str, u64); 9] = [
+pub const LIMITS: [(&str, u64); 10] = [
     (BANK, 32 << 20),
     (ENCODER, 48 << 20),
     (NAMES, 256 << 10),
@@ -34,6 +36,7 @@ pub const LIMITS: [(&str, u64); 9] = [
     (SIGNATURE, 4 << 10),
     (GOLDEN_WINDOWS, 8 << 20),
     (GOLDEN_EMBEDDINGS, 1 << 20),
+    (BASELINES, 32 << 20),
 ];
 
 /// The largest size that is read of the file of this name, bytes.

@@ -2,6 +2,7 @@
 
 mod archive;
 pub mod download;
+pub mod enroll;
 pub mod files;
 mod golden;
 pub mod incoming;
@@ -28,7 +29,8 @@ pub use signature::TrustedKey;
 use crate::config::BundleConfig;
 use crate::encoder::{self, EncoderConfig, Engine};
 use crate::features::FrontEnd;
-use crate::scoring::Bank;
+use crate::scoring::baseline::Origin;
+use crate::scoring::{Bank, Baseline};
 
 /// One clear line: the file, what was expected, what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +61,8 @@ pub struct BundleMachine {
     pub threshold: Option<f64>,
     pub bank: Bank,
     pub front_end: FrontEnd,
+    /// What `auscult enroll` has learned of it besides bank and threshold, where it was enrolled.
+    pub baseline: Option<Arc<Baseline>>,
 }
 
 /// A bundle whose files agree with each other.
@@ -73,6 +77,8 @@ pub struct Bundle {
     pub digest: String,
     /// The bytes of `encoder.tflite`.
     pub encoder: Arc<[u8]>,
+    /// SHA-256 of them, hex.
+    pub encoder_sha256: String,
     /// In the order of their index.
     pub machines: Vec<BundleMachine>,
     /// Cases of `bundle.toml` with their windows and embeddings.
@@ -183,6 +189,19 @@ impl Bundle {
             }
         }
         Ok(())
+    }
+
+    /// What is learned with this bundle is made with.
+    pub fn origin(&self, index: u32, front_end: FrontEnd) -> Origin {
+        let bundle = format!("{}@{}", self.name, self.version);
+        Origin { bundle, encoder_sha256: self.encoder_sha256.clone(), index, front_end }
+    }
+
+    /// Index and front-end for a machine that the bundle does not have. Any index will do: it adds a constant to every
+    /// embedding, which no distance within one machine sees.
+    pub fn stranger(&self) -> (u32, FrontEnd) {
+        let front_end = self.manifest.as_ref().and_then(|manifest| manifest.front_end(None).ok()).unwrap_or_default();
+        (self.machines.first().map_or(0, |machine| machine.index), front_end)
     }
 
     /// The machine of that name.

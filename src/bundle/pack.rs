@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::files::{self, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, REQUIRED, SIGNATURE};
+use super::files::{self, BASELINES, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, REQUIRED, SIGNATURE};
 use super::manifest::{FORMAT, Manifest};
 use super::{Bundle, BundleError};
 
@@ -42,6 +42,9 @@ pub fn draft_manifest(dir: &Path, name: Option<&str>, version: Option<&str>) -> 
         for name in [GOLDEN_WINDOWS, GOLDEN_EMBEDDINGS] {
             hashes.push((name, files::sha256_hex(&files::read(dir, name)?)));
         }
+    }
+    if let Some(bytes) = files::read_optional(dir, BASELINES)? {
+        hashes.push((BASELINES, files::sha256_hex(&bytes)));
     }
     let mut manifest = before.clone().unwrap_or_else(|| Manifest {
         format: FORMAT,

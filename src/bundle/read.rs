@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Axis, Ix1, Ix2};
 
-use super::files::{self, BANK, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, ROW_IDS, THRESHOLDS};
+use super::files::{
+    self, BANK, BASELINES, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, ROW_IDS, THRESHOLDS,
+};
 use super::manifest::Manifest;
 use super::signature::TrustedKey;
 use super::{Bundle, BundleError, BundleMachine, GoldenCase, npy, pickle};
 use crate::features::FrontEnd;
-use crate::scoring::Bank;
+use crate::scoring::{Bank, Baseline};
 
 /// Longest name of a machine, characters.
 const NAME_LIMIT: usize = 128;
@@ -72,6 +74,8 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
     let rows = rows(&mut reader, &names, bank.nrows())?;
     let thresholds = thresholds(&mut reader, &names)?;
     let digest = files::digest(&reader.hashes);
+    let encoder_sha256 = reader.hashes.iter().find(|(name, _)| *name == ENCODER).map(|(_, hash)| hash.clone());
+    let mut baselines = baselines(&mut reader)?;
 
     let manifest = reader.manifest.take();
     let mut machines = Vec::with_capacity(names.len());
@@ -93,6 +97,7 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
             threshold: thresholds.get(&index).copied(),
             bank: Bank::new(bank.select(Axis(0), own)),
             index: encoder_index.unwrap_or(index),
+            baseline: baselines.remove(&name),
             name,
             front_end,
         });
@@ -104,10 +109,20 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
         version: digest[..12].to_owned(),
         digest,
         encoder,
+        encoder_sha256: encoder_sha256.expect("the encoder was read"),
         machines,
         golden: Vec::new(),
         manifest: None,
     };
+    if let Some(name) = baselines.keys().next() {
+        return Err(reader.fault(BASELINES, format!("expected names of {NAMES}, found {name:?}")));
+    }
+    for machine in &bundle.machines {
+        let Some(baseline) = &machine.baseline else { continue };
+        baseline
+            .check_origin(&bundle.origin(machine.index, machine.front_end.clone()))
+            .map_err(|error| reader.fault(BASELINES, format!("{:?}: {error}", machine.name)))?;
+    }
     if let Some(manifest) = manifest {
         reader.manifest = Some(manifest.clone());
         for name in manifest.machine.keys().chain(manifest.golden.iter().map(|case| &case.machine)) {
@@ -209,6 +224,22 @@ fn thresholds(reader: &mut Reader, names: &BTreeMap<u32, String>) -> Result<BTre
         }
     }
     Ok(thresholds)
+}
+
+/// `baselines.json`, where there is one.
+fn baselines(reader: &mut Reader) -> Result<BTreeMap<String, Arc<Baseline>>, BundleError> {
+    if !reader.dir.join(BASELINES).exists() {
+        return Ok(BTreeMap::new());
+    }
+    let text = reader.read(BASELINES)?;
+    let all: BTreeMap<String, Baseline> =
+        serde_json::from_slice(&text).map_err(|error| reader.fault(BASELINES, error.to_string()))?;
+    all.into_iter()
+        .map(|(name, baseline)| match baseline.check() {
+            Ok(()) => Ok((name, Arc::new(baseline))),
+            Err(error) => Err(reader.fault(BASELINES, format!("{name:?}: {error}"))),
+        })
+        .collect()
 }
 
 /// The golden arrays: `[cases, samples]` and `[cases, embedding]`, finite.

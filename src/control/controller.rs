@@ -9,15 +9,18 @@ use super::Shared;
 use super::command::{Envelope, Rejected, Request};
 use super::desk::{Act, Change, Desk, Outcome, Switch, settings_msg, threshold_with, told};
 use super::fault::{Code, Fault};
+use super::learning::Proposing;
+use super::settings::Maintenance;
 use super::store::{Commit, Store};
 use super::work::Running;
+use crate::agent::station::Inner;
 use crate::mqtt::payload::encode;
 use crate::mqtt::payload::{
     EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, Timestamp,
 };
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::mqtt::{Incoming, MAX_CONTROL_BYTES};
-use crate::scoring::alarm::{self, Note};
+use crate::scoring::alarm;
 
 /// How often distances and the replies of asking commands are written: one transaction a minute.
 const FLUSH_EVERY: TimeDelta = TimeDelta::seconds(60);
@@ -42,12 +45,13 @@ pub struct Controller {
     shared: Arc<Shared>,
     store: Store,
     running: Option<Running>,
+    proposing: Proposing,
     flushed: DateTime<Utc>,
 }
 
 impl Controller {
     pub fn new(shared: Arc<Shared>, store: Store, now: DateTime<Utc>) -> Controller {
-        Controller { shared, store, running: None, flushed: now }
+        Controller { shared, store, running: None, proposing: Proposing::default(), flushed: now }
     }
 
     /// What to send at start: the settings of every machine, and whether some were lost.
@@ -59,6 +63,7 @@ impl Controller {
                 Output::Settings(settings_msg(&self.shared, &inner, number, &machine.settings, now))
             })
             .collect();
+        out.extend(self.baseline_problems(&inner, now));
         if let Some(problem) = &self.shared.store_problem {
             out.push(self.event(None, EventKind::SettingsLost, problem.clone(), now));
         }
@@ -227,11 +232,18 @@ impl Controller {
             tracing::error!(command, error = fault.message, "a change cannot be kept and is not made");
             return self.answer(envelope, Some(command), Err(fault), now);
         }
-        let mut out = match self.confirm(envelope, command, act.data, Commit::default(), now) {
+        let shared = self.shared.clone();
+        let settings = act.settings.iter().map(|(number, new)| (shared.config.machine[*number].id.as_str(), new));
+        let commit = Commit { settings: settings.collect(), ..Commit::default() };
+        let mut out = match self.confirm(envelope, command, act.data, commit, now) {
             Ok(reply) => vec![reply],
             Err(refused) => return refused,
         };
-        out.extend((act.apply)(&mut self.shared.station.lock()));
+        let mut inner = shared.station.lock();
+        for (number, settings) in act.settings {
+            inner.machines[number].settings = settings;
+        }
+        out.extend((act.apply)(&mut inner));
         out
     }
 
@@ -266,11 +278,7 @@ impl Controller {
             if kind == EventKind::ThresholdChanged {
                 machine.alarm.forget_evidence();
             } else {
-                let note = settings.maintenance(now).map(|maintenance| Note {
-                    by: maintenance.by.clone(),
-                    comment: maintenance.reason.clone(),
-                    until: maintenance.until,
-                });
+                let note = settings.maintenance(now).map(Maintenance::note);
                 let change = machine.alarm.set_maintenance(note, now);
                 out.extend(change.map(|change| Output::Alarm { machine: number, change }));
             }
@@ -283,6 +291,7 @@ impl Controller {
     /// Time passes: what has ended is tidied up, what is done is answered, what waits is written.
     pub fn tick(&mut self, now: DateTime<Utc>) -> Vec<Output> {
         let mut out = self.expire(now);
+        out.extend(self.proposing.tick(&self.shared, now));
         if let Some(result) = self.running.as_ref().and_then(Running::poll)
             && let Some(running) = self.running.take()
         {
@@ -384,7 +393,10 @@ impl Controller {
         let to = loaded.label();
         let mut inner = self.shared.station.lock();
         let old = inner.loaded.replace(loaded);
-        for machine in &mut inner.machines {
+        let Inner { loaded, machines } = &mut *inner;
+        for (number, machine) in machines.iter_mut().enumerate() {
+            let baseline = loaded.as_ref().and_then(|loaded| loaded.baseline(number));
+            machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
             machine.alarm.forget_evidence();
         }
         drop(inner);
@@ -398,7 +410,16 @@ impl Controller {
             out.push(Output::Settings(settings_msg(&self.shared, &inner, number, &machine.settings, now)));
             out.push(self.event(Some(number), EventKind::BundleChanged, format!("{from} -> {to}"), now));
         }
+        out.extend(self.baseline_problems(&inner, now));
         out
+    }
+
+    /// Learned baselines that do not count under the running bundle.
+    fn baseline_problems(&self, inner: &Inner, now: DateTime<Utc>) -> Vec<Output> {
+        let Some(loaded) = &inner.loaded else { return Vec::new() };
+        let problem = |number| Some((number, loaded.baseline_problem(number)?.to_owned()));
+        let told = (0..inner.machines.len()).filter_map(problem);
+        told.map(|(number, problem)| self.event(Some(number), EventKind::BaselineFailed, problem, now)).collect()
     }
 
     fn event(&self, machine: Option<usize>, event: EventKind, detail: String, now: DateTime<Utc>) -> Output {
@@ -409,6 +430,7 @@ impl Controller {
             machine: machine.map(|number| self.shared.config.machine[number].id.clone()),
             event,
             detail: Some(detail).filter(|detail| !detail.is_empty()),
+            facts: serde_json::Map::new(),
             clock: self.shared.clock.mark(),
             late: false,
         })

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::command::Envelope;
 use super::fault::{Code, Fault};
 use super::history::Entry;
+use super::learning;
 use super::settings::{Changed, Effective, MachineSettings, ThresholdSource};
 use super::store::Store;
 use super::values::{Target, Time};
@@ -42,6 +43,8 @@ pub type Apply = Box<dyn FnOnce(&mut Inner) -> Vec<Output> + Send>;
 pub struct Act {
     /// What the reply tells.
     pub data: Value,
+    /// Numbers of machines and their new settings: written with the reply, in use before [`Act::apply`].
+    pub settings: Vec<(usize, MachineSettings)>,
     /// Makes it last: on the disk when it returns. Where it fails, nothing has changed.
     pub keep: Keep,
     /// Takes it into use, between two windows, and says what to tell of it.
@@ -114,6 +117,13 @@ impl Desk<'_> {
         (by.clone().map(String::from), reason.clone().map(String::from))
     }
 
+    /// That in words: ` by ana: after overhaul`.
+    pub fn why(&self) -> String {
+        let (by, reason) = self.who();
+        let why = [by.map(|by| format!(" by {by}")), reason.map(|reason| format!(": {reason}"))];
+        why.into_iter().flatten().collect()
+    }
+
     /// That, as it is noted with a changed threshold.
     pub fn changed(&self) -> Changed {
         let (by, reason) = self.who();
@@ -132,9 +142,7 @@ impl Desk<'_> {
     ) -> Result<Outcome, Fault> {
         let numbers = self.targets(target)?;
         let inner = self.shared.station.lock();
-        let (by, reason) = self.who();
-        let why = [by.map(|by| format!(" by {by}")), reason.map(|reason| format!(": {reason}"))];
-        let why = why.into_iter().flatten().collect::<String>();
+        let why = self.why();
         let machines = numbers.into_iter().map(|number| {
             let mut settings = inner.machines[number].settings.clone();
             let before = told(threshold_with(&inner, number, &settings, self.now));
@@ -212,6 +220,14 @@ impl Desk<'_> {
                 "distance": last.and_then(|last| last.distance),
                 "level_dbfs": last.map(|last| last.level_dbfs),
                 "alarm": { "state": alarm.state, "since": Timestamp::from(alarm.since), "count": alarm.count },
+                "baseline": {
+                    "in_use": inner.loaded.as_ref().and_then(|loaded| loaded.baseline(number))
+                        .map(|(baseline, _)| learning::facts(&machine.config.id, baseline)),
+                    "proposal": machine.site.proposal.as_ref().map(|it| learning::facts(&machine.config.id, it)),
+                    "learning": machine.site.learner.as_ref().map(|it| learning::progress_told(&it.progress()).1),
+                    "problem": inner.loaded.as_ref().and_then(|loaded| loaded.baseline_problem(number))
+                        .or(machine.site.failed.as_deref()),
+                },
                 "windows": machine.tally.windows,
                 "assessed": machine.tally.assessed,
             })
@@ -235,9 +251,7 @@ pub fn threshold_with(
     settings: &MachineSettings,
     now: DateTime<Utc>,
 ) -> Option<Effective> {
-    let config = &inner.machines[number].config;
-    let bundled = inner.loaded.as_ref().and_then(|loaded| loaded.bundle.machine(config.model()).ok()?.threshold);
-    settings.threshold(now, config.threshold, bundled)
+    inner.threshold_with(number, settings, now)
 }
 
 /// A threshold in words.
@@ -271,6 +285,8 @@ pub fn settings_msg(
         machine: inner.machines[number].config.id.clone(),
         threshold: effective.map(|found| found.threshold),
         source: effective.map_or(ThresholdSource::Bundle, |found| found.source),
+        judge: inner.judge_with(number, settings, now),
+        baseline: inner.loaded.as_ref().and_then(|l| l.baseline(number)).map(|(baseline, _)| baseline.learned.clone()),
         revision: settings.revision.into(),
         by: changed.and_then(|changed| changed.by.clone()),
         reason: changed.and_then(|changed| changed.reason.clone()),

@@ -4,6 +4,13 @@ use std::fmt::Display;
 
 pub use crate::mqtt::payload::ErrorCode as Code;
 
+impl From<std::io::Error> for Fault {
+    /// The disk does not take what was to be changed.
+    fn from(error: std::io::Error) -> Fault {
+        Fault::new(Code::Failed, format_args!("nothing was changed, because it cannot be kept: {error}"))
+    }
+}
+
 /// A refusal: nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

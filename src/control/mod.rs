@@ -14,6 +14,7 @@ pub mod controller;
 pub mod desk;
 pub mod fault;
 pub mod history;
+pub mod learning;
 pub mod pace;
 pub mod preview;
 pub mod settings;
@@ -26,6 +27,7 @@ use std::time::Instant;
 
 pub use controller::{Controller, Output};
 
+use crate::agent::alarms::AlarmBook;
 use crate::agent::station::Station;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -37,6 +39,8 @@ pub struct Shared {
     pub station: Arc<Station>,
     /// Scoring notes every window here.
     pub history: Arc<History>,
+    /// Alarms on disk.
+    pub alarms: Arc<AlarmBook>,
     pub clock: Clock,
     /// Id of this start.
     pub boot: String,

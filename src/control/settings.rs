@@ -8,12 +8,16 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::scoring::alarm::Note;
+
 /// Where a threshold in effect comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ThresholdSource {
     Bundle,
     Config,
+    /// Learned on site.
+    Baseline,
     Override,
 }
 
@@ -43,6 +47,13 @@ pub struct Maintenance {
     pub by: Option<String>,
     pub reason: Option<String>,
     pub set_at: DateTime<Utc>,
+}
+
+impl Maintenance {
+    /// As the alarm shows it.
+    pub fn note(&self) -> Note {
+        Note { by: self.by.clone(), comment: self.reason.clone(), until: self.until }
+    }
 }
 
 /// Who changed a machine's threshold last, why and when; no name where an override came to its end.
@@ -83,13 +94,21 @@ fn counts(until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
 }
 
 impl MachineSettings {
-    /// The rule: an override while it lasts, else what the configuration says, else the bundle's.
-    pub fn threshold(&self, now: DateTime<Utc>, configured: Option<f64>, bundle: Option<f64>) -> Option<Effective> {
+    /// The rule: an override while it lasts, else that of a baseline in use, else what the configuration says, else the
+    /// bundle's. A baseline has a bank of its own, which the configuration's threshold was not made for.
+    pub fn threshold(
+        &self,
+        now: DateTime<Utc>,
+        learned: Option<f64>,
+        configured: Option<f64>,
+        bundle: Option<f64>,
+    ) -> Option<Effective> {
         let valid = self.threshold.as_ref().filter(|over| counts(over.until, now));
         let overridden = valid.map(|over| Effective { threshold: over.threshold, source: ThresholdSource::Override });
+        let learned = learned.map(|threshold| Effective { threshold, source: ThresholdSource::Baseline });
         let configured = configured.map(|threshold| Effective { threshold, source: ThresholdSource::Config });
         let bundled = bundle.map(|threshold| Effective { threshold, source: ThresholdSource::Bundle });
-        overridden.or(configured).or(bundled)
+        overridden.or(learned).or(configured).or(bundled)
     }
 
     /// Maintenance while it lasts.
@@ -157,7 +176,7 @@ mod tests {
     fn override_before_configuration_before_bundle() {
         let mut settings = MachineSettings::default();
         let effective = |settings: &MachineSettings, configured, bundle| {
-            settings.threshold(at(0), configured, bundle).map(|found| (found.threshold, found.source))
+            settings.threshold(at(0), None, configured, bundle).map(|found| (found.threshold, found.source))
         };
         assert_eq!(effective(&settings, None, None), None);
         assert_eq!(effective(&settings, None, Some(0.1)), Some((0.1, ThresholdSource::Bundle)));
@@ -166,6 +185,8 @@ mod tests {
         assert_eq!(effective(&settings, Some(0.2), Some(0.1)), Some((0.3, ThresholdSource::Override)));
         settings.reset_threshold(Changed::default());
         assert_eq!(effective(&settings, Some(0.2), Some(0.1)), Some((0.2, ThresholdSource::Config)));
+        let learned = settings.threshold(at(0), Some(0.15), Some(0.2), Some(0.1));
+        assert_eq!(learned, Some(Effective { threshold: 0.15, source: ThresholdSource::Baseline }));
         assert_eq!(settings.revision, 2);
     }
 
@@ -173,7 +194,7 @@ mod tests {
     fn an_override_counts_before_its_end_and_not_from_it_on() {
         let mut settings = MachineSettings::default();
         settings.set_threshold(over(0.3, Some(at(60))), Changed::default());
-        let threshold = |now| settings.threshold(now, None, Some(0.1)).map(|found| found.threshold);
+        let threshold = |now| settings.threshold(now, None, None, Some(0.1)).map(|found| found.threshold);
         assert_eq!((threshold(at(59)), threshold(at(60)), threshold(at(61))), (Some(0.3), Some(0.1), Some(0.1)));
 
         assert!(!settings.expire(at(59)).any());

@@ -8,6 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
+use crate::config::BASELINE_MINUTES;
+use crate::scoring::baseline::check_rate;
+
 /// A found value in few words, for messages.
 pub fn shown(value: &Value) -> String {
     let text = value.to_string();
@@ -58,6 +61,66 @@ impl FromStr for Threshold {
 
     fn from_str(text: &str) -> Result<Self, String> {
         word(text, Self::EXPECTED, |text| Threshold::new(text.parse().ok()?))
+    }
+}
+
+/// How long to learn, minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct Minutes(#[schemars(extend("minimum" = 0.05, "maximum" = 20160))] f64);
+
+impl Minutes {
+    const EXPECTED: &str = "a number of minutes from 0.05 to 20160";
+
+    pub fn new(minutes: f64) -> Option<Minutes> {
+        (BASELINE_MINUTES.0..=BASELINE_MINUTES.1).contains(&minutes).then_some(Minutes(minutes))
+    }
+
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Minutes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, Self::EXPECTED, |value| Minutes::new(value.as_f64()?))
+    }
+}
+
+impl FromStr for Minutes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, |text| Minutes::new(text.parse().ok()?))
+    }
+}
+
+/// A share of windows: above 0, at most 0.5.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct Rate(#[schemars(extend("exclusiveMinimum" = 0, "maximum" = 0.5))] f64);
+
+impl Rate {
+    const EXPECTED: &str = "a number above 0 and at most 0.5";
+
+    pub fn new(rate: f64) -> Option<Rate> {
+        check_rate(rate).is_ok().then_some(Rate(rate))
+    }
+
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, Self::EXPECTED, |value| Rate::new(value.as_f64()?))
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        word(text, Self::EXPECTED, |text| Rate::new(text.parse().ok()?))
     }
 }
 

@@ -393,6 +393,7 @@ impl Shared {
             machine: None,
             event,
             detail,
+            facts: serde_json::Map::new(),
             clock: self.clock.mark(),
             late: false,
         };

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::topics::{AgentPart, MachinePart, Topic};
 use crate::control::settings::ThresholdSource;
 use crate::scoring::alarm::{AlarmState, Kind};
-use crate::scoring::{Assessment, Reason, Verdict};
+use crate::scoring::{Assessment, Judge, Lane, Reason, Verdict};
 
 /// The version of all payloads, `1`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -240,6 +240,12 @@ pub struct VerdictMsg {
     pub threshold: Option<f64>,
     /// distance / threshold.
     pub ratio: Option<f64>,
+    /// How unlike the learned baseline the window is over all lanes: -log10 of `p_value`; null without one.
+    pub score: Option<f64>,
+    /// Share of normal windows that are as unlike it.
+    pub p_value: Option<f64>,
+    /// The lane that `score` comes from.
+    pub lane: Option<Lane>,
     /// Root mean square level in dB of full scale, floor -120.
     pub level_dbfs: f64,
     /// Name and version of the bundle that it was scored with.
@@ -272,6 +278,9 @@ impl VerdictMsg {
             distance: assessment.distance.and_then(finite),
             threshold: assessment.threshold.and_then(finite),
             ratio: assessment.ratio().and_then(finite),
+            score: assessment.score.and_then(finite),
+            p_value: assessment.p_value.and_then(finite),
+            lane: assessment.lane,
             level_dbfs: finite(assessment.level_dbfs).unwrap_or(-120.0),
             bundle: bundle.map(str::to_owned),
             clock,
@@ -315,6 +324,10 @@ pub struct SettingsMsg {
     pub threshold: Option<f64>,
     /// Where the threshold comes from.
     pub source: ThresholdSource,
+    /// What decides over a window: the distance, or all lanes together, where a baseline was learned.
+    pub judge: Judge,
+    /// When the baseline in use was learned; null where there is none.
+    pub baseline: Option<String>,
     /// Counts the changes of this machine's settings.
     pub revision: u64,
     pub by: Option<String>,
@@ -344,6 +357,9 @@ pub struct EventMsg {
     pub event: EventKind,
     /// One line for a person.
     pub detail: Option<String>,
+    /// What can be counted, by names that go with `event`; see docs/topics.md.
+    #[serde(flatten)]
+    pub facts: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     pub late: bool,
@@ -369,7 +385,16 @@ pub enum EventKind {
     BundleChanged,
     /// A bundle was refused or failed; the one before stays in use.
     BundleFailed,
+    /// How far learning has come.
+    BaselineLearning,
+    /// A baseline has been learned and waits to be applied.
     BaselineLearned,
+    /// It is in use.
+    BaselineApplied,
+    /// It is not any more, or will not be.
+    BaselineDiscarded,
+    /// Learning came to nothing, or what was learned does not count under this bundle.
+    BaselineFailed,
     MaintenanceOn,
     MaintenanceOff,
     /// What was set from afar could not be read at start; the configuration's and the bundle's values apply.
@@ -579,7 +604,7 @@ mod tests {
         let text = String::from_utf8(encode(&verdict(&assessment(0.5)))).expect("UTF-8");
         assert_eq!(
             text,
-            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"level_dbfs":-31.5,"bundle":"fan 1.2","late":false}"#
+            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","late":false}"#
         );
         assert_eq!(serde_json::from_str::<VerdictMsg>(&text).expect("its own text"), verdict(&assessment(0.5)));
     }
@@ -632,6 +657,7 @@ mod tests {
             machine: None,
             event: EventKind::ClockJumped,
             detail: None,
+            facts: Map::new(),
             clock: None,
             late: false,
         };

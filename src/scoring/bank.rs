@@ -16,6 +16,11 @@ impl Bank {
         Bank { rows: Arc::new(rows.as_standard_layout().into_owned()) }
     }
 
+    /// A bank that nothing is known of yet, for embeddings of this length.
+    pub fn empty(width: usize) -> Self {
+        Bank::new(Array2::zeros((0, width)))
+    }
+
     pub fn len(&self) -> usize {
         self.rows.nrows()
     }

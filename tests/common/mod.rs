@@ -5,6 +5,7 @@ pub mod broker;
 pub mod bundles;
 pub mod faults;
 pub mod recordings;
+pub mod site;
 
 use std::path::PathBuf;
 

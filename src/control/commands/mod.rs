@@ -3,6 +3,8 @@
 //! A command is a struct of its arguments. The same struct reads the message (serde), the command line of `auscult ctl`
 //! (clap) and gives the JSON Schema, so the three cannot differ. What it does is its [`Execute::run`].
 
+mod alarm;
+mod baseline;
 mod bundle;
 mod maintenance;
 mod state;
@@ -12,6 +14,8 @@ use clap::Subcommand;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
+pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
+pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
 pub use bundle::BundleReload;
 pub use maintenance::MaintenanceSet;
 pub use state::{Ping, StateGet};
@@ -105,4 +109,16 @@ commands! {
     "bundle.reload" BundleReload
     /// Begin or end maintenance: a machine's windows are not judged.
     "maintenance.set" MaintenanceSet
+    /// Learn a machine's normal where it stands, while it runs.
+    "baseline.learn" BaselineLearn
+    /// Take the learned baseline into use.
+    "baseline.apply" BaselineApply
+    /// Drop what is being learned, was proposed or is in use.
+    "baseline.discard" BaselineDiscard
+    /// Say that somebody takes care of a machine's alarm.
+    "alarm.acknowledge" AlarmAcknowledge
+    /// Hide a machine's alarm until a time; listening goes on beneath.
+    "alarm.shelve" AlarmShelve
+    /// End the shelving before its time.
+    "alarm.unshelve" AlarmUnshelve
 }

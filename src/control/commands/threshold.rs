@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Execute;
+use super::{Execute, baseline};
 use crate::control::desk::{Desk, Outcome};
 use crate::control::fault::Fault;
 use crate::control::preview;
-use crate::control::settings::Override;
+use crate::control::settings::{Override, ThresholdSource};
 use crate::control::values::{Target, Threshold, Time};
 use crate::mqtt::payload::EventKind;
 
@@ -55,7 +55,8 @@ impl Execute for ThresholdGet {
     }
 }
 
-/// Go back to the configuration's or the bundle's threshold.
+/// Go back: from an override to the threshold below it; where there is none, from a baseline that was learned on site to
+/// the configuration's or the bundle's threshold and the bundle's bank.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ThresholdReset {
@@ -66,6 +67,12 @@ pub struct ThresholdReset {
 
 impl Execute for ThresholdReset {
     fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        if let [number] = desk.targets(&self.machine)?[..]
+            && desk.threshold(number).is_some_and(|found| found.source == ThresholdSource::Baseline)
+            && let Some(outcome) = baseline::put_back(desk, number)
+        {
+            return Ok(outcome);
+        }
         let changed = desk.changed();
         desk.change(&self.machine, EventKind::ThresholdChanged, |settings| settings.reset_threshold(changed.clone()))
     }

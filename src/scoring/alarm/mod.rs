@@ -89,7 +89,7 @@ pub struct Change {
 pub enum AlarmError {
     #[error("no alarm stands: nothing to acknowledge")]
     NothingToAcknowledge,
-    #[error("already acknowledged by {0}")]
+    #[error("already acknowledged by {0}: nothing to acknowledge")]
     AlreadyAcknowledged(String),
     #[error("until: expected a time after now and at most {0} s from now, found {1}")]
     BadEnd(f64, String),
@@ -207,22 +207,23 @@ impl Alarm {
     ///
     /// # Errors
     /// Where nothing stands, or all of it is acknowledged already.
-    pub fn acknowledge(
+    pub fn acknowledge<'a>(
         &mut self,
-        by: &str,
+        by: impl Into<Option<&'a str>>,
         comment: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<Option<Change>, AlarmError> {
+        let by = by.into();
         let standing = &self.state.standing;
         if let (Some(first), true) = (standing.first(), standing.iter().all(|one| one.acknowledged.is_some())) {
-            let who = first.acknowledged.as_ref().and_then(|note| note.by.clone()).unwrap_or_default();
+            let who = first.acknowledged.as_ref().and_then(|note| note.by.clone()).unwrap_or("somebody".into());
             return Err(AlarmError::AlreadyAcknowledged(who));
         }
         if standing.is_empty() {
             return Err(AlarmError::NothingToAcknowledge);
         }
         Ok(self.step(now, |alarm| {
-            let note = Note { by: Some(by.into()), comment: comment.map(Into::into), until: None };
+            let note = Note { by: by.map(Into::into), comment: comment.map(Into::into), until: None };
             for one in alarm.state.standing.iter_mut().filter(|one| one.acknowledged.is_none()) {
                 one.acknowledged = Some(note.clone());
             }
@@ -238,9 +239,9 @@ impl Alarm {
     ///
     /// # Errors
     /// Where `until` is past or further away than `shelve_max_s`.
-    pub fn shelve(
+    pub fn shelve<'a>(
         &mut self,
-        by: &str,
+        by: impl Into<Option<&'a str>>,
         comment: Option<&str>,
         until: DateTime<Utc>,
         now: DateTime<Utc>,
@@ -249,7 +250,7 @@ impl Alarm {
         if until <= now || until.signed_duration_since(now) > most {
             return Err(AlarmError::BadEnd(self.config.shelve_max_s, until.to_rfc3339()));
         }
-        let note = Note { by: Some(by.into()), comment: comment.map(Into::into), until: Some(until) };
+        let note = Note { by: by.into().map(Into::into), comment: comment.map(Into::into), until: Some(until) };
         Ok(self.step(now, |alarm| alarm.state.shelved = Some((now, note))))
     }
 

@@ -31,6 +31,8 @@ pub struct LearnSettings {
     /// The machine's id.
     pub machine: String,
     pub origin: Origin,
+    /// From window to window, s. Sound that comes faster than in real time (files, simulations) is dated by it.
+    pub hop_s: f64,
     /// How much normal running is wanted, s.
     pub wanted_s: f64,
     /// Wanted share of normal windows that are called anomalous.
@@ -61,6 +63,7 @@ pub struct Learner {
     heard: Vec<Heard>,
     /// One of so many windows is kept.
     stride: u64,
+    last_at_s: Option<f64>,
     windows: u64,
     heard_s: f64,
     left_out: BTreeMap<String, u64>,
@@ -72,7 +75,8 @@ impl Learner {
     pub fn new(settings: LearnSettings, now: DateTime<Utc>) -> Result<Self, BaselineError> {
         super::check_rate(settings.false_alarm_rate)?;
         let left_out = BTreeMap::new();
-        Ok(Learner { settings, began: now, heard: Vec::new(), stride: 1, windows: 0, heard_s: 0.0, left_out })
+        let heard = Vec::new();
+        Ok(Learner { settings, began: now, heard, stride: 1, last_at_s: None, windows: 0, heard_s: 0.0, left_out })
     }
 
     pub fn settings(&self) -> &LearnSettings {
@@ -121,7 +125,15 @@ impl Learner {
 
     fn take(&mut self, at_s: f64, level_dbfs: f64, embedding: &[f32], features: &Features) {
         let window_s = self.settings.origin.front_end.window_s;
-        let since_last = self.heard.last().map_or(window_s, |last| at_s - last.at_s);
+        // Windows cannot follow each other faster than they are cut.
+        let (at_s, since_last) = match self.last_at_s {
+            Some(last) => {
+                let at_s = at_s.max(last + self.settings.hop_s);
+                (at_s, at_s - last)
+            }
+            None => (at_s, window_s),
+        };
+        self.last_at_s = Some(at_s);
         // What overlaps counts once; what was left out in between does not count.
         self.heard_s += since_last.clamp(0.0, window_s);
         self.windows += 1;

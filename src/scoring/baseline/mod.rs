@@ -49,6 +49,33 @@ pub struct Origin {
     pub front_end: FrontEnd,
 }
 
+impl Origin {
+    /// Whether the two can be compared: all but the bundle's name.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check(&self, now: &Origin) -> Result<(), BaselineError> {
+        let differs = |what, expected: String, found: String| Err(BaselineError::Origin { what, expected, found });
+        let own = self;
+        if own.encoder_sha256 != now.encoder_sha256 {
+            let short = |hash: &str| hash.chars().take(12).collect::<String>();
+            let (expected, found) = (short(&now.encoder_sha256), short(&own.encoder_sha256));
+            return differs("encoder", expected, format!("{found} of bundle {}", own.bundle));
+        }
+        if own.front_end != now.front_end {
+            let text = |front_end: &FrontEnd| {
+                let FrontEnd { rate_hz, window_s, fmin_hz, fmax_hz, .. } = front_end;
+                format!("{rate_hz} Hz, {window_s} s, {fmin_hz} to {fmax_hz} Hz")
+            };
+            return differs("front-end", text(&now.front_end), text(&own.front_end));
+        }
+        if own.index != now.index {
+            return differs("encoder index", now.index.to_string(), own.index.to_string());
+        }
+        Ok(())
+    }
+}
+
 /// Where a threshold comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -148,23 +175,32 @@ impl Baseline {
     /// # Errors
     /// What is wrong with it.
     pub fn from_json(text: &str) -> Result<Baseline, BaselineError> {
-        let fault = |problem: String| Err(BaselineError::File(problem));
         let baseline: Baseline = serde_json::from_str(text).map_err(|error| BaselineError::File(error.to_string()))?;
-        if baseline.format != FORMAT {
-            return fault(format!("format {} instead of {FORMAT}", baseline.format));
+        baseline.check()?;
+        Ok(baseline)
+    }
+
+    /// Checks what was read, whatever wrote it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), BaselineError> {
+        let fault = |problem: String| Err(BaselineError::File(problem));
+        if self.format != FORMAT {
+            return fault(format!("format {} instead of {FORMAT}", self.format));
         }
-        if !(baseline.threshold > 0.0 && baseline.threshold < 1000.0) {
-            return fault(format!("a threshold of {}", baseline.threshold));
+        if !(self.threshold > 0.0 && self.threshold < 1000.0) {
+            return fault(format!("a threshold of {}", self.threshold));
         }
-        check_rate(baseline.false_alarm_rate)?;
-        let judgement_valid = baseline.judgement.as_ref().is_none_or(|judgement| {
+        check_rate(self.false_alarm_rate)?;
+        let judgement_valid = self.judgement.as_ref().is_none_or(|judgement| {
             let tails = judgement.tails.iter().all(|(_, tail)| tail.is_valid());
             tails && judgement.combined.is_valid() && judgement.lanes.is_valid()
         });
-        if !baseline.bank.is_valid() || baseline.bank.len() > BANK_LIMIT || !judgement_valid {
+        if !self.bank.is_valid() || self.bank.len() > BANK_LIMIT || !judgement_valid {
             return fault("parts that do not fit together".into());
         }
-        Ok(baseline)
+        Ok(())
     }
 
     /// Whether it was made with what the machine is scored with now.
@@ -172,24 +208,7 @@ impl Baseline {
     /// # Errors
     /// What differs.
     pub fn check_origin(&self, now: &Origin) -> Result<(), BaselineError> {
-        let differs = |what, expected: String, found: String| Err(BaselineError::Origin { what, expected, found });
-        let own = &self.origin;
-        if own.encoder_sha256 != now.encoder_sha256 {
-            let short = |hash: &str| hash.chars().take(12).collect::<String>();
-            let (expected, found) = (short(&now.encoder_sha256), short(&own.encoder_sha256));
-            return differs("encoder", expected, format!("{found} of bundle {}", own.bundle));
-        }
-        if own.front_end != now.front_end {
-            let text = |front_end: &FrontEnd| {
-                let FrontEnd { rate_hz, window_s, fmin_hz, fmax_hz, .. } = front_end;
-                format!("{rate_hz} Hz, {window_s} s, {fmin_hz} to {fmax_hz} Hz")
-            };
-            return differs("front-end", text(&now.front_end), text(&own.front_end));
-        }
-        if own.index != now.index {
-            return differs("encoder index", now.index.to_string(), own.index.to_string());
-        }
-        Ok(())
+        self.origin.check(now)
     }
 
     /// The learned bank.
