@@ -46,6 +46,7 @@ fn start(url: &str, state_dir: &std::path::Path, drain_per_s: f64) -> Mqtt {
         pause: (Duration::from_millis(50), Duration::from_millis(500)),
         drain_per_s,
         compat_topic: None,
+        homeassistant_status: None,
         state_dir: state_dir.to_owned(),
         bounds: Bounds { max_bytes: 1_000_000_000, max_age_s: 30 * 86_400 },
     };

@@ -25,6 +25,7 @@ pub struct Config {
     pub mqtt: MqttConfig,
     pub outbox: OutboxConfig,
     pub compat: CompatConfig,
+    pub homeassistant: HomeAssistantConfig,
     pub bundle: BundleConfig,
     pub encoder: EncoderConfig,
     pub log: LogConfig,
@@ -158,6 +159,22 @@ impl Default for OutboxConfig {
 pub struct CompatConfig {
     /// Topic that each verdict also goes to, as the original wrote it; default: none.
     pub escoita_topic: Option<String>,
+}
+
+/// Home Assistant's discovery over MQTT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HomeAssistantConfig {
+    /// Agent and machines appear in Home Assistant by themselves; default false.
+    pub discovery: bool,
+    /// First part of its discovery topics; default `homeassistant`.
+    pub prefix: String,
+}
+
+impl Default for HomeAssistantConfig {
+    fn default() -> Self {
+        HomeAssistantConfig { discovery: false, prefix: "homeassistant".into() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -474,6 +491,11 @@ impl Config {
             && (topic.is_empty() || topic.contains(['+', '#', '\0']) || topic.starts_with('$'))
         {
             return Err(ConfigError(format!("compat.escoita_topic: expected a topic without + # $, found {topic:?}")));
+        }
+        let prefix = &self.homeassistant.prefix;
+        if prefix.is_empty() || prefix.contains(['+', '#', '\0']) || prefix.starts_with('$') || prefix.ends_with('/') {
+            let message = format!("homeassistant.prefix: expected topic parts without + # $, found {prefix:?}");
+            return Err(ConfigError(message));
         }
         self.alarm.check().map_err(|problem| ConfigError(format!("alarm.{problem}")))?;
         if self.machine.is_empty() {

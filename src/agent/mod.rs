@@ -35,7 +35,7 @@ use crate::control::settings::Maintenance;
 use crate::control::store::{Lost, Store};
 use crate::control::{self, Controller};
 use crate::features::FrontEnd;
-use crate::mqtt::{Mqtt, MqttOptions};
+use crate::mqtt::{Mqtt, MqttOptions, discovery};
 use crate::systemd;
 
 /// A clean stop takes no longer than this.
@@ -122,6 +122,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let config = Arc::new(config);
     let reporter = Reporter::new(config.clone(), station.clone(), mqtt.clone());
     reporter.birth();
+    discovery::announce(&config, &mqtt);
     reporter.say(controller.start(now));
     let capture = match capture::start(inputs) {
         Ok(capture) => Arc::new(capture),

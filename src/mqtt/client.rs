@@ -327,7 +327,8 @@ impl Driver {
         if std::mem::replace(&mut self.was_connected, true) {
             self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
         }
-        let filters = self.shared.topics.subscriptions();
+        let mut filters = self.shared.topics.subscriptions();
+        filters.extend(self.options.homeassistant_status.clone());
         if let Err(error) = session.connection.subscribe(&filters) {
             tracing::error!(%error, "the subscription could not be sent");
         }
@@ -364,7 +365,19 @@ impl Driver {
                 }
             }
             Some(topic) => self.take_in(Incoming { topic, payload, retained }),
-            None => {}
+            None => {
+                let of_homeassistant = self.options.homeassistant_status.as_ref() == Some(&topic);
+                if of_homeassistant && !retained && payload.is_ok_and(|payload| payload == b"online") {
+                    self.tell_again();
+                }
+            }
+        }
+    }
+
+    /// Home Assistant has started: the retained state is due again.
+    fn tell_again(&mut self) {
+        for state in lock(&self.shared.states).values_mut() {
+            state.due = true;
         }
     }
 

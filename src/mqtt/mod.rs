@@ -9,6 +9,7 @@
 pub mod address;
 mod client;
 mod connection;
+pub mod discovery;
 pub mod fault;
 pub mod outbox;
 pub mod payload;
@@ -66,6 +67,8 @@ pub struct MqttOptions {
     pub drain_per_s: f64,
     /// Topic that each verdict also goes to as the original wrote it.
     pub compat_topic: Option<String>,
+    /// Topic where Home Assistant says `online` when it has started: then it is told everything again.
+    pub homeassistant_status: Option<String>,
     /// Directory of the outbox.
     pub state_dir: PathBuf,
     pub bounds: Bounds,
@@ -87,6 +90,7 @@ impl MqttOptions {
             pause: (Duration::from_secs(1), Duration::from_secs(60)),
             drain_per_s: outbox.drain_per_s,
             compat_topic: compat.escoita_topic.clone(),
+            homeassistant_status: discovery::status_topic(config),
             state_dir: agent.state_dir.clone(),
             bounds: Bounds { max_bytes: outbox.max_mb * 1_000_000, max_age_s: (outbox.max_age_days * 86_400.0) as i64 },
         }

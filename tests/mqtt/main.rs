@@ -37,6 +37,7 @@ fn options(url: &str, state_dir: &Path) -> MqttOptions {
         pause: (Duration::from_millis(50), Duration::from_millis(400)),
         drain_per_s: 5000.0,
         compat_topic: None,
+        homeassistant_status: None,
         state_dir: state_dir.to_owned(),
         bounds: Bounds { max_bytes: 200_000_000, max_age_s: 30 * 86_400 },
     }

@@ -1,0 +1,95 @@
+// Collects what the agents say, by the topics' last parts; sends the dashboard what changed, once a second.
+// Input: MQTT messages, the tick of once a second, "hello" of a dashboard that was just opened, and a dropped command.
+const KEEP = 360 // windows of each machine: half an hour of 5 s windows
+const fleet = context.get('fleet') || { agents: {}, machines: {}, changed: {}, points: {}, news: [] }
+context.set('fleet', fleet)
+const { agents, machines } = fleet
+
+const agentOf = id => (agents[id] ??= { id, state: 'unknown', machines: [], tags: [], commands: [] })
+const machineOf = (agent, id) => {
+    const key = `${agent}/${id}`
+    agentOf(agent)
+    return (machines[key] ??= { key, id, agent, history: [], events: [] })
+}
+const forget = key => {
+    delete machines[key]
+    fleet.changed[key] = null
+}
+
+// One window as the chart wants it: [time in ms, distance, threshold, verdict, seq].
+function addWindow (machine, verdict) {
+    const time = Date.parse(verdict.ts)
+    if (machine.history.some(point => point[4] === verdict.seq && point[0] === time)) return // a duplicate
+    const point = [time, verdict.distance, verdict.threshold, verdict.verdict, verdict.seq]
+    const last = machine.history[machine.history.length - 1]
+    if (!last || last[0] <= time) {
+        machine.history.push(point)
+        ;(fleet.points[machine.key] ??= []).push(point)
+    } else { // late: to where it belongs, and the whole history is told again
+        machine.history.push(point)
+        machine.history.sort((a, b) => a[0] - b[0])
+        fleet.points[machine.key] = 'all'
+    }
+    machine.history.splice(0, machine.history.length - KEEP)
+    if (!machine.verdict || Date.parse(machine.verdict.ts) <= time) machine.verdict = verdict
+}
+
+function take (topic, payload) {
+    const root = env.get('ROOT') + '/'
+    if (!topic.startsWith(root)) return
+    const parts = topic.slice(root.length).split('/')
+    const part = parts.pop()
+    if (parts.length < 1 || parts.length > 2 || parts[0] === 'fleet') return
+    const [agent, id] = parts
+    if (payload === '') { // a retained message that was taken back
+        if (id) forget(`${agent}/${id}`)
+        return
+    }
+    let said
+    try { said = JSON.parse(payload) } catch (error) { return }
+    if (said === null || typeof said !== 'object') return
+    if (id) {
+        const machine = machineOf(agent, id)
+        if (part === 'verdict') addWindow(machine, said)
+        else if (part === 'alarm' && !(said.late && machine.alarm && machine.alarm.ts > said.ts)) machine.alarm = said
+        else if (part === 'settings') machine.settings = said
+        else if (part === 'event') machine.events = [said, ...machine.events].slice(0, 8)
+        else return
+        fleet.changed[machine.key] = machine
+        return
+    }
+    const known = agentOf(agent)
+    if (part === 'status') Object.assign(known, { state: said.state, since: said.ts, unsynced: said.clock === 'unsynced' })
+    else if (part === 'health') known.health = said
+    else if (part === 'info') {
+        const { version, bundle, tags, commands } = said
+        Object.assign(known, { version, bundle, tags, commands, machines: said.machines })
+        for (const machine of Object.values(machines)) {
+            if (machine.agent === agent && !said.machines.includes(machine.id)) forget(machine.key)
+        }
+        for (const id of said.machines) fleet.changed[`${agent}/${id}`] = machineOf(agent, id)
+    } else if (part === 'reply') fleet.news.push(said)
+    else return
+    fleet.changedAgents = true
+}
+
+if (msg.topic === 'hello') { // a dashboard was opened: it gets everything
+    const everything = { full: true, agents, machines, replies: [] }
+    return { payload: everything, _client: msg._client }
+}
+if (msg.topic !== 'tick') {
+    take(msg.topic || '', typeof msg.payload === 'string' ? msg.payload : String(msg.payload))
+    return
+}
+const keys = Object.keys(fleet.changed)
+if (keys.length === 0 && !fleet.changedAgents) return
+const delta = { full: false, agents: fleet.changedAgents ? agents : null, machines: {}, replies: fleet.news }
+for (const key of keys) {
+    const machine = fleet.changed[key]
+    if (!machine) { delta.machines[key] = null; continue }
+    const { history, ...rest } = machine
+    const points = fleet.points[key]
+    delta.machines[key] = points === 'all' ? machine : { ...rest, points: points || [] }
+}
+Object.assign(fleet, { changed: {}, points: {}, news: [], changedAgents: false })
+return { payload: delta }

@@ -1,0 +1,267 @@
+//! Home Assistant finds agents and machines by itself: retained descriptions in its MQTT discovery's device form.
+//!
+//! One device for the agent, `<prefix>/device/auscult-<agent>/config`, and one for each machine,
+//! `<prefix>/device/auscult-<agent>/<machine>/config`. What an entity shows comes from auscult's own topics, so nothing is
+//! said twice. Field names are those of <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery> (2024.11 on).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::Mqtt;
+use super::topics::{AgentPart, AgentTopics, MachinePart};
+use crate::config::Config;
+
+/// Which descriptions this agent has ever published, in the state directory: those of machines that are configured no
+/// more are taken back.
+const ANNOUNCED: &str = "homeassistant.json";
+
+/// Publishes the descriptions that the configuration asks for, and takes back all others that were published before.
+pub fn announce(config: &Config, mqtt: &Mqtt) {
+    let file = config.agent.state_dir.join(ANNOUNCED);
+    let mut known = announced(&file);
+    let wanted = if config.homeassistant.discovery { descriptions(config, mqtt.topics()) } else { Vec::new() };
+    for topic in known.iter().filter(|topic| !wanted.iter().any(|(wanted, _)| wanted == *topic)) {
+        mqtt.retained(topic.clone(), Vec::new());
+    }
+    let before = known.len();
+    known.extend(wanted.iter().map(|(topic, _)| topic.clone()));
+    if known.len() > before
+        && let Err(error) = keep(&file, &known)
+    {
+        tracing::warn!(file = %file.display(), %error, "Home Assistant will not forget machines that are removed");
+    }
+    for (topic, description) in wanted {
+        mqtt.retained(topic, description.to_string().into_bytes());
+    }
+}
+
+/// Where Home Assistant says `online` when it has started.
+pub fn status_topic(config: &Config) -> Option<String> {
+    let homeassistant = &config.homeassistant;
+    homeassistant.discovery.then(|| format!("{}/status", homeassistant.prefix))
+}
+
+/// Topic and description of the agent and of each of its machines.
+fn descriptions(config: &Config, topics: &AgentTopics) -> Vec<(String, Value)> {
+    let base = format!("{}/device/{}", config.homeassistant.prefix, node_id(topics.agent()));
+    let machines = config.machine.iter().map(|machine| {
+        let description = machine_device(topics, &machine.id, machine.model());
+        (format!("{base}/{}/config", machine.id), description)
+    });
+    std::iter::once((format!("{base}/config"), agent_device(topics))).chain(machines).collect()
+}
+
+/// Home Assistant takes `[a-zA-Z0-9_-]` in a topic; agents may also have dots.
+fn node_id(agent: &str) -> String {
+    format!("auscult-{}", agent.replace('.', "_"))
+}
+
+fn agent_device(topics: &AgentTopics) -> Value {
+    let agent = topics.agent();
+    let id = format!("auscult/{agent}");
+    let topic = |part| topics.of_agent(part);
+    let mut entities = Entities::new(&id, &format!("auscult {agent}"));
+    entities.add(
+        "connectivity",
+        "binary_sensor",
+        json!({
+            "name": "Connected", "device_class": "connectivity", "entity_category": "diagnostic",
+            "state_topic": topic(AgentPart::Status),
+            "value_template": "{{ 'ON' if value_json.state == 'online' else 'OFF' }}",
+            "json_attributes_topic": topic(AgentPart::Status),
+            // It tells that the agent is gone, so it must not go with it.
+            "availability": [],
+        }),
+    );
+    // The agent knows no other bundle than its own: what is newer, its owner knows.
+    entities.add(
+        "bundle",
+        "update",
+        json!({
+            "name": "Bundle", "entity_category": "diagnostic", "state_topic": topic(AgentPart::Info),
+            "value_template": "{{ {'installed_version': value_json.bundle or 'none', \
+                               'latest_version': value_json.bundle or 'none'} | tojson }}",
+        }),
+    );
+    entities.add(
+        "reload",
+        "button",
+        json!({
+            "name": "Reload bundle", "entity_category": "config", "icon": "mdi:reload", "qos": 1,
+            "command_topic": topic(AgentPart::Control), "command_template": command("bundle.reload", None),
+        }),
+    );
+    entities.add(
+        "waiting",
+        "sensor",
+        json!({
+            "name": "Messages waiting", "entity_category": "diagnostic", "state_class": "measurement",
+            "state_topic": topic(AgentPart::Health), "value_template": "{{ value_json.outbox_depth }}",
+        }),
+    );
+    entities.add(
+        "temperature",
+        "sensor",
+        json!({
+            "name": "Processor temperature", "entity_category": "diagnostic", "device_class": "temperature",
+            "unit_of_measurement": "°C", "state_class": "measurement",
+            "state_topic": topic(AgentPart::Health), "value_template": "{{ value_json.cpu_temp_c }}",
+        }),
+    );
+    device(
+        json!({
+            "identifiers": [id], "name": format!("auscult {agent}"), "manufacturer": "auscult", "model": "agent",
+            "sw_version": env!("CARGO_PKG_VERSION"),
+        }),
+        json!([online(topics)]),
+        entities,
+    )
+}
+
+fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
+    let agent = topics.agent();
+    let id = format!("auscult/{agent}/{machine}");
+    let topic = |part| topics.of_machine(machine, part);
+    // What a window could not tell is not shown as if it could.
+    let assessed = json!({
+        "topic": topic(MachinePart::Verdict),
+        "value_template": "{{ 'offline' if value_json.verdict == 'unknown' else 'online' }}",
+    });
+    let mut entities = Entities::new(&id, &format!("{agent} {machine}"));
+    entities.add(
+        "problem",
+        "binary_sensor",
+        json!({
+            "name": "Alarm", "device_class": "problem", "state_topic": topic(MachinePart::Alarm),
+            "value_template": "{{ 'ON' if value_json.state in ['active', 'acknowledged'] else 'OFF' }}",
+            "json_attributes_topic": topic(MachinePart::Alarm),
+        }),
+    );
+    entities.add(
+        "verdict",
+        "sensor",
+        json!({
+            "name": "Verdict", "device_class": "enum", "options": ["normal", "anomalous", "unknown"],
+            "state_topic": topic(MachinePart::Verdict), "value_template": "{{ value_json.verdict }}",
+            "json_attributes_topic": topic(MachinePart::Verdict),
+        }),
+    );
+    entities.add(
+        "distance",
+        "sensor",
+        json!({
+            "name": "Distance", "state_class": "measurement", "suggested_display_precision": 3, "icon": "mdi:waveform",
+            "state_topic": topic(MachinePart::Verdict), "value_template": "{{ value_json.distance }}",
+            "availability": [online(topics), assessed], "availability_mode": "all",
+        }),
+    );
+    entities.add(
+        "level",
+        "sensor",
+        json!({
+            "name": "Level", "unit_of_measurement": "dBFS", "state_class": "measurement",
+            "suggested_display_precision": 1, "icon": "mdi:volume-medium",
+            "state_topic": topic(MachinePart::Verdict), "value_template": "{{ value_json.level_dbfs }}",
+        }),
+    );
+    entities.add(
+        "threshold",
+        "number",
+        json!({
+            "name": "Threshold", "entity_category": "config", "icon": "mdi:tune-vertical", "mode": "box",
+            "min": 0.001, "max": 999.999, "step": 0.001, "qos": 1,
+            "state_topic": topic(MachinePart::Settings), "value_template": "{{ value_json.threshold }}",
+            "json_attributes_topic": topic(MachinePart::Settings),
+            "command_topic": topic(MachinePart::ThresholdSet),
+        }),
+    );
+    entities.add(
+        "acknowledge",
+        "button",
+        json!({
+            "name": "Acknowledge alarm", "icon": "mdi:check", "qos": 1,
+            "command_topic": topics.of_agent(AgentPart::Control),
+            "command_template": command("alarm.acknowledge", Some(machine)),
+        }),
+    );
+    device(
+        json!({
+            "identifiers": [id], "name": machine, "manufacturer": "auscult", "model": model,
+            "via_device": format!("auscult/{agent}"),
+        }),
+        json!([online(topics)]),
+        entities,
+    )
+}
+
+/// Availability from the agent's status: whatever is not `online` is offline, `stopped` too.
+fn online(topics: &AgentTopics) -> Value {
+    json!({
+        "topic": topics.of_agent(AgentPart::Status),
+        "value_template": "{{ 'online' if value_json.state == 'online' else 'offline' }}",
+    })
+}
+
+/// A command as a template: each press needs an id of its own, and none is to be done an hour later.
+fn command(command: &str, machine: Option<&str>) -> String {
+    let machine = machine.map(|machine| format!(r#""machine":"{machine}","#)).unwrap_or_default();
+    format!(
+        r#"{{"id":"ha-{{{{ (now().timestamp() * 1000) | int }}}}","command":"{command}",{machine}"by":"Home Assistant","expires":"{{{{ (utcnow() + timedelta(minutes=1)).isoformat() }}}}"}}"#
+    )
+}
+
+/// A whole description.
+fn device(device: Value, availability: Value, entities: Entities) -> Value {
+    json!({
+        "device": device,
+        "origin": { "name": "auscult", "sw_version": env!("CARGO_PKG_VERSION") },
+        "availability": availability,
+        "components": entities.all,
+    })
+}
+
+/// The entities of one device, by their short names.
+struct Entities {
+    device: String,
+    slug: String,
+    all: Map<String, Value>,
+}
+
+impl Entities {
+    fn new(device: &str, name: &str) -> Entities {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+        Entities { device: device.to_owned(), slug: name.chars().map(plain).collect(), all: Map::new() }
+    }
+
+    fn add(&mut self, name: &str, platform: &str, mut fields: Value) {
+        fields["platform"] = platform.into();
+        fields["unique_id"] = format!("{}/{name}", self.device).into();
+        fields["default_entity_id"] = format!("{platform}.{}_{name}", self.slug).into();
+        self.all.insert(name.to_owned(), fields);
+    }
+}
+
+fn announced(file: &Path) -> BTreeSet<String> {
+    match fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+            tracing::warn!(file = %file.display(), %error, "what Home Assistant was told before cannot be read");
+            BTreeSet::new()
+        }),
+        Err(_) => BTreeSet::new(),
+    }
+}
+
+/// Replaces the file in one step.
+fn keep(file: &Path, known: &BTreeSet<String>) -> io::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut new = tempfile::NamedTempFile::new_in(dir)?;
+    serde_json::to_writer(&mut new, known)?;
+    new.as_file().sync_all()?;
+    new.persist(file)?;
+    Ok(())
+}

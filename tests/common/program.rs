@@ -1,0 +1,47 @@
+//! Programs that a test starts.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::broker::wait_until;
+
+/// A program of this test, ended with it; its output is shown when the test fails.
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    pub fn start(command: &mut Command, log: PathBuf) -> Program {
+        let file = std::fs::File::create(&log).expect("a writable file");
+        let out = file.try_clone().expect("a file");
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(file).spawn().expect("a program that starts");
+        Program { child, log }
+    }
+}
+
+impl Program {
+    /// As systemd stops it; the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill starts");
+        assert!(sent.success());
+        let mut status = None;
+        wait_until("the program's end", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let from = text.len().saturating_sub(4000);
+            eprintln!("{}:\n{}", self.log.display(), String::from_utf8_lossy(&text.as_bytes()[from..]));
+        }
+    }
+}
