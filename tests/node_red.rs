@@ -8,17 +8,10 @@ use std::time::Duration;
 
 use auscult::mqtt::topics::MachinePart;
 use common::broker::{Broker, Subscriber, free_port, wait_within};
-use common::program::Program;
+use common::program::{Program, done};
 use serde_json::{Value, json};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-fn done(command: &mut Command) -> String {
-    let output = command.output().expect("a program that starts");
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{said}\n{errors}", output.status);
-    said.into_owned()
-}
 
 /// Node-RED with the flow imported and its broker set, and nothing else.
 fn node_red(broker: &Broker, port: u16, dir: &Path) -> Program {

@@ -6,6 +6,7 @@ mod bundle;
 mod check;
 mod ctl;
 mod devices;
+mod generate;
 mod logging;
 mod record;
 mod run;
@@ -14,6 +15,7 @@ mod score;
 mod sound;
 mod spectrogram;
 mod synth;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -44,8 +46,11 @@ enum Command {
     Record(record::Args),
     Check(check::Args),
     Ctl(ctl::Args),
+    Watch(watch::Args),
     Schema(schema::Args),
     Synth(synth::Args),
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 /// What ends a command without success: an exit code, and a message unless all has been said.
@@ -102,8 +107,10 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(args),
         Command::Check(args) => check::run(args),
         Command::Ctl(args) => ctl::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Synth(args) => synth::run(args),
+        Command::Generate(args) => generate::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

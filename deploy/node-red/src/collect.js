@@ -49,6 +49,8 @@ function take (topic, payload) {
     try { said = JSON.parse(payload) } catch (error) { return }
     if (said === null || typeof said !== 'object') return
     if (id) {
+        // The broker may still keep what was said of a machine that is gone.
+        if (agents[agent]?.boot && !agents[agent].machines.includes(id)) return
         const machine = machineOf(agent, id)
         if (part === 'verdict') addWindow(machine, said)
         else if (part === 'alarm' && !(said.late && machine.alarm && machine.alarm.ts > said.ts)) machine.alarm = said
@@ -62,8 +64,8 @@ function take (topic, payload) {
     if (part === 'status') Object.assign(known, { state: said.state, since: said.ts, unsynced: said.clock === 'unsynced' })
     else if (part === 'health') known.health = said
     else if (part === 'info') {
-        const { version, bundle, tags, commands } = said
-        Object.assign(known, { version, bundle, tags, commands, machines: said.machines })
+        const { version, boot, bundle, tags, commands } = said
+        Object.assign(known, { version, boot, bundle, tags, commands, machines: said.machines })
         for (const machine of Object.values(machines)) {
             if (machine.agent === agent && !said.machines.includes(machine.id)) forget(machine.key)
         }

@@ -1,0 +1,75 @@
+//! docs/configuration.md and deploy/deb/agent.toml against the program.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use auscult::config::Config;
+use serde_json::Value;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Key and default of every row of the page's tables.
+fn documented() -> BTreeMap<String, String> {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/configuration.md")).expect("the page");
+    page.lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+            let key = cells.next()?.strip_suffix('`')?;
+            Some((key.to_owned(), cells.next()?.to_owned()))
+        })
+        .collect()
+}
+
+/// Key and default of everything that can be set.
+fn known() -> BTreeMap<String, Value> {
+    let text = "[[machine]]\nid = \"m\"\nsource = { synth = \"fan\" }\n";
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), text).expect("a writable file");
+    let config = serde_json::to_value(Config::load(file.path()).expect("the least configuration"))
+        .expect("a configuration is JSON");
+    let mut known = BTreeMap::new();
+    for (section, value) in config.as_object().expect("sections") {
+        let fields = if section == "machine" { &value[0] } else { value };
+        for (key, value) in fields.as_object().expect("keys") {
+            known.insert(format!("{section}.{key}"), value.clone());
+            if key == "source" {
+                let source = value.as_object().expect("keys").iter();
+                known.extend(source.map(|(key, value)| (format!("source.{key}"), value.clone())));
+            }
+        }
+    }
+    known
+}
+
+#[test]
+fn the_page_has_every_key_and_no_other() {
+    let (documented, known) = (documented(), known());
+    let missing: Vec<_> = known.keys().filter(|key| !documented.contains_key(*key)).collect();
+    let extra: Vec<_> = documented.keys().filter(|key| !known.contains_key(*key)).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "docs/configuration.md lacks {missing:?} and invents {extra:?}");
+}
+
+#[test]
+fn the_page_tells_the_defaults() {
+    let (documented, known) = (documented(), known());
+    for (key, default) in documented {
+        // What is no value in the program is told in words; the two that name the machine are this test's own.
+        let Some(told) = default.strip_prefix('`').and_then(|told| told.strip_suffix('`')) else { continue };
+        let value = &known[&key];
+        if value.is_null() || told.starts_with('[') && !value.is_array() || key == "source.synth" {
+            continue;
+        }
+        let told: Value = serde_json::from_str(told).unwrap_or_else(|error| panic!("{key}: {told}: {error}"));
+        assert!(
+            told == *value || told.as_f64().is_some_and(|told| value.as_f64() == Some(told)),
+            "{key}: {told}, not {value}"
+        );
+    }
+}
+
+/// The packages' configuration lacks machines on purpose; nothing else is wrong with it.
+#[test]
+fn the_packaged_configuration_wants_only_machines() {
+    let error = Config::load(&Path::new(ROOT).join("deploy/deb/agent.toml")).expect_err("no machines yet");
+    assert!(error.to_string().contains("expected at least one [[machine]]"), "{error}");
+}

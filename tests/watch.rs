@@ -1,0 +1,191 @@
+//! `auscult watch` in a terminal (script's), with a real broker and agents' messages.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::broker::{Broker, Subscriber, wait_until};
+use serde_json::{Value, json};
+
+/// A terminal of 100 x 30 with `auscult watch` in it.
+struct Terminal {
+    child: Child,
+    screen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    fn start(broker: &Broker) -> Terminal {
+        let program = env!("CARGO_BIN_EXE_auscult");
+        let command = format!("stty rows 30 cols 100; USER=ana exec {program} watch --broker {}", broker.url());
+        let mut child = Command::new("script")
+            .args(["-qefc", &command, "/dev/null"])
+            .env("TERM", "xterm-256color")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("script: it comes with every Debian");
+        let screen = Arc::new(Mutex::new(Vec::new()));
+        let mut output = child.stdout.take().expect("a pipe");
+        std::thread::spawn({
+            let screen = Arc::clone(&screen);
+            move || {
+                let mut buffer = [0; 4096];
+                while let Ok(read @ 1..) = output.read(&mut buffer) {
+                    screen.lock().expect("no panic").extend_from_slice(&buffer[..read]);
+                }
+            }
+        });
+        Terminal { child, screen }
+    }
+
+    fn press(&mut self, keys: &str) {
+        let pipe = self.child.stdin.as_mut().expect("a pipe");
+        pipe.write_all(keys.as_bytes()).expect("the terminal takes keys");
+        pipe.flush().expect("the terminal takes keys");
+    }
+
+    /// Waits until this was drawn. Only what changes is drawn: a word that shares letters with what stood there comes in
+    /// parts, so ask for what is new as a whole.
+    fn wait_for(&self, words: &str) {
+        wait_until(words, || String::from_utf8_lossy(&self.screen.lock().expect("no panic")).contains(words));
+    }
+
+    fn end(mut self) -> Option<i32> {
+        let mut status = None;
+        wait_until("the end of watch", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("drawn:\n{}", String::from_utf8_lossy(&self.screen.lock().expect("no panic")));
+        }
+    }
+}
+
+const TS: &str = "2026-03-01T12:00:00.000Z";
+
+fn say(subscriber: &Subscriber, topic: &str, retain: bool, payload: &Value) {
+    subscriber.publish(&format!("auscult/{topic}"), retain, payload.to_string());
+}
+
+fn agent(subscriber: &Subscriber, id: &str, machines: &[String]) {
+    say(subscriber, &format!("{id}/status"), true, &json!({ "schema": 1, "state": "online", "boot": "1", "ts": TS }));
+    let info = json!({
+        "schema": 1, "ts": TS, "agent": id, "version": "0.1.0", "boot": "1", "bundle": "demo@1", "machines": machines,
+        "tags": ["north"], "commands": ["ping"],
+    });
+    say(subscriber, &format!("{id}/info"), true, &info);
+}
+
+fn verdict(agent: &str, machine: &str, seq: u64, distance: f64) -> Value {
+    json!({
+        "schema": 1, "ts": TS, "seq": seq, "agent": agent, "machine": machine, "verdict": "normal", "reason": null,
+        "distance": distance, "threshold": 0.3, "ratio": distance / 0.3, "level_dbfs": -31.5, "bundle": "demo@1", "late": false,
+    })
+}
+
+#[test]
+fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    agent(&subscriber, "pi-1", &["fan-a".into(), "fan-b".into()]);
+    for machine in ["fan-a", "fan-b"] {
+        say(&subscriber, &format!("pi-1/{machine}/verdict"), true, &verdict("pi-1", machine, 0, 0.123));
+    }
+    let alarm = json!({
+        "schema": 1, "ts": TS, "agent": "pi-1", "machine": "fan-b", "state": "active", "kind": "fault", "since": TS, "count": 5,
+        "by": null, "comment": null, "until": null, "late": false,
+    });
+    say(&subscriber, "pi-1/fan-b/alarm", true, &alarm);
+    let mut terminal = Terminal::start(&broker);
+    terminal.wait_for("pi-1/fan-b");
+    terminal.wait_for("1 alarm");
+
+    // The machine in alarm comes first.
+    terminal.press("abelt slips\r");
+    let command = subscriber.wait_for("a command", |message| message.topic == "auscult/pi-1/control").json();
+    assert_eq!(command["command"], "alarm.acknowledge");
+    assert_eq!(
+        (&command["machine"], &command["comment"], &command["by"]),
+        (&json!("fan-b"), &json!("belt slips"), &json!("ana"))
+    );
+    subscriber.clear();
+    terminal.press("t\x7f\x7f\x7f0.42\r");
+    let command = subscriber.wait_for("a command", |message| message.topic == "auscult/pi-1/control").json();
+    assert_eq!((&command["command"], &command["threshold"]), (&json!("threshold.set"), &json!(0.42)));
+    let reply = json!({
+        "schema": 1, "ts": TS, "agent": "pi-1", "id": command["id"], "command": "threshold.set", "status": "error",
+        "error": { "code": "bad_argument", "message": "NO-SUCH-THING" }, "data": null, "late": false,
+    });
+    say(&subscriber, "pi-1/reply", false, &reply);
+    terminal.wait_for("NO-SUCH-THING");
+    terminal.press("q");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
+fn the_broker_may_go_and_come_back() {
+    let mut broker = Broker::start();
+    let mut terminal = Terminal::start(&broker);
+    terminal.wait_for("no machine has been heard of yet");
+    broker.kill();
+    terminal.wait_for("mqtt://127.0.0.1");
+    broker.restart();
+    let subscriber = Subscriber::start(&broker);
+    agent(&subscriber, "pi-9", &["pump".into()]);
+    terminal.wait_for("pi-9/pump");
+    terminal.press("\x03");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+/// 500 machines that all speak at once, and keys are still obeyed: measured against the messages' own time.
+#[test]
+fn five_hundred_machines_do_not_hold_the_keys_up() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let machines: Vec<String> = (0..10).map(|number| format!("m-{number}")).collect();
+    for number in 0..50 {
+        agent(&subscriber, &format!("pi-{number:02}"), &machines);
+    }
+    let mut terminal = Terminal::start(&broker);
+    terminal.wait_for("machines 500");
+    for seq in 0..10 {
+        for number in 0..50 {
+            for machine in &machines {
+                let id = format!("pi-{number:02}");
+                let payload = verdict(&id, machine, seq, 0.1 + seq as f64 / 100.0).to_string();
+                subscriber.publish_fast(&format!("auscult/{id}/{machine}/verdict"), payload);
+            }
+        }
+        terminal.press("j");
+    }
+    let begun = Instant::now();
+    terminal.press("/zzz");
+    terminal.wait_for("no machine fits the filter");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    terminal.press("\x03");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_do() {
+    let output = Command::new(env!("CARGO_BIN_EXE_auscult"))
+        .args(["watch", "--broker", "mqtt://127.0.0.1:9"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("auscult starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--json"));
+}
