@@ -35,14 +35,14 @@ fn description(subscriber: &Subscriber, topic: &str) -> Value {
 }
 
 /// A template as Home Assistant would fill it in, as far as the agent cares.
-fn filled(template: &Value) -> String {
+fn filled(template: &Value, id: &str) -> String {
     let template = template.as_str().expect("a template");
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
         let (expression, after) = after.split_once("}}").expect("a template that ends");
         text += before;
-        text += if expression.contains("isoformat") { "2099-01-01T00:00:00.123456+00:00" } else { "1767225600000" };
+        text += if expression.contains("isoformat") { "2099-01-01T00:00:00.123456+00:00" } else { id };
         rest = after;
     }
     text + rest
@@ -84,20 +84,17 @@ fn what_is_described_is_there_and_works() {
     }
 
     // What is pressed and set, arrives.
-    let press = |device: &Value, entity: &str| {
+    let press = |device: &Value, entity: &str, id: &str| {
         let entity = &device["components"][entity];
         let topic = entity["command_topic"].as_str().expect("a topic");
-        subscriber.publish(topic, false, filled(&entity["command_template"]));
+        subscriber.publish(topic, false, filled(&entity["command_template"], id));
+        let id = format!("ha-{id}");
+        subscriber.wait_for(&id, |message| message.is_agent(AgentPart::Reply) && message.json()["id"] == id).json()
     };
-    let reply = |command: &str| {
-        let is = |message: &Message| message.is_agent(AgentPart::Reply) && message.json()["command"] == command;
-        subscriber.wait_for(command, is).json()
-    };
-    press(&described[0], "reload");
-    // There is no bundle: what counts is that the command was understood.
-    assert_eq!(reply("bundle.reload")["error"]["code"], "bundle_invalid");
-    press(&described[1], "acknowledge");
-    assert_ne!(reply("alarm.acknowledge")["error"]["code"], "unknown_machine");
+    // There is no bundle and no alarm: what counts is that the commands were understood.
+    assert_eq!(press(&described[0], "reload", "1")["error"]["code"], "bundle_invalid");
+    let code = press(&described[1], "acknowledge", "2")["error"]["code"].clone();
+    assert!(code != "bad_json" && code != "unknown_machine" && code != "expired", "{code}");
     let threshold = &described[1]["components"]["threshold"];
     subscriber.publish(threshold["command_topic"].as_str().expect("a topic"), false, "0.42");
     subscriber.wait_for("the new threshold", |message| {
