@@ -1,6 +1,6 @@
 # The commands that one really uses; CONTRIBUTING.md explains them. Each installs by itself what it lacks.
 
-.PHONY: run test test-all lint setup figures
+.PHONY: run test test-all lint setup figures deb deb-check deb-arm64
 
 CARGO = cargo
 
@@ -23,3 +23,12 @@ test-all: test             ## the heavy ones too
 
 figures: setup             ## what the README's figures come from; fetches the original's libraries once
 	benches/figures.py
+
+deb: setup                 ## the Debian package
+	deploy/deb/build.sh
+
+deb-check: deb             ## installs, upgrades and removes it in a clean root; as root
+	tests/deb/check.sh "$$(ls -t target/debian/auscult_*_$$(dpkg --print-architecture).deb | head -1)"
+
+deb-arm64:                 ## cross-built for the Pi, its golden tests under qemu
+	deploy/deb/arm64.sh

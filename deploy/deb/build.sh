@@ -21,6 +21,6 @@ else
 fi
 rm -rf target/package
 $program generate target/package
-PATH=$PWD/$tools/bin:$PATH cargo deb --quiet --no-build --no-strip --profile "$profile" ${target:+--target "$target"} \
+PATH=$PWD/$tools/bin:$PATH cargo deb --quiet --no-build ${target:+--no-strip} --profile "$profile" ${target:+--target "$target"} \
   --output target/debian/
 ls -t target/debian/auscult_*.deb | head -1
