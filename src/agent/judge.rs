@@ -72,9 +72,16 @@ impl Judge {
         self.seen.swap(turns, Ordering::Relaxed) != turns
     }
 
-    /// Judges what capture, already stopped, has left, and ends.
-    pub fn finish(self) {
+    /// Judges what capture, already stopped, has left, and ends; waits for that up to `until`.
+    pub fn finish(self, until: Instant) {
         self.finish.store(true, Ordering::Release);
+        while !self.thread.is_finished() {
+            if Instant::now() >= until {
+                tracing::error!("the last windows could not be judged in time");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
         if self.thread.join().is_err() {
             tracing::error!("the judging thread had panicked");
         }

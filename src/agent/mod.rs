@@ -38,8 +38,10 @@ use crate::features::FrontEnd;
 use crate::mqtt::{Mqtt, MqttOptions, discovery};
 use crate::systemd;
 
-/// A clean stop takes no longer than this.
+/// A clean stop takes no longer than this, whatever hangs.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
+/// Of it, at least this is left for the broker.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Overrides and maintenance end, and a bundle that was read is taken into use, with this delay at most.
 const TICK_EVERY: Duration = Duration::from_millis(200);
 const HEALTH_EVERY: Duration = Duration::from_secs(60);
@@ -104,6 +106,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     });
     let machines = machines.collect::<Result<_, AgentError>>()?;
     let station = Arc::new(Station::new(loaded, machines));
+    let capture = Arc::new(capture::start(inputs)?);
 
     let (mqtt, mut incoming) = Mqtt::start(MqttOptions::from_config(&config), clock)
         .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
@@ -120,17 +123,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     });
     let mut controller = Controller::new(shared, store, now);
     let config = Arc::new(config);
-    let reporter = Reporter::new(config.clone(), station.clone(), mqtt.clone());
+    let reporter = Reporter::new(config.clone(), station.clone(), mqtt.clone(), capture.clone());
     reporter.birth();
     discovery::announce(&config, &mqtt);
     reporter.say(controller.start(now));
-    let capture = match capture::start(inputs) {
-        Ok(capture) => Arc::new(capture),
-        Err(error) => {
-            mqtt.stop(STOP_LIMIT);
-            return Err(error.into());
-        }
-    };
     let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), history, book, shelf)
         .map_err(|error| AgentError::Run(format!("cannot start the judging thread: {error}")))?;
     systemd::ready();
@@ -146,39 +142,44 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let mut pace = Pace::new(Duration::ZERO);
     let mut next_command = Duration::ZERO;
     tokio::pin!(shutdown);
-    loop {
+    let outcome = loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut shutdown => break Ok(()),
             // What the plant asks of this agent.
             message = incoming.recv(), if next_command <= started.elapsed() => {
-                let Some(message) = message else { break };
+                let Some(message) = message else {
+                    break Err(AgentError::Run("the MQTT client has ended by itself".into()));
+                };
                 reporter.say(controller.receive(&message, Utc::now()));
                 next_command = started.elapsed() + pace.take(started.elapsed());
             }
             // Time passes for overrides and maintenance; a bundle that is being read may be ready.
             _ = tick.tick() => reporter.say(controller.tick(Utc::now())),
-            _ = health.tick() => reporter.health(&capture),
-            // systemd ends an agent whose judge stands still.
-            _ = heartbeat.tick() => if watchdog.is_some() && judge.is_alive() { systemd::alive() },
+            _ = health.tick() => reporter.health(),
+            // systemd ends an agent whose judge stands still, or whose outbox writes no more.
+            _ = heartbeat.tick() => if watchdog.is_some() && judge.is_alive() && mqtt.is_alive() { systemd::alive() },
         }
-    }
+    };
     systemd::stopping();
     controller.flush(Utc::now());
     tokio::task::spawn_blocking(move || stop(&capture, judge, &mqtt))
         .await
-        .map_err(|error| AgentError::Run(format!("the stop failed: {error}")))
+        .map_err(|error| AgentError::Run(format!("the stop failed: {error}")))?;
+    outcome
 }
 
 /// Capture first, then what it left, then the farewell.
 fn stop(capture: &Capture, judge: Judge, mqtt: &Mqtt) {
+    let end = Instant::now() + STOP_LIMIT;
     capture.stop();
-    judge.finish();
-    let report = mqtt.stop(STOP_LIMIT);
+    judge.finish(end - FAREWELL);
+    let report = mqtt.stop(end.saturating_duration_since(Instant::now()));
     if report.left > 0 {
         tracing::info!(messages = report.left, "wait on disk for the next start");
     }
-    if !report.said_stopped {
-        tracing::warn!("the broker could not be told that the agent has stopped");
+    match report.said_stopped {
+        true => tracing::info!("stopped; the broker knows"),
+        false => tracing::warn!("stopped; the broker could not be told"),
     }
 }
 

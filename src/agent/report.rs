@@ -23,15 +23,16 @@ pub struct Reporter {
     config: Arc<Config>,
     station: Arc<Station>,
     mqtt: Mqtt,
+    capture: Arc<Capture>,
     started: Instant,
     /// Tallies at the last health message.
     told: Arc<std::sync::Mutex<Vec<Tally>>>,
 }
 
 impl Reporter {
-    pub fn new(config: Arc<Config>, station: Arc<Station>, mqtt: Mqtt) -> Reporter {
+    pub fn new(config: Arc<Config>, station: Arc<Station>, mqtt: Mqtt, capture: Arc<Capture>) -> Reporter {
         let told = Arc::new(std::sync::Mutex::new(vec![Tally::default(); config.machine.len()]));
-        Reporter { config, station, mqtt, started: Instant::now(), told }
+        Reporter { config, station, mqtt, capture, started: Instant::now(), told }
     }
 
     /// The retained state that a new agent begins with.
@@ -130,6 +131,7 @@ impl Reporter {
                 Output::Event(message) => self.mqtt.event(&message),
                 Output::Alarm { machine, change } => self.alarm(machine, &change.to),
                 Output::Info => self.info(),
+                Output::Health => self.health(),
             }
         }
     }
@@ -139,10 +141,10 @@ impl Reporter {
     }
 
     /// How the agent is doing.
-    pub fn health(&self, capture: &Capture) {
+    pub fn health(&self) {
         let tallies: Vec<_> = self.station.lock().machines.iter().map(|machine| machine.tally).collect();
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let machines = capture.stats().into_iter().map(|stats| {
+        let machines = self.capture.stats().into_iter().map(|stats| {
             let (now, before) = (tallies[stats.machine], told[stats.machine]);
             let windows = now.windows - before.windows;
             let assessed = (windows > 0).then(|| (now.assessed - before.assessed) as f64 / windows as f64);

@@ -38,6 +38,8 @@ pub enum Output {
     Alarm { machine: usize, change: alarm::Change },
     /// The agent's `info` names another bundle now.
     Info,
+    /// The agent's health was asked for.
+    Health,
 }
 
 /// Commands in, things to send out.
@@ -148,6 +150,9 @@ impl Controller {
     ) -> Vec<Output> {
         match outcome {
             Outcome::Answer(data) => self.answer(envelope, Some(command), Ok(data), now),
+            Outcome::Health(data) => {
+                [vec![Output::Health], self.answer(envelope, Some(command), Ok(data), now)].concat()
+            }
             Outcome::Change(change) => self.change(envelope, command, change, now),
             Outcome::Act(act) => self.act(envelope, command, act, now),
             Outcome::Switch(switch) => self.switch(envelope, command, *switch, now),

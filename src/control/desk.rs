@@ -23,6 +23,8 @@ use crate::scoring::alarm::AlarmConfig;
 pub enum Outcome {
     /// Nothing changes; this is the answer.
     Answer(Value),
+    /// Nothing changes; the agent's health is published, then this is the answer.
+    Health(Value),
     /// These settings change, now and together with the reply.
     Change(Change),
     /// Something else changes.

@@ -18,6 +18,7 @@ use super::topics::{AgentPart, Topic};
 use super::{
     INCOMING_BYTES, Incoming, MqttOptions, Shared, StateSlot, Stop, StopReport, fault, lock, payload_bytes, tls,
 };
+use crate::systemd;
 
 /// Messages that may be without acknowledgement at once, and how many of them may be late ones.
 const IN_FLIGHT: usize = 20;
@@ -31,8 +32,14 @@ const ECHO_WITHIN: Duration = Duration::from_secs(10);
 
 const RULES: &str = "do the broker's access rules allow this agent to write and read it?";
 
-/// Of a stop's time, what is kept for saying `stopped`.
+/// Of a stop's time, what is kept for saying `stopped`, and then for closing the outbox.
 const GOODBYE_TIME: Duration = Duration::from_millis(1500);
+const CLOSE_TIME: Duration = Duration::from_millis(500);
+
+/// The same trouble with the same thing is said again after this time, if it still stands.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(3600);
+/// Troubles with one thing that are remembered as said.
+const TROUBLES: usize = 16;
 
 /// Between two words about dropped control messages.
 const TELL_FLOOD_EVERY: Duration = Duration::from_secs(60);
@@ -78,8 +85,9 @@ struct Driver {
     /// The broker gave back what was published, once in this run.
     was_heard: bool,
     stopping: Option<Stopping>,
-    /// The last word about each thing that is wrong, so that it is said once.
-    faults: HashMap<String, String>,
+    /// What was said about each thing since it was last well, and when: trouble is said once, also when two kinds of it
+    /// take turns.
+    faults: HashMap<String, Vec<(String, Instant)>>,
     told_flood: Option<Instant>,
 }
 
@@ -192,7 +200,7 @@ impl Driver {
         let now = Instant::now();
         let left =
             self.stopping.as_ref().map_or(Duration::ZERO, |stopping| stopping.end.saturating_duration_since(now));
-        self.shared.outbox.close(left.max(Duration::from_secs(1)));
+        self.shared.outbox.close(left + CLOSE_TIME);
         if let Some(Stopping { stop, said_stopped, .. }) = self.stopping {
             let report = StopReport { said_stopped, left: self.shared.outbox.stats().depth };
             // Whoever asked may have given up waiting.
@@ -204,7 +212,11 @@ impl Driver {
         let urls = self.options.urls.all();
         let url = urls[self.next_url % urls.len()].clone();
         let name = url.to_string();
-        tracing::debug!(url = name, "connecting");
+        if self.faults.contains_key(&name) {
+            tracing::debug!("connecting to {name} again");
+        } else {
+            tracing::info!("connecting to {name}");
+        }
         let tls = match url.tls.then(|| tls::client_config(&self.options.tls)).transpose() {
             Ok(tls) => tls,
             Err(error) => return self.failed(name, error.to_string()),
@@ -271,13 +283,20 @@ impl Driver {
 
     /// Says what is wrong, once.
     fn fault(&mut self, about: String, problem: String) {
-        if self.faults.get(&about) == Some(&problem) {
-            tracing::debug!("{about}: {problem}");
-            return;
+        let line = format!("{about}: {problem}");
+        systemd::status(&line);
+        let said = self.faults.entry(about).or_default();
+        said.retain(|(_, when)| when.elapsed() < SAY_AGAIN_AFTER);
+        if said.iter().any(|(words, _)| *words == problem) {
+            tracing::debug!("{line}");
+        } else {
+            tracing::warn!("{line}");
+            if said.len() >= TROUBLES {
+                said.remove(0);
+            }
+            said.push((problem, Instant::now()));
         }
-        tracing::warn!("{about}: {problem}");
-        *lock(&self.shared.last_error) = Some(format!("{about}: {problem}"));
-        self.faults.insert(about, problem);
+        *lock(&self.shared.last_error) = Some(line);
     }
 
     fn on_heard(&mut self, heard: Heard) {
@@ -408,6 +427,7 @@ impl Driver {
                     self.was_heard = true;
                     // Only now it is sure that messages get through.
                     tracing::info!(waiting = self.shared.outbox.stats().depth, "connected to {url}");
+                    systemd::status(&format!("connected to {url}"));
                     self.faults.remove(url);
                     self.faults.remove(&topic);
                 }
@@ -496,7 +516,7 @@ impl Driver {
     }
 
     fn begin_stop(&mut self, stop: Stop) {
-        let end = Instant::now() + stop.limit;
+        let end = Instant::now() + stop.limit - CLOSE_TIME.min(stop.limit / 4);
         let until = end - GOODBYE_TIME.min(stop.limit / 3);
         self.stopping = Some(Stopping { stop, phase: Phase::Drain, until, end, said_stopped: false });
     }

@@ -92,7 +92,7 @@ fn tls(error: &TlsError) -> String {
             CertificateError::NotValidForNameContext { expected, presented } => format!(
                 "the broker's certificate is for another host: expected {}, found {}",
                 expected.to_str(),
-                presented.join(", ")
+                presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
             ),
             // A bad signature is an authority of the same name with another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -118,6 +118,11 @@ fn tls(error: &TlsError) -> String {
         TlsError::InvalidMessage(_) => "what answers does not speak TLS: is it the port of mqtt://?".into(),
         other => format!("TLS: {other}"),
     }
+}
+
+/// rustls writes the names in a certificate as Rust does: `DnsName("broker")`.
+fn bare(name: &str) -> &str {
+    name.split_once("(\"").and_then(|(_, rest)| rest.strip_suffix("\")")).unwrap_or(name)
 }
 
 #[cfg(test)]

@@ -341,6 +341,11 @@ impl Mqtt {
         self.shared.connected.load(Ordering::Relaxed)
     }
 
+    /// Whether the client and the outbox do their work; without either, nothing is kept or sent any more.
+    pub fn is_alive(&self) -> bool {
+        !self.stop.is_closed() && self.shared.outbox.is_alive()
+    }
+
     /// Sends what can be sent, says `stopped`, disconnects and closes the outbox, all within `limit`. Blocks; nothing may
     /// be published afterwards.
     pub fn stop(&self, limit: Duration) -> StopReport {
@@ -348,7 +353,7 @@ impl Mqtt {
         if self.stop.try_send(Stop { limit, done }).is_err() {
             return StopReport::default();
         }
-        report.recv_timeout(limit + Duration::from_secs(2)).unwrap_or_default()
+        report.recv_timeout(limit).unwrap_or_default()
     }
 
     fn store(&self, draft: Draft) {

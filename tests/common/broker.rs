@@ -17,6 +17,8 @@ use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS, SubscribeFilter};
 use serde_json::Value;
 
+use super::leash::Leash;
+
 /// What any wait gives up after: far more than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,10 +35,17 @@ pub fn wait_within(patience: Duration, what: &str, mut done: impl FnMut() -> boo
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, on both loopback addresses. It lies below those that the system gives to outgoing
+/// connections: one of them could take it while a broker is being restarted.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    let free = |address: &str, port: u16| match TcpListener::bind((address, port)) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::AddrNotAvailable,
+    };
+    (0..1000)
+        .map(|_| rand::random_range(15_000..32_000))
+        .find(|port| free("127.0.0.1", *port) && free("::1", *port))
+        .expect("a free port")
 }
 
 /// How a broker is set up.
@@ -62,7 +71,7 @@ pub struct Broker {
     dir: tempfile::TempDir,
     port: u16,
     port2: u16,
-    child: Option<Child>,
+    child: Option<(Child, Leash)>,
 }
 
 impl Broker {
@@ -110,7 +119,8 @@ impl Broker {
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some((mut child, leash)) = self.child.take() {
+            drop(leash);
             child.kill().expect("our own process");
             child.wait().expect("our own process");
         }
@@ -118,7 +128,7 @@ impl Broker {
 
     /// SIGHUP: reads access rules and passwords again.
     pub fn reload(&self) {
-        let pid = self.child.as_ref().expect("it runs").id();
+        let pid = self.child.as_ref().expect("it runs").0.id();
         let done = Command::new("kill").args(["-HUP", &pid.to_string()]).status().expect("kill");
         assert!(done.success());
     }
@@ -141,6 +151,7 @@ impl Broker {
 
     fn try_run(&mut self) -> bool {
         let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let before = self.log().len();
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).expect("a log file");
         let mut child = Command::new(program)
             .arg("-c")
@@ -155,8 +166,12 @@ impl Broker {
             if child.try_wait().expect("our own process").is_some() {
                 return false;
             }
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                self.child = Some(child);
+            // Its own word, and not only an answer on the port: that could be another's.
+            if self.log().get(before..).is_some_and(|said| said.contains(" running"))
+                && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            {
+                let leash = Leash::new(child.id(), Some(self.dir.path()));
+                self.child = Some((child, leash));
                 return true;
             }
             thread::sleep(Duration::from_millis(5));
@@ -261,6 +276,7 @@ struct Heard {
     news: Condvar,
     /// Times that the subscription was accepted.
     subscribed: AtomicU64,
+    sent: AtomicU64,
     acknowledged: AtomicU64,
     ending: AtomicBool,
 }
@@ -287,6 +303,7 @@ impl Subscriber {
             faults: Mutex::default(),
             news: Condvar::new(),
             subscribed: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         });
@@ -342,13 +359,20 @@ impl Subscriber {
     /// Publishes and waits for the acknowledgement.
     pub fn publish(&self, topic: &str, retain: bool, payload: impl Into<Vec<u8>>) {
         let before = self.heard.acknowledged.load(Ordering::SeqCst);
+        self.heard.sent.fetch_add(1, Ordering::SeqCst);
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("the client runs");
         wait_until("a message is acknowledged", || self.heard.acknowledged.load(Ordering::SeqCst) > before);
     }
 
     /// Publishes as fast as it can; waits for nothing.
     pub fn publish_fast(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+        self.heard.sent.fetch_add(1, Ordering::SeqCst);
         self.client.publish(topic, QoS::AtLeastOnce, false, payload).expect("the client runs");
+    }
+
+    /// Messages that were published and not yet acknowledged.
+    pub fn unacknowledged(&self) -> u64 {
+        self.heard.sent.load(Ordering::SeqCst) - self.heard.acknowledged.load(Ordering::SeqCst)
     }
 
     /// Everything so far; panics when a message does not fit its schema.
@@ -364,8 +388,13 @@ impl Subscriber {
 
     /// Forgets everything so far.
     pub fn clear(&self) {
+        self.clear_but(|_| false);
+    }
+
+    /// Forgets everything so far but what `keep` accepts.
+    pub fn clear_but(&self, keep: impl Fn(&Message) -> bool) {
         self.check();
-        self.heard.messages.lock().expect("no panic").clear();
+        self.heard.messages.lock().expect("no panic").retain(|(message, _)| keep(message));
     }
 
     /// Waits for the first message that `is` accepts, among those so far and those to come.

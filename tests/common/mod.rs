@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod bundles;
 pub mod faults;
+pub mod leash;
 pub mod program;
 pub mod recordings;
 pub mod site;

@@ -1,29 +1,29 @@
-//! What breaks in a plant: the broker, the agent, the network, the disk, whoever sends nonsense.
+//! What breaks in a plant, seen from the client: the broker, its process, the network, the disk.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use auscult::mqtt::payload::{EventKind, EventMsg, Health, OutboxState};
+use auscult::mqtt::payload::{EventKind, EventMsg, OutboxState};
 use auscult::mqtt::topics::AgentPart;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use rumqttc::QoS;
 
 use crate::agent::{AgentProcess, Setup};
 use crate::common::broker::{Broker, BrokerOptions, Message, Network, Subscriber, free_port, wait_until, wait_within};
+use crate::disk::SmallDisk;
+use crate::site::read_health;
 use crate::{connected, drained, is_verdict, options, read_verdict, seqs, start, state_dir, window};
 
 const MACHINES: usize = 8;
 
-/// Panics unless every machine's `seq`s run from 1 without a gap.
-fn assert_complete(messages: &[Message], machines: usize) -> usize {
+/// Panics unless every machine's `seq`s run from 0 without a gap.
+pub fn assert_complete(messages: &[Message], machines: usize) -> usize {
     let (seqs, duplicates) = seqs(messages);
     assert_eq!(seqs.len(), machines);
     for (machine, seqs) in &seqs {
-        let missing: Vec<u64> = (1..=seqs.last().copied().unwrap_or(0)).filter(|seq| !seqs.contains(seq)).collect();
-        assert!(missing.is_empty(), "{machine}: seq {missing:?} of 1..={:?} are missing", seqs.last());
+        let missing: Vec<u64> = (0..=seqs.last().copied().unwrap_or(0)).filter(|seq| !seqs.contains(seq)).collect();
+        assert!(missing.is_empty(), "{machine}: seq {missing:?} of 0..={:?} are missing", seqs.last());
     }
     duplicates
 }
@@ -191,7 +191,7 @@ fn an_absent_broker_is_said_once_and_waited_for() {
     wait_until("late ones are through", || {
         let messages = subscriber.messages();
         let (seqs, _) = seqs(&messages);
-        seqs.values().all(|seqs| seqs.first() == Some(&1) && seqs.windows(2).all(|pair| pair[1] == pair[0] + 1))
+        seqs.values().all(|seqs| seqs.first() == Some(&0) && seqs.windows(2).all(|pair| pair[1] == pair[0] + 1))
     });
     agent.stop();
 }
@@ -199,7 +199,7 @@ fn an_absent_broker_is_said_once_and_waited_for() {
 #[test]
 fn a_full_disk_is_said_and_survived() {
     let place = state_dir();
-    let Some(disk) = SmallDisk::mount(place.path()) else { return };
+    let Some(disk) = SmallDisk::mount(place.path(), 4) else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let (mqtt, _incoming) = start(options(&broker.url(), disk.path));
@@ -234,115 +234,6 @@ fn is_event(kind: EventKind) -> impl Fn(&Message) -> bool {
         message.is_agent(AgentPart::Event)
             && serde_json::from_slice::<EventMsg>(&message.payload).expect("an event").event == kind
     }
-}
-
-/// A file system of 4 MB.
-struct SmallDisk<'a> {
-    path: &'a Path,
-}
-
-impl SmallDisk<'_> {
-    /// `None`, said so, where mounting is not allowed.
-    fn mount(path: &Path) -> Option<SmallDisk<'_>> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "auscult-test"]).arg(path).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(SmallDisk { path });
-        }
-        eprintln!("SKIPPED: a small disk cannot be mounted here (needs root)");
-        None
-    }
-
-    fn fill(&self) {
-        let mut size = 1 << 20;
-        let mut content = Vec::new();
-        while size >= 512 {
-            match std::fs::OpenOptions::new().create(true).append(true).open(self.path.join("filler")).and_then(
-                |mut file| {
-                    content.resize(size, 0);
-                    std::io::Write::write_all(&mut file, &content)
-                },
-            ) {
-                Ok(()) => {}
-                Err(_) => size /= 2,
-            }
-        }
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.path.join("filler")).expect("our own file");
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path).status();
-    }
-}
-
-/// Nonsense of every kind on every topic that the agent listens to.
-fn hostile(messages: usize, large: usize) {
-    let broker = Broker::start();
-    let settings = |id: &str| {
-        let mut settings = rumqttc::MqttOptions::new(id, "127.0.0.1", broker.port());
-        settings.set_max_packet_size(64 << 20, 64 << 20);
-        settings
-    };
-    let healths = Subscriber::start_with(settings("healths"), &["auscult/+/health"]);
-    let dir = state_dir();
-    let setup =
-        Setup { url: broker.url(), state_dir: dir.path().to_owned(), machines: 1, every_ms: 20, ..Setup::default() };
-    let mut agent = AgentProcess::start(&setup);
-    let is_health = |message: &Message| message.is_agent(AgentPart::Health);
-    let before = read_health(healths.wait_for_count("health", 3, is_health).last().expect("three"));
-
-    let attacker = Subscriber::start_with(settings("attacker"), &["nothing"]);
-    let topics =
-        ["auscult/pi-7/control", "auscult/fleet/control", "auscult/pi-7/m0/threshold/set", "auscult/pi-7/status"];
-    for number in 0..messages {
-        for topic in topics {
-            attacker.publish_fast(topic, nonsense(number));
-        }
-    }
-    for number in 0..large {
-        attacker.publish(topics[number % topics.len()], false, vec![b'['; 20 << 20]);
-    }
-    let settled = healths.messages().len();
-    let after = healths.wait_for_count("health afterwards", settled + 10, is_health);
-    let after = read_health(after.last().expect("many"));
-    assert_eq!(after.mqtt.reconnects, 0);
-    assert_eq!(after.boot, before.boot);
-    let grown = after.memory_mb.expect("on Linux") - before.memory_mb.expect("on Linux");
-    println!("{} hostile messages, {large} of 20 MB: memory grew by {grown:.1} MB", topics.len() * messages + large);
-    // Two large payloads may be on their way at once, and the allocator keeps some.
-    assert!(grown < 64.0, "memory grew by {grown} MB");
-    agent.stop();
-    assert_eq!(agent.lines_with("panicked").len(), 0, "{:?}", agent.lines());
-}
-
-fn nonsense(number: usize) -> Vec<u8> {
-    match number % 6 {
-        0 => (0..rand::random_range(0..2000)).map(|_| rand::random()).collect(),
-        1 => vec![b'['; 100_000],
-        2 => "{\"a\":".repeat(20_000).into_bytes(),
-        3 => vec![0xc3, 0x28, 0xff, 0xfe],
-        4 => Vec::new(),
-        _ => br#"{"schema":1,"state":"offline","boot":"x","ts":"2026-01-01T00:00:00.000Z"}"#.to_vec(),
-    }
-}
-
-fn read_health(message: &Message) -> Health {
-    serde_json::from_slice(&message.payload).expect("health")
-}
-
-#[test]
-fn nonsense_does_no_harm() {
-    hostile(500, 4);
-}
-
-#[test]
-#[ignore = "heavy: 10 000 messages on each of 4 topics"]
-fn ten_thousand_times_nonsense_does_no_harm() {
-    hostile(10_000, 40);
 }
 
 /// Threads that publish windows of `m0`, `m1`, ... until told to end.

@@ -18,7 +18,7 @@ pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
 pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
 pub use bundle::BundleReload;
 pub use maintenance::MaintenanceSet;
-pub use state::{Ping, StateGet};
+pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
 
 use super::command;
@@ -97,6 +97,8 @@ commands! {
     "ping" Ping
     /// Everything that the agent knows of itself and its machines.
     "state.get" StateGet
+    /// Publish the agent's health now.
+    "health.get" HealthGet
     /// Override a machine's threshold, until reset or until a time.
     "threshold.set" ThresholdSet
     /// A machine's threshold and where it comes from.

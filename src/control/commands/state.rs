@@ -1,4 +1,4 @@
-//! `ping` and `state.get`.
+//! `ping`, `state.get` and `health.get`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Execute;
 use crate::control::desk::{Desk, Outcome};
 use crate::control::fault::Fault;
+use crate::mqtt::topics::{AgentPart, AgentTopics};
 
 /// Is the agent there?
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -27,5 +28,18 @@ pub struct StateGet {}
 impl Execute for StateGet {
     fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
         Ok(Outcome::Answer(desk.state()))
+    }
+}
+
+/// The agent's health now, besides the one every minute: published on its topic before the reply.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthGet {}
+
+impl Execute for HealthGet {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let mqtt = &desk.shared.config.mqtt;
+        let topics = AgentTopics::new(&mqtt.root, &desk.shared.config.agent.id);
+        Ok(Outcome::Health(json!({ "topic": topics.of_agent(AgentPart::Health) })))
     }
 }

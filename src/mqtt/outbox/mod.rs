@@ -228,6 +228,11 @@ impl Outbox {
         lock(&self.shared.acked).insert(id);
     }
 
+    /// Whether the writer runs.
+    pub fn is_alive(&self) -> bool {
+        lock(&self.shared.writer).as_ref().is_some_and(|writer| !writer.is_finished())
+    }
+
     /// Whether all that was taken in can be read.
     pub fn is_settled(&self) -> bool {
         let next_id = self.next_id();

@@ -169,7 +169,7 @@ impl Store {
         let mut seqs = BTreeMap::new();
         for row in rows {
             let (name, value) = row?;
-            seqs.insert(name[SEQ.len()..].to_owned(), value.max(1).cast_unsigned());
+            seqs.insert(name[SEQ.len()..].to_owned(), value.max(0).cast_unsigned());
         }
         Ok(seqs)
     }

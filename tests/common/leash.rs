@@ -1,0 +1,31 @@
+//! Ends a process of the rig, and removes its files, when the test binary itself is killed, aborted or timed out. A test
+//! that only fails needs none: what it holds is dropped.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Lets go when dropped, and then does nothing.
+pub struct Leash(Child);
+
+impl Leash {
+    /// For the process `pid`, which this process has started and not yet waited for, and its directory.
+    pub fn new(pid: u32, dir: Option<&Path>) -> Leash {
+        // The pipe closes with this process, however it ends.
+        let watcher = Command::new("sh")
+            .args(["-c", "trap '' INT TERM HUP; read -r _; kill -9 \"$1\"; [ -z \"$2\" ] || rm -rf \"$2\"", "leash"])
+            .arg(pid.to_string())
+            .arg(dir.unwrap_or(Path::new("")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Leash(watcher.expect("sh"))
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
