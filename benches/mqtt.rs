@@ -7,6 +7,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use auscult::clock::Clock;
@@ -16,7 +17,8 @@ use auscult::mqtt::payload::{VerdictMsg, encode};
 use auscult::mqtt::tls::TlsFiles;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use auscult::scoring::judge;
-use common::broker::{Broker, Subscriber, free_port, wait_within};
+use chrono::Utc;
+use common::broker::{Broker, Message, Subscriber, free_port, wait_within};
 use rumqttc::{Client, Event, Packet, QoS};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -29,6 +31,9 @@ fn main() {
     throughput(20_000);
     for machines in [1, 16, 64] {
         latency(machines);
+    }
+    for machines in [1, 16, 64] {
+        whole(machines);
     }
     outage(100_000);
 }
@@ -126,7 +131,7 @@ fn latency(machines: usize) {
     }
     let wanted = rounds * machines;
     subscriber.wait_for_count("all verdicts", wanted, |message| message.topic.ends_with("/verdict"));
-    let mut latencies: Vec<f64> = subscriber
+    let latencies: Vec<f64> = subscriber
         .messages_with_times()
         .into_iter()
         .filter(|(message, _)| message.topic.ends_with("/verdict"))
@@ -136,17 +141,63 @@ fn latency(machines: usize) {
             Some(came.duration_since(*begun).as_secs_f64() * 1000.0)
         })
         .collect();
+    let words = format!("outbox to subscriber, {machines} machines, {} commits", mqtt.commits());
+    print_latencies(&words, latencies);
+    mqtt.stop(Duration::from_secs(5));
+}
+
+/// The whole agent, with the real bundle and simulated machines in real time, all of whose windows end at the same
+/// moment: from the last sample of a window to its verdict at a subscriber.
+fn whole(machines: usize) {
+    let Some(shared) = common::shared() else { return };
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (state, bundle) = (dir.path().join("state"), shared.join("escoita-bundle"));
+    let mut text = format!(
+        "[agent]\nid = \"bench\"\nstate_dir = {state:?}\n[mqtt]\nurl = {:?}\n[bundle]\npath = {bundle:?}\n\
+         [encoder]\nengine = \"tract\"\n",
+        broker.url()
+    );
+    for number in 0..machines {
+        text += &format!("[[machine]]\nid = \"m{number}\"\nmodel = \"id_00\"\nsource = {{ synth = \"fan\" }}\n");
+    }
+    let config = dir.path().join("agent.toml");
+    std::fs::write(&config, text).expect("a writable file");
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_auscult"))
+        .args(["run", "--config"])
+        .arg(&config)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("auscult starts");
+    // The first windows meet a cold cache and a connection in the making: as they do.
+    let wanted = (24 / machines).max(6) * machines;
+    let is_verdict = |message: &Message| message.topic.ends_with("/verdict");
+    for count in (machines..=wanted).step_by(machines) {
+        subscriber.wait_for_count("verdicts", count, is_verdict);
+    }
+    let (now, wall) = (Instant::now(), Utc::now());
+    agent.kill().expect("our own process");
+    agent.wait().expect("our own process");
+    let latencies = subscriber.messages_with_times().into_iter().filter_map(|(message, came)| {
+        let verdict: VerdictMsg = is_verdict(&message).then(|| serde_json::from_slice(&message.payload).ok())??;
+        let waited = (wall - verdict.ts.utc()).as_seconds_f64() - now.duration_since(came).as_secs_f64();
+        Some(waited * 1000.0)
+    });
+    let words = format!("whole agent, {machines} machines, from the last sample");
+    print_latencies(&words, latencies.collect());
+}
+
+fn print_latencies(words: &str, mut latencies: Vec<f64>) {
     latencies.sort_by(f64::total_cmp);
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
     println!(
-        "latency, {machines} machines: median {:.1} ms, p99 {:.1} ms, worst {:.1} ms over {} windows; {} commits",
+        "{words}: median {:.1} ms, p99 {:.1} ms, worst {:.1} ms over {} windows",
         at(0.5),
         at(0.99),
         at(1.0),
-        latencies.len(),
-        mqtt.commits()
+        latencies.len()
     );
-    mqtt.stop(Duration::from_secs(5));
 }
 
 /// An outage of so many messages: memory while it lasts, and how fast it is caught up with afterwards.

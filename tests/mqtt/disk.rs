@@ -23,7 +23,9 @@ impl SmallDisk<'_> {
             // Nothing was mounted: nothing to take away.
             std::mem::forget(disk);
         }
-        eprintln!("SKIPPED: a small disk cannot be mounted here; what remains is the outbox's unit test without a disk");
+        eprintln!(
+            "SKIPPED: a small disk cannot be mounted here; what remains is the outbox's unit test without a disk"
+        );
         None
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use auscult::config::Config;
 use auscult::mqtt::MqttOptions;
 use auscult::mqtt::tls::{TlsFiles, client_config};
 use auscult::mqtt::topics::AgentPart;
@@ -13,32 +14,40 @@ use rumqttc::{TlsConfiguration, Transport};
 
 use crate::agent::{AgentProcess, Setup};
 use crate::common::broker::{Broker, BrokerOptions, Subscriber, free_port, wait_until};
+use crate::site::faketime;
 use crate::{connected, is_verdict, options, start, state_dir, window};
 
 fn deployed(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/mosquitto").join(file)
 }
 
-/// Runs the script that is shipped; answers what it said.
-fn certificates(dir: &Path, days: &str, arguments: &[&str]) -> Result<String, String> {
+/// Runs the script that is shipped, under a clock that is set off by so much; answers what it said.
+fn certificates(dir: &Path, clock: &str, arguments: &[&str]) -> Result<String, String> {
     let run = Command::new(deployed("certificates.sh"))
         .args(arguments)
         .env("CERTS", dir.join("certs"))
-        .env("DAYS", days)
+        .env("DAYS", "30")
+        .env("LD_PRELOAD", faketime())
+        .env("FAKETIME", clock)
         .output()
         .expect("the script runs");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if run.status.success() { Ok(said(&run.stdout)) } else { Err(said(&run.stderr)) }
 }
 
-fn make(dir: &Path, days: &str, arguments: &[&str]) {
-    certificates(dir, days, arguments).expect("certificates are made");
+fn make(dir: &Path, arguments: &[&str]) {
+    certificates(dir, "+0", arguments).expect("certificates are made");
+}
+
+/// Made 40 days ago for 30 days.
+fn make_expired(dir: &Path, arguments: &[&str]) {
+    certificates(dir, "-40d", arguments).expect("certificates are made");
 }
 
 /// An authority and a broker's certificate for this machine.
 fn plant(dir: &Path) {
-    make(dir, "30", &["ca"]);
-    make(dir, "30", &["broker", "localhost", "127.0.0.1", "::1"]);
+    make(dir, &["ca"]);
+    make(dir, &["broker", "localhost", "127.0.0.1", "::1"]);
 }
 
 /// A TLS listener on the certificates in its own directory.
@@ -50,7 +59,7 @@ fn tls_config(more: &str) -> String {
 fn the_script_makes_tight_certificates_and_refuses_bad_names() {
     let dir = state_dir();
     plant(dir.path());
-    let said = certificates(dir.path(), "30", &["agent", "pi-7"]).expect("made");
+    let said = certificates(dir.path(), "+0", &["agent", "pi-7"]).expect("made");
     assert!(said.contains("CN=pi-7") && said.contains("valid until"), "{said}");
     for (file, mode) in [("ca.key", 0o600), ("broker.key", 0o600), ("pi-7.key", 0o600), ("pi-7.pem", 0o644)] {
         use std::os::unix::fs::PermissionsExt;
@@ -58,39 +67,66 @@ fn the_script_makes_tight_certificates_and_refuses_bad_names() {
         assert_eq!(found, mode, "{file}");
     }
     for bad in ["fleet", "a/b", "+", "", "x y", "../x"] {
-        certificates(dir.path(), "30", &["agent", bad]).expect_err(bad);
+        certificates(dir.path(), "+0", &["agent", bad]).expect_err(bad);
     }
-    let again = certificates(dir.path(), "30", &["ca"]).expect_err("it would orphan every certificate");
+    let again = certificates(dir.path(), "+0", &["ca"]).expect_err("it would orphan every certificate");
     assert!(again.contains("exists"), "{again}");
 }
 
-/// `deploy/mosquitto` as it is shipped, but for its paths and ports.
+/// The code blocks of `deploy/mosquitto/README.md`, with this machine's names instead of the plant's.
+fn readme(language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(deployed("README.md")).expect("the README");
+    let text = text.replace("192.0.2.10", "127.0.0.1 localhost");
+    let fence = format!("```{language}\n");
+    let blocks = text.split(fence.as_str()).skip(1);
+    blocks.filter_map(|rest| Some(rest.split_once("```")?.0.to_owned())).collect()
+}
+
+/// Types what the README says, as root who owns all files and keeps them below `root`.
+fn type_in(dir: &Path, root: &Path, commands: &str) {
+    let prelude = r#"
+        set -eu
+        sudo() { "$@"; }
+        apt-get() { :; }
+        systemctl() { :; }
+        install() {
+            local words=()
+            while [ $# -gt 0 ]; do case $1 in -o | -g) shift 2 ;; *) words+=("$1"); shift ;; esac; done
+            command install "${words[@]}"
+        }
+        mosquitto_passwd() { command mosquitto_passwd -b "$1" "$2" "$2-secret"; }
+    "#;
+    let commands = commands.replace(" /etc/", &format!(" {}/etc/", root.display()));
+    let typed = Command::new("bash").args(["-c", &format!("{prelude}\n{commands}")]).current_dir(dir).output();
+    let typed = typed.expect("bash");
+    assert!(typed.status.success(), "{commands}\n{}", String::from_utf8_lossy(&typed.stderr));
+}
+
+/// The broker of the README, but for its paths and ports; `pi/` below its directory is the Pi.
 fn deployed_broker() -> BrokerOptions {
     let conf = std::fs::read_to_string(deployed("auscult.conf")).expect("the configuration");
     let config = conf
-        .replace("/etc/mosquitto/auscult/ca.pem", "{dir}/certs/ca.pem")
-        .replace("/etc/mosquitto/auscult/broker", "{dir}/certs/broker")
-        .replace("/etc/mosquitto/auscult/", "{dir}/")
+        .replace(" /etc/mosquitto/", " {dir}/etc/mosquitto/")
         .replace("listener 8883", "listener {port}")
         .replace("listener 8884", "listener {port2}");
-    let left_over = config.lines().find(|line| !line.starts_with('#') && line.contains("/etc/"));
+    let left_over = config.lines().find(|line| !line.starts_with('#') && line.contains(" /etc/"));
     assert_eq!(left_over, None);
     assert!(config.contains("{port}") && config.contains("{port2}"), "{config}");
     // As Debian's own configuration begins.
     let config = format!("persistence true\npersistence_location {{dir}}/\nuser root\n{config}");
     let prepare = |dir: &Path| {
-        plant(dir);
-        make(dir, "30", &["agent", "pi-7"]);
-        make(dir, "30", &["agent", "pi-8"]);
-        for file in ["acl-agents", "acl-people"] {
-            std::fs::copy(deployed(file), dir.join(file)).expect("a copy");
+        for file in std::fs::read_dir(deployed("")).expect("deploy/mosquitto").flatten() {
+            std::fs::copy(file.path(), dir.join(file.file_name())).expect("a copy");
         }
-        let passwords = dir.join("passwords");
-        std::fs::write(&passwords, "").expect("a file");
-        for (user, password) in [("operator", "o-secret"), ("viewer", "v-secret")] {
-            let made = Command::new("mosquitto_passwd").arg("-b").arg(&passwords).args([user, password]).output();
-            assert!(made.expect("mosquitto_passwd").status.success());
-        }
+        std::fs::create_dir_all(dir.join("etc/mosquitto/conf.d")).expect("a directory");
+        let blocks = readme("sh");
+        let [certificates, broker, pi] = blocks.as_slice() else { panic!("three blocks: {blocks:?}") };
+        type_in(dir, dir, certificates);
+        type_in(dir, dir, broker);
+        type_in(&dir.join("certs"), &dir.join("pi"), pi);
+        type_in(dir, dir, "./certificates.sh agent pi-8");
+        let installed = std::fs::read(dir.join("etc/mosquitto/conf.d/auscult.conf")).expect("installed");
+        assert_eq!(installed, std::fs::read(deployed("auscult.conf")).expect("the configuration"));
     };
     BrokerOptions { bare: true, config, prepare: Some(prepare), ..BrokerOptions::default() }
 }
@@ -121,15 +157,19 @@ fn the_shipped_broker_lets_each_do_what_is_theirs_only() {
         let settings = client_of(user, broker.port2(), &tls_files(&broker, None), Some((user, password)));
         Subscriber::start_with(settings, &["auscult/#"])
     };
-    let viewer = people("viewer", "v-secret");
-    let operator = people("operator", "o-secret");
+    let viewer = people("viewer", "viewer-secret");
+    let operator = people("operator", "operator-secret");
     let other = client_of("auscult-pi-8", broker.port(), &tls_files(&broker, Some("pi-8")), None);
     let other = Subscriber::start_with(other, &["auscult/#"]);
 
     let dir = state_dir();
-    let url = format!("mqtts://localhost:{}", broker.port());
-    let tls = tls_files(&broker, Some("pi-7"));
-    let (mqtt, mut incoming) = start(MqttOptions { tls, ..options(&url, dir.path()) });
+    let blocks = readme("toml");
+    let config = blocks[0]
+        .replace("broker.plant.example:8883", &format!("localhost:{}", broker.port()))
+        .replace("/etc/auscult", &broker.dir().join("pi/etc/auscult").display().to_string());
+    let config: Config = toml::from_str(&config).expect("the README's configuration");
+    let tls = MqttOptions::from_config(&config).tls;
+    let (mqtt, mut incoming) = start(MqttOptions { tls, ..options(&config.mqtt.url.to_string(), dir.path()) });
     connected(&mqtt);
     window(&mqtt, "blower-1");
     viewer.wait_for("a verdict", is_verdict);
@@ -156,6 +196,16 @@ fn the_shipped_broker_lets_each_do_what_is_theirs_only() {
     assert_eq!(foreign, None, "pi-8 hears what is not for it");
     let verdicts = viewer.messages().into_iter().filter(|message| message.topic.ends_with("blower-1/verdict"));
     assert_eq!(verdicts.count(), 1, "others wrote a verdict of pi-7");
+
+    // How the README says that one looks at it.
+    let text = std::fs::read_to_string(deployed("README.md")).expect("the README");
+    let look = text.split('`').find(|code| code.starts_with("mosquitto_sub ")).expect("a line with mosquitto_sub");
+    let look = look
+        .replace("broker.plant.example -p 8884", &format!("localhost -p {}", broker.port2()))
+        .replace("'...'", "viewer-secret");
+    let seen = Command::new("sh").args(["-c", &format!("{look} -C 1 -W 60")]).current_dir(broker.dir()).output();
+    let seen = String::from_utf8(seen.expect("sh").stdout).expect("UTF-8");
+    assert!(seen.starts_with("auscult/pi-"), "{look}: {seen}");
     mqtt.stop(Duration::from_secs(5));
 }
 
@@ -211,8 +261,8 @@ fn what_is_refused_is_said_in_one_line() {
 
     let wrong_host = tls(
         |dir| {
-            make(dir, "30", &["ca"]);
-            make(dir, "30", &["broker", "broker.example"]);
+            make(dir, &["ca"]);
+            make(dir, &["broker", "broker.example"]);
         },
         "",
     );
@@ -223,8 +273,8 @@ fn what_is_refused_is_said_in_one_line() {
     );
     let expired = tls(
         |dir| {
-            make(dir, "30", &["ca"]);
-            make(dir, "-1", &["broker", "localhost"]);
+            make(dir, &["ca"]);
+            make_expired(dir, &["broker", "localhost"]);
         },
         "",
     );
@@ -232,7 +282,7 @@ fn what_is_refused_is_said_in_one_line() {
     let mutual = tls(
         |dir| {
             plant(dir);
-            make(dir, "-1", &["agent", "pi-7"]);
+            make_expired(dir, &["agent", "pi-7"]);
         },
         "require_certificate true",
     );

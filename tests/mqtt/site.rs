@@ -1,11 +1,11 @@
 //! `auscult run` as a whole, with simulated machines that run fast, and what is asked of it over MQTT.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use auscult::mqtt::payload::Health;
 use auscult::mqtt::topics::AgentPart;
 use serde_json::{Value, json};
 
-use crate::common::broker::{Broker, Message, PATIENCE, Subscriber, wait_until};
+use crate::common::broker::{Broker, Message, Subscriber, wait_until};
 use crate::common::leash::Leash;
 use crate::{AGENT, state_dir};
 
@@ -133,28 +133,32 @@ impl Drop for Agent {
 /// What systemd would hear of an agent; read as it comes, for the socket holds only a few messages.
 pub struct Notified {
     pub socket: PathBuf,
-    told: mpsc::Receiver<String>,
+    told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Notified {
     pub fn new(site: &Site) -> Notified {
         let path = site.dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
-        let (tell, told) = mpsc::channel();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length) = socket.recv(&mut buffer) {
-                if tell.send(String::from_utf8_lossy(&buffer[..length]).into_owned()).is_err() {
-                    return;
-                }
+                tell.lock().expect("no panic").push(String::from_utf8_lossy(&buffer[..length]).into_owned());
             }
         });
         Notified { socket: path, told }
     }
 
-    /// Waits for the next message with these words.
-    pub fn wait_for(&self, words: &str) {
-        while !self.told.recv_timeout(PATIENCE).expect(words).contains(words) {}
+    /// Waits until so many messages with these words have come since [`Notified::forget`].
+    pub fn wait_for(&self, words: &str, times: usize) {
+        let count = || self.told.lock().expect("no panic").iter().filter(|told| told.contains(words)).count();
+        wait_until(words, || count() >= times);
+    }
+
+    pub fn forget(&self) {
+        self.told.lock().expect("no panic").clear();
     }
 }
 
@@ -164,7 +168,8 @@ pub fn ask(subscriber: &Subscriber, command: &str, mut arguments: Value) -> Valu
     arguments["id"] = json!(id);
     arguments["command"] = json!(command);
     subscriber.publish(&format!("auscult/{AGENT}/control"), false, arguments.to_string());
-    let reply = subscriber.wait_for(command, |message| message.is_agent(AgentPart::Reply) && message.json()["id"] == *id);
+    let reply =
+        subscriber.wait_for(command, |message| message.is_agent(AgentPart::Reply) && message.json()["id"] == *id);
     reply.json()
 }
 
@@ -193,4 +198,11 @@ fn next_id() -> String {
 pub fn listener(broker: &Broker) -> Subscriber {
     let settings = rumqttc::MqttOptions::new(format!("listener-{}", next_id()), "127.0.0.1", broker.port());
     Subscriber::start_with(settings, &["auscult/+/health", "auscult/+/reply", "auscult/+/event", "auscult/+/+/+"])
+}
+
+/// Debian's libfaketime, as `tests/setup.sh` installs it.
+pub fn faketime() -> PathBuf {
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+    assert!(Path::new(&library).is_file(), "{library} is missing: run tests/setup.sh");
+    library.into()
 }

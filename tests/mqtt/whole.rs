@@ -1,6 +1,6 @@
 //! The whole agent: `auscult run` with machines, through what a plant does to it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -10,13 +10,11 @@ use auscult::mqtt::payload::{EventKind, EventMsg, OutboxState, SettingsMsg};
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::json;
 
-use crate::common::broker::{
-    Broker, BrokerOptions, Message, Network, Subscriber, free_port, wait_until, wait_within,
-};
+use crate::common::broker::{Broker, BrokerOptions, Message, Network, Subscriber, free_port, wait_until, wait_within};
 use crate::common::{self};
 use crate::disk::SmallDisk;
 use crate::faults::assert_complete;
-use crate::site::{Notified, Site, ask, health, listener};
+use crate::site::{Notified, Site, ask, faketime, health, listener};
 use crate::{is_verdict, read_status, read_verdict, seqs};
 
 /// There is none: every verdict is `unknown`, `no_bundle`, and all else is as ever.
@@ -52,33 +50,30 @@ fn systemd_is_told_and_the_stop_is_clean() {
         command.env("NOTIFY_SOCKET", &systemd.socket).env("WATCHDOG_USEC", "400000");
     };
     let agent = site.start_with(with_systemd);
-    systemd.wait_for("READY=1");
-    for _ in 0..3 {
-        systemd.wait_for("WATCHDOG=1");
-    }
-    systemd.wait_for(&format!("STATUS=connected to {}", network.url()));
+    systemd.wait_for("READY=1", 1);
+    systemd.wait_for("WATCHDOG=1", 3);
+    systemd.wait_for(&format!("STATUS=connected to {}", network.url()), 1);
     subscriber.wait_for_count("verdicts", 40, is_verdict);
     let (status, took) = agent.terminate();
     assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
-    systemd.wait_for("STOPPING=1");
+    systemd.wait_for("STOPPING=1", 1);
     assert_all_came(&site, &subscriber);
-    let last = subscriber.wait_for("stopped", |message| {
-        message.is_agent(AgentPart::Status) && message.json()["state"] == "stopped"
-    });
+    let last = subscriber
+        .wait_for("stopped", |message| message.is_agent(AgentPart::Status) && message.json()["state"] == "stopped");
     let online = subscriber.messages().into_iter().find(|message| message.is_agent(AgentPart::Status));
     assert_eq!(read_status(&last).boot, read_status(&online.expect("a birth")).boot);
 
     // The network swallows everything: the stop is as quick, and nothing is lost.
+    systemd.forget();
     let agent = site.start_with(with_systemd);
-    systemd.wait_for("STATUS=connected to");
+    systemd.wait_for("STATUS=connected to", 1);
     network.cut();
     let (status, took) = agent.terminate();
     assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
     network.mend();
 
     // The next start sends what waited.
-    let agent = site.start_with(with_systemd);
-    systemd.wait_for("READY=1");
+    let agent = site.start();
     agent.wait_connected();
     wait_until("the outbox is empty", || health(&subscriber).mqtt.outbox_depth < 16);
     agent.stop();
@@ -93,7 +88,7 @@ fn without_a_broker_the_agent_is_ready_and_says_why_once() {
     let agent = site.start_with(|command| {
         command.env("NOTIFY_SOCKET", &systemd.socket).env("RUST_LOG", "debug");
     });
-    systemd.wait_for("READY=1");
+    systemd.wait_for("READY=1", 1);
     wait_until("attempts", || agent.log().matches(&format!("connecting to {url}")).count() >= 3);
     let said = agent.log();
     let warnings: Vec<_> = said.lines().filter(|line| line.contains("WARN") && line.contains("mqtt://")).collect();
@@ -243,13 +238,6 @@ fn ten_thousand_times_nonsense_does_no_harm() {
     hostile(10_000, 40);
 }
 
-/// Debian's libfaketime, as `tests/setup.sh` installs it.
-fn faketime() -> PathBuf {
-    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
-    assert!(Path::new(&library).is_file(), "{library} is missing: run tests/setup.sh");
-    library.into()
-}
-
 /// A Pi without a clock battery starts in the past, has its clock set, and has it set back by an hour.
 #[test]
 fn a_clock_that_is_wrong_and_jumps_breaks_nothing() {
@@ -271,14 +259,17 @@ fn a_clock_that_is_wrong_and_jumps_breaks_nothing() {
     });
     let unsynced = subscriber.wait_for_count("verdicts", 8, is_verdict);
     assert!(unsynced.iter().all(|message| message.json()["clock"] == "unsynced"), "{:?}", unsynced[0].json());
-    assert!(subscriber.messages().iter().filter(|m| m.is_agent(AgentPart::Status)).all(|m| m.json()["clock"] == "unsynced"));
+    assert!(
+        subscriber.messages().iter().filter(|m| m.is_agent(AgentPart::Status)).all(|m| m.json()["clock"] == "unsynced")
+    );
 
     set("+0");
     let jump = read_event(&subscriber.wait_for("the jump", is_event(EventKind::ClockJumped)));
     assert!(jump.detail.as_ref().is_some_and(|detail| detail.contains("+31536")), "{jump:?}");
     if system_clock_synchronised(chrono::Utc::now()) {
         subscriber.wait_for("it is set", is_event(EventKind::ClockSynchronised));
-        subscriber.wait_for("a mark that is gone", |message| is_verdict(message) && message.json().get("clock").is_none());
+        subscriber
+            .wait_for("a mark that is gone", |message| is_verdict(message) && message.json().get("clock").is_none());
     }
     set("-1h");
     let back = subscriber.wait_for_count("the jump back", 2, is_event(EventKind::ClockJumped));
