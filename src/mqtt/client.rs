@@ -172,9 +172,14 @@ impl Driver {
             if self.session.is_none() && self.stopping.is_none() && Instant::now() >= self.connect_at {
                 self.connect();
             }
+            // A stop looks for itself whether there is more: the word of it may still be on its way.
+            let settled = self.stopping.is_some() && outbox.is_settled();
+            if settled {
+                self.expect_live();
+            }
             self.pump();
             self.watch();
-            if self.advance_stop() {
+            if self.advance_stop(settled) {
                 break;
             }
             let wake = tokio::time::Instant::from_std(self.wake_at());
@@ -521,13 +526,13 @@ impl Driver {
         self.stopping = Some(Stopping { stop, phase: Phase::Drain, until, end, said_stopped: false });
     }
 
-    /// Takes a stop to its next phase; true when it is over.
-    fn advance_stop(&mut self) -> bool {
+    /// Takes a stop to its next phase; true when it is over. `settled`: before the last [`Driver::pump`] all could be read.
+    fn advance_stop(&mut self, settled: bool) -> bool {
         let Some(stopping) = &mut self.stopping else { return false };
         let Some(Session { link: Some(link), .. }) = &self.session else { return true };
         let now = Instant::now();
         if stopping.phase == Phase::Drain {
-            let sent = self.shared.outbox.is_settled() && !link.live_news && link.live.is_empty() && link.late_done;
+            let sent = settled && !link.live_news && link.live.is_empty() && link.late_done;
             if (sent && link.in_flight() == 0) || now >= stopping.until {
                 stopping.phase = Phase::SayStopped;
                 stopping.until = stopping.end;
@@ -552,7 +557,7 @@ impl Driver {
                 if let Echo::AwaitedUntil(until) = link.echo {
                     wake = wake.min(until);
                 }
-                if !link.late_done && link.late_in_flight < LATE_IN_FLIGHT && link.in_flight() < IN_FLIGHT {
+                if !link.late.is_empty() && link.late_in_flight < LATE_IN_FLIGHT && link.in_flight() < IN_FLIGHT {
                     wake = wake.min(link.throttle.ready_at());
                 }
             }
@@ -635,9 +640,11 @@ impl Link {
             return None;
         }
         while self.late.is_empty() {
+            // Before it is read: what was just taken in may not be on disk yet, and then comes as news.
+            let all_there = reader.can_read_before(self.boundary);
             let (rows, next) = reader.read(self.late_from, self.boundary, LATE_PAGE);
             if rows.is_empty() {
-                self.late_done = true;
+                self.late_done = all_there;
                 return None;
             }
             self.late_from = next;

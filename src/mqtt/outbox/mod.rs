@@ -580,6 +580,11 @@ impl OutboxReader {
         self.shared.generation.load(Ordering::Acquire)
     }
 
+    /// Whether all messages with a smaller id that were taken in can be read, or were given up.
+    pub fn can_read_before(&self, id: i64) -> bool {
+        self.shared.handled.load(Ordering::Acquire) >= id
+    }
+
     /// The first messages with `from <= id < before` that are not acknowledged, at most `limit`, and where to go on.
     pub fn read(&mut self, mut from: i64, before: i64, limit: usize) -> (Vec<Row>, i64) {
         while from < before {
