@@ -54,13 +54,15 @@ pub struct AgentConfig {
     pub tags: Vec<String>,
     /// Where the outbox, settings and baselines live; default `/var/lib/auscult`.
     pub state_dir: PathBuf,
+    /// Seconds from one health message to the next; default 60.
+    pub health_every_s: f64,
 }
 
 impl Default for AgentConfig {
     fn default() -> Self {
         let host = gethostname::gethostname().to_string_lossy().to_lowercase();
         let id = host.split('.').next().unwrap_or_default().to_owned();
-        AgentConfig { id, tags: Vec::new(), state_dir: "/var/lib/auscult".into() }
+        AgentConfig { id, tags: Vec::new(), state_dir: "/var/lib/auscult".into(), health_every_s: 60.0 }
     }
 }
 
@@ -484,6 +486,7 @@ impl Config {
             check_topic_part("agent.tags", tag)?;
         }
         self.mqtt.check()?;
+        check_range("agent.health_every_s", self.agent.health_every_s, 1.0, 86_400.0)?;
         check_range("outbox.max_mb", self.outbox.max_mb as f64, 1.0, 1e6)?;
         check_range("outbox.max_age_days", self.outbox.max_age_days, 0.01, 3650.0)?;
         check_range("outbox.drain_per_s", self.outbox.drain_per_s, 1.0, 1e6)?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use auscult::agent::alarms::AlarmBook;
-use auscult::agent::station::{Machine, Site, Station, Tally};
+use auscult::agent::station::{Hearing, Machine, Site, Station, Tally};
+use auscult::audio::evidence::LastWindows;
 use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig, SourceConfig};
 use auscult::control::command::{Envelope, LARGEST_COMMAND, LARGEST_MESSAGE, Request};
@@ -352,14 +353,17 @@ impl Agent {
             tally: Tally::default(),
             last: None,
             site: Site::default(),
+            hearing: Hearing::default(),
         });
         let station = Arc::new(Station::new(None, machines.collect()));
         let history = Arc::new(History::default());
+        let evidence = Arc::new(LastWindows::new(config.privacy.allow_audio));
         let shared = Shared {
             config,
             station: station.clone(),
             history: history.clone(),
             alarms: Arc::new(AlarmBook::open(dir.path()).0),
+            evidence: evidence.clone(),
             clock: Clock::new(true),
             boot: "b1".into(),
             started: Instant::now(),

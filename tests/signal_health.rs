@@ -41,17 +41,36 @@ fn recordings() -> Vec<(String, Vec<f32>)> {
     recordings
 }
 
+/// As a converter of so many bits would have it at that gain.
+fn as_converted(window: &[f32], gain: f32, bits: i32) -> Vec<f32> {
+    let scale = 2.0_f32.powi(bits - 1);
+    window.iter().map(|sample| (sample * gain * scale).round().clamp(-scale, scale - 1.0) / scale).collect()
+}
+
 #[test]
 fn real_recordings_are_sound() {
     let mut flattest = 0.0_f64;
     for (name, window) in recordings() {
         // As recorded, quieter as far as the gate allows, and as loud as it gets.
         let peak = window.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
-        for gain in [1.0, 0.25, 0.9 / peak] {
-            let window: Vec<f32> = window.iter().map(|sample| sample * gain).collect();
+        let loudness = window.iter().map(|sample| sample.abs()).sum::<f32>() / window.len() as f32;
+        let hardly_loud_enough = 0.0006 / loudness;
+        for gain in [1.0, 0.25, 0.9 / peak, 1.0 / peak, hardly_loud_enough] {
+            for bits in [16, 24] {
+                let window = as_converted(&window, gain, bits);
+                let health = inspect(&window, &Gate::default());
+                assert_eq!(health.fault, None, "{name} x {gain}, {bits} bits: {health:?}");
+                flattest = flattest.max(health.flatness.unwrap_or(0.0));
+            }
+        }
+        // Peaks of a loud machine that touch the rails now and then, at 16 bits and as coarse as 8.
+        for (level, bits) in [(0.28, 16), (0.2, 8), (0.05, 8)] {
+            let rms = (window.iter().map(|sample| sample * sample).sum::<f32>() / window.len() as f32).sqrt();
+            let window = as_converted(&window, level / rms, bits);
+            let touching = window.iter().filter(|sample| sample.abs() > 0.99).count() as f64 / window.len() as f64;
             let health = inspect(&window, &Gate::default());
-            assert_eq!(health.fault, None, "{name} x {gain}: {health:?}");
-            flattest = flattest.max(health.flatness.unwrap_or(0.0));
+            let fault = (touching > 0.002).then_some(Reason::Clipped);
+            assert!(health.fault.is_none() || health.fault == fault, "{name} at {level}, {bits} bits: {health:?}");
         }
     }
     eprintln!("flattest spectrum of a recording: {flattest:.3}");
@@ -115,6 +134,77 @@ fn simulated_machines_are_sound() {
                 let health = inspect(&window, &Gate::default());
                 assert_eq!(health.fault, None, "{} {seed} {plan:?}: {health:?}", kind.name());
             }
+        }
+    }
+}
+
+/// Sound that was clipped in the converter and then taken to another rate, or averaged with other channels, has no rails
+/// any more; where much was clipped, that is still found.
+#[test]
+fn clipping_is_found_behind_the_resampler_and_the_mix() {
+    use auscult::audio::resample::Resampler;
+    let Some(shared) = common::shared() else { return };
+    for clip in common::recordings::clips(&shared) {
+        let channel = |number| -> Vec<f32> {
+            let windows = Windows::open(&clip, Channel::One(number), 16_000, 80_000).expect("a recording");
+            windows.flat_map(|window| window.expect("a whole recording")).collect()
+        };
+        let channels: Vec<_> = (0..8).map(channel).collect();
+        let rms = (channels[0].iter().map(|sample| sample * sample).sum::<f32>() / channels[0].len() as f32).sqrt();
+        for overdrive in [1.0, 0.7] {
+            let clipped = |sound: &[f32]| as_converted(sound, overdrive / rms, 16);
+            let mix: Vec<f32> = {
+                let clipped: Vec<_> = channels.iter().map(|channel| clipped(channel)).collect();
+                (0..80_000).map(|n| clipped.iter().map(|channel| channel[n]).sum::<f32>() / 8.0).collect()
+            };
+            let mut fast = Vec::new();
+            let mut up = Resampler::new(16_000, 48_000).expect("rates");
+            up.push(&channels[0], &mut fast);
+            let mut slow = Vec::new();
+            let mut down = Resampler::new(48_000, 16_000).expect("rates");
+            down.push(&clipped(&fast), &mut slow);
+            for (name, window) in [("mix", &mix[..]), ("resampled", &slow[2000..82_000])] {
+                let health = inspect(window, &Gate::default());
+                assert_eq!(health.fault, Some(Reason::Clipped), "{name} x {overdrive} {}: {health:?}", clip.display());
+            }
+        }
+    }
+}
+
+/// The hiss of a dead preamplifier is white, or nearly so; a machine's noise is far from it.
+#[test]
+fn hiss_is_found_white_and_slightly_coloured() {
+    use rand::SeedableRng;
+    use rand_distr::{Distribution, StandardNormal};
+    let random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+    let white: Vec<f32> = StandardNormal.sample_iter(random).take(80_000).collect();
+    // A first-order filter: the level at 8 kHz against that at 0 Hz is ((1 - c) / (1 + c))^2.
+    let coloured = |c: f32| -> Vec<f32> {
+        let mut last = 0.0;
+        white
+            .iter()
+            .map(|sample| {
+                last = c * last + sample;
+                last
+            })
+            .collect()
+    };
+    for (colour, expected) in [
+        (0.0, Some(Reason::Noise)),
+        // 3.5 dB and 7 dB from one end to the other, falling or rising.
+        (0.2, Some(Reason::Noise)),
+        (-0.2, Some(Reason::Noise)),
+        (0.38, Some(Reason::Noise)),
+        (-0.38, Some(Reason::Noise)),
+        // 17 dB.
+        (0.75, None),
+        (0.95, None),
+    ] {
+        let sound = coloured(colour);
+        let rms = (sound.iter().map(|sample| sample * sample).sum::<f32>() / sound.len() as f32).sqrt();
+        for (level, bits) in [(0.001, 16), (0.01, 16), (0.01, 24), (0.1, 16), (0.1, 8)] {
+            let health = inspect(&as_converted(&sound, level / rms, bits), &Gate::default());
+            assert_eq!(health.fault, expected, "colour {colour}, level {level}, {bits} bits: {health:?}");
         }
     }
 }

@@ -15,9 +15,12 @@ use super::baselines::Shelf;
 use super::report::Reporter;
 use super::station::Station;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
+use crate::audio::evidence::LastWindows;
+use crate::audio::watch::OverloadWatch;
 use crate::control::history::History;
 use crate::control::learning;
 use crate::mqtt::payload::EventKind;
+use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
 use crate::scoring::baseline::Progress;
 
@@ -43,12 +46,28 @@ impl Judge {
         station: Arc<Station>,
         reporter: Reporter,
         history: Arc<History>,
+        evidence: Arc<LastWindows>,
         book: Arc<AlarmBook>,
         shelf: Shelf,
     ) -> io::Result<Judge> {
         let (turns, finish) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
-        let (told, kept, learned) = (Instant::now(), Instant::now(), HashMap::new());
-        let mut work = Work { capture, station, reporter, history, book, told, kept, shelf, learned };
+        let started = Instant::now();
+        let overload = station.lock().machines.iter().map(|_| OverloadWatch::default()).collect();
+        let (told, kept, learned) = (started, started, HashMap::new());
+        let mut work = Work {
+            capture,
+            station,
+            reporter,
+            history,
+            evidence,
+            book,
+            overload,
+            started,
+            told,
+            kept,
+            shelf,
+            learned,
+        };
         let thread = std::thread::Builder::new().name("judge".into()).spawn({
             let (turns, finish) = (turns.clone(), finish.clone());
             move || {
@@ -93,7 +112,11 @@ struct Work {
     station: Arc<Station>,
     reporter: Reporter,
     history: Arc<History>,
+    evidence: Arc<LastWindows>,
     book: Arc<AlarmBook>,
+    /// In the configuration's order.
+    overload: Vec<OverloadWatch>,
+    started: Instant,
     told: Instant,
     kept: Instant,
     shelf: Shelf,
@@ -111,7 +134,15 @@ impl Work {
                 let judged = self.station.judge(&window);
                 let end = DateTime::from(window.end);
                 self.history.note(self.reporter.id(window.machine), end, judged.assessment.distance);
+                self.evidence.keep(&window);
                 self.reporter.verdict(window.machine, end, &judged);
+                self.reporter.signal(window.machine, &judged.signal);
+                let given_up = window.fault == Some(Reason::Overload);
+                let windows = self.overload[window.machine].observe(given_up, self.started.elapsed());
+                if let Some(windows) = windows {
+                    let detail = format!("{windows} windows could not be scored in time");
+                    self.reporter.event(window.machine, EventKind::Overload, Some(detail));
+                }
                 if let Some(progress) = &judged.learning {
                     self.learning(window.machine, progress);
                 }

@@ -24,8 +24,9 @@ use self::alarms::AlarmBook;
 use self::baselines::Shelf;
 use self::judge::Judge;
 use self::report::Reporter;
-use self::station::{LoadError, Loaded, Machine, Site, Station, Tally};
+use self::station::{Hearing, LoadError, Loaded, Machine, Site, Station, Tally};
 use crate::audio::capture::{self, Capture};
+use crate::audio::evidence::LastWindows;
 use crate::audio::{MachineInput, SourceError};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -44,7 +45,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(4);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Overrides and maintenance end, and a bundle that was read is taken into use, with this delay at most.
 const TICK_EVERY: Duration = Duration::from_millis(200);
-const HEALTH_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks at the watchdog where there is none.
+const IDLE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -102,6 +104,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             tally: Tally::default(),
             last: None,
             site: Site::restore(&shelf, &machine.id),
+            hearing: Hearing::default(),
         })
     });
     let machines = machines.collect::<Result<_, AgentError>>()?;
@@ -111,11 +114,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (mqtt, mut incoming) = Mqtt::start(MqttOptions::from_config(&config), clock)
         .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
     let history = Arc::new(History::default());
+    let evidence = Arc::new(LastWindows::new(config.privacy.allow_audio));
     let shared = Arc::new(control::Shared {
         config: config.clone(),
         station: station.clone(),
         history: history.clone(),
         alarms: book.clone(),
+        evidence: evidence.clone(),
         clock: mqtt.clock().clone(),
         boot: mqtt.boot().to_owned(),
         started: Instant::now(),
@@ -127,14 +132,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     reporter.birth();
     discovery::announce(&config, &mqtt);
     reporter.say(controller.start(now));
-    let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), history, book, shelf)
+    let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), history, evidence, book, shelf)
         .map_err(|error| AgentError::Run(format!("cannot start the judging thread: {error}")))?;
     systemd::ready();
     tracing::info!(agent = config.agent.id, machines = config.machine.len(), "listening");
 
-    let mut health = tokio::time::interval_at(tokio::time::Instant::now() + HEALTH_EVERY, HEALTH_EVERY);
+    let health_every = Duration::from_secs_f64(config.agent.health_every_s);
+    let mut health = tokio::time::interval_at(tokio::time::Instant::now() + health_every, health_every);
     let watchdog = systemd::watchdog_interval();
-    let mut heartbeat = tokio::time::interval(watchdog.unwrap_or(HEALTH_EVERY));
+    let mut heartbeat = tokio::time::interval(watchdog.unwrap_or(IDLE));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut tick = tokio::time::interval(TICK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);

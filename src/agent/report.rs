@@ -8,6 +8,8 @@ use chrono::{DateTime, Utc};
 use super::station::{Judged, Loaded, Station, Tally};
 use super::vitals;
 use crate::audio::capture::{Capture, CaptureState};
+use crate::audio::health::SignalHealth;
+use crate::audio::watch::SignalChange;
 use crate::config::Config;
 use crate::control::Output;
 use crate::control::commands::Command;
@@ -15,6 +17,7 @@ use crate::mqtt::Mqtt;
 use crate::mqtt::payload::{
     AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, Timestamp, VerdictMsg,
 };
+use crate::scoring::Reason;
 use crate::scoring::alarm::AlarmStatus;
 
 /// Makes messages and hands them to the client. Cheap to clone.
@@ -122,6 +125,27 @@ impl Reporter {
         });
     }
 
+    /// Faults of a machine's signal that began to last, or ended; one that follows another says the end of both.
+    pub fn signal(&self, machine: usize, changes: &[SignalChange]) {
+        let ended =
+            changes.iter().find_map(|change| if let SignalChange::Ended(was) = change { Some(was) } else { None });
+        let was = ended.map(|was| format!("{was} is over"));
+        let began = changes.iter().find_map(|change| match change {
+            SignalChange::Began(reason) => Some((reason, event_of(*reason)?)),
+            SignalChange::Ended(_) => None,
+        });
+        match began {
+            Some((reason, event)) => {
+                let signal = self.station.lock().machines[machine].hearing.signal.clone();
+                let figure = signal.and_then(|signal| figure(*reason, &signal));
+                let detail = [figure, was].into_iter().flatten().collect::<Vec<_>>().join("; ");
+                self.event(machine, event, Some(detail).filter(|detail| !detail.is_empty()));
+            }
+            None if was.is_some() => self.event(machine, EventKind::SignalBack, was),
+            None => {}
+        }
+    }
+
     /// What control has to say.
     pub fn say(&self, outputs: Vec<Output>) {
         for output in outputs {
@@ -130,6 +154,7 @@ impl Reporter {
                 Output::Settings(message) => self.mqtt.settings(&message),
                 Output::Event(message) => self.mqtt.event(&message),
                 Output::Alarm { machine, change } => self.alarm(machine, &change.to),
+                Output::Evidence(message) => self.mqtt.evidence(&message),
                 Output::Info => self.info(),
                 Output::Health => self.health(),
             }
@@ -142,7 +167,13 @@ impl Reporter {
 
     /// How the agent is doing.
     pub fn health(&self) {
-        let tallies: Vec<_> = self.station.lock().machines.iter().map(|machine| machine.tally).collect();
+        let (tallies, hearing): (Vec<_>, Vec<_>) = {
+            let inner = self.station.lock();
+            let machines = inner.machines.iter();
+            machines
+                .map(|machine| (machine.tally, (machine.hearing.signal.clone(), machine.hearing.watch.fault())))
+                .unzip()
+        };
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let machines = self.capture.stats().into_iter().map(|stats| {
             let (now, before) = (tallies[stats.machine], told[stats.machine]);
@@ -154,7 +185,24 @@ impl Reporter {
                 CaptureState::Lost => "lost",
                 CaptureState::Ended => "ended",
             };
-            MachineHealth { machine: stats.id, capture: capture.to_owned(), xruns: stats.gaps, assessed }
+            let (signal, lasting) = &hearing[stats.machine];
+            let rounded = |value: f64, places: i32| (value * 10f64.powi(places)).round() / 10f64.powi(places);
+            MachineHealth {
+                machine: stats.id,
+                capture: capture.to_owned(),
+                capture_problem: stats.why,
+                xruns: stats.gaps,
+                lost_s: rounded(stats.lost_s, 3),
+                losses: stats.losses,
+                overload: stats.overload,
+                dropped: stats.forgotten,
+                last_frame_age_s: stats.last_frame.map(|at| rounded(at.elapsed().as_secs_f64(), 2)),
+                assessed,
+                signal: *lasting,
+                level_dbfs: stats.level_dbfs.map(|level| rounded(level, 1)),
+                clipped_share: signal.as_ref().map(|signal| rounded(signal.clipped_share, 5)),
+                dc: signal.as_ref().map(|signal| rounded(signal.dc, 5)),
+            }
         });
         let machines = machines.collect();
         *told = tallies;
@@ -176,4 +224,29 @@ impl Reporter {
     pub fn id(&self, machine: usize) -> &str {
         &self.config.machine[machine].id
     }
+}
+
+/// The event that tells of a signal's fault.
+fn event_of(reason: Reason) -> Option<EventKind> {
+    Some(match reason {
+        Reason::Silent => EventKind::Silent,
+        Reason::Flat => EventKind::Flat,
+        Reason::Clipped => EventKind::Clipped,
+        Reason::DcOffset => EventKind::DcOffset,
+        Reason::Noise => EventKind::Noise,
+        Reason::NotFinite => EventKind::NotFinite,
+        _ => return None,
+    })
+}
+
+/// The figure that a fault was told by.
+fn figure(reason: Reason, signal: &SignalHealth) -> Option<String> {
+    Some(match reason {
+        Reason::Silent => format!("level {:.1} dBFS", signal.level_dbfs),
+        Reason::Flat => format!("one value for {:.1} % of the window", 100.0 * signal.held_share),
+        Reason::Clipped => format!("{:.2} % of the samples are cut off", 100.0 * signal.clipped_share),
+        Reason::DcOffset => format!("the samples' mean is {:+.3}", signal.dc),
+        Reason::Noise => format!("flatness of the spectrum {:.2}, white noise has 1", signal.flatness?),
+        _ => return None,
+    })
 }

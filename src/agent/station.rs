@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 
 use super::baselines::Shelf;
 use crate::audio::Window;
-use crate::audio::health::level_dbfs;
+use crate::audio::health::{SignalHealth, level_dbfs};
+use crate::audio::watch::{SignalChange, SignalWatch};
 use crate::bundle::{Bundle, BundleError};
 use crate::config::{BaselineMode, Config, MachineConfig};
 use crate::control::settings::{Effective, MachineSettings, ThresholdSource};
@@ -124,6 +125,11 @@ impl Loaded {
         self.scorer.engine_name()
     }
 
+    /// How machine number `machine`'s windows become pictures.
+    pub fn front_end(&self, machine: usize) -> &FrontEnd {
+        &self.fitted[machine].bundled.front_end
+    }
+
     /// What capture must deliver for machine number `machine`: rate in Hz and samples in a window.
     pub fn window_of(&self, machine: usize) -> (u32, usize) {
         let front_end = &self.fitted[machine].bundled.front_end;
@@ -192,6 +198,7 @@ pub struct Machine {
     /// The last verdict, for `state.get` and the health message.
     pub last: Option<Assessment>,
     pub site: Site,
+    pub hearing: Hearing,
 }
 
 /// What is being learned of a machine.
@@ -211,6 +218,15 @@ impl Site {
         let (learner, proposal) = (shelf.learner(machine), shelf.proposal(machine).map(Arc::new));
         Site { learner, proposal, failed: None }
     }
+}
+
+/// How a machine's microphone is doing, by its signal.
+#[derive(Debug, Default)]
+pub struct Hearing {
+    /// Figures of the last window that was looked at.
+    pub signal: Option<SignalHealth>,
+    /// From the faults of windows to those that last.
+    pub watch: SignalWatch,
 }
 
 /// Windows of a machine since the agent's start.
@@ -237,6 +253,8 @@ pub struct Judged {
     pub alarm: Option<Change>,
     /// How far learning has come, where this window was taken in or left out.
     pub learning: Option<Progress>,
+    /// Faults of the signal that began to last, or ended.
+    pub signal: Vec<SignalChange>,
 }
 
 /// Everything that windows are judged with.
@@ -269,12 +287,18 @@ impl Station {
             origin.is_some_and(|origin| learner.settings().origin.check(origin).is_ok()) && !learner.progress().complete
         });
         let learning = learner.map(|learner| learner.on_window(&scored, end));
-        let assessment = scored.assessment;
+        let (assessment, signal) = (scored.assessment, scored.signal);
+        let mut changes = Vec::new();
+        // A machine that stands still is quiet, and says nothing about its microphone.
+        if let (Some(signal), true) = (&signal, assessment.reason != Some(Reason::MachineOff)) {
+            changes = machine.hearing.watch.observe(signal.fault);
+        }
+        machine.hearing.signal = signal.or(machine.hearing.signal.take());
         machine.tally.windows += 1;
         machine.tally.assessed += u64::from(assessment.verdict != Verdict::Unknown);
         machine.last = Some(assessment.clone());
         let alarm = machine.alarm.on_verdict(&assessment, end);
-        Judged { assessment, bundle: loaded.as_ref().map(Loaded::label), alarm, learning }
+        Judged { assessment, bundle: loaded.as_ref().map(Loaded::label), alarm, learning, signal: changes }
     }
 }
 
@@ -318,7 +342,7 @@ fn assess(loaded: Option<&mut Loaded>, machine: &Machine, window: &Window, end: 
     let threshold = effective.map(|found| found.threshold);
     let unknown = |reason| {
         let assessment = Assessment::unknown(reason, threshold, level_dbfs(&window.samples));
-        Scored { assessment, embedding: None, features: None }
+        Scored { assessment, embedding: None, features: None, signal: None }
     };
     if let Some(fault) = window.fault {
         return unknown(fault);

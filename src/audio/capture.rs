@@ -71,6 +71,8 @@ pub struct MachineStats {
     pub losses: u64,
     /// Windows that could not be scored in time.
     pub overload: u64,
+    /// Windows of which nothing is left, because nobody took them for hours.
+    pub forgotten: u64,
     /// When the last frame came.
     pub last_frame: Option<Instant>,
     /// Level of the last frames, dB of full scale.
@@ -90,6 +92,7 @@ impl MachineStats {
             lost_s: 0.0,
             losses: 0,
             overload: 0,
+            forgotten: 0,
             last_frame: None,
             level_dbfs: None,
         }
@@ -145,7 +148,7 @@ impl Capture {
         let mut stats = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         stats.sort_by_key(|stats| stats.machine);
         for stats in &mut stats {
-            stats.overload = self.shared.queue.losses(stats.machine).0;
+            (stats.overload, stats.forgotten) = self.shared.queue.losses(stats.machine);
         }
         stats
     }

@@ -2,20 +2,25 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Window;
+
+/// Evidence leaves an agent no more often than this: 0.3 MB each would be a burden for a mobile network.
+const EVERY: Duration = Duration::from_secs(10);
 
 /// The last window with sound of each machine.
 #[derive(Debug)]
 pub struct LastWindows {
     allowed: bool,
     windows: Mutex<HashMap<usize, Arc<Window>>>,
+    sent: Mutex<Option<Instant>>,
 }
 
 impl LastWindows {
     /// `allowed` is `privacy.allow_audio`; without it nothing is kept.
     pub fn new(allowed: bool) -> Self {
-        LastWindows { allowed, windows: Mutex::default() }
+        LastWindows { allowed, windows: Mutex::default(), sent: Mutex::default() }
     }
 
     pub fn is_allowed(&self) -> bool {
@@ -28,6 +33,20 @@ impl LastWindows {
             let window = Arc::new(window.clone());
             self.windows.lock().unwrap_or_else(PoisonError::into_inner).insert(window.machine, window);
         }
+    }
+
+    /// Evidence is about to be sent at `now`.
+    ///
+    /// # Errors
+    /// How long to wait, where some was sent a moment ago.
+    pub fn take_turn(&self, now: Instant) -> Result<(), Duration> {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = sent.map_or(EVERY, |sent| now.saturating_duration_since(sent));
+        if passed < EVERY {
+            return Err(EVERY - passed);
+        }
+        *sent = Some(now);
+        Ok(())
     }
 
     /// The machine's last window with sound.
@@ -56,5 +75,13 @@ mod tests {
         let last = LastWindows::new(false);
         last.keep(&window(vec![1.0]));
         assert!(last.get(3).is_none());
+    }
+
+    #[test]
+    fn evidence_is_sent_seldom() {
+        let (last, begin) = (LastWindows::new(true), Instant::now());
+        assert_eq!(last.take_turn(begin), Ok(()));
+        assert_eq!(last.take_turn(begin + EVERY / 2), Err(EVERY / 2));
+        assert_eq!(last.take_turn(begin + EVERY), Ok(()));
     }
 }

@@ -9,20 +9,17 @@ use std::sync::{Arc, OnceLock};
 use realfft::{RealFftPlanner, RealToComplex};
 use serde::{Deserialize, Serialize};
 
+use super::clipping;
 use crate::scoring::Reason;
 
 /// Lowest level that is told, dB of full scale.
 pub const LEVEL_FLOOR_DBFS: f64 = -120.0;
 
-/// Samples at or beyond this are at the converter's rails.
-const RAIL: f32 = 0.99;
 /// Frame of the spectrum that noise is recognised by, in samples.
 const FRAME: usize = 512;
 /// The bins of it that are looked at: from 1/64 of half the rate (125 Hz of 8 kHz), where mains hum does not reach, to
 /// 15/16 (7.5 kHz), where anti-alias filters begin.
 const BINS: std::ops::Range<usize> = 4..240;
-/// A signal with fewer different values is a test tone: it has too few to be clipped at its own extremes.
-const TONE_VALUES: usize = 200;
 /// Shorter windows tell too little of a spectrum.
 const LEAST_FRAMES: usize = 16;
 
@@ -36,7 +33,7 @@ pub struct Gate {
     pub flat_values: usize,
     /// `flat`: one value that stays for this share of the window; default 0.2. Above 1 turns it off.
     pub flat_share: f64,
-    /// `clipped`: share of samples at the rails; default 0.001. Above 1 turns it off.
+    /// `clipped`: share of samples that are cut off at one height; default 0.002. Above 1 turns it off.
     pub clipped_share: f64,
     /// `dc_offset`: mean of the samples, either way; full scale is 1. Default 0.03. Above 1 turns it off.
     pub dc_offset: f64,
@@ -51,7 +48,7 @@ impl Default for Gate {
             silent_below: 0.0005,
             flat_values: 8,
             flat_share: 0.2,
-            clipped_share: 0.001,
+            clipped_share: 0.002,
             dc_offset: 0.03,
             noise_flatness: 0.7,
         }
@@ -69,7 +66,7 @@ pub struct SignalHealth {
     pub dc: f64,
     /// Largest absolute value.
     pub peak: f64,
-    /// Share of the samples at the rails: the converter's, or lower ones of an amplifier before it.
+    /// Share of the samples that are cut off: at the converter's rails, or at lower ones of an amplifier before it.
     pub clipped_share: f64,
     /// Longest run of one value, as a share of the window.
     pub held_share: f64,
@@ -97,7 +94,7 @@ pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
     health.dc = window.iter().map(|&sample| f64::from(sample)).sum::<f64>() / count;
     let deviation = window.iter().map(|&sample| (f64::from(sample) - health.dc).abs()).sum::<f64>() / count;
     health.peak = window.iter().fold(0.0, |peak: f64, &sample| peak.max(f64::from(sample.abs())));
-    health.clipped_share = clipped_share(window);
+    health.clipped_share = clipping::share(window);
     health.held_share = longest_run(window) as f64 / count;
     health.fault = if mean_abs < gate.silent_below {
         Some(Reason::Silent)
@@ -140,20 +137,6 @@ fn has_few_values(window: &[f32], few: usize) -> bool {
 
 fn longest_run(window: &[f32]) -> usize {
     window.chunk_by(|a, b| a == b).map(<[f32]>::len).max().unwrap_or(0)
-}
-
-/// Samples at full scale, or, where an amplifier clips before the converter does, at the window's own extremes.
-fn clipped_share(window: &[f32]) -> f64 {
-    let share = |count: usize| count as f64 / window.len() as f64;
-    let at_rails = share(window.iter().filter(|sample| sample.abs() >= RAIL).count());
-    let (least, most) = window.iter().fold((0.0_f32, 0.0_f32), |(least, most), &s| (least.min(s), most.max(s)));
-    let at_extremes = share(window.iter().filter(|&&sample| sample == least || sample == most).count());
-    // The tops of a sine in 16 bits are a few samples wide: 2/pi * sqrt(2/A) of them are at its amplitude A. Twice that
-    // is clipping, and so is 2 % in any case.
-    let amplitude = f64::from(most.max(-least)) * 32_768.0;
-    let of_a_sine = std::f64::consts::FRAC_2_PI * (2.0 / amplitude.max(2.0)).sqrt();
-    let is_clipped = at_extremes > (2.0 * of_a_sine).max(0.02) && !has_few_values(window, TONE_VALUES);
-    if is_clipped { at_rails.max(at_extremes) } else { at_rails }
 }
 
 /// What tells hiss from a machine: hiss is flat, has no tones and is steady.

@@ -1,6 +1,7 @@
 //! Sound from the outside: capture cards, WAV files, simulated machines; resampled and cut into windows.
 
 pub mod capture;
+mod clipping;
 pub mod cutter;
 pub mod device;
 pub mod evidence;

@@ -1,5 +1,7 @@
-//! From the signal faults of single windows to events, with hysteresis: one knock against the microphone is no event,
-//! and a fault that flickers is one.
+//! From the faults of single windows to events. Of the signal with hysteresis: one knock against the microphone is no
+//! event, and a fault that flickers is one. Of overload at once and then seldom.
+
+use std::time::Duration;
 
 use crate::scoring::Reason;
 
@@ -51,6 +53,30 @@ impl SignalWatch {
     }
 }
 
+/// Overload is told no more often than this.
+const OVERLOAD_EVERY: Duration = Duration::from_secs(60);
+
+/// Watches how one machine's windows are given up because scoring is too slow. Pure.
+#[derive(Debug, Default)]
+pub struct OverloadWatch {
+    untold: u64,
+    told: Option<Duration>,
+}
+
+impl OverloadWatch {
+    /// A window was scored or given up at `now` (of any monotonic clock): how many were given up, where that is to be
+    /// told.
+    pub fn observe(&mut self, given_up: bool, now: Duration) -> Option<u64> {
+        self.untold += u64::from(given_up);
+        let due = self.told.is_none_or(|told| now.saturating_sub(told) >= OVERLOAD_EVERY);
+        if self.untold == 0 || !due {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::SignalChange::{Began, Ended};
@@ -98,5 +124,14 @@ mod tests {
         let (silent, clipped) = (Reason::Silent, Reason::Clipped);
         assert_eq!(told, [(8, Began(silent)), (21, Ended(silent)), (21, Began(clipped)), (26, Ended(clipped))]);
         assert_eq!(watch.fault(), None);
+    }
+
+    #[test]
+    fn overload_is_told_at_once_then_seldom_and_each_window_once() {
+        let mut watch = OverloadWatch::default();
+        let told: Vec<_> = (0..200)
+            .filter_map(|second| Some((second, watch.observe(second % 2 == 1, Duration::from_secs(second))?)))
+            .collect();
+        assert_eq!(told, [(1, 1), (61, 30), (121, 30), (181, 30)]);
     }
 }

@@ -11,7 +11,7 @@ use crate::mqtt::payload;
 #[derive(clap::Args)]
 #[command(after_help = "Example: auscult schema verdict > verdict.schema.json")]
 pub struct Args {
-    /// Only this payload: status, info, health, verdict, alarm, settings, event, control, reply, threshold_set, compat
+    /// Only this payload: status, info, health, verdict, alarm, settings, event, evidence, control, reply, threshold_set, compat
     name: Option<String>,
 }
 

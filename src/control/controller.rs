@@ -16,7 +16,7 @@ use super::work::Running;
 use crate::agent::station::Inner;
 use crate::mqtt::payload::encode;
 use crate::mqtt::payload::{
-    EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, Timestamp,
+    EventKind, EventMsg, EvidenceMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, Timestamp,
 };
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::mqtt::{Incoming, MAX_CONTROL_BYTES};
@@ -34,6 +34,8 @@ pub enum Output {
     Settings(SettingsMsg),
     /// To the machine's `event`, or the agent's.
     Event(EventMsg),
+    /// To the machine's `evidence`.
+    Evidence(EvidenceMsg),
     /// A machine's alarm changed with its maintenance.
     Alarm { machine: usize, change: alarm::Change },
     /// The agent's `info` names another bundle now.
@@ -152,6 +154,11 @@ impl Controller {
             Outcome::Answer(data) => self.answer(envelope, Some(command), Ok(data), now),
             Outcome::Health(data) => {
                 [vec![Output::Health], self.answer(envelope, Some(command), Ok(data), now)].concat()
+            }
+            Outcome::Evidence(data, parts) => {
+                let mut out = self.answer(envelope, Some(command), Ok(data), now);
+                out.extend(parts.into_iter().map(Output::Evidence));
+                out
             }
             Outcome::Change(change) => self.change(envelope, command, change, now),
             Outcome::Act(act) => self.act(envelope, command, act, now),

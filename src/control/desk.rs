@@ -16,7 +16,7 @@ use super::values::{Target, Time};
 use super::work::Work;
 use super::{Output, Shared};
 use crate::agent::station::{Inner, Loaded};
-use crate::mqtt::payload::{EventKind, SchemaVersion, SettingsMsg, Timestamp};
+use crate::mqtt::payload::{EventKind, EvidenceMsg, SchemaVersion, SettingsMsg, Timestamp};
 use crate::scoring::alarm::AlarmConfig;
 
 /// What a command comes to.
@@ -27,6 +27,8 @@ pub enum Outcome {
     Health(Value),
     /// These settings change, now and together with the reply.
     Change(Change),
+    /// The answer, and what goes to the machine's `evidence` topic.
+    Evidence(Value, Vec<EvidenceMsg>),
     /// Something else changes.
     Act(Act),
     /// Another bundle is taken into use.

@@ -29,6 +29,7 @@ pub use controller::{Controller, Output};
 
 use crate::agent::alarms::AlarmBook;
 use crate::agent::station::Station;
+use crate::audio::evidence::LastWindows;
 use crate::clock::Clock;
 use crate::config::Config;
 use history::History;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub history: Arc<History>,
     /// Alarms on disk.
     pub alarms: Arc<AlarmBook>,
+    /// The last window of each machine, where `privacy.allow_audio` lets it be asked for.
+    pub evidence: Arc<LastWindows>,
     pub clock: Clock,
     /// Id of this start.
     pub boot: String,

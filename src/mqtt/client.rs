@@ -1,7 +1,7 @@
 //! The driver: keeps one connection to a broker, sends from the outbox, takes control messages in.
 //!
 //! It runs on a thread of its own, so that a slow disk or a flood of messages disturbs nobody else. What goes first:
-//! retained state, then health, then live messages, then those from before the connection, oldest first and throttled.
+//! retained state, then health, then live messages, then evidence, then those from before the connection, oldest first and throttled.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -669,6 +669,9 @@ fn next_to_send(link: &mut Link, shared: &Shared, reader: &mut OutboxReader) -> 
     }
     if let Some(row) = link.next_live(reader) {
         return Some((row.topic, row.retain, row.payload, Sent::Row { id: row.id, late: false }));
+    }
+    if let Some((topic, payload)) = lock(&shared.evidence).pop_front() {
+        return Some((topic, false, payload, Sent::Other));
     }
     let Row { id, topic, mut payload, .. } = link.next_late(reader)?;
     payload::mark_late(&mut payload);

@@ -30,7 +30,8 @@ use self::address::BrokerUrls;
 pub use self::connection::MAX_CONTROL_BYTES;
 use self::outbox::{Bounds, Class, Draft, Outbox, OutboxChange, OutboxOptions};
 use self::payload::{
-    AlarmMsg, CompatRecord, EventKind, EventMsg, Health, Info, MqttHealth, SchemaVersion, SettingsMsg, VerdictMsg,
+    AlarmMsg, CompatRecord, EventKind, EventMsg, EvidenceMsg, Health, Info, MqttHealth, SchemaVersion, SettingsMsg,
+    VerdictMsg,
 };
 use self::tls::TlsFiles;
 use self::topics::{AgentPart, AgentTopics, MachinePart, Topic};
@@ -43,6 +44,9 @@ const INCOMING_BYTES: usize = 4 << 20;
 
 /// Health messages that may wait for the connection.
 const VOLATILE_MESSAGES: usize = 4;
+
+/// Parts of evidence that may wait for the connection: of a few windows.
+const EVIDENCE_MESSAGES: usize = 64;
 
 /// No message is larger than this; brokers refuse far smaller ones, and one that is refused must not block the rest.
 const MAX_MESSAGE_BYTES: usize = 8 << 20;
@@ -161,6 +165,8 @@ struct Shared {
     states: Mutex<BTreeMap<String, StateSlot>>,
     /// What is worth sending only now.
     volatile: Mutex<VecDeque<(String, Vec<u8>)>>,
+    /// As that, but never before anything else that is news.
+    evidence: Mutex<VecDeque<(String, Vec<u8>)>>,
     /// Wakes the driver.
     poke: Notify,
     connected: AtomicBool,
@@ -210,6 +216,7 @@ impl Mqtt {
             outbox,
             states: Mutex::default(),
             volatile: Mutex::default(),
+            evidence: Mutex::default(),
             poke: Notify::new(),
             connected: AtomicBool::new(false),
             reconnects: AtomicU64::new(0),
@@ -307,6 +314,18 @@ impl Mqtt {
         }
         volatile.push_back((self.shared.topics.of_agent(AgentPart::Health), payload::encode(message)));
         drop(volatile);
+        self.shared.poke.notify_one();
+    }
+
+    /// Publishes a part of the evidence that was asked for, unless there is no connection or too much waits already.
+    pub fn evidence(&self, message: &EvidenceMsg) {
+        let mut waiting = lock(&self.shared.evidence);
+        if !self.is_connected() || waiting.len() >= EVIDENCE_MESSAGES {
+            return;
+        }
+        let topic = self.shared.topics.of_machine(&message.machine, MachinePart::Evidence);
+        waiting.push_back((topic, payload::encode(message)));
+        drop(waiting);
         self.shared.poke.notify_one();
     }
 

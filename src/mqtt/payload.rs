@@ -215,10 +215,30 @@ pub struct MachineHealth {
     pub machine: String,
     /// State of the capture: `running`, `lost`, `ended`, ...
     pub capture: String,
-    /// Times that the capture lost samples since this start.
+    /// Why it is lost.
+    pub capture_problem: Option<String>,
+    /// Times that the capture lost samples since this start while its source was there.
     pub xruns: u64,
+    /// Seconds of sound lost so.
+    pub lost_s: f64,
+    /// Times that the source was lost since this start.
+    pub losses: u64,
+    /// Windows that could not be scored in time since this start.
+    pub overload: u64,
+    /// Windows without a verdict since this start: given up after hours of overload.
+    pub dropped: u64,
+    /// Seconds since sound last came; null before the first.
+    pub last_frame_age_s: Option<f64>,
     /// Share of the windows since the last health message that could be assessed, 0..1; null when there was none.
     pub assessed: Option<f64>,
+    /// The signal's fault that lasts, as its event tells it; null without one.
+    pub signal: Option<Reason>,
+    /// Level of the sound that came last, dB of full scale, floor -120; null before the first.
+    pub level_dbfs: Option<f64>,
+    /// Share of the samples of the last window that are cut off at one height, 0..1; null before the first.
+    pub clipped_share: Option<f64>,
+    /// Mean of the samples of the last window, full scale is 1; null before the first.
+    pub dc: Option<f64>,
 }
 
 /// `<agent>/<machine>/verdict`: of one window. Retained, unless late.
@@ -376,10 +396,14 @@ pub enum EventKind {
     Silent,
     Flat,
     Clipped,
+    DcOffset,
     Noise,
+    NotFinite,
+    /// Sound was lost while the source was there.
     Gap,
+    /// Windows could not be scored in time.
     Overload,
-    /// The machine's windows can be assessed again.
+    /// The signal's fault is over.
     SignalBack,
     ThresholdChanged,
     BundleChanged,
@@ -487,10 +511,39 @@ pub enum ErrorCode {
     Expired,
     /// The bundle cannot be used; the running one goes on.
     BundleInvalid,
-    /// Something else is being done; send it again later, with the same id.
+    /// Something else is being done, or the same was done a moment ago; send it again later, with the same id.
     Busy,
+    /// The agent's configuration does not allow it.
+    NotAllowed,
     /// The agent itself could not do it: its disk is full or broken.
     Failed,
+}
+
+/// `<agent>/<machine>/evidence`: a part of a file that `evidence.get` asked for. Not stored: parts that are lost with the
+/// connection do not come again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EvidenceMsg {
+    pub schema: SchemaVersion,
+    /// Time of the window's last sample.
+    pub ts: Timestamp,
+    pub agent: String,
+    pub machine: String,
+    /// Of the command; null where it had none.
+    pub id: Option<String>,
+    /// `audio.wav` or `spectrogram.png`.
+    pub file: String,
+    /// Number of this part, from 0.
+    pub part: u32,
+    /// How many parts the file has.
+    pub parts: u32,
+    /// Length of the whole file, bytes.
+    pub bytes: u64,
+    /// SHA-256 of the whole file, hex.
+    pub sha256: String,
+    /// The part's bytes in Base64; no part but the last is padded, so that the parts can simply be joined.
+    pub data: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockMark>,
 }
 
 /// `[compat] escoita_topic`: a verdict as the original wrote it, for its Telegraf and Grafana. Windows that could not
@@ -557,6 +610,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("alarm", of::<AlarmMsg>()),
         ("settings", of::<SettingsMsg>()),
         ("event", of::<EventMsg>()),
+        ("evidence", of::<EvidenceMsg>()),
         ("control", of::<Command>()),
         ("reply", of::<Reply>()),
         ("threshold_set", json_schema!({ "title": "threshold/set: a bare number", "type": "number" })),
@@ -581,6 +635,7 @@ pub fn schema_name(topic: &Topic) -> &'static str {
             MachinePart::Alarm => "alarm",
             MachinePart::Settings => "settings",
             MachinePart::Event => "event",
+            MachinePart::Evidence => "evidence",
             MachinePart::ThresholdSet => "threshold_set",
         },
     }

@@ -32,6 +32,8 @@ pub enum MachinePart {
     Alarm,
     Settings,
     Event,
+    /// Sound and picture of a window that was asked for.
+    Evidence,
     /// `threshold/set`
     ThresholdSet,
 }
@@ -53,11 +55,12 @@ impl AgentPart {
 }
 
 impl MachinePart {
-    pub const ALL: [MachinePart; 5] = [
+    pub const ALL: [MachinePart; 6] = [
         MachinePart::Verdict,
         MachinePart::Alarm,
         MachinePart::Settings,
         MachinePart::Event,
+        MachinePart::Evidence,
         MachinePart::ThresholdSet,
     ];
 
@@ -67,6 +70,7 @@ impl MachinePart {
             MachinePart::Alarm => "alarm",
             MachinePart::Settings => "settings",
             MachinePart::Event => "event",
+            MachinePart::Evidence => "evidence",
             MachinePart::ThresholdSet => "threshold/set",
         }
     }

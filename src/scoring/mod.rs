@@ -61,6 +61,8 @@ pub struct Scored {
     pub embedding: Option<Vec<f32>>,
     /// What the cheap lanes see, where it was computed: what a baseline is learned from.
     pub features: Option<Features>,
+    /// What the samples say about the microphone, where they were looked at.
+    pub signal: Option<SignalHealth>,
 }
 
 /// Scores windows of any machine of one bundle: holds the engine and one front-end for each set of parameters.
@@ -88,16 +90,18 @@ impl Scorer {
         let level_dbfs = signal.level_dbfs;
         let unknown = |reason| Assessment::unknown(reason, Some(model.threshold), level_dbfs);
         let still = model.stands_still(&signal);
-        if let Some(reason) = signal.fault {
+        let fault = signal.fault;
+        let signal = Some(signal);
+        if let Some(reason) = fault {
             let assessment = unknown(if still { Reason::MachineOff } else { reason });
-            return Ok(Scored { assessment, embedding: None, features: None });
+            return Ok(Scored { assessment, embedding: None, features: None, signal });
         }
         let number = self.ear(&model.front_end)?;
         let (extractor, ear) = &mut self.ears[number];
         let image = match extractor.compute(window) {
             // Samples so large that their power is not finite.
             Err(FeatureError::NotFinite) => {
-                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None });
+                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None, signal });
             }
             image => image?,
         };
@@ -105,7 +109,7 @@ impl Scorer {
             Ok(embedding) => embedding,
             Err(error) => {
                 tracing::error!(%error, "the encoder failed on a window");
-                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None });
+                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None, signal });
             }
         };
         let features = ear.listen(window, extractor.mel_db(), model.front_end.n_mels);
@@ -117,7 +121,7 @@ impl Scorer {
             let distance = model.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
             model.judge(distance, &features, level_dbfs)
         };
-        Ok(Scored { assessment, embedding: Some(embedding), features: Some(features) })
+        Ok(Scored { assessment, embedding: Some(embedding), features: Some(features), signal })
     }
 
     /// Makes the front-end of `model` ready, so that parameters that cannot be computed with are known at once.

@@ -6,6 +6,7 @@
 mod alarm;
 mod baseline;
 mod bundle;
+mod evidence;
 mod maintenance;
 mod state;
 mod threshold;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value};
 pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
 pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
 pub use bundle::BundleReload;
+pub use evidence::EvidenceGet;
 pub use maintenance::MaintenanceSet;
 pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
@@ -123,4 +125,6 @@ commands! {
     "alarm.shelve" AlarmShelve
     /// End the shelving before its time.
     "alarm.unshelve" AlarmUnshelve
+    /// The last window's sound and spectrogram, to the machine's `evidence` topic.
+    "evidence.get" EvidenceGet
 }

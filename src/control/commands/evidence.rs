@@ -1,0 +1,135 @@
+//! `evidence.get`: what a machine sounded like a moment ago, as a WAV file and a picture, in parts.
+
+use std::io::Cursor;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::DateTime;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Execute;
+use crate::agent::station::Loaded;
+use crate::audio::Window;
+use crate::audio::health::level_dbfs;
+use crate::control::desk::{Desk, Outcome};
+use crate::control::fault::{Code, Fault};
+use crate::control::values::Target;
+use crate::features::picture::Picture;
+use crate::features::{FrontEnd, MelExtractor};
+use crate::mqtt::payload::{EvidenceMsg, SchemaVersion, Timestamp};
+
+/// Bytes of a file in one message. A multiple of three, so that only the last part's Base64 is padded.
+const PART: usize = 24 * 1024;
+
+/// The last window's sound and spectrogram.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceGet {
+    /// The machine; one at a time.
+    #[arg(long)]
+    pub machine: Target,
+}
+
+impl Execute for EvidenceGet {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        if self.machine == Target::All {
+            return Err(Fault::argument("machine", "one machine's id", "\"*\""));
+        }
+        let machine = desk.targets(&self.machine)?[0];
+        let evidence = &desk.shared.evidence;
+        if !evidence.is_allowed() {
+            let message = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
+            return Err(Fault::new(Code::NotAllowed, message));
+        }
+        let Some(window) = evidence.get(machine) else {
+            let message = format!("nothing was heard of {:?} since the start", desk.machine_id(machine));
+            return Err(Fault::new(Code::Failed, message));
+        };
+        evidence.take_turn(Instant::now()).map_err(|wait| {
+            let message = format!("evidence was sent a moment ago; again in {:.0} s", wait.as_secs_f64().ceil());
+            Fault::new(Code::Busy, message)
+        })?;
+        let front_end = front_end(desk, machine, &window);
+        let mut files = vec![("audio.wav", wav(&window, front_end.rate_hz)?)];
+        // A window that cannot be drawn, because its samples are not finite, can still be heard.
+        files.extend(picture(desk.machine_id(machine), &window, &front_end).map(|png| ("spectrogram.png", png)));
+        let told: Vec<_> = files.iter().map(|(name, bytes)| told(name, bytes)).collect();
+        let data = json!({
+            "machine": desk.machine_id(machine),
+            "ts": Timestamp::from(DateTime::from(window.end)),
+            "seconds": window.samples.len() as f64 / f64::from(front_end.rate_hz),
+            "level_dbfs": level_dbfs(&window.samples),
+            "files": told,
+        });
+        let messages = files.iter().flat_map(|(name, bytes)| parts(desk, machine, &window, name, bytes)).collect();
+        Ok(Outcome::Evidence(data, messages))
+    }
+}
+
+/// The front-end that the window was made for; without a bundle the standard one.
+fn front_end(desk: &Desk, machine: usize, window: &Window) -> FrontEnd {
+    let inner = desk.shared.station.lock();
+    let of_bundle = inner.loaded.as_ref().map(|loaded: &Loaded| loaded.front_end(machine).clone());
+    of_bundle.filter(|front_end| front_end.window_samples() == window.samples.len()).unwrap_or_default()
+}
+
+/// Mono, 16 bits.
+fn wav(window: &Window, rate_hz: u32) -> Result<Vec<u8>, Fault> {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate_hz,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut bytes = Cursor::new(Vec::new());
+    let write = |bytes: &mut Cursor<Vec<u8>>| -> Result<(), hound::Error> {
+        let mut writer = hound::WavWriter::new(bytes, spec)?;
+        for sample in &window.samples {
+            writer.write_sample((sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16)?;
+        }
+        writer.finalize()
+    };
+    write(&mut bytes).map_err(|error| Fault::new(Code::Failed, format!("no WAV file can be made: {error}")))?;
+    Ok(bytes.into_inner())
+}
+
+fn picture(machine: &str, window: &Window, front_end: &FrontEnd) -> Option<Vec<u8>> {
+    let mut extractor = MelExtractor::new(front_end).ok()?;
+    let image = extractor.compute(&window.samples).ok()?.to_vec();
+    let (least_db, most_db) = extractor.range_db();
+    let end = Timestamp::from(DateTime::from(window.end));
+    let title = format!("{machine}   until {end}   {:.1} dBFS", level_dbfs(&window.samples));
+    Picture { title: &title, front_end, image: &image, range_db: most_db - least_db }.to_png().ok()
+}
+
+fn told(name: &str, bytes: &[u8]) -> serde_json::Value {
+    json!({ "file": name, "bytes": bytes.len(), "sha256": sha256(bytes), "parts": bytes.len().div_ceil(PART) })
+}
+
+fn parts(desk: &Desk, machine: usize, window: &Window, name: &str, bytes: &[u8]) -> Vec<EvidenceMsg> {
+    let count = u32::try_from(bytes.len().div_ceil(PART)).unwrap_or(u32::MAX);
+    let hash = sha256(bytes);
+    let part = |(part, data): (u32, &[u8])| EvidenceMsg {
+        schema: SchemaVersion,
+        ts: Timestamp::from(DateTime::from(window.end)),
+        agent: desk.shared.config.agent.id.clone(),
+        machine: desk.machine_id(machine).to_owned(),
+        id: desk.envelope.id.clone().map(String::from),
+        file: name.to_owned(),
+        part,
+        parts: count,
+        bytes: bytes.len() as u64,
+        sha256: hash.clone(),
+        data: STANDARD.encode(data),
+        clock: desk.shared.clock.mark(),
+    };
+    (0..).zip(bytes.chunks(PART)).map(part).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
