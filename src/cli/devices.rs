@@ -24,7 +24,7 @@ const SYSFS: &str = "/sys";
 ///
 /// Cards are named by the USB port that they are plugged into, which stays the same across reboots.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  auscult devices\n  auscult devices --watch --device usb-path:1-1.3")]
+#[command(after_help = "Examples:\n  auscult devices\n  auscult devices --watch --device usb-path:1-1.3 --channels 4")]
 pub struct Args {
     /// One JSON object a line
     #[arg(long)]
@@ -35,6 +35,9 @@ pub struct Args {
     /// Only this device, as it would be configured
     #[arg(long, value_name = "DEVICE")]
     device: Option<Selector>,
+    /// With --watch: channels to open each device with; PulseAudio and plughw devices show their mix without it
+    #[arg(long, value_name = "N", requires = "watch", value_parser = clap::value_parser!(u16).range(1..=32))]
+    channels: Option<u16>,
     /// ALSA's plugins too
     #[arg(long)]
     all: bool,
@@ -93,10 +96,17 @@ fn print_table(devices: &[Listed]) {
             Ok(offer) => {
                 table.add_row([selector, name, offer.channels_text(), offer.rates_text(), offer.formats_text()])
             }
-            Err(problem) => table.add_row([selector, name, problem.clone()]),
+            Err(_) => table.add_row([selector, name, "cannot be opened, see below".into()]),
         };
     }
-    println!("{table}\n\nFor the configuration, one of these under [[machine]]:");
+    println!("{table}");
+    // Below the table, where there is room for what to do about it.
+    for device in devices {
+        if let Err(problem) = &device.offer {
+            println!("{}: {problem}", device.selector);
+        }
+    }
+    println!("\nFor the configuration, one of these under [[machine]]:");
     for device in devices {
         println!("  {}", device.line());
     }
@@ -124,7 +134,7 @@ fn watch(devices: &[Listed], args: &Args) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let meters: Vec<_> = devices.iter().map(|_| Arc::new(Mutex::new(Meter::default()))).collect();
     for (device, meter) in devices.iter().zip(&meters) {
-        let wish = Wish { all_channels: true, ..Wish::default() };
+        let wish = Wish { all_channels: true, channels: args.channels, ..Wish::default() };
         let request = DeviceRequest { device: device.selector.clone(), wish, sysfs: SYSFS.into() };
         let (meter, stop) = (meter.clone(), stop.clone());
         // Not waited for: a sound server that hangs must not keep us.

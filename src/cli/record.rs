@@ -21,7 +21,8 @@ const PIECE_S: f64 = 1.0;
 /// Record what a machine's source hears to WAV files, for training
 ///
 /// Mono, at the rate that the encoder is fed, as the agent hears it. A new file begins every --file-minutes and wherever
-/// sound is missing; files are named MACHINE_TIME.wav. A card can be opened once: stop the agent that listens to it.
+/// sound is missing; files are named MACHINE_TIME.wav. A card can be opened once: stop the agent that listens to it, or
+/// ask it for its last window with the control command `evidence.get`.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  auscult record --config /etc/auscult/agent.toml --machine blower-1 -o clips --minutes 60"
@@ -124,7 +125,8 @@ impl Session<'_> {
                     let complete = self.recorder.write(&window.samples, window.end)?;
                     self.tell(complete);
                     self.written_s += PIECE_S;
-                    self.progress.set_message(format!("{:.0} s recorded, {level:.1} dBFS", self.written_s));
+                    let of = self.args.minutes.map_or(String::new(), |minutes| format!(" of {:.0}", minutes * 60.0));
+                    self.progress.set_message(format!("{:.0}{of} s recorded, {level:.1} dBFS", self.written_s));
                     if self.args.minutes.is_some_and(|minutes| self.written_s >= minutes * 60.0) {
                         return Ok(());
                     }

@@ -82,13 +82,18 @@ pub fn open(request: &DeviceRequest) -> Result<DeviceSource, SourceError> {
 pub fn offer_of(target: &Target) -> Result<Offer, String> {
     // ALSA's own complaints to stderr say nothing that ours does not.
     let _quiet = alsa::Output::local_error_handler();
-    Offer::of(&target.name).map_err(|error| match error.errno() {
-        libc::ENODEV | libc::ENOENT | libc::ENXIO => absent(target),
-        libc::EBUSY | libc::EAGAIN => BUSY.into(),
-        libc::EPERM | libc::EACCES => NO_PERMISSION.into(),
-        libc::ECONNREFUSED => "its sound server does not answer".into(),
-        _ => error.to_string(),
-    })
+    Offer::of(&target.name).map_err(|error| describe(error.errno(), target).unwrap_or_else(|| error.to_string()))
+}
+
+/// What ALSA's error number means for a user; `None` where its own words must do.
+fn describe(errno: i32, target: &Target) -> Option<String> {
+    match errno {
+        libc::ENODEV | libc::ENOENT | libc::ENXIO => Some(absent(target)),
+        libc::EBUSY | libc::EAGAIN => Some(BUSY.into()),
+        libc::EPERM | libc::EACCES => Some(NO_PERMISSION.into()),
+        libc::ECONNREFUSED => Some("its sound server does not answer".into()),
+        _ => None,
+    }
 }
 
 /// Which of ALSA's names to open, and how.
@@ -264,5 +269,36 @@ fn explain(error: &cpal::Error, target: &Target, choice: &Choice) -> String {
             format!("refuses {channels} channels, {rate_hz} Hz, {format} together; it offers {offer}")
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cards that refuse cannot be had without hardware; what is said about them can.
+    #[test]
+    fn what_keeps_a_card_from_being_opened_is_said_with_what_to_do() {
+        let target = Target { name: "hw:CARD=97,DEV=0".into(), card: Some((97, 0)) };
+        for (errno, words) in [
+            (libc::EBUSY, "fuser -v /dev/snd/"),
+            (libc::EACCES, "in the group audio (`sudo usermod -aG audio USER`"),
+            (libc::EPERM, "in the group audio"),
+            (libc::ENODEV, "not /dev/snd/pcmC97D0c: in a container, pass /dev/snd in"),
+            (libc::ENOENT, "not /dev/snd/pcmC97D0c"),
+            (libc::ECONNREFUSED, "sound server does not answer"),
+        ] {
+            let said = describe(errno, &target).expect("words of our own");
+            assert!(said.contains(words), "{errno}: {said}");
+        }
+        let choice = Choice { rate_hz: 48_000, channels: 2, format: Layout::I16 };
+        for (kind, words) in [
+            (ErrorKind::DeviceBusy, "busy"),
+            (ErrorKind::PermissionDenied, "group audio"),
+            (ErrorKind::UnsupportedConfig, "refuses 2 channels, 48000 Hz, i16 together; it offers"),
+        ] {
+            let said = explain(&cpal::Error::new(kind), &target, &choice);
+            assert!(said.contains(words), "{said}");
+        }
     }
 }
