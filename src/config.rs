@@ -29,7 +29,7 @@ pub struct Config {
     pub bundle: BundleConfig,
     pub encoder: EncoderConfig,
     pub log: LogConfig,
-    /// Limits of what can be assessed; each machine may override them.
+    /// Limits of what can be assessed; each machine may override single fields.
     pub gate: Gate,
     /// When an alarm is raised and cleared; each machine may override single fields.
     pub alarm: AlarmConfig,
@@ -271,9 +271,9 @@ pub struct MachineConfig {
     /// Upper edge of the highest mel band, Hz; default: the bundle's.
     #[serde(default)]
     pub fmax_hz: Option<f64>,
-    /// Limits of what can be assessed; default: those of `[gate]`.
+    /// Fields of `[gate]` that differ for this machine; default: none.
     #[serde(default)]
-    pub gate: Option<Gate>,
+    pub gate: serde_json::Map<String, serde_json::Value>,
     /// Whether the machine's normal is learned on site. `"auto"`: in the first `baseline_minutes`, `unknown`, `learning`
     /// until then, and then in use; `"manual"`: when `baseline.learn` says so. Either lets `model` be one that the
     /// bundle does not have. Default: none, the bundle's bank; `baseline.learn` still works.
@@ -324,6 +324,14 @@ impl MachineConfig {
     /// Which of the bundle's machines it is.
     pub fn model(&self) -> &str {
         self.model.as_deref().unwrap_or(&self.id)
+    }
+
+    /// What can be assessed of this machine: `global` with its own fields over it.
+    ///
+    /// # Errors
+    /// The first field that is wrong, with what is expected and found.
+    pub fn gate(&self, global: &Gate) -> Result<Gate, String> {
+        global.with(&self.gate)
     }
 
     /// This machine's alarm settings: `global` with its own fields over it.
@@ -500,6 +508,7 @@ impl Config {
             let message = format!("homeassistant.prefix: expected topic parts without + # $, found {prefix:?}");
             return Err(ConfigError(message));
         }
+        self.gate.check().map_err(|problem| ConfigError(format!("gate.{problem}")))?;
         self.alarm.check().map_err(|problem| ConfigError(format!("alarm.{problem}")))?;
         if self.machine.is_empty() {
             return Err(ConfigError("machine: expected at least one [[machine]], found none".into()));
@@ -522,6 +531,7 @@ impl Config {
             check_range(&key("baseline_minutes"), machine.baseline_minutes, BASELINE_MINUTES.0, BASELINE_MINUTES.1)?;
             baseline::check_rate(machine.false_alarm_rate)
                 .map_err(|problem| ConfigError(format!("{}: {problem}", key("false_alarm_rate"))))?;
+            machine.gate(&self.gate).map_err(|problem| ConfigError(format!("{}.{problem}", key("gate"))))?;
             machine.alarm(&self.alarm).map_err(|problem| ConfigError(format!("{}.{problem}", key("alarm"))))?;
             if let Some(fmin) = machine.fmin_hz {
                 check_range(&key("fmin_hz"), fmin, 0.0, 96_000.0)?;
@@ -672,6 +682,14 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_overrides_single_limits_of_the_gate() {
+        let text = format!("[gate]\nsilent_below = 0.0002\n{MACHINE}gate = {{ noise_flatness = 2 }}\n");
+        let config = load(&text).expect("a valid configuration");
+        let gate = config.machine[0].gate(&config.gate).expect("a valid gate");
+        assert_eq!((gate.silent_below, gate.noise_flatness, gate.dc_offset), (0.0002, 2.0, 0.03));
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_the_nearest() {
         for (text, unknown, nearest) in [
             (format!("[mqtt]\nurll = \"x\"\n{MACHINE}"), "urll", "`url`"),
@@ -692,6 +710,9 @@ mod tests {
             (format!("{MACHINE}{MACHINE}"), "used twice"),
             (format!("{MACHINE}hop_s = 0.1"), "machine[0].hop_s: expected 0.5 to"),
             (format!("{MACHINE}threshold = -1"), "machine[0].threshold"),
+            (format!("[gate]\ndc_offset = -1\n{MACHINE}"), "gate.dc_offset: expected 0 to 10, found -1"),
+            (format!("{MACHINE}gate = {{ silent_below = nan }}"), "machine[0].gate"),
+            (format!("{MACHINE}gate = {{ silent = 1 }}"), "machine[0].gate.unknown field `silent`"),
             (MACHINE.replace("wav", "rate_hz = 9, wav"), "goes with device, not with wav"),
             (MACHINE.replace("wav = \"a.wav\", loop = true", ""), "expected one of device, wav, synth, found none"),
             (MACHINE.replace("loop = true", "channel = \"left\""), "expected a channel number from 0 or \"mix\""),

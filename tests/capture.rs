@@ -1,4 +1,4 @@
-//! Capture with real parts: PulseAudio's sinks through ALSA and cpal.
+//! Capture with real parts: PulseAudio's sinks through ALSA and cpal. Outages are in `ears.rs`.
 
 #[path = "common/sound.rs"]
 mod sound;
@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use auscult::audio::device::offer::{Layout, Wish};
 use auscult::audio::device::{self, DeviceRequest};
-use auscult::audio::{self, Capture, CaptureEvent, CaptureState, Captured, MachineInput, Read, Source, Window};
+use auscult::audio::{self, Capture, CaptureEvent, Captured, MachineInput, Read, Source, Window};
 use auscult::config::{Channel, SourceConfig};
 use auscult::scoring::Reason;
-use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sound::{Microphone, Rig, wait_for};
@@ -170,10 +169,6 @@ fn threads_named(prefix: &str) -> usize {
     tasks.filter_map(name).filter(|name| name.starts_with(prefix)).count()
 }
 
-fn count(dir: &str) -> usize {
-    std::fs::read_dir(dir).expect("Linux").count()
-}
-
 #[test]
 fn noise_comes_back_sample_for_sample_on_each_channel_of_two_cards() {
     comes_back_exactly(&[(16_000, 4), (48_000, 1)], 4);
@@ -249,101 +244,6 @@ fn another_rate_is_resampled() {
     listener.until("a second of the tone", Duration::from_secs(20), |listener| {
         listener.windows[0].iter().any(|window| window.samples.len() == 16_000 && is_tone(&window.samples))
     });
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Outage {
-    /// The sound server dies and comes back.
-    Kill,
-    /// The stream stays open, and no frame comes.
-    Stall,
-    /// The sound server stops as a whole, and goes on.
-    Freeze,
-}
-
-const OUTAGES: [Outage; 3] = [Outage::Kill, Outage::Stall, Outage::Freeze];
-
-fn begin(outage: Outage, microphone: &mut Microphone) {
-    match outage {
-        Outage::Kill => microphone.unplug(),
-        Outage::Stall => microphone.suspend(true),
-        Outage::Freeze => microphone.freeze(true),
-    }
-}
-
-fn end(outage: Outage, microphone: &mut Microphone) {
-    match outage {
-        Outage::Kill => microphone.plug_in(),
-        Outage::Stall => microphone.suspend(false),
-        Outage::Freeze => microphone.freeze(false),
-    }
-}
-
-/// The first microphone goes through outages; the second must never notice.
-fn survives(outages: impl Iterator<Item = Outage>) {
-    let mut rig = Rig::new(&[(16_000, 1), (16_000, 1)]);
-    let inputs = rig.microphones.iter().enumerate().map(|(n, mic)| machine(n, mic, Channel::Mix, 0.5)).collect();
-    let mut listener = Listener::start(inputs);
-    listener.until_heard();
-    let resources = || (count("/proc/self/fd"), count("/proc/self/task"), resident_kb());
-    let before = resources();
-    let mut told = 0;
-    for (number, outage) in outages.enumerate() {
-        listener.until("a rest", Duration::from_secs(10), |listener| listener.hears(0));
-        let begun = Instant::now();
-        begin(outage, &mut rig.microphones[0]);
-        listener.until("mic_lost", Duration::from_secs(8), |listener| listener.has_lost(0));
-        let lost_after = listener.events.last().map_or(begun, |event| event.0) - begun;
-        let blind = listener.windows[0].len();
-        listener.until("no_signal at the hop's pace", Duration::from_secs(10), |listener| {
-            listener.windows[0].len() >= blind + 4
-        });
-        assert!(listener.windows[0][blind..].iter().all(|window| window.fault == Some(Reason::NoSignal)));
-        assert_eq!(listener.capture.stats()[0].state, CaptureState::Lost);
-        let returned = Instant::now();
-        end(outage, &mut rig.microphones[0]);
-        listener.until("mic_back", Duration::from_secs(30), |listener| !listener.has_lost(0));
-        listener.until("sound again", Duration::from_secs(10), |listener| listener.hears(0));
-        eprintln!("{number} {outage:?}: lost after {lost_after:?}, back after {:?}", returned.elapsed());
-        told += 2;
-        let events = listener.events_of(0).into_iter().filter(|event| !matches!(event, CaptureEvent::Overrun { .. }));
-        assert_eq!(events.count(), told, "each outage is told once: {:?}", listener.events);
-    }
-    // Verdicts come from each window: none may be missing, so they follow each other closely.
-    for windows in &listener.windows {
-        for pair in windows.windows(2) {
-            let step = pair[1].end.duration_since(pair[0].end).map_or(0.0, |step| step.as_secs_f64());
-            assert!(step < 3.5, "{step} s without a window");
-        }
-    }
-    let bystander = listener.events_of(1).into_iter().filter(|event| !matches!(event, CaptureEvent::Overrun { .. }));
-    assert_eq!(bystander.count(), 0, "{:?}", listener.events);
-    wait_for("as many files and threads as before", Duration::from_secs(5), || {
-        let now = resources();
-        now.0 <= before.0 && now.1 <= before.1
-    });
-    eprintln!("files, threads, resident kB: {before:?} before, {:?} after", resources());
-    assert!(resources().2 < before.2 + 8192, "memory grows");
-}
-
-fn resident_kb() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
-#[test]
-fn each_kind_of_outage_is_seen_and_survived() {
-    survives(OUTAGES.into_iter());
-}
-
-#[test]
-#[ignore = "heavy: 30 outages of about ten seconds each"]
-fn thirty_outages_at_random_are_seen_and_survived() {
-    let seed = rand::random();
-    eprintln!("seed {seed}");
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    survives((0..30).map(move |_| *OUTAGES.choose(&mut random).expect("there are some")));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig, SourceConfig};
 use auscult::control::command::{Envelope, LARGEST_COMMAND, LARGEST_MESSAGE, Request};
 use auscult::control::commands::{
-    BundleReload, Command, MaintenanceSet, Ping, StateGet, ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet,
+    BundleReload, Command, EvidenceGet, MaintenanceSet, Ping, StateGet, ThresholdGet, ThresholdPreview, ThresholdReset,
+    ThresholdSet,
 };
 use auscult::control::history::History;
 use auscult::control::settings::{Changed, MachineSettings, Maintenance, Override, ThresholdSource};
@@ -56,6 +57,7 @@ fn command() -> impl Strategy<Value = Command> {
             Command::ThresholdSet(ThresholdSet { machine, threshold, until })
         }),
         target().prop_map(|machine| Command::ThresholdGet(ThresholdGet { machine })),
+        target().prop_map(|machine| Command::EvidenceGet(EvidenceGet { machine })),
         target().prop_map(|machine| Command::ThresholdReset(ThresholdReset { machine })),
         (target(), threshold())
             .prop_map(|(machine, threshold)| Command::ThresholdPreview(ThresholdPreview { machine, threshold })),
@@ -674,4 +676,17 @@ fn a_bad_bundle_is_refused_and_may_be_tried_again() {
     let leaving = json!({ "id": "l", "command": "bundle.reload", "path": "../.." });
     let error = agent.ask(leaving, 1).0.error.expect("an error");
     assert_eq!(error.code, ErrorCode::BadArgument);
+}
+
+#[test]
+fn evidence_is_refused_where_it_is_not_allowed_or_not_there() {
+    let mut agent = new_agent();
+    let ask = |agent: &mut Agent, id: &str, machine: &str| {
+        let (reply, out) = agent.ask(json!({ "id": id, "command": "evidence.get", "machine": machine }), 0);
+        assert_eq!(out.len(), 1, "{out:?}");
+        reply.error.expect("a refusal").code
+    };
+    assert_eq!(ask(&mut agent, "1", "fan-9"), ErrorCode::UnknownMachine);
+    assert_eq!(ask(&mut agent, "2", "*"), ErrorCode::BadArgument);
+    assert_eq!(ask(&mut agent, "3", "fan-1"), ErrorCode::NotAllowed);
 }

@@ -28,7 +28,7 @@ fn write_config(rig: &Rig, source: &str) -> std::path::PathBuf {
 
 #[test]
 fn devices_are_listed_with_the_line_to_configure() {
-    let rig = Rig::new(&[(16_000, 1), (48_000, 2)]);
+    let rig = Rig::for_others(&[(16_000, 1), (48_000, 2)]);
     let output = auscult(&rig).args(["devices", "--json"]).output().expect("auscult runs");
     assert!(output.status.success(), "{output:?}");
     let devices = json_lines(&output.stdout);
@@ -47,7 +47,7 @@ fn devices_are_listed_with_the_line_to_configure() {
 
 #[test]
 fn the_level_meter_follows_the_sound() {
-    let rig = Rig::new(&[(48_000, 1)]);
+    let rig = Rig::for_others(&[(48_000, 1)]);
     let tone = |n: usize| ((n as f64 * 0.1).sin() * 16_384.0) as i16;
     let file = rig.dir().join("tone.wav");
     sound::write_wav(&file, 48_000, 1, &(0..48_000 * 30).map(tone).collect::<Vec<_>>());
@@ -79,7 +79,7 @@ fn wav_files(dir: &Path) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn a_recording_holds_what_was_played_and_survives_an_unplugged_microphone() {
-    let mut rig = Rig::new(&[(16_000, 1)]);
+    let mut rig = Rig::for_others(&[(16_000, 1)]);
     let config = write_config(&rig, "{ device = \"mic0\", rate_hz = 16000 }");
     let clips = rig.dir().join("clips");
     let log = std::fs::File::create(rig.dir().join("record.log")).expect("a writable file");
@@ -126,7 +126,7 @@ fn a_recording_holds_what_was_played_and_survives_an_unplugged_microphone() {
 
 #[test]
 fn a_wav_source_is_recorded_to_its_end_and_faults_have_their_exit_codes() {
-    let rig = Rig::new(&[]);
+    let rig = Rig::for_others(&[]);
     let file = rig.dir().join("ramp.wav");
     sound::write_wav(&file, 16_000, 1, &(0..16_000 * 3).map(|n: i32| (n % 20_011) as i16).collect::<Vec<_>>());
     let config = write_config(&rig, &format!("{{ wav = {file:?}, realtime = false }}"));

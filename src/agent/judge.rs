@@ -54,20 +54,8 @@ impl Judge {
         let started = Instant::now();
         let overload = station.lock().machines.iter().map(|_| OverloadWatch::default()).collect();
         let (told, kept, learned) = (started, started, HashMap::new());
-        let mut work = Work {
-            capture,
-            station,
-            reporter,
-            history,
-            evidence,
-            book,
-            overload,
-            started,
-            told,
-            kept,
-            shelf,
-            learned,
-        };
+        let mut work =
+            Work { capture, station, reporter, history, evidence, book, overload, started, told, kept, shelf, learned };
         let thread = std::thread::Builder::new().name("judge".into()).spawn({
             let (turns, finish) = (turns.clone(), finish.clone());
             move || {

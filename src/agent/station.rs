@@ -179,7 +179,7 @@ fn fit(bundle: &Bundle, machine: &MachineConfig, config: &Config) -> Result<Fitt
             ));
         }
     };
-    let gate = machine.gate.clone().unwrap_or_else(|| config.gate.clone());
+    let gate = machine.gate(&config.gate)?;
     let origin = bundle.origin(index, front_end.clone());
     let mut model = MachineModel::new(index, bank, threshold, front_end, gate);
     model.judge = machine.judge.unwrap_or(Judge::Combined);

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use realfft::{RealFftPlanner, RealToComplex};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::clipping;
 use crate::scoring::Reason;
@@ -52,6 +53,41 @@ impl Default for Gate {
             dc_offset: 0.03,
             noise_flatness: 0.7,
         }
+    }
+}
+
+impl Gate {
+    /// These limits with the fields of `over` in place of their own; checked.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: the field, what is expected, what was found.
+    pub fn with(&self, over: &Map<String, Value>) -> Result<Gate, String> {
+        let mut fields = match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            other => unreachable!("a struct is written as an object, not {other:?}"),
+        };
+        fields.extend(over.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let gate: Gate = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+        gate.check()?;
+        Ok(gate)
+    }
+
+    /// # Errors
+    /// The first thing that is wrong: the field, what is expected, what was found.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value, most) in [
+            ("silent_below", self.silent_below, 1.0),
+            ("flat_share", self.flat_share, 10.0),
+            ("clipped_share", self.clipped_share, 10.0),
+            ("dc_offset", self.dc_offset, 10.0),
+            ("noise_flatness", self.noise_flatness, 10.0),
+        ] {
+            // Written so that NaN fails.
+            if !(0.0..=most).contains(&value) {
+                return Err(format!("{name}: expected 0 to {most}, found {value}"));
+            }
+        }
+        Ok(())
     }
 }
 

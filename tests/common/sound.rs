@@ -1,7 +1,8 @@
 //! Real microphones without hardware: for each a private PulseAudio whose null sink's monitor is the microphone, reached
 //! through ALSA's pulse plugin. Speak into one with [`Microphone::play`]; unplug it by ending its server.
 //!
-//! One rig at a time in a test process: they share the environment variable that names ALSA's configuration.
+//! Rigs for our own process take turns: they share the environment variable that names ALSA's configuration. Those for
+//! other processes, which get it with `Rig::alsa_config`, need not.
 
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
@@ -16,8 +17,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Some microphones, `mic0` and on as ALSA names; everything ends when it is dropped.
 pub struct Rig {
     pub microphones: Vec<Microphone>,
-    dir: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    dir: tempfile::TempDir,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 /// One microphone with its own sound server.
@@ -31,16 +32,24 @@ pub struct Microphone {
 }
 
 impl Rig {
-    /// One microphone for each (rate in Hz, channels); channels 1, 2 or 4.
+    /// One microphone for each (rate in Hz, channels), heard by this process; channels 1, 2 or 4.
     pub fn new(microphones: &[(u32, usize)]) -> Rig {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = std::env::temp_dir().join(format!("auscult-rig-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory for the rig");
+        let mut rig = Rig::for_others(microphones);
+        rig._turn = Some(turn);
+        // SAFETY: rigs take turns, and no other thread of a test reads the environment before it has one.
+        unsafe { std::env::set_var("ALSA_CONFIG_PATH", rig.alsa_config()) };
+        rig
+    }
+
+    /// The same, heard by other processes only.
+    pub fn for_others(microphones: &[(u32, usize)]) -> Rig {
+        let dir = tempfile::Builder::new().prefix("auscult-rig-").tempdir().expect("a directory for the rig");
         let mut config = "</usr/share/alsa/alsa.conf>\n".to_owned();
-        let mut rig = Rig { microphones: Vec::new(), dir: dir.clone(), _turn: turn };
+        let mut rig = Rig { microphones: Vec::new(), dir, _turn: None };
         for (number, &(rate_hz, channels)) in microphones.iter().enumerate() {
             let name = format!("mic{number}");
-            let dir = dir.join(&name);
+            let dir = rig.dir().join(&name);
             std::fs::create_dir_all(&dir).expect("a directory for a microphone");
             writeln!(
                 config,
@@ -52,8 +61,6 @@ impl Rig {
             rig.microphones.push(Microphone { name, rate_hz, channels, dir, server: None });
         }
         std::fs::write(rig.alsa_config(), config).expect("a writable file");
-        // SAFETY: rigs take turns, and no other thread of a test reads the environment before it has one.
-        unsafe { std::env::set_var("ALSA_CONFIG_PATH", rig.alsa_config()) };
         for microphone in &mut rig.microphones {
             microphone.plug_in();
         }
@@ -62,18 +69,11 @@ impl Rig {
 
     /// What `ALSA_CONFIG_PATH` must be for other processes to hear these microphones.
     pub fn alsa_config(&self) -> PathBuf {
-        self.dir.join("asound.conf")
+        self.dir.path().join("asound.conf")
     }
 
     pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.microphones.clear();
-        std::fs::remove_dir_all(&self.dir).ok();
+        self.dir.path()
     }
 }
 
