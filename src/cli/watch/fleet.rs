@@ -161,7 +161,7 @@ impl Fleet {
                     machine.events.truncate(KEEP_EVENTS);
                 }
             }
-            MachinePart::ThresholdSet => {}
+            MachinePart::Evidence | MachinePart::ThresholdSet => {}
         }
     }
 
