@@ -1,7 +1,7 @@
 //! The control side without a broker: messages in, replies out, the store between; against a model where there is one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use auscult::agent::alarms::AlarmBook;
@@ -11,13 +11,13 @@ use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig, SourceConfig};
 use auscult::control::command::{Envelope, LARGEST_COMMAND, LARGEST_MESSAGE, Request};
 use auscult::control::commands::{
-    BundleReload, Command, EvidenceGet, MaintenanceSet, Ping, StateGet, ThresholdGet, ThresholdPreview, ThresholdReset,
-    ThresholdSet,
+    BundleInstall, BundleReload, BundleRollback, Command, EvidenceGet, MaintenanceSet, Ping, StateGet, ThresholdGet,
+    ThresholdPreview, ThresholdReset, ThresholdSet,
 };
 use auscult::control::history::History;
 use auscult::control::settings::{Changed, MachineSettings, Maintenance, Override, ThresholdSource};
 use auscult::control::store::{Commit, Store};
-use auscult::control::values::{Line, Switch, Target, Threshold, Time};
+use auscult::control::values::{Bytes, Line, Piece, Switch, Target, Threshold, Time};
 use auscult::control::{Controller, Output, Shared};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
@@ -62,6 +62,19 @@ fn command() -> impl Strategy<Value = Command> {
         (target(), threshold())
             .prop_map(|(machine, threshold)| Command::ThresholdPreview(ThresholdPreview { machine, threshold })),
         of(line()).prop_map(|path| Command::BundleReload(BundleReload { path })),
+        Just(Command::BundleRollback(BundleRollback {})),
+        (of("[0-9a-f]{64}"), of(line()), of(0u64..1 << 53), prop::collection::vec(any::<u8>(), 0..99)).prop_map(
+            |(sha256, url, size, piece)| {
+                Command::BundleInstall(BundleInstall {
+                    sha256: sha256.map(|text| text.parse().expect("64 hex digits")),
+                    url,
+                    size: size.map(Bytes),
+                    offset: size.map(|size| Bytes(size / 2)),
+                    data: Some(Piece(piece)),
+                    file: None,
+                })
+            }
+        ),
         (target(), any::<bool>(), of(time())).prop_map(|(machine, on, until)| {
             Command::MaintenanceSet(MaintenanceSet { machine, on: Switch(on), until })
         }),
@@ -184,7 +197,22 @@ fn what_is_wrong_is_refused_by_name() {
         (with("until", json!(17)), BadArgument, vec!["until: expected a time", "found 17"]),
         (with("reason", json!("x".repeat(LARGEST_COMMAND))), BadArgument, vec!["reason: expected 1 to 200"]),
         (with("machine", json!("x".repeat(LARGEST_COMMAND))), TooLarge, vec!["expected at most 16384 bytes"]),
-        (with("data", json!("x".repeat(LARGEST_MESSAGE))), TooLarge, vec!["expected at most 524288 bytes"]),
+        (
+            json!({ "command": "bundle.install", "sha256": "0".repeat(63) }).to_string(),
+            BadArgument,
+            vec!["sha256: expected the 64 hex digits"],
+        ),
+        (
+            json!({ "command": "bundle.install", "size": -1 }).to_string(),
+            BadArgument,
+            vec!["size: expected a whole number of bytes", "found -1"],
+        ),
+        (
+            json!({ "command": "bundle.install", "data": "x!".repeat(50_000) }).to_string(),
+            BadArgument,
+            vec!["data: expected bytes as Base64"],
+        ),
+        (with("data", json!("x".repeat(LARGEST_MESSAGE))), TooLarge, vec!["expected at most 262144 bytes"]),
     ] {
         let rejected = Request::parse(payload.as_bytes()).expect_err(&payload);
         let message = &rejected.fault.message;
@@ -370,6 +398,7 @@ impl Agent {
             boot: "b1".into(),
             started: Instant::now(),
             store_problem: lost.map(|lost| lost.0),
+            bundles: OnceLock::new(),
         };
         let controller = Controller::new(Arc::new(shared), store, at(0));
         Agent { dir, station, history, controller }
@@ -689,4 +718,61 @@ fn evidence_is_refused_where_it_is_not_allowed_or_not_there() {
     assert_eq!(ask(&mut agent, "1", "fan-9"), ErrorCode::UnknownMachine);
     assert_eq!(ask(&mut agent, "2", "*"), ErrorCode::BadArgument);
     assert_eq!(ask(&mut agent, "3", "fan-1"), ErrorCode::NotAllowed);
+}
+
+#[test]
+fn pieces_are_gathered_across_a_restart_and_refused_by_name() {
+    let mut agent = new_agent();
+    let archive = b"no archive at all, but whole";
+    let sha256 = "9d5f3ff29ac0ab3e1b4f0b9c2f8d9c3f7d3f0ac8a1ccd4a5b3f2e1d0c9b8a796";
+    let mut number = 0;
+    let mut piece = |agent: &mut Agent, more: Value| {
+        number += 1;
+        let mut command = json!({ "id": number.to_string(), "command": "bundle.install", "sha256": sha256 });
+        command.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        agent.ask(command, 1).0
+    };
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    let of = |from: usize, to: usize| json!({ "size": archive.len(), "offset": from, "data": BASE64_STANDARD.encode(&archive[from..to]) });
+    let data = |reply: Reply| reply.data.expect("data");
+    assert_eq!(
+        data(piece(&mut agent, json!({ "size": 28 }))),
+        json!({ "received": 0, "size": 28, "missing": [0, 28] })
+    );
+    assert_eq!(data(piece(&mut agent, of(10, 28)))["missing"], json!([0, 10]));
+    let mut agent = agent.restart();
+    assert_eq!(data(piece(&mut agent, of(0, 10)))["missing"], Value::Null);
+    for (more, words) in [
+        (json!({}), "expected url alone, or size alone"),
+        (json!({ "size": 28, "offset": 0 }), "expected url alone"),
+        (json!({ "size": 28, "url": "http://a/b" }), "expected url alone"),
+        (json!({ "size": 1u64 << 40 }), "size: expected 1 to 67108864 bytes"),
+        (json!({ "size": 28, "offset": 28, "data": "eA==" }), "offset: expected a piece within 28 bytes"),
+    ] {
+        let error = piece(&mut agent, more).error.expect("an error");
+        assert_eq!(error.code, ErrorCode::BadArgument, "{}", error.message);
+        assert!(error.message.contains(words), "{}", error.message);
+    }
+    // All is there, and it is not what was promised: thrown away.
+    let whole = json!({ "id": "all", "command": "bundle.install", "sha256": sha256, "size": 28 });
+    assert!(agent.send_to(control(), &whole.to_string(), false, 2).is_empty(), "the reply comes at the end");
+    let begin = Instant::now();
+    let out = loop {
+        let out = agent.controller.tick(at(3));
+        if !out.is_empty() {
+            break out;
+        }
+        assert!(begin.elapsed().as_secs() < 60, "no answer");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    let error = reply(&out).error.expect("an error");
+    assert_eq!(error.code, ErrorCode::BundleInvalid);
+    assert!(error.message.contains("send it again"), "{}", error.message);
+    assert_eq!(data(piece(&mut agent, json!({ "size": 28 })))["received"], json!(0));
+
+    // Where bundle.path is a plain directory, nothing can be installed.
+    let mut agent = new_agent();
+    std::fs::create_dir_all(agent.dir.path().join("bundles/current")).expect("a directory");
+    let error = piece(&mut agent, json!({ "size": 28 })).error.expect("an error");
+    assert!(error.message.contains("expected a link to the bundle in use"), "{}", error.message);
 }

@@ -14,7 +14,8 @@ pub mod vitals;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -43,10 +44,12 @@ use crate::systemd;
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// Of it, at least this is left for the broker.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Overrides and maintenance end, and a bundle that was read is taken into use, with this delay at most.
+/// Overrides and maintenance end with this delay at most.
 const TICK_EVERY: Duration = Duration::from_millis(200);
 /// Between two looks at the watchdog where there is none.
 const IDLE: Duration = Duration::from_secs(60);
+/// A bundle that was read is taken into use with this delay at most.
+const READY_WITHIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -76,12 +79,16 @@ impl From<SourceError> for AgentError {
 /// What is wrong with the configuration: a machine without model or threshold, a WAV file that is not there.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     let clock = Clock::of_system();
-    let loaded = load(&config)?;
+    let now = clock.now().utc();
+    let (store, lost) = Store::open(&config.agent.state_dir, now);
+    let chosen = store.chosen_bundle().unwrap_or_else(|error| {
+        tracing::error!(%error, "which bundle was chosen from afar cannot be read");
+        None
+    });
+    let loaded = load(&config, chosen.as_deref().map(Path::new))?;
     let inputs = inputs(&config, loaded.as_ref());
     let (book, mut kept) = AlarmBook::open(&config.agent.state_dir);
     let book = Arc::new(book);
-    let now = clock.now().utc();
-    let (store, lost) = Store::open(&config.agent.state_dir, now);
     let mut settings = store.settings().unwrap_or_else(|error| {
         tracing::error!(%error, "what was set from afar cannot be read");
         BTreeMap::new()
@@ -125,7 +132,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         boot: mqtt.boot().to_owned(),
         started: Instant::now(),
         store_problem: lost.map(|Lost(problem)| problem),
+        bundles: OnceLock::new(),
     });
+    // What an interrupted install left behind goes; a bundle in a plain directory has no store, which is no fault.
+    if let Err(error) = shared.bundles(chosen.map(PathBuf::from)) {
+        tracing::debug!(%error, "bundles cannot be installed from afar");
+    }
     let mut controller = Controller::new(shared, store, now);
     let config = Arc::new(config);
     let reporter = Reporter::new(config.clone(), station.clone(), mqtt.clone(), capture.clone());
@@ -159,8 +171,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
                 reporter.say(controller.receive(&message, Utc::now()));
                 next_command = started.elapsed() + pace.take(started.elapsed());
             }
-            // Time passes for overrides and maintenance; a bundle that is being read may be ready.
+            // Time passes for overrides and maintenance.
             _ = tick.tick() => reporter.say(controller.tick(Utc::now())),
+            // A bundle that is being read may be ready.
+            () = tokio::time::sleep(READY_WITHIN), if controller.is_busy() => reporter.say(controller.tick(Utc::now())),
             _ = health.tick() => reporter.health(),
             // systemd ends an agent whose judge stands still, or whose outbox writes no more.
             _ = heartbeat.tick() => if watchdog.is_some() && judge.is_alive() && mqtt.is_alive() { systemd::alive() },
@@ -189,8 +203,17 @@ fn stop(capture: &Capture, judge: Judge, mqtt: &Mqtt) {
     }
 }
 
-/// The configured bundle; `None`, said loudly, where its files are not fit for use.
-fn load(config: &Config) -> Result<Option<Loaded>, AgentError> {
+/// The bundle that was chosen from afar, else the configured one; `None`, said loudly, where its files are not fit for use.
+fn load(config: &Config, chosen: Option<&Path>) -> Result<Option<Loaded>, AgentError> {
+    if let Some(chosen) = chosen {
+        match Loaded::open(chosen, config) {
+            Ok(loaded) => {
+                tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use, as chosen from afar");
+                return Ok(Some(loaded));
+            }
+            Err(error) => tracing::error!(%error, "the bundle chosen from afar cannot be used: the configured one is"),
+        }
+    }
     match Loaded::open(&config.bundle.path, config) {
         Ok(loaded) => {
             tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use");

@@ -14,6 +14,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,8 @@ pub struct Store {
     root: PathBuf,
     /// Name of the link to the bundle in use.
     link: String,
+    /// A bundle that is in use though the link does not point to it.
+    spared: Mutex<Option<PathBuf>>,
 }
 
 /// A bundle in its place, not yet in use.
@@ -84,6 +87,14 @@ impl Store {
     /// # Errors
     /// `Argument` where `path` is a plain directory or file: such a bundle can be reloaded, not replaced.
     pub fn open(path: &Path) -> Result<Store, InstallError> {
+        Store::open_sparing(path, None)
+    }
+
+    /// As [`Store::open`]; the bundle in the directory `spared`, which was reloaded by its path, is not removed.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_sparing(path: &Path, spared: Option<PathBuf>) -> Result<Store, InstallError> {
         let shown = path.display();
         let argument = |problem: String| InstallError::Argument(format!("bundle.path {shown}: {problem}"));
         let (Some(root), Some(link)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
@@ -102,10 +113,21 @@ impl Store {
         }
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
         fs::create_dir_all(root).map_err(InstallError::io(root.display().to_string()))?;
-        let store = Store { root: root.into(), link: link.into() };
+        let store = Store { root: root.into(), link: link.into(), spared: Mutex::new(spared) };
         store.sweep(&store.root.join(INCOMING))?;
         store.clean()?;
         Ok(store)
+    }
+
+    /// From here on the bundle in `dir` is not removed, and the one spared before may be.
+    pub fn spare(&self, dir: Option<PathBuf>) {
+        *self.spared.lock().unwrap_or_else(PoisonError::into_inner) = dir;
+    }
+
+    fn is_spared(&self, entry: &Entry) -> bool {
+        let spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = |path: &Path| path.canonicalize().ok();
+        spared.as_deref().and_then(dir).is_some_and(|spared| dir(&self.root.join(&entry.target)) == Some(spared))
     }
 
     /// Where `bundle.path` points to, if anywhere.
@@ -171,7 +193,7 @@ impl Store {
         let moved = history.iter().position(|entry| entry.target == placed.target).map(|at| history.remove(at));
         let moved = moved.unwrap_or(Entry { target: placed.target.clone(), installed: false });
         if let Some(current) = self.position(&history) {
-            for entry in history.drain(current + 1..) {
+            for entry in history.extract_if(current + 1.., |entry| !self.is_spared(entry)) {
                 self.remove(&entry)?;
             }
         }
@@ -314,7 +336,7 @@ impl Store {
         if let Some(current) = self.position(&history)
             && current + 1 < history.len()
         {
-            for entry in history.drain(current + 1..) {
+            for entry in history.extract_if(current + 1.., |entry| !self.is_spared(entry)) {
                 self.remove(&entry)?;
             }
             self.write_history(&history)?;

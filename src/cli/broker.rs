@@ -9,31 +9,30 @@ use crate::mqtt::address::BrokerUrls;
 
 /// The broker, and how to log in; as the agent's own, from its configuration file or from these flags
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Broker")]
 pub struct BrokerArgs {
     /// Broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]; default: the configuration's, else mqtt://localhost:1883
-    #[arg(long, value_name = "URL", global = true)]
+    #[arg(long, value_name = "URL", global = true, help_heading = "Broker")]
     broker: Option<BrokerUrls>,
     /// Configuration file whose [mqtt] table says how to reach the broker; the flags go before it
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Broker")]
     config: Option<PathBuf>,
     /// First part of every topic; default: auscult
-    #[arg(long, value_name = "TOPIC", global = true)]
+    #[arg(long, value_name = "TOPIC", global = true, help_heading = "Broker")]
     root: Option<String>,
     /// Login name
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true, help_heading = "Broker")]
     username: Option<String>,
     /// File whose first line is the password (or set AUSCULT__MQTT__PASSWORD)
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Broker")]
     password_file: Option<PathBuf>,
     /// PEM file of the authorities that may sign the broker's certificate; default: the system's
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Broker")]
     ca_file: Option<PathBuf>,
     /// PEM file of a client certificate
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Broker")]
     cert_file: Option<PathBuf>,
     /// PEM file of that certificate's key
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Broker")]
     key_file: Option<PathBuf>,
 }
 

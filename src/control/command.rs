@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use super::commands::{Command, ThresholdSet};
 use super::fault::{Code, Fault};
 use super::values::{Line, Target, Threshold, Time, shown};
+use crate::mqtt::MAX_CONTROL_BYTES;
 
-/// No message is looked at that is longer: a chunk of a bundle fits, and its Base64.
-pub const LARGEST_MESSAGE: usize = 512 * 1024;
+/// No message is looked at that is longer: a piece of a bundle as Base64.
+pub const LARGEST_MESSAGE: usize = MAX_CONTROL_BYTES;
 /// Longest message of a command that carries no data.
 pub const LARGEST_COMMAND: usize = 16 * 1024;
 /// Longest bare number on `threshold/set`.

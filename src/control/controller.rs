@@ -391,7 +391,7 @@ impl Controller {
         switch: Switch,
         now: DateTime<Utc>,
     ) -> Vec<Output> {
-        let Switch { loaded, keep, choice, data } = switch;
+        let Switch { loaded, keep, choice, data, after } = switch;
         if let Err(fault) = keep() {
             tracing::error!(command, error = fault.message, "the bundle stays");
             return self.answer(envelope, Some(command), Err(fault), now);
@@ -402,6 +402,7 @@ impl Controller {
                 Ok(reply) => reply,
                 Err(refused) => return refused,
             };
+        after();
         let to = loaded.label();
         let mut inner = self.shared.station.lock();
         let old = inner.loaded.replace(loaded);

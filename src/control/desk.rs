@@ -64,6 +64,8 @@ pub struct Switch {
     pub choice: Option<PathBuf>,
     /// What the reply tells.
     pub data: Value,
+    /// Tidies up, when the reply is on the disk.
+    pub after: Box<dyn FnOnce() + Send>,
 }
 
 /// New settings of some machines.
@@ -200,6 +202,15 @@ impl Desk<'_> {
         let all = stored.into_iter().flat_map(|chunk| chunk.entries).chain(waiting);
         let day = from.timestamp_millis()..=self.now.timestamp_millis();
         Ok(all.filter(|entry| day.contains(&entry.at_ms)).collect())
+    }
+
+    /// The bundle that was reloaded by its path, where one was.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn chosen_bundle(&self) -> Result<Option<PathBuf>, Fault> {
+        let chosen = self.store.chosen_bundle().map_err(|error| Fault::new(Code::Failed, error.to_string()))?;
+        Ok(chosen.map(PathBuf::from))
     }
 
     /// Everything that `state.get` tells.

@@ -22,7 +22,8 @@ pub mod store;
 pub mod values;
 pub mod work;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 pub use controller::{Controller, Output};
@@ -30,6 +31,7 @@ pub use controller::{Controller, Output};
 use crate::agent::alarms::AlarmBook;
 use crate::agent::station::Station;
 use crate::audio::evidence::LastWindows;
+use crate::bundle::store::{InstallError, Store};
 use crate::clock::Clock;
 use crate::config::Config;
 use history::History;
@@ -50,4 +52,20 @@ pub struct Shared {
     pub started: Instant,
     /// What was wrong with the store at start.
     pub store_problem: Option<String>,
+    /// Where bundles are installed, once it was needed.
+    pub bundles: OnceLock<Arc<Store>>,
+}
+
+impl Shared {
+    /// Where bundles are installed; `chosen` is the one that was reloaded by its path, if any.
+    ///
+    /// # Errors
+    /// As [`Store::open`], where it was not open yet.
+    pub fn bundles(&self, chosen: Option<PathBuf>) -> Result<Arc<Store>, InstallError> {
+        if let Some(store) = self.bundles.get() {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(Store::open_sparing(&self.config.bundle.path, chosen)?);
+        Ok(self.bundles.get_or_init(|| store).clone())
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -273,7 +274,7 @@ impl<'de, const MOST: usize> Deserialize<'de> for Line<MOST> {
 pub struct Sha256(String);
 
 impl Sha256 {
-    const EXPECTED: &str = "the 64 hex digits of a SHA-256";
+    pub(super) const EXPECTED: &str = "the 64 hex digits of a SHA-256";
 
     fn read(text: &str) -> Option<Sha256> {
         let fits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -308,6 +309,22 @@ impl<'de> Deserialize<'de> for Bytes {
         checked(deserializer, "a whole number of bytes from 0", |value| {
             value.as_u64().filter(|bytes| *bytes < 1 << 53).map(Bytes)
         })
+    }
+}
+
+/// A piece of a file, as Base64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece(pub Vec<u8>);
+
+impl Serialize for Piece {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Piece {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, "bytes as Base64", |value| BASE64_STANDARD.decode(value.as_str()?).ok().map(Piece))
     }
 }
 
@@ -349,6 +366,7 @@ macro_rules! string_schema {
 }
 
 string_schema!([] Target, "Target", { "type": "string", "description": Target::EXPECTED, "minLength": 1, "maxLength": 64 });
+string_schema!([] Piece, "Piece", { "type": "string", "contentEncoding": "base64" });
 string_schema!([] Time, "Time", { "type": "string", "format": "date-time" });
 string_schema!([] Sha256, "Sha256", { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" });
 string_schema!([const MOST: usize] Line<MOST>, format!("Line{MOST}"),

@@ -1,6 +1,6 @@
 //! Who is there, by what the broker keeps of each agent; and the conversation with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -33,6 +33,7 @@ struct Known {
 pub struct Fleet {
     meant: Meant,
     known: BTreeMap<String, Known>,
+    left_out: BTreeSet<String>,
 }
 
 /// A reply, and its bytes.
@@ -62,7 +63,7 @@ impl Fleet {
         let topics = AgentTopics::new(client.root(), one);
         let filters = [AgentPart::Reply, AgentPart::Status, AgentPart::Info].map(|part| topics.of_agent(part));
         client.subscribe(&filters).await?;
-        let mut fleet = Fleet { meant, known: BTreeMap::new() };
+        let mut fleet = Fleet { meant, known: BTreeMap::new(), left_out: BTreeSet::new() };
         let end = Instant::now() + PATIENCE;
         loop {
             let message = match fleet.meant {
@@ -118,7 +119,12 @@ impl Fleet {
     /// The agents that are meant and online.
     pub fn asked(&self) -> Vec<String> {
         let online = self.known.iter().filter(|(_, known)| known.state == Some(State::Online) && self.is_meant(known));
-        online.map(|(agent, _)| agent.clone()).collect()
+        online.map(|(agent, _)| agent.clone()).filter(|agent| !self.left_out.contains(agent)).collect()
+    }
+
+    /// No more replies are awaited from these.
+    pub fn leave_out<'a>(&mut self, agents: impl Iterator<Item = &'a String>) {
+        self.left_out.extend(agents.cloned());
     }
 
     /// The agents that are meant and not online, with their state.
@@ -139,6 +145,35 @@ impl Fleet {
         }
     }
 
+    /// Sends a command to those who are meant.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn send(&self, client: &mut PlainClient, command: &Value) -> Result<(), Failure> {
+        client.publish(&self.topic(client), false, command.to_string().into_bytes()).await?;
+        Ok(())
+    }
+
+    /// The next reply of anyone to anything; `None` when none came until `end`.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn next_reply(&mut self, client: &mut PlainClient, end: Instant) -> Result<Option<Answer>, Failure> {
+        loop {
+            let Ok(message) = timeout_at(end, client.next()).await else { return Ok(None) };
+            let message = message?;
+            // One that comes online while we wait gets the command too, and is waited for.
+            if self.note(&message) {
+                continue;
+            }
+            if let Topic::Agent { part: AgentPart::Reply, .. } = message.topic
+                && let Ok(reply) = serde_json::from_slice::<Reply>(&message.payload)
+            {
+                return Ok(Some(Answer { reply, payload: message.payload }));
+            }
+        }
+    }
+
     /// Sends a command and waits until all who were asked have answered; `came` is told of each reply.
     ///
     /// # Errors
@@ -150,22 +185,16 @@ impl Fleet {
         patience: Duration,
         mut came: impl FnMut(&Answer) -> Result<(), Failure>,
     ) -> Result<Answers, Failure> {
-        client.publish(&self.topic(client), false, command.to_string().into_bytes()).await?;
+        self.send(client, command).await?;
         let end = Instant::now() + patience;
         let mut replies = BTreeMap::new();
         let silent = |fleet: &Fleet, replies: &BTreeMap<String, Answer>| -> Vec<String> {
             fleet.asked().into_iter().filter(|agent| !replies.contains_key(agent)).collect()
         };
         while !silent(self, &replies).is_empty() {
-            let Ok(message) = timeout_at(end, client.next()).await else { break };
-            let message = message?;
-            // One that comes online while we wait gets the command too, and is waited for.
-            if self.note(&message) {
-                continue;
-            }
-            if let Some(answer) = answer(&message, command)
-                && !replies.contains_key(&answer.reply.agent)
-            {
+            let Some(answer) = self.next_reply(client, end).await? else { break };
+            let is_ours = answer.reply.id.as_deref() == command["id"].as_str();
+            if is_ours && !replies.contains_key(&answer.reply.agent) {
                 came(&answer)?;
                 replies.insert(answer.reply.agent.clone(), answer);
             }
@@ -173,14 +202,6 @@ impl Fleet {
         let silent = silent(self, &replies);
         Ok(Answers { replies: replies.into_values().collect(), silent })
     }
-}
-
-/// The reply in a message, if it is one to this command.
-fn answer(message: &Message, command: &Value) -> Option<Answer> {
-    let Topic::Agent { part: AgentPart::Reply, .. } = message.topic else { return None };
-    let reply: Reply = serde_json::from_slice(&message.payload).ok()?;
-    let same = reply.id.as_deref() == command["id"].as_str();
-    same.then(|| Answer { reply, payload: message.payload.clone() })
 }
 
 fn word(state: State) -> &'static str {

@@ -2,17 +2,20 @@
 
 mod fleet;
 mod table;
+mod upload;
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::fleet::{Answers, Fleet, Meant};
+use self::fleet::{Answer, Answers, Fleet, Meant};
+use self::upload::Upload;
 use super::Failure;
 use super::broker::{BrokerArgs, converse};
 use crate::control::command::{Envelope, Request};
-use crate::control::commands::Command;
+use crate::control::commands::{BundleInstall, Command};
 use crate::control::values::{Line, Time};
 use crate::mqtt::payload::{Reply, ReplyStatus};
 use crate::mqtt::plain::PlainClient;
@@ -26,7 +29,7 @@ use crate::mqtt::plain::PlainClient;
     subcommand_help_heading = "Commands",
     override_usage = "auscult ctl [--broker URL] (--agent ID | --fleet [--tag T]) COMMAND [--key value...]",
     after_help = "Examples:\n  auscult ctl --agent pi-7 ping\n  \
-        auscult ctl --agent pi-7 threshold.set --machine blower-1 --threshold 0.31 --reason 'after overhaul'\n  \
+        auscult ctl --agent pi-7 threshold.set --machine blower-1 --threshold 0.31\n  \
         auscult ctl --fleet --tag north threshold.reset --machine '*'"
 )]
 #[group(id = "who", required = false)]
@@ -65,7 +68,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<(), Failure> {
+pub fn run(args: &Args) -> Result<(), Failure> {
     let meant = match (&args.agent, args.fleet) {
         (Some(agent), _) => Meant::Agent(agent.as_str().to_owned()),
         (None, true) => Meant::Fleet { tag: args.tag.clone().map(String::from) },
@@ -77,43 +80,65 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(seconds) => Duration::try_from_secs_f64(seconds)
             .map_err(|_| Failure::usage(anyhow::anyhow!("--timeout: expected seconds, found {seconds}")))?,
     };
-    converse(talk(&args, meant, timeout))
+    converse(talk(args, meant, timeout))
 }
 
 async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failure> {
+    let (mut command, mut upload) = (args.command.clone(), None);
+    if let Command::BundleInstall(BundleInstall { file: Some(file), .. }) = &command {
+        let archive = Upload::read(file)?;
+        command = Command::BundleInstall(archive.command());
+        upload = Some(archive);
+    }
     let mut client = PlainClient::connect(&args.broker.mqtt()?, "ctl").await?;
     let mut fleet = Fleet::find(&mut client, meant).await?;
-    let request = Request { envelope: envelope(args), command: args.command.clone() };
+    let request = Request { envelope: envelope(args), command };
+    let mut replies = match &upload {
+        Some(archive) => archive.send(&mut client, &mut fleet, &request.envelope, timeout).await?,
+        None => BTreeMap::new(),
+    };
+    // Those who have said their last word about the archive are not asked again.
+    fleet.leave_out(replies.keys());
+    let print = |answer: &Answer| -> Result<(), Failure> {
+        if args.json {
+            std::io::stdout().write_all(&[&answer.payload, &b"\n"[..]].concat())?;
+        }
+        Ok(())
+    };
+    replies.values().try_for_each(print)?;
     let bar = progress(fleet.asked().len(), args.json);
-    let mut ok = true;
-    let answers = fleet
-        .ask(&mut client, &request.to_json(), timeout, |reply| {
-            ok &= reply.reply.status == ReplyStatus::Ok;
-            bar.inc(1);
-            if args.json {
-                let mut out = std::io::stdout().lock();
-                out.write_all(&reply.payload)?;
-                out.write_all(b"\n")?;
-            }
-            Ok(())
-        })
-        .await?;
+    let came = |answer: &Answer| {
+        bar.inc(1);
+        print(answer)
+    };
+    let begin = Instant::now();
+    let Answers { replies: last, silent } = fleet.ask(&mut client, &request.to_json(), timeout, came).await?;
+    let took = begin.elapsed().as_secs_f64();
     bar.finish_and_clear();
     // The replies are there; whatever a farewell says changes nothing.
     let _ = client.close().await;
-    let Answers { replies, silent } = answers;
+    replies.extend(last.into_iter().map(|answer| (answer.reply.agent.clone(), answer)));
+    let replies: Vec<_> = replies.into_values().map(|answer| answer.reply).collect();
     if !args.json {
-        let replies: Vec<Reply> = replies.into_iter().map(|answer| answer.reply).collect();
         write!(std::io::stdout().lock(), "{}", table::of(&replies))?;
+    }
+    if args.fleet && silent.is_empty() {
+        eprintln!("all {} have answered within {took:.2} s", replies.len());
     }
     for (agent, state) in fleet.away() {
         eprintln!("{agent} is {state}: it gets the command when it is back, unless --expires has passed");
     }
-    if silent.is_empty() {
-        return if ok { Ok(()) } else { Err(Failure::said(1)) };
+    if !silent.is_empty() {
+        let seconds = timeout.as_secs_f64();
+        return Err(anyhow::anyhow!("no reply within {seconds} s from {}", silent.join(", ")).into());
     }
-    let seconds = timeout.as_secs_f64();
-    Err(anyhow::anyhow!("no reply within {seconds} s from {}", silent.join(", ")).into())
+    // An agent that still misses a part of the archive says so, and that is no success.
+    let is_done = |reply: &Reply| {
+        let misses = reply.data.as_ref().and_then(|data| data.get("missing")).is_some_and(|missing| !missing.is_null());
+        reply.status == ReplyStatus::Ok && !(upload.is_some() && misses)
+    };
+    let ok = replies.iter().all(is_done);
+    if ok { Ok(()) } else { Err(Failure::said(1)) }
 }
 
 fn envelope(args: &Args) -> Envelope {

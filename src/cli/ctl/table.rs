@@ -6,9 +6,11 @@ use serde_json::{Map, Value};
 use crate::mqtt::payload::Reply;
 
 /// More columns than this are shown one below the other.
-const MOST_COLUMNS: usize = 10;
+const MOST_COLUMNS: usize = 12;
 /// Said in other columns, or of no use to a person.
 const LEFT_OUT: [&str; 4] = ["schema", "agent", "ts", "clock"];
+/// What a nested object says of the row's own machine.
+const NESTED_MACHINE: &str = ".machine";
 
 /// The table; empty without replies.
 pub fn of(replies: &[Reply]) -> String {
@@ -17,7 +19,7 @@ pub fn of(replies: &[Reply]) -> String {
         return String::new();
     }
     let mut columns: Vec<&str> = Vec::new();
-    for (name, _) in rows.iter().flat_map(|row| &row.cells) {
+    for (name, _) in rows.iter().flat_map(Row::all) {
         if !columns.contains(&name.as_str()) {
             columns.push(name);
         }
@@ -25,18 +27,30 @@ pub fn of(replies: &[Reply]) -> String {
     if columns.len() > MOST_COLUMNS { list(&rows) } else { grid(&rows, &columns) }
 }
 
+/// Name and value, in the order in which they came.
+type Cells = Vec<(String, String)>;
+
 struct Row {
     agent: String,
     status: &'static str,
-    /// Name and value, in the order in which they came.
-    cells: Vec<(String, String)>,
+    /// Of the machine, where the row is one's.
+    machine: Cells,
+    /// Of the agent, the same in each of its rows.
+    own: Cells,
+}
+
+impl Row {
+    fn all(&self) -> impl Iterator<Item = &(String, String)> {
+        self.machine.iter().chain(&self.own)
+    }
 }
 
 fn rows(reply: &Reply) -> Vec<Row> {
-    let row = |status, cells| Row { agent: reply.agent.clone(), status, cells };
+    let row = |status, machine, own| Row { agent: reply.agent.clone(), status, machine, own };
     if let Some(error) = &reply.error {
         let code = serde_json::to_value(error.code).unwrap_or_default();
-        return vec![row("error", vec![("answer".into(), format!("{}: {}", shown(&code), error.message))])];
+        let answer = format!("{}: {}", shown(&code), error.message);
+        return vec![row("error", Vec::new(), vec![("answer".into(), answer)])];
     }
     let mut fields = match &reply.data {
         Some(Value::Object(fields)) => fields.clone(),
@@ -54,14 +68,13 @@ fn rows(reply: &Reply) -> Vec<Row> {
     let mut own = Vec::new();
     flatten("", &Value::Object(fields), &mut own);
     if machines.is_empty() {
-        return vec![row("ok", own)];
+        return vec![row("ok", Vec::new(), own)];
     }
     let each = machines.iter().map(|machine| {
         let mut cells = Vec::new();
         flatten("", machine, &mut cells);
         cells.sort_by_key(|(name, _)| name != "machine");
-        cells.extend(own.iter().cloned());
-        row("ok", cells)
+        row("ok", cells, own.clone())
     });
     each.collect()
 }
@@ -72,7 +85,9 @@ fn flatten(path: &str, value: &Value, cells: &mut Vec<(String, String)>) {
         Value::Object(fields) => {
             for (name, value) in fields.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str())) {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                flatten(&path, value, cells);
+                if !path.ends_with(NESTED_MACHINE) {
+                    flatten(&path, value, cells);
+                }
             }
         }
         Value::Null => {}
@@ -82,6 +97,10 @@ fn flatten(path: &str, value: &Value, cells: &mut Vec<(String, String)>) {
 
 fn shown(value: &Value) -> String {
     match value {
+        // Enough of a hash to tell it from another.
+        Value::String(text) if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            format!("{}...", &text[..12])
+        }
         Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() => {
@@ -103,7 +122,7 @@ fn grid(rows: &[Row], columns: &[&str]) -> String {
     for row in rows {
         let mut cells = vec![row.agent.clone(), row.status.to_owned()];
         for (column, is_number) in columns.iter().zip(&mut numbers) {
-            let cell = row.cells.iter().find(|(name, _)| name == column).map(|(_, value)| value.clone());
+            let cell = row.all().find(|(name, _)| name == column).map(|(_, value)| value.clone());
             *is_number &= cell.as_ref().is_none_or(|text| text.parse::<f64>().is_ok());
             cells.push(cell.unwrap_or_default());
         }
@@ -118,13 +137,22 @@ fn grid(rows: &[Row], columns: &[&str]) -> String {
 }
 
 fn list(rows: &[Row]) -> String {
-    let width = rows.iter().flat_map(|row| &row.cells).map(|(name, _)| name.len()).max().unwrap_or_default();
+    let width = rows.iter().flat_map(Row::all).map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = String::new();
-    for row in rows {
-        let machine = row.cells.iter().find(|(name, _)| name == "machine").map(|(_, id)| format!(" {id}"));
-        text.push_str(&format!("{}{}: {}\n", row.agent, machine.unwrap_or_default(), row.status));
-        for (name, value) in row.cells.iter().filter(|(name, _)| name != "machine") {
+    let mut lines = |head: String, cells: &[(String, String)]| {
+        text.push_str(&head);
+        for (name, value) in cells.iter().filter(|(name, _)| name != "machine") {
             text.push_str(&format!("  {name:<width$}  {value}\n"));
+        }
+    };
+    let mut before = None;
+    for row in rows {
+        if before != Some(&row.agent) {
+            lines(format!("{}: {}\n", row.agent, row.status), &row.own);
+            before = Some(&row.agent);
+        }
+        if let Some((_, machine)) = row.machine.first() {
+            lines(format!("{} {machine}:\n", row.agent), &row.machine);
         }
     }
     text

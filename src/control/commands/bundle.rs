@@ -1,19 +1,23 @@
-//! `bundle.reload`: the new bundle is read, checked and warmed up beside the running
+//! `bundle.reload`, `bundle.install`, `bundle.rollback`: the new bundle is read, checked and warmed up beside the running
 //! one, by the worker; the controller switches.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Execute;
 use crate::agent::station::Loaded;
+use crate::bundle::download::{self, download};
+use crate::bundle::incoming::{self, Incoming};
+use crate::bundle::store::{self, InstallError, Store};
 use crate::control::Shared;
-use crate::control::desk::{Desk, Outcome, Switch};
+use crate::control::desk::{Desk, Keep, Outcome, Switch};
 use crate::control::fault::{Code, Fault};
-use crate::control::values::Line;
+use crate::control::values::{Bytes, Line, Piece, Sha256};
 use crate::control::work::Work;
 
 /// Read a bundle and switch to it.
@@ -30,33 +34,181 @@ impl Execute for BundleReload {
     fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
         let shared = desk.shared.clone();
         let configured = &shared.config.bundle.path;
-        let choice = match &self.path {
-            None => None,
-            Some(path) => Some(below(configured, path.as_str())?),
-        };
+        let choice = self.path.map(|path| store::resolve(configured, path.as_str())).transpose()?;
         Ok(Outcome::Work(Work::new(move || {
             let dir = choice.as_deref().unwrap_or(&shared.config.bundle.path);
-            ready(&shared, dir, choice.clone())
+            let (loaded, data) = ready(&shared, dir)?;
+            let keep = spare(&shared, choice.clone());
+            Ok(switch(loaded, data, keep, choice))
         })))
     }
 }
 
-/// The directory that `path` names below the bundle root, which is where the configured bundle lies.
-fn below(configured: &Path, path: &str) -> Result<PathBuf, Fault> {
-    let root = configured.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let fault = |problem: String| Fault::argument("path", &format!("a bundle below {}", root.display()), problem);
-    let real_root = root.canonicalize().map_err(|error| fault(format!("no root: {error}")))?;
-    let real = real_root.join(path).canonicalize().map_err(|error| fault(format!("{path:?}: {error}")))?;
-    if real == real_root || !real.starts_with(&real_root) {
-        return Err(fault(format!("{path:?}, which leaves it")));
-    }
-    Ok(real)
+/// Install a bundle and switch to it: from a URL, or in pieces. A piece is answered with how far the archive has come; the
+/// command with `size` and without a piece installs it once all is there, and tells how far it is before.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BundleInstall {
+    /// SHA-256 of the archive, as `auscult bundle pack` prints it; always needed.
+    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// Where the agent downloads it: http:// or https://, of a host in its `bundle.allow_from`.
+    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<Line<2000>>,
+    /// In pieces: bytes of the whole archive, up to 64 MiB.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
+    /// Of a piece: where in the archive it begins.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<Bytes>,
+    /// Of a piece: its bytes.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Piece>,
+    /// An archive on this computer, which is sent in pieces over the broker.
+    #[arg(long)]
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
-/// Reads and checks the bundle in `dir` for the machines of this agent.
-fn ready(shared: &Arc<Shared>, dir: &Path, choice: Option<PathBuf>) -> Result<Outcome, Fault> {
-    let invalid = |problem: String| Fault::new(Code::BundleInvalid, format!("{problem}; the running bundle stays"));
-    let loaded = Loaded::open(dir, &shared.config).map_err(|error| invalid(error.to_string()))?;
+impl Execute for BundleInstall {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let sha256 = self.sha256.ok_or_else(|| Fault::argument("sha256", Sha256::EXPECTED, "none"))?;
+        let sha256 = sha256.as_str().to_owned();
+        let shared = desk.shared.clone();
+        let bundles = shared.bundles(desk.chosen_bundle()?)?;
+        match (self.url, self.size, self.offset, self.data) {
+            (Some(url), None, None, None) => Ok(Outcome::Work(Work::new(move || {
+                let config = &shared.config.bundle;
+                let archive = download(url.as_str(), &bundles.incoming()?, config, download::TIME_LIMIT)?;
+                let mut archive = archive.into_file();
+                install(&shared, &bundles, &mut archive, &sha256, Box::new(|| ()))
+            }))),
+            (None, Some(Bytes(size)), None, None) => {
+                let dir = bundles.incoming()?;
+                let arrived = Incoming::open(&dir, &sha256, size)?;
+                if arrived.progress().missing.is_some() {
+                    return Ok(Outcome::Answer(json!(arrived.progress())));
+                }
+                Ok(Outcome::Work(Work::new(move || {
+                    let mut archive = arrived.finish()?;
+                    let forget = {
+                        let sha256 = sha256.clone();
+                        move || {
+                            if let Err(error) = incoming::forget(&dir, &sha256) {
+                                tracing::warn!(%error, "the pieces of an archive cannot be removed");
+                            }
+                        }
+                    };
+                    let installed = install(&shared, &bundles, &mut archive, &sha256, Box::new(forget.clone()));
+                    // One that is no good is not kept; where the disk failed, the same command may succeed later.
+                    if installed.as_ref().is_err_and(|fault| !fault.is_passing()) {
+                        forget();
+                    }
+                    installed
+                })))
+            }
+            (None, Some(Bytes(size)), Some(Bytes(offset)), Some(Piece(piece))) => {
+                let progress = Incoming::open(&bundles.incoming()?, &sha256, size)?.put(offset, &piece)?;
+                Ok(Outcome::Answer(json!(progress)))
+            }
+            _ => Err(Fault::new(
+                Code::BadArgument,
+                "expected url alone, or size alone, or size, offset and data, found another combination",
+            )),
+        }
+    }
+}
+
+/// Go back to the bundle before.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BundleRollback {}
+
+impl Execute for BundleRollback {
+    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+        let shared = desk.shared.clone();
+        let chosen = desk.chosen_bundle()?;
+        Ok(Outcome::Work(Work::new(move || {
+            if chosen.is_some() {
+                // What was reloaded by its path is left again; what was installed stays as it is.
+                let (loaded, data) = ready(&shared, &shared.config.bundle.path)?;
+                let keep = spare(&shared, None);
+                return Ok(switch(loaded, data, keep, None));
+            }
+            let bundles = shared.bundles(None)?;
+            let previous = bundles.previous()?;
+            let (loaded, data) = ready(&shared, &previous.dir)?;
+            Ok(switch(loaded, data, Box::new(move || Ok(bundles.switch_back(&previous)?)), None))
+        })))
+    }
+}
+
+impl From<InstallError> for Fault {
+    fn from(error: InstallError) -> Fault {
+        match &error {
+            InstallError::Argument(_) => Fault::new(Code::BadArgument, error),
+            InstallError::Archive(_) | InstallError::Bundle(_) => invalid(error),
+            InstallError::Io { .. } => Fault::new(Code::Failed, error),
+        }
+    }
+}
+
+fn invalid(problem: impl std::fmt::Display) -> Fault {
+    Fault::new(Code::BundleInvalid, format!("{problem}; the running bundle stays"))
+}
+
+/// Lays the bundle of an archive in its place and makes it ready; one that is no good leaves nothing.
+fn install(
+    shared: &Arc<Shared>,
+    bundles: &Arc<Store>,
+    archive: &mut File,
+    sha256: &str,
+    after: Box<dyn FnOnce() + Send>,
+) -> Result<Outcome, Fault> {
+    let key = shared.config.bundle.trusted_key().map_err(|error| Fault::new(Code::Failed, error))?;
+    let placed = bundles.place(archive, sha256, key.as_ref())?;
+    match ready(shared, &placed.dir) {
+        Ok((loaded, data)) => {
+            let bundles = bundles.clone();
+            let keep = Box::new(move || {
+                bundles.switch(&placed)?;
+                bundles.spare(None);
+                Ok(())
+            });
+            Ok(Outcome::Switch(Box::new(Switch { loaded, keep, choice: None, data, after })))
+        }
+        Err(fault) => {
+            if let Err(error) = bundles.discard(placed) {
+                tracing::warn!(%error, "a refused bundle cannot be removed");
+            }
+            Err(fault)
+        }
+    }
+}
+
+fn switch(loaded: Loaded, data: Value, keep: Keep, choice: Option<PathBuf>) -> Outcome {
+    Outcome::Switch(Box::new(Switch { loaded, keep, choice, data, after: Box::new(|| ()) }))
+}
+
+/// Keeps the store's hands off the bundle that is in use by its path.
+fn spare(shared: &Arc<Shared>, choice: Option<PathBuf>) -> Keep {
+    let shared = shared.clone();
+    Box::new(move || {
+        if let Some(bundles) = shared.bundles.get() {
+            bundles.spare(choice);
+        }
+        Ok(())
+    })
+}
+
+/// Reads, checks and warms up the bundle in `dir` for the machines of this agent; and what the reply tells of it.
+fn ready(shared: &Shared, dir: &Path) -> Result<(Loaded, Value), Fault> {
+    let loaded = Loaded::open(dir, &shared.config).map_err(invalid)?;
     if let Some(running) = &shared.station.lock().loaded {
         for (number, machine) in shared.config.machine.iter().enumerate() {
             let (expected, found) = (running.window_of(number), loaded.window_of(number));
@@ -75,38 +227,5 @@ fn ready(shared: &Arc<Shared>, dir: &Path, choice: Option<PathBuf>) -> Result<Ou
         "bundle": loaded.label(), "name": bundle.name, "version": bundle.version, "digest": bundle.digest,
         "dir": bundle.dir, "engine": loaded.engine(),
     });
-    Ok(Outcome::Switch(Box::new(Switch { loaded, keep: Box::new(|| Ok(())), choice, data })))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    #[test]
-    fn a_path_cannot_leave_the_root() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = dir.path().join("bundles");
-        for made in
-            [root.join("fan-1"), root.join("deep/fan-2"), dir.path().join("bundles-secret"), dir.path().join("out")]
-        {
-            std::fs::create_dir_all(made).expect("a writable directory");
-        }
-        symlink("fan-1", root.join("current")).expect("a link");
-        symlink("../out", root.join("sly")).expect("a link");
-        let configured = root.join("current");
-        let real_root = root.canonicalize().expect("a directory");
-
-        assert_eq!(below(&configured, "fan-1"), Ok(real_root.join("fan-1")));
-        assert_eq!(below(&configured, "current"), Ok(real_root.join("fan-1")));
-        assert_eq!(below(&configured, "deep/../deep/fan-2"), Ok(real_root.join("deep/fan-2")));
-        let absolute = real_root.join("fan-1");
-        assert_eq!(below(&configured, absolute.to_str().expect("UTF-8")), Ok(absolute));
-        for path in
-            ["..", ".", "../out", "../bundles-secret", "sly", "sly/x", "/etc", "/", "fan-1/../..", "none", "a\0b"]
-        {
-            let fault = below(&configured, path).expect_err(path);
-            assert_eq!(fault.code, Code::BadArgument, "{path}");
-        }
-    }
+    Ok((loaded, data))
 }

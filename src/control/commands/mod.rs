@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
 pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
-pub use bundle::BundleReload;
+pub use bundle::{BundleInstall, BundleReload, BundleRollback};
 pub use evidence::EvidenceGet;
 pub use maintenance::MaintenanceSet;
 pub use state::{HealthGet, Ping, StateGet};
@@ -111,6 +111,10 @@ commands! {
     "threshold.preview" ThresholdPreview
     /// Read a bundle again, or another one below the bundle root, and switch to it.
     "bundle.reload" BundleReload
+    /// Install a bundle from a URL, or in pieces, and switch to it.
+    "bundle.install" BundleInstall
+    /// Go back to the bundle before.
+    "bundle.rollback" BundleRollback
     /// Begin or end maintenance: a machine's windows are not judged.
     "maintenance.set" MaintenanceSet
     /// Learn a machine's normal where it stands, while it runs.

@@ -1,0 +1,138 @@
+//! `bundle.install --file`: an archive of this computer, in pieces over the broker, to one agent or to many at once. What
+//! an earlier attempt has brought over is not sent again.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use sha2::{Digest, Sha256 as Hash};
+use tokio::time::Instant;
+
+use super::fleet::{Answer, Fleet};
+use crate::bundle::ARCHIVE_LIMIT;
+use crate::cli::Failure;
+use crate::control::command::{Envelope, Request};
+use crate::control::commands::{BundleInstall, Command};
+use crate::control::values::{Bytes, Piece, Sha256};
+use crate::mqtt::plain::PlainClient;
+
+/// Bytes of a piece: with Base64 around it, it stays well below what an agent takes in.
+const PIECE: usize = 128 * 1024;
+/// Pieces on their way to the slowest agent.
+const ON_THE_WAY: usize = 8;
+
+/// An archive to send.
+pub struct Upload {
+    bytes: Vec<u8>,
+    sha256: Sha256,
+}
+
+impl Upload {
+    /// # Errors
+    /// A file that cannot be read, or is larger than any archive may be.
+    pub fn read(file: &Path) -> Result<Upload, Failure> {
+        let problem = |problem: String| Failure::data(anyhow::anyhow!("{}: {problem}", file.display()));
+        let bytes = std::fs::read(file).map_err(|error| problem(error.to_string()))?;
+        if bytes.is_empty() || bytes.len() as u64 > ARCHIVE_LIMIT {
+            let found = bytes.len();
+            return Err(problem(format!("expected an archive of 1 to {ARCHIVE_LIMIT} bytes, found {found}")));
+        }
+        let hash: String = Hash::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hash.parse().expect("64 hex digits");
+        Ok(Upload { bytes, sha256 })
+    }
+
+    /// What installs the archive once all of it is there.
+    pub fn command(&self) -> BundleInstall {
+        let size = Some(Bytes(self.bytes.len() as u64));
+        BundleInstall { sha256: Some(self.sha256.clone()), size, ..BundleInstall::default() }
+    }
+
+    fn piece(&self, offset: usize) -> BundleInstall {
+        let piece = &self.bytes[offset..self.bytes.len().min(offset + PIECE)];
+        BundleInstall { offset: Some(Bytes(offset as u64)), data: Some(Piece(piece.to_vec())), ..self.command() }
+    }
+
+    /// Sends what is missing to those who are asked; the replies of agents that will take no more of it.
+    ///
+    /// # Errors
+    /// A broken connection; no agent that has it all.
+    pub async fn send(
+        &self,
+        client: &mut PlainClient,
+        fleet: &mut Fleet,
+        envelope: &Envelope,
+        patience: Duration,
+    ) -> Result<BTreeMap<String, Answer>, Failure> {
+        // Ids of this attempt alone: what an earlier one was answered says nothing of what is there now.
+        let attempt = format!("{:016x}-", rand::random::<u64>());
+        let request = |part: &str, command: BundleInstall| {
+            let id = Some(format!("{attempt}{part}").parse().expect("a word is a line"));
+            Request { envelope: Envelope { id, ..envelope.clone() }, command: Command::BundleInstall(command) }
+                .to_json()
+        };
+        let asked = fleet.ask(client, &request("begin", self.command()), patience, |_| Ok(())).await?;
+        let mut refused = BTreeMap::new();
+        // Pieces that each agent has answered.
+        let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+        let mut start = self.bytes.len();
+        for answer in asked.replies {
+            match missing(&answer) {
+                Some(from) => {
+                    start = start.min(from);
+                    taken.insert(answer.reply.agent.clone(), 0);
+                }
+                // It refuses, or all was there and it is installed.
+                None => drop(refused.insert(answer.reply.agent.clone(), answer)),
+            }
+        }
+        let offsets: Vec<usize> = (start / PIECE * PIECE..self.bytes.len()).step_by(PIECE).collect();
+        let bar = progress(self.bytes.len(), start);
+        let mut sent = 0;
+        let mut heard = Instant::now();
+        while let Some(slowest) = taken.values().min().copied().filter(|slowest| *slowest < offsets.len()) {
+            bar.set_position((start + slowest * PIECE) as u64);
+            if sent < offsets.len() && sent < slowest + ON_THE_WAY {
+                fleet.send(client, &request(&sent.to_string(), self.piece(offsets[sent]))).await?;
+                sent += 1;
+                continue;
+            }
+            let Some(answer) = fleet.next_reply(client, heard + patience).await? else {
+                bar.abandon();
+                let silent: Vec<_> = taken.iter().filter(|(_, taken)| **taken < sent).map(|(id, _)| &**id).collect();
+                let silent = silent.join(", ");
+                let problem = format!("no reply from {silent}; the same command again goes on where it stopped");
+                return Err(anyhow::anyhow!(problem).into());
+            };
+            let agent = answer.reply.agent.clone();
+            let is_ours = answer.reply.id.as_deref().is_some_and(|id| id.starts_with(&attempt));
+            let Some(pieces) = taken.get_mut(&agent).filter(|_| is_ours) else { continue };
+            heard = Instant::now();
+            if answer.reply.error.is_some() {
+                taken.remove(&agent);
+                refused.insert(agent, answer);
+            } else {
+                *pieces += 1;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(refused)
+    }
+}
+
+/// First byte that an agent has not got; `None` where it says anything else.
+fn missing(answer: &Answer) -> Option<usize> {
+    answer.reply.data.as_ref()?.get("missing")?.get(0).and_then(Value::as_u64).map(|from| from as usize)
+}
+
+fn progress(bytes: usize, there: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "sending {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template).expect("a valid template");
+    ProgressBar::new(bytes as u64).with_style(style).with_position(there as u64)
+}
