@@ -154,12 +154,14 @@ impl<'a> Rows<'a> {
         if self.json {
             return writeln!(out, "{}", serde_json::to_string(&row)?);
         }
+        // A name may hold what would break the table.
+        let name: String = row.file.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
         let (file, machine) = self.widths;
         writeln!(
             out,
             "{:file$}  {:>6}  {:>8.1}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10.1}",
-            row.file,
+            name,
             row.window,
             row.start_s,
             row.machine,
