@@ -164,6 +164,11 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     // The fault comes; somebody answers; the agent is killed.
     let active = desk.wait_after(from, "fan-a", MachinePart::Alarm, "an alarm", |alarm| alarm["state"] == "active");
     assert_eq!(active["kind"], "fault");
+    assert!(active["ratio"].is_number() && active["percentile"].as_f64() <= Some(100.0), "{active}");
+    assert!(
+        active["lane"].is_string() && active["bands"].as_array().is_some_and(|bands| !bands.is_empty()),
+        "{active}"
+    );
     let answer = json!({ "command": "alarm.acknowledge", "machine": "fan-a", "by": "ana", "comment": "on my way" });
     assert_eq!(desk.ok(answer)["machines"][0]["state"], "acknowledged");
     let before = desk.retained_alarm("fan-a");
@@ -175,7 +180,7 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     let from = desk.now();
     let agent = site.agent();
     let first = desk.wait_after(from, "fan-a", MachinePart::Alarm, "the alarm again", |_| true);
-    for field in ["state", "kind", "since", "by", "comment", "until"] {
+    for field in ["state", "kind", "since", "ratio", "percentile", "lane", "bands", "by", "comment", "until"] {
         assert_eq!(first[field], before[field], "{field}: {first}");
     }
     // After the restart the simulated machine is healthy again, and what was learned is still there.

@@ -85,6 +85,7 @@ impl Reporter {
     }
 
     fn alarm_msg(&self, machine: usize, status: &AlarmStatus) -> AlarmMsg {
+        let why = status.why.as_ref();
         AlarmMsg {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
@@ -94,6 +95,10 @@ impl Reporter {
             kind: status.kind,
             since: status.since.into(),
             count: status.count,
+            ratio: why.and_then(|why| why.ratio),
+            percentile: why.and_then(|why| why.percentile),
+            lane: why.and_then(|why| why.lane),
+            bands: why.map_or_else(Vec::new, |why| why.bands.clone()),
             by: status.note.by.clone(),
             comment: status.note.comment.clone(),
             until: status.note.until.map(Timestamp::from),

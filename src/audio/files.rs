@@ -95,6 +95,8 @@ pub struct Windows {
     reader: MonoReader,
     resampler: Resampler,
     window_samples: usize,
+    /// From window to window.
+    step: usize,
     /// Resampled and not given out yet.
     ready: Vec<f32>,
     ended: bool,
@@ -108,7 +110,13 @@ impl Windows {
         let reader = MonoReader::open(path, channel)?;
         let resampler = Resampler::new(reader.rate_hz(), rate_hz)?;
         let window_samples = window_samples.max(1);
-        Ok(Windows { reader, resampler, window_samples, ready: Vec::new(), ended: false, fault: None })
+        let (step, ready) = (window_samples, Vec::new());
+        Ok(Windows { reader, resampler, window_samples, step, ready, ended: false, fault: None })
+    }
+
+    /// Lets windows overlap: the next one begins `samples` after the one before, 1 to a window's length.
+    pub fn step(&mut self, samples: usize) {
+        self.step = samples.clamp(1, self.window_samples);
     }
 
     /// The file's own format.
@@ -137,7 +145,9 @@ impl Iterator for Windows {
             }
         }
         if self.ready.len() >= self.window_samples {
-            return Some(Ok(self.ready.drain(..self.window_samples).collect()));
+            let window = self.ready[..self.window_samples].to_vec();
+            self.ready.drain(..self.step);
+            return Some(Ok(window));
         }
         self.fault.take().map(Err)
     }

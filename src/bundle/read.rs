@@ -122,6 +122,11 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
         baseline
             .check_origin(&bundle.origin(machine.index, machine.front_end.clone()))
             .map_err(|error| reader.fault(BASELINES, format!("{:?}: {error}", machine.name)))?;
+        let (expected, found) = (machine.bank.width(), baseline.rows().width());
+        if expected != found {
+            let problem = format!("{:?}: expected rows of {expected} as in {BANK}, found {found}", machine.name);
+            return Err(reader.fault(BASELINES, problem));
+        }
     }
     if let Some(manifest) = manifest {
         reader.manifest = Some(manifest.clone());

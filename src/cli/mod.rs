@@ -6,9 +6,11 @@ mod bundle;
 mod check;
 mod ctl;
 mod devices;
+mod enroll;
 mod generate;
 mod logging;
 mod record;
+mod replay;
 mod run;
 mod schema;
 mod score;
@@ -40,6 +42,8 @@ pub struct Cli {
 enum Command {
     Run(run::Args),
     Score(score::Args),
+    Enroll(enroll::Args),
+    Replay(replay::Args),
     Spectrogram(spectrogram::Args),
     Bundle(bundle::Args),
     Devices(devices::Args),
@@ -101,6 +105,8 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Score(args) => score::run(args),
+        Command::Enroll(args) => enroll::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Spectrogram(args) => spectrogram::run(args),
         Command::Bundle(args) => bundle::run(args),
         Command::Devices(args) => devices::run(args),

@@ -14,13 +14,14 @@ use super::bundle::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
 use crate::audio::health::Gate;
 use crate::bundle::Bundle;
-use crate::scoring::{MachineModel, Reason, Scored, Scorer, Verdict};
+use crate::scoring::{Judge, Lane, MachineModel, Reason, Scored, Scorer, Verdict};
 
 /// Scores WAV files offline: a row for each window.
 ///
 /// Directories are searched for .wav files. Any rate from 8 to 192 kHz is resampled, 1 to 32 channels, 8 to 32-bit integer
 /// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A rest shorter
-/// than a window has no verdict.
+/// than a window has no verdict. A machine that was enrolled is judged by all lanes together, and `score`, `p_value` and
+/// `lane` tell of them; with --threshold, or with --judge distance, by its distance alone.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   auscult score --bundle ./site-fans --machine id_04 recordings/
@@ -38,6 +39,9 @@ pub struct Args {
     /// Limit of the distance [default: the bundle's]
     #[arg(long, value_name = "X", value_parser = threshold, allow_negative_numbers = true)]
     threshold: Option<f64>,
+    /// What decides [default: combined for a machine that was enrolled, distance with --threshold]
+    #[arg(long, value_name = "WHAT", value_parser = judge)]
+    judge: Option<Judge>,
     #[command(flatten)]
     sound: SoundArgs,
     /// One JSON object for each window instead of the table
@@ -55,6 +59,10 @@ fn threshold(text: &str) -> Result<f64, String> {
     if value > 0.0 && value < 1000.0 { Ok(value) } else { Err("expected above 0 and below 1000".into()) }
 }
 
+pub(super) fn judge(text: &str) -> Result<Judge, String> {
+    serde_json::from_value(text.into()).map_err(|_| "expected distance or combined".into())
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let (bundle, engine) = Bundle::open(&args.bundle, &args.engine.config()).map_err(Failure::data)?;
@@ -62,7 +70,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let width = engine.shape().embedding;
     let mut embeddings = args.embeddings.as_deref().map(|path| Embeddings::create(path, width)).transpose()?;
     let mut files = FileQueue::new(&args.paths);
-    let mut rows = Rows::new(&args, files.longest_name())?;
+    let mut rows = Rows::new(&args, files.longest_name(), model.baseline.is_some())?;
     let mut scorer = Scorer::new(engine);
     while let Some(file) = files.next() {
         let Some(mut windows) = files.open(&file, args.sound.channel, &model.front_end) else { continue };
@@ -91,7 +99,11 @@ fn model(bundle: &Bundle, args: &Args) -> Result<MachineModel, Failure> {
         Failure::data(anyhow::anyhow!("{dir}: no threshold for {name:?}: give one with --threshold"))
     })?;
     let front_end = args.sound.front_end(&known.front_end)?;
-    Ok(MachineModel::new(known.index, known.bank.clone(), threshold, front_end, Gate::default()))
+    let mut model = MachineModel::new(known.index, known.bank.clone(), threshold, front_end, Gate::default());
+    let origin = bundle.origin(known.index, model.front_end.clone());
+    model.baseline = known.baseline.clone().filter(|baseline| baseline.check_origin(&origin).is_ok());
+    model.judge = args.judge.unwrap_or(if args.threshold.is_some() { Judge::Distance } else { Judge::Combined });
+    Ok(model)
 }
 
 /// One window's row.
@@ -106,6 +118,9 @@ struct Row<'a> {
     distance: Option<f64>,
     threshold: Option<f64>,
     level_dbfs: f64,
+    score: Option<f64>,
+    p_value: Option<f64>,
+    lane: Option<Lane>,
 }
 
 /// Writes the rows as they come: the widest file name is known before.
@@ -120,15 +135,24 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(args: &'a Args, longest_name: usize) -> io::Result<Self> {
+    fn new(args: &'a Args, longest_name: usize, lanes: bool) -> io::Result<Self> {
         let (machine, widths) = (args.machine.as_str(), (longest_name.max(4), args.machine.chars().count().max(7)));
         let mut out = io::stdout().lock();
         if !args.json {
             let (file, machine) = widths;
             writeln!(
                 out,
-                "{:file$}  {:>6}  {:>8}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10}",
-                "file", "window", "start_s", "machine", "verdict", "reason", "distance", "threshold", "level_dbfs"
+                "{:file$}  {:>6}  {:>8}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10}{}",
+                "file",
+                "window",
+                "start_s",
+                "machine",
+                "verdict",
+                "reason",
+                "distance",
+                "threshold",
+                "level_dbfs",
+                if lanes { "   score  lane" } else { "" }
             )?;
         }
         Ok(Rows { machine, json: args.json, widths, out, windows: 0, anomalous: 0, unknown: 0 })
@@ -149,6 +173,9 @@ impl<'a> Rows<'a> {
             distance: assessment.distance,
             threshold: assessment.threshold,
             level_dbfs: assessment.level_dbfs,
+            score: assessment.score,
+            p_value: assessment.p_value,
+            lane: assessment.lane,
         };
         let out = &mut self.out;
         if self.json {
@@ -160,7 +187,7 @@ impl<'a> Rows<'a> {
         let (file, machine) = self.widths;
         writeln!(
             out,
-            "{:file$}  {:>6}  {:>8.1}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10.1}",
+            "{:file$}  {:>6}  {:>8.1}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10.1}{}",
             name,
             row.window,
             row.start_s,
@@ -170,6 +197,10 @@ impl<'a> Rows<'a> {
             number(row.distance),
             number(row.threshold),
             row.level_dbfs,
+            match (row.score, row.lane) {
+                (Some(score), Some(lane)) => format!("  {score:>6.2}  {}", word(&lane)),
+                _ => String::new(),
+            },
         )
     }
 

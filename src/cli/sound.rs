@@ -165,6 +165,13 @@ impl FileQueue {
     }
 }
 
+impl OpenFile {
+    /// Lets windows overlap: the next one begins `step_s` after the one before.
+    pub fn step(&mut self, step_s: f64) {
+        self.windows.step((step_s * f64::from(self.rate_hz)).round() as usize);
+    }
+}
+
 /// One file of a [`FileQueue`].
 pub(super) struct OpenFile {
     windows: Windows,

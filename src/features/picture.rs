@@ -27,7 +27,7 @@ pub struct Picture<'a> {
     pub range_db: f32,
 }
 
-const FONT: &str = "DejaVu Sans";
+pub(crate) const FONT: &str = "DejaVu Sans";
 const FONT_BYTES: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 
 const PAPER: RGBColor = RGBColor(255, 255, 255);
@@ -120,7 +120,7 @@ impl Picture<'_> {
 
     /// Everything but the image: paper, title, axes, colour bar.
     fn draw_frame(&self, layout: &Layout, pixels: &mut [u8]) -> Result<(), String> {
-        register_font(FONT, FontStyle::Normal, FONT_BYTES).map_err(|_| "the font is broken".to_owned())?;
+        prepare_font()?;
         let area = BitMapBackend::with_buffer(pixels, (layout.width as u32, layout.height as u32)).into_drawing_area();
         let say = |error: DrawingAreaErrorKind<_>| error.to_string();
         area.fill(&PAPER).map_err(say)?;
@@ -286,7 +286,12 @@ fn magma(value: f32) -> RGBColor {
     RGBColor(mix(0), mix(1), mix(2))
 }
 
-fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
+/// The font that comes with auscult, ready to draw with.
+pub(crate) fn prepare_font() -> Result<(), String> {
+    register_font(FONT, FontStyle::Normal, FONT_BYTES).map_err(|_| "the font is broken".to_owned())
+}
+
+pub(crate) fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::topics::{AgentPart, MachinePart, Topic};
 use crate::control::settings::ThresholdSource;
 use crate::scoring::alarm::{AlarmState, Kind};
-use crate::scoring::{Assessment, Judge, Lane, Reason, Verdict};
+use crate::scoring::{Assessment, BandDifference, Judge, Lane, Reason, Verdict};
 
 /// The version of all payloads, `1`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -323,6 +323,15 @@ pub struct AlarmMsg {
     pub since: Timestamp,
     /// Windows that spoke for the alarm since shortly before it was raised; when it has cleared, in all.
     pub count: u64,
+    /// The window that raised it: its distance as a multiple of the threshold; null where nothing stands.
+    pub ratio: Option<f64>,
+    /// Share of the baseline's windows with a smaller distance, %; null without a learned baseline.
+    pub percentile: Option<f64>,
+    /// The lane that was the most surprised; null without a learned baseline.
+    pub lane: Option<Lane>,
+    /// The frequencies that differ most from the nearest normal windows, at most three ranges, the strongest first;
+    /// empty without a learned baseline.
+    pub bands: Vec<BandDifference>,
     /// Who acknowledged or shelved it.
     pub by: Option<String>,
     pub comment: Option<String>,
@@ -699,6 +708,10 @@ mod tests {
             kind: Some(Kind::Fault),
             since: ts,
             count: 3,
+            ratio: Some(1.5),
+            percentile: Some(99.5),
+            lane: Some(Lane::Spectrum),
+            bands: vec![BandDifference { from_hz: 500.0, to_hz: 900.0, difference_db: -6.0 }],
             by: None,
             comment: None,
             until: None,

@@ -8,10 +8,12 @@ pub mod lanes;
 pub mod stats;
 pub mod tail;
 mod verdict;
+mod why;
 
 pub use bank::Bank;
 pub use baseline::Baseline;
 pub use verdict::{Assessment, Judge, Lane, Reason, Verdict, judge};
+pub use why::{BandDifference, Why};
 
 use std::sync::Arc;
 
@@ -22,6 +24,9 @@ use crate::features::{FeatureError, FrontEnd, MelExtractor};
 
 /// A level that no microphone in a room has, dB of full scale: below the noise of 16 bits.
 const DIGITAL_SILENCE_DBFS: f64 = -100.0;
+
+/// Below this probability it is worked out in what a window differs: `wear` is made of such.
+const WORTH_TELLING: f64 = 0.2;
 
 /// What one machine is scored with.
 #[derive(Debug, Clone)]
@@ -156,8 +161,27 @@ impl MachineModel {
         if assessment.verdict == Verdict::Unknown {
             return assessment;
         }
-        let Some(baseline) = &self.baseline else { return assessment };
-        let Some(opinion) = baseline.opinion(distance, features) else { return assessment };
+        self.judge_by_lanes(&mut assessment, distance, features);
+        if assessment.verdict == Verdict::Anomalous || assessment.p_value.is_some_and(|p| p < WORTH_TELLING) {
+            assessment.why = Some(self.why(&assessment, distance, features));
+        }
+        assessment
+    }
+
+    fn why(&self, assessment: &Assessment, distance: f64, features: &Features) -> Why {
+        let baseline = self.baseline.as_ref();
+        let difference = baseline.and_then(|baseline| baseline.spectrum_difference_db(features));
+        Why {
+            ratio: assessment.ratio().filter(|ratio| ratio.is_finite()),
+            percentile: baseline.and_then(|baseline| baseline.distance_percentile(distance)),
+            lane: assessment.lane,
+            bands: difference.map_or_else(Vec::new, |difference| why::bands(&difference, &self.front_end)),
+        }
+    }
+
+    fn judge_by_lanes(&self, assessment: &mut Assessment, distance: f64, features: &Features) {
+        let Some(baseline) = &self.baseline else { return };
+        let Some(opinion) = baseline.opinion(distance, features) else { return };
         assessment.score = Some(opinion.score);
         assessment.p_value = Some(opinion.p_value);
         assessment.lane = Some(opinion.lane);
@@ -165,6 +189,5 @@ impl MachineModel {
             let anomalous = opinion.p_value < baseline.false_alarm_rate;
             assessment.verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
         }
-        assessment
     }
 }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Why;
+
 /// Of one window. Never `Normal` for what could not be assessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -93,6 +95,8 @@ pub struct Assessment {
     pub p_value: Option<f64>,
     /// The lane that `score` comes from.
     pub lane: Option<Lane>,
+    /// In what it differs from normal windows, where it does.
+    pub why: Option<Why>,
 }
 
 impl Assessment {
@@ -107,6 +111,7 @@ impl Assessment {
             score: None,
             p_value: None,
             lane: None,
+            why: None,
         }
     }
 
@@ -131,6 +136,7 @@ pub fn judge(distance: f64, threshold: f64, level_dbfs: f64) -> Assessment {
         score: None,
         p_value: None,
         lane: None,
+        why: None,
     }
 }
 

@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::evidence::Evidence;
-use super::{Assessment, Verdict};
+use super::{Assessment, Verdict, Why};
 
 /// Time that one step can count for at most, s: [`Alarm::tick`] at least this often. A clock that jumps (a Pi has no
 /// battery for it) or an agent that was off must not make hours of deafness.
@@ -71,6 +71,8 @@ pub struct AlarmStatus {
     pub since: DateTime<Utc>,
     /// Windows that spoke for the alarm of `kind` since shortly before it was raised; when it has cleared, in all.
     pub count: u64,
+    /// In what the window differed that raised it; `None` where nothing stands.
+    pub why: Option<Why>,
     /// Who acknowledged or shelved it, why, until when.
     pub note: Note,
     /// Shelved because of maintenance.
@@ -104,6 +106,8 @@ struct Standing {
     since: DateTime<Utc>,
     count: u64,
     acknowledged: Option<Note>,
+    #[serde(default)]
+    why: Option<Why>,
     /// The condition is gone; only latching holds it.
     over: bool,
 }
@@ -198,7 +202,7 @@ impl Alarm {
         self.step(now, |alarm| {
             let word = alarm.state.evidence.word(Kind::Deaf, &alarm.config, None);
             if word == Some(true) && alarm.state.maintenance.is_none() && alarm.standing(Kind::Deaf).is_none() {
-                alarm.raise(Kind::Deaf, 1, now);
+                alarm.raise(Kind::Deaf, 1, None, now);
             }
         })
     }
@@ -298,7 +302,8 @@ impl Alarm {
             }
             (None, Some(Standing { since, .. })) => (AlarmState::Active, *since, Note::default()),
         };
-        AlarmStatus { state, kind, since, count, note, maintenance }
+        let why = shown.and_then(|one| one.why.clone());
+        AlarmStatus { state, kind, since, count, why, note, maintenance }
     }
 
     /// Lets time pass, does `act`, and tells what changed; a count alone is no change.
@@ -338,7 +343,7 @@ impl Alarm {
         let Some(one) = self.state.standing.iter_mut().find(|one| one.kind == kind) else {
             if word == Some(true) {
                 let first = if kind == Kind::Fault { self.state.evidence.anomalous() as u64 } else { 1 };
-                self.raise(kind, first, now);
+                self.raise(kind, first, assessment.why.clone(), now);
             }
             return;
         };
@@ -355,8 +360,8 @@ impl Alarm {
         }
     }
 
-    fn raise(&mut self, kind: Kind, count: u64, now: DateTime<Utc>) {
-        self.state.standing.push(Standing { kind, since: now, count, acknowledged: None, over: false });
+    fn raise(&mut self, kind: Kind, count: u64, why: Option<Why>, now: DateTime<Utc>) {
+        self.state.standing.push(Standing { kind, since: now, count, acknowledged: None, why, over: false });
         self.state.standing.sort_by_key(|one| one.kind);
     }
 

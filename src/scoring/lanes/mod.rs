@@ -3,9 +3,10 @@
 //! The encoder sees the shape of a spectrogram that was stretched to 0..1; what moves slowly through it and what is
 //! short and rare get lost. Three lanes look there, each against the machine's own baseline:
 //!
-//! * `spectrum`: the time-averaged mel spectrum in dB, less the mean of its three nearest baseline windows. A fault
-//!   changes neighbouring bands together, so the difference is summed over boxes of several widths, each divided by
-//!   what normal windows show there, and the fourth powers of all boxes averaged.
+//! * `spectrum`: the time-averaged mel spectrum in dB, less the mean of its three nearest baseline windows. A level that
+//!   moves as a whole, by a few dB, is no fault and does not count. A fault changes neighbouring bands together, so the
+//!   difference is summed over boxes of several widths, each divided by what normal windows show there, and the fourth
+//!   powers of all boxes averaged.
 //! * `envelope`: the level of 14 or so bands in steps of 8 ms; what they all do together, weighted by how steady each
 //!   is; its power spectrum from 0.5 to 40 Hz against the baseline's mean. The score is its highest peak.
 //! * `burst`: how far the loudest 64 ms of each band rise above its median, in the baseline's standard deviations; the
@@ -22,6 +23,8 @@ use serde::{Deserialize, Serialize};
 const NEIGHBOURS: usize = 3;
 /// Widths of the boxes, as parts of the number of mel bands: 5, 10, 20 of 128.
 const BOX_PARTS: [usize; 3] = [25, 12, 6];
+/// So far a spectrum may lie above or below another as a whole, dB, and still be the same.
+const LEVEL_FREEDOM_DB: f32 = 3.0;
 /// Least scatter of a box, dB: below it is the microphone's, not the machine's.
 const LEAST_SCATTER_DB: f64 = 0.1;
 /// Windows that the boxes' scatter is estimated from, at most.
@@ -121,24 +124,32 @@ impl SpectrumLane {
     }
 }
 
-/// `spectrum` less the mean of its nearest rows among those that `keep` accepts.
+/// `spectrum` less the mean of its nearest rows among those that `keep` accepts, each brought to its level.
 fn difference(rows: &Rows, spectrum: &[f32], keep: impl Fn(usize) -> bool) -> Option<Vec<f64>> {
     if spectrum.len() != rows.width() {
         return None;
     }
-    let mut nearest: Vec<(f32, &[f32])> = Vec::with_capacity(NEIGHBOURS + 1);
+    let count = spectrum.len() as f32;
+    let mut nearest: Vec<(f32, f32, &[f32])> = Vec::with_capacity(NEIGHBOURS + 1);
     for (_, row) in rows.iter().enumerate().filter(|(number, _)| keep(*number)) {
-        let squared: f32 = row.iter().zip(spectrum).map(|(a, b)| (a - b) * (a - b)).sum();
-        if nearest.len() < NEIGHBOURS || nearest.last().is_some_and(|(most, _)| squared < *most) {
-            let place = nearest.partition_point(|(other, _)| *other <= squared);
-            nearest.insert(place, (squared, row));
+        let (sum, squares) = row.iter().zip(spectrum).fold((0.0, 0.0), |(sum, squares): (f32, f32), (row, own)| {
+            let difference = own - row;
+            (sum + difference, squares + difference * difference)
+        });
+        let level = (sum / count).clamp(-LEVEL_FREEDOM_DB, LEVEL_FREEDOM_DB);
+        let squared = squares - 2.0 * level * sum + count * level * level;
+        if nearest.len() < NEIGHBOURS || nearest.last().is_some_and(|(most, ..)| squared < *most) {
+            let place = nearest.partition_point(|(other, ..)| *other <= squared);
+            nearest.insert(place, (squared, level, row));
             nearest.truncate(NEIGHBOURS);
         }
     }
     if nearest.is_empty() {
         return None;
     }
-    let mean = |band: usize| nearest.iter().map(|(_, row)| f64::from(row[band])).sum::<f64>() / nearest.len() as f64;
+    let mean = |band: usize| {
+        nearest.iter().map(|(_, level, row)| f64::from(row[band] + level)).sum::<f64>() / nearest.len() as f64
+    };
     Some(spectrum.iter().enumerate().map(|(band, value)| f64::from(*value) - mean(band)).collect())
 }
 

@@ -1,0 +1,87 @@
+//! Why a window is anomalous, for the person who walks to the machine.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Lane;
+use crate::features::FrontEnd;
+
+/// Ranges of bands that are told, at most.
+const BANDS_LIMIT: usize = 3;
+/// A range ends where the difference falls below this share of its peak.
+const FLANK: f64 = 0.5;
+/// Differences below this are not worth telling, dB.
+const LEAST_DB: f64 = 1.0;
+
+/// A range of frequencies that is louder (or quieter) than in the nearest normal windows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BandDifference {
+    pub from_hz: f64,
+    pub to_hz: f64,
+    /// Mean over the range, dB.
+    pub difference_db: f64,
+}
+
+/// What one window differs in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Why {
+    /// Distance as a multiple of the threshold.
+    pub ratio: Option<f64>,
+    /// Share of the baseline's windows with a smaller distance, %.
+    pub percentile: Option<f64>,
+    /// The lane that was the most surprised.
+    pub lane: Option<Lane>,
+    /// Where the spectrum differs most, the strongest first.
+    pub bands: Vec<BandDifference>,
+}
+
+/// The ranges in which `difference_db`, one for each mel band, is largest.
+pub fn bands(difference_db: &[f64], front_end: &FrontEnd) -> Vec<BandDifference> {
+    let edges = front_end.mel_edges_hz();
+    let mut left = difference_db.to_vec();
+    let mut found: Vec<BandDifference> = Vec::new();
+    while found.len() < BANDS_LIMIT {
+        let strongest = left.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
+        let Some((peak, &height)) = strongest.filter(|(_, height)| height.abs() >= LEAST_DB) else { break };
+        // A side lobe of what was told already says nothing new.
+        if found.first().is_some_and(|first| height.abs() < FLANK * first.difference_db.abs()) {
+            break;
+        }
+        let belongs = |band: &usize| left[*band] * height.signum() >= FLANK * height.abs();
+        let from = (0..peak).rev().take_while(belongs).last().unwrap_or(peak);
+        let to = (peak + 1..left.len()).take_while(belongs).last().unwrap_or(peak);
+        let range = &mut left[from..=to];
+        let difference_db = range.iter().sum::<f64>() / range.len() as f64;
+        range.fill(0.0);
+        let (Some(from_hz), Some(to_hz)) = (edges.get(from), edges.get(to + 2)) else { break };
+        found.push(BandDifference {
+            from_hz: from_hz.round(),
+            to_hz: to_hz.round(),
+            difference_db: (10.0 * difference_db).round() / 10.0,
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_told_in_hz_the_strongest_first() {
+        let front_end = FrontEnd::default();
+        let edges = front_end.mel_edges_hz();
+        let mut difference = vec![0.2; front_end.n_mels];
+        difference[40..50].fill(-6.0);
+        difference[90..93].fill(9.0);
+        difference[10] = 1.5;
+        let found = bands(&difference, &front_end);
+        let round = |hz: f64| hz.round();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!((found[0].from_hz, found[0].to_hz), (round(edges[90]), round(edges[94])));
+        assert_eq!((found[1].from_hz, found[1].to_hz), (round(edges[40]), round(edges[51])));
+        assert_eq!((found[0].difference_db, found[1].difference_db), (9.0, -6.0));
+        assert!(bands(&vec![0.0; front_end.n_mels], &front_end).is_empty());
+    }
+}

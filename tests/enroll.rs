@@ -1,0 +1,145 @@
+//! `auscult enroll`, `score` and `replay` from the outside: a machine learned from WAV files, judged, its faults found.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use auscult::audio::inject::Injected;
+use auscult::audio::synth::{Kind, Machine};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::Value;
+
+const WINDOW: usize = 80_000;
+
+fn auscult(arguments: &[&str], paths: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_auscult")).args(arguments).args(paths).output().expect("auscult starts")
+}
+
+fn rows(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// Windows of a simulated fan, with what is laid over them.
+fn sound(take: u64, windows: usize, fault: Option<(Injected, f64)>) -> Vec<f32> {
+    let mut samples = vec![0.0; windows * WINDOW];
+    Machine::new(Kind::Fan, 5, take).fill(&mut samples);
+    if let Some((fault, strength)) = fault {
+        let mut rng = StdRng::seed_from_u64(take);
+        for window in samples.chunks_exact_mut(WINDOW) {
+            fault.apply(window, 16_000.0, strength, &mut rng);
+        }
+    }
+    samples
+}
+
+fn write(dir: &Path, name: &str, samples: &[f32]) -> PathBuf {
+    let path = dir.join(name);
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).expect("a writable file");
+    for sample in samples {
+        writer.write_sample((sample.clamp(-1.0, 1.0) * 32_767.0) as i16).expect("a writable file");
+    }
+    writer.finalize().expect("a writable file");
+    path
+}
+
+#[test]
+fn an_enrolled_machine_is_judged_by_all_lanes() {
+    let Some(shared) = common::shared() else { return };
+    let bundle = shared.join("escoita-bundle");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let train = write(dir.path(), "train.wav", &sound(0, 60, None));
+    let out = dir.path().join("site-fans");
+    let enroll = ["enroll", "--json", "--engine", "tract", "--machine", "fan-5"];
+    let arguments = |out: &Path| {
+        let paths = ["--bundle".into(), bundle.display().to_string(), "--out".into(), out.display().to_string()];
+        enroll.iter().map(|word| (*word).to_owned()).chain(paths).collect::<Vec<_>>()
+    };
+    let words = arguments(&out);
+    let told = rows(&auscult(&words.iter().map(String::as_str).collect::<Vec<_>>(), &[&train]));
+    assert_eq!((&told[0]["windows"], &told[0]["lanes"]), (&60.into(), &true.into()), "{}", told[0]);
+
+    // A second time into the same directory is refused, and nothing is touched.
+    let again = auscult(&words.iter().map(String::as_str).collect::<Vec<_>>(), &[&train]);
+    assert_eq!(again.status.code(), Some(65));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("expected a new or empty directory"));
+    let inspected = auscult(&["bundle", "verify"], &[&out]);
+    assert!(inspected.status.success(), "{}", String::from_utf8_lossy(&inspected.stderr));
+
+    let normal = write(dir.path(), "normal.wav", &sound(0, 72, None)[60 * WINDOW..]);
+    let score = |file: &Path| {
+        let out = out.display().to_string();
+        rows(&auscult(&["score", "--json", "--engine", "tract", "--machine", "fan-5", "--bundle", &out], &[file]))
+    };
+    let scores = |rows: &[Value]| rows.iter().map(|row| row["score"].as_f64().expect("a score")).collect::<Vec<_>>();
+    let healthy = score(&normal);
+    assert_eq!(healthy.len(), 12);
+    assert!(healthy.iter().all(|row| row["p_value"].is_number() && row["lane"].is_string()), "{healthy:?}");
+    let most = scores(&healthy).into_iter().fold(0.0, f64::max);
+    for fault in Injected::ALL {
+        let file = write(dir.path(), "faulty.wav", &sound(9, 4, Some((fault, 1.0))));
+        let faulty = score(&file);
+        assert!(scores(&faulty).iter().all(|score| *score > most), "{}: {faulty:?} against {most}", fault.name());
+        assert!(faulty.iter().all(|row| row["verdict"] == "anomalous"), "{}: {faulty:?}", fault.name());
+    }
+
+    // The machines that were there before are as they were.
+    let old = auscult(
+        &["score", "--json", "--engine", "tract", "--machine", "id_04", "--bundle", &bundle.display().to_string()],
+        &[&normal],
+    );
+    let new = auscult(
+        &["score", "--json", "--engine", "tract", "--machine", "id_04", "--bundle", &out.display().to_string()],
+        &[&normal],
+    );
+    assert_eq!(rows(&old), rows(&new));
+}
+
+#[test]
+fn a_replay_finds_the_fault_and_draws_it() {
+    let Some(shared) = common::shared() else { return };
+    let bundle = shared.join("escoita-bundle").display().to_string();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    write(dir.path(), "1.wav", &sound(0, 60, None));
+    write(dir.path(), "2.wav", &sound(0, 80, None)[60 * WINDOW..]);
+    write(dir.path(), "3.wav", &sound(0, 100, Some((Injected::NoiseBursts, 1.0)))[80 * WINDOW..]);
+    let png = dir.path().join("week.png");
+    let picture = png.display().to_string();
+    let arguments = [
+        "replay",
+        "--json",
+        "--engine",
+        "tract",
+        "--bundle",
+        &bundle,
+        "--machine",
+        "fan-5",
+        "--learn",
+        "5",
+        "--fault-at",
+        "400",
+        "--png",
+        &picture,
+    ];
+    let told = rows(&auscult(&arguments, &[dir.path()]));
+    let sums = told.last().expect("sums");
+    assert_eq!((&sums["windows"], &sums["unknown"]), (&100.into(), &60.into()), "{sums}");
+    // Five of eight windows of 5 s.
+    assert!(sums["detection_delay_s"].as_f64().is_some_and(|delay_s| delay_s <= 25.0), "{told:?}");
+    assert_eq!(told[told.len() - 2]["false_alarm"], false, "{told:?}");
+    let decoded = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&png).expect("a picture")));
+    assert_eq!(decoded.read_info().expect("a PNG").info().size(), (1200, 620));
+
+    let wrong = auscult(&["replay", "--bundle", &bundle, "--machine", "id_04", "--alarm", "k=9"], &[dir.path()]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("k: expected 1 to 8, found 9"));
+}

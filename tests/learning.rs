@@ -1,0 +1,134 @@
+//! What no set of windows may do to a baseline that is learned from them.
+
+use auscult::features::FrontEnd;
+use auscult::scoring::baseline::{Heard, LearnSettings, Learner, Origin, propose};
+use auscult::scoring::lanes::Features;
+use auscult::scoring::{Assessment, Baseline, Reason, Scored, judge};
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+fn settings(false_alarm_rate: f64) -> LearnSettings {
+    let origin =
+        Origin { bundle: "fan@1".into(), encoder_sha256: "e".repeat(64), index: 0, front_end: FrontEnd::default() };
+    LearnSettings {
+        machine: "fan-1".into(),
+        origin,
+        hop_s: 5.0,
+        wanted_s: 1000.0,
+        false_alarm_rate,
+        previous_threshold: Some(0.5),
+    }
+}
+
+/// Windows end to end, with noise for embeddings and features.
+fn windows(seed: u64, count: usize) -> Vec<Heard> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut noise = |length: usize| (0..length).map(|_| rng.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
+    (0..count)
+        .map(|number| Heard {
+            recording: 0,
+            at_s: 5.0 * (number + 1) as f64,
+            level_dbfs: -30.0 + f64::from(noise(1)[0]),
+            embedding: noise(4),
+            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) },
+        })
+        .collect()
+}
+
+fn scored(heard: &Heard) -> (Scored, DateTime<Utc>) {
+    let assessment = judge(0.1, 0.5, heard.level_dbfs);
+    let (embedding, features) = (Some(heard.embedding.clone()), Some(heard.features.clone()));
+    let end = DateTime::UNIX_EPOCH + TimeDelta::milliseconds((heard.at_s * 1000.0) as i64);
+    (Scored { assessment, embedding, features }, end)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn more_windows_are_never_worse_than_enough(seed in any::<u64>(), count in 12usize..160, rate in 0.002..0.2f64) {
+        let all = windows(seed, count);
+        let mut enough = false;
+        for take in [count / 4, count / 2, count] {
+            match propose(&all[..take], &settings(rate)) {
+                Ok(baseline) => {
+                    enough = true;
+                    prop_assert_eq!(baseline.check(), Ok(()));
+                    prop_assert_eq!(&Baseline::from_json(&baseline.to_json()), &Ok(baseline.clone()));
+                    prop_assert!(baseline.threshold > 0.0 && baseline.off_below_dbfs < baseline.level_dbfs);
+                    let meant = &baseline.meant;
+                    prop_assert!((0.0..=1.0).contains(&meant.distance_share) && meant.windows <= take);
+                    // The threshold is a quantile of the very distances: no more than asked lie above it.
+                    prop_assert!(meant.distance_share <= rate + 2.0 / take as f64, "{:?}", meant);
+                }
+                Err(error) => prop_assert!(!enough, "{take} windows: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_windows_does_not_matter(seed in any::<u64>(), count in 20usize..100) {
+        let mut all = windows(seed, count);
+        let first = propose(&all, &settings(0.02));
+        all.shuffle(&mut StdRng::seed_from_u64(!seed));
+        prop_assert_eq!(propose(&all, &settings(0.02)), first);
+    }
+
+    #[test]
+    fn a_restart_while_learning_changes_nothing(seed in any::<u64>(), count in 20usize..60, at in any::<prop::sample::Index>()) {
+        let begin = DateTime::UNIX_EPOCH;
+        let mut learner = Learner::new(settings(0.02), begin).expect("a valid rate");
+        let mut restarted = learner.clone();
+        for (number, heard) in windows(seed, count).iter().enumerate() {
+            if number == at.index(count) {
+                let text = serde_json::to_string(&restarted).expect("a learner can be written");
+                restarted = serde_json::from_str(&text).expect("what was written can be read");
+            }
+            let (scored, end) = scored(heard);
+            prop_assert_eq!(learner.on_window(&scored, end), restarted.on_window(&scored, end));
+        }
+        prop_assert_eq!(learner.propose(), restarted.propose());
+    }
+}
+
+#[test]
+fn what_is_not_normal_running_is_left_out_and_counted() {
+    let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
+    let all = windows(7, 120);
+    for (number, heard) in all.iter().enumerate() {
+        let (mut scored, end) = scored(heard);
+        match number % 10 {
+            3 => {
+                let assessment = Assessment::unknown(Reason::Clipped, None, -3.0);
+                scored = Scored { assessment, embedding: None, features: None };
+            }
+            7 => scored.assessment = Assessment::unknown(Reason::MachineOff, None, -80.0),
+            _ => {}
+        }
+        learner.on_window(&scored, end);
+    }
+    let progress = learner.progress();
+    assert_eq!((progress.left_out["clipped"], progress.left_out["machine_off"], progress.windows), (12, 12, 96));
+    assert!((progress.heard_s - 96.0 * 5.0).abs() < 1.0, "{progress:?}");
+
+    // One window that is like no other, two minutes in.
+    let mut heard = all;
+    heard[24].embedding = vec![50.0; 4];
+    let baseline = propose(&heard, &settings(0.02)).expect("a baseline");
+    assert_eq!(baseline.left_out["outlying"], 1);
+    assert!(baseline.threshold < 5.0, "{}", baseline.threshold);
+}
+
+#[test]
+fn sound_faster_than_real_time_counts_by_its_own_time() {
+    let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
+    for (number, heard) in windows(3, 60).iter().enumerate() {
+        let (scored, _) = scored(heard);
+        learner.on_window(&scored, DateTime::UNIX_EPOCH + TimeDelta::milliseconds(number as i64));
+    }
+    assert!((learner.progress().heard_s - 300.0).abs() < 1e-6, "{:?}", learner.progress());
+    assert!(learner.propose().is_ok_and(|baseline| baseline.has_lanes()));
+}
