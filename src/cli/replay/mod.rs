@@ -284,7 +284,7 @@ impl Sums {
     fn print(&self, raised: &[Raised], config: &AlarmConfig) {
         if !raised.is_empty() {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING).set_header(["alarm", "raised", "cleared", "lasted", "windows", "why"]);
+            table.load_style(presets::NOTHING).set_header(["alarm", "raised", "cleared", "lasted", "windows", "why"]);
             for alarm in raised {
                 let kind = json!(alarm.kind);
                 let wrong = if self.is_false(alarm) == Some(true) { " (false)" } else { "" };
