@@ -42,7 +42,7 @@ fn scored(heard: &Heard) -> (Scored, DateTime<Utc>) {
     let assessment = judge(0.1, 0.5, heard.level_dbfs);
     let (embedding, features) = (Some(heard.embedding.clone()), Some(heard.features.clone()));
     let end = DateTime::UNIX_EPOCH + TimeDelta::milliseconds((heard.at_s * 1000.0) as i64);
-    (Scored { assessment, embedding, features }, end)
+    (Scored { assessment, embedding, features, signal: None }, end)
 }
 
 proptest! {
@@ -103,7 +103,7 @@ fn what_is_not_normal_running_is_left_out_and_counted() {
         match number % 10 {
             3 => {
                 let assessment = Assessment::unknown(Reason::Clipped, None, -3.0);
-                scored = Scored { assessment, embedding: None, features: None };
+                scored = Scored { assessment, embedding: None, features: None, signal: None };
             }
             7 => scored.assessment = Assessment::unknown(Reason::MachineOff, None, -80.0),
             _ => {}

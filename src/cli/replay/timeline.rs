@@ -121,7 +121,8 @@ impl Timeline {
             area.draw(&Rectangle::new([from, to], colour.filled())).map_err(say)
         };
 
-        let title = format!("{}: {} windows, {} alarms", self.machine, self.points.len(), self.marks.len());
+        let alarms = if self.marks.len() == 1 { "alarm" } else { "alarms" };
+        let title = format!("{}: {} windows, {} {alarms}", self.machine, self.points.len(), self.marks.len());
         text(&title, (LEFT, 24), 20, HPos::Left, INK)?;
         let scored = self.points.iter().any(|point| point.score.is_some());
         let foot = height - 100;
@@ -132,7 +133,7 @@ impl Timeline {
         // What is far beyond the limit touches the ceiling; the limit itself stays readable.
         let most =
             if thresholds > 0.0 { (1.05 * distances).clamp(1.4 * thresholds, 8.0 * thresholds) } else { distances };
-        let distance = Panel { top: 56, bottom: middle - 24, most: most.max(1e-9) };
+        let distance = Panel { top: 56, bottom: if scored { middle - 44 } else { foot - 16 }, most: most.max(1e-9) };
         let score = Panel { top: middle, bottom: foot - 16, most: 8.0 };
 
         if let Some(learned_s) = self.learned_s {
