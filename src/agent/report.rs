@@ -38,9 +38,10 @@ impl Reporter {
         Reporter { config, station, mqtt, capture, started: Instant::now(), told }
     }
 
-    /// The retained state that a new agent begins with.
+    /// The retained state that a new agent begins with, and for the record that it began.
     pub fn birth(&self) {
         self.info();
+        self.mqtt.agent_event(EventKind::Started, Some(format!("auscult {}", env!("CARGO_PKG_VERSION"))));
         let inner = self.station.lock();
         for (number, machine) in inner.machines.iter().enumerate() {
             self.mqtt.alarm_state(&self.alarm_msg(number, &machine.alarm.status()));

@@ -288,6 +288,11 @@ impl Mqtt {
         self.store(self.shared.event_draft(message));
     }
 
+    /// An event of the whole agent, now.
+    pub fn agent_event(&self, event: EventKind, detail: Option<String>) {
+        self.shared.say_event(event, detail);
+    }
+
     /// Publishes an encoded [`payload::Reply`]: the same command twice gets the same bytes twice.
     pub fn reply(&self, encoded: Vec<u8>) {
         let topic = self.shared.topics.of_agent(AgentPart::Reply);

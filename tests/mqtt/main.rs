@@ -132,9 +132,12 @@ fn verdicts_arrive_in_order_and_the_newest_is_retained() {
 #[test]
 fn an_outage_is_caught_up_with_late_and_in_order_while_news_goes_first() {
     let mut broker = Broker::start();
+    let network = Network::to(&broker);
     let dir = state_dir();
-    let (mqtt, _incoming) = start(MqttOptions { drain_per_s: 200.0, ..options(&broker.url(), dir.path()) });
+    let (mqtt, _incoming) = start(MqttOptions { drain_per_s: 200.0, ..options(&network.url(), dir.path()) });
     connected(&mqtt);
+    // The broker forgets all: the subscriber has to be there before anything is sent.
+    network.let_in(false);
     broker.kill();
     wait_until("the loss is noticed", || !mqtt.is_connected());
     for _ in 0..300 {
@@ -142,6 +145,7 @@ fn an_outage_is_caught_up_with_late_and_in_order_while_news_goes_first() {
     }
     broker.restart();
     let subscriber = Subscriber::start(&broker);
+    network.let_in(true);
     connected(&mqtt);
     let first_live = window(&mqtt, "blower-1");
     assert_eq!(first_live, 300);
@@ -201,6 +205,19 @@ fn birth_death_and_an_old_will() {
     let kept =
         Subscriber::start(&broker).wait_for("the retained status", |message| message.is_agent(AgentPart::Status));
     assert_eq!(read_status(&kept).state, State::Stopped);
+}
+
+#[test]
+fn two_agents_of_one_id_find_each_other_out() {
+    let broker = Broker::start();
+    let (one_dir, other_dir) = (state_dir(), state_dir());
+    let (one, _incoming) = start(options(&broker.url(), one_dir.path()));
+    connected(&one);
+    let (other, _incoming) = start(options(&broker.url(), other_dir.path()));
+    let found = |mqtt: &Mqtt| mqtt.stats().last_error.is_some_and(|error| error.contains("another agent"));
+    wait_until("one of them says so", || found(&one) || found(&other));
+    one.stop(Duration::from_secs(5));
+    other.stop(Duration::from_secs(5));
 }
 
 #[test]

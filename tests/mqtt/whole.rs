@@ -179,6 +179,30 @@ fn on_a_full_disk_the_agent_goes_on_scoring_and_says_so() {
     assert_all_came(&site, &subscriber);
 }
 
+#[test]
+fn a_damaged_outbox_is_set_aside_loudly_and_no_seq_comes_twice() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let site = Site::new(&broker.url(), Path::new(NO_BUNDLE), 1, 20.0);
+    let agent = site.start();
+    subscriber.wait_for("its start", is_event(EventKind::Started));
+    subscriber.wait_for_count("verdicts", 4, is_verdict);
+    agent.stop();
+    let before = site.kept().0[0].1;
+    std::fs::write(site.state().join("outbox.sqlite"), vec![0x5a; 50_000]).expect("written over");
+
+    subscriber.clear();
+    let agent = site.start();
+    let told = read_event(&subscriber.wait_for("the event", is_event(EventKind::OutboxCorrupt)));
+    assert!(told.detail.is_some_and(|detail| detail.contains("set aside as")));
+    let after = subscriber.wait_for_count("verdicts", 4, is_verdict);
+    assert!(after.iter().all(|message| read_verdict(message).seq >= before), "{:?}", after[0].json());
+    assert!(agent.log().contains("the outbox is damaged"), "{}", agent.log());
+    agent.stop();
+    let names = std::fs::read_dir(site.state()).expect("a directory").flatten().map(|entry| entry.file_name());
+    assert!(names.into_iter().any(|name| name.to_string_lossy().starts_with("outbox.corrupt-")));
+}
+
 /// Nonsense of every kind on every topic that the agent listens to.
 fn hostile(messages: usize, large: usize) {
     let broker = Broker::start();
