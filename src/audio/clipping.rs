@@ -3,8 +3,8 @@
 //!
 //! Cut peaks leave one of two marks at the window's extreme. In sound of many frequencies they pile up there: far more
 //! samples at the extreme than just below it, while below it any height occurs. (A sine's density at its peak is 2.4
-//! times that just below, whatever the width; a tone that repeats each few samples has nothing just below.) In slow
-//! sound they are flat tops that end abruptly, where a round peak would fall away gently.
+//! times that just below, whatever the width; one that repeats after a few samples has nothing just below, and is known
+//! as a sine.) In slow sound they are flat tops that end abruptly, where a round peak would fall away gently.
 
 /// Heights are told apart by this share of the span from the lowest sample to the highest, or by the step between
 /// values where that is larger.
@@ -32,7 +32,9 @@ pub fn share(window: &[f32]) -> f64 {
     let clipped = match step(window) {
         Some(step) if span.is_finite() => {
             let band = step.max(BAND * span);
-            clipped(window, band, span, |sample| most - sample) + clipped(window, band, span, |sample| sample - least)
+            let tone = is_tone(window, step, span);
+            let side = |depth: &dyn Fn(f32) -> f32| clipped(window, band, span, tone, depth);
+            side(&|sample| most - sample) + side(&|sample| sample - least)
         }
         _ => 0,
     };
@@ -47,11 +49,28 @@ fn step(window: &[f32]) -> Option<f32> {
     (steps.clone().count() >= LEAST_VALUES).then(|| steps.fold(f32::INFINITY, f32::min))
 }
 
+/// A single sine and nothing else but its rounding: each sample and the one before tell the next. Where it nearly repeats
+/// after a few samples, its peaks pile up without being cut.
+fn is_tone(window: &[f32], step: f32, span: f32) -> bool {
+    let mean = window.iter().map(|&sample| f64::from(sample)).sum::<f64>() / window.len() as f64;
+    // (neighbours, sample) of each sample that has two.
+    let pairs =
+        || window.windows(3).map(|s| [s[0] + s[2], s[1]].map(f64::from)).map(|[a, b]| (a - 2.0 * mean, b - mean));
+    let power: f64 = pairs().map(|(_, sample)| sample * sample).sum();
+    let factor = pairs().map(|(neighbours, sample)| neighbours * sample).sum::<f64>() / power;
+    let rest: f64 = pairs().map(|(neighbours, sample)| (neighbours - factor * sample).powi(2)).sum();
+    // Rounding leaves `(step / amplitude)^2`.
+    rest / power < 8.0 * f64::from(2.0 * step / span).powi(2) + 1e-6
+}
+
 /// How many samples are clipped at one extreme; `depth` is how far a sample lies from it.
-fn clipped(window: &[f32], band: f32, span: f32, depth: impl Fn(f32) -> f32) -> usize {
+fn clipped(window: &[f32], band: f32, span: f32, tone: bool, depth: &dyn Fn(f32) -> f32) -> usize {
+    let tops = flat_tops(window, band, depth);
+    if tone {
+        return tops;
+    }
     let mut zone: Vec<f32> = window.iter().map(|&sample| depth(sample)).filter(|&depth| depth < ZONE * span).collect();
     zone.sort_unstable_by(f32::total_cmp);
-    let tops = flat_tops(window, band, &depth);
     if piles_up(&zone, band, span) { tops.max(zone.partition_point(|&depth| depth < band)) } else { tops }
 }
 
@@ -64,16 +83,17 @@ fn piles_up(zone: &[f32], band: f32, span: f32) -> bool {
     bands >= LEAST_BANDS && at_extreme >= PILE * below.max(1) && occupied * 2 >= bands
 }
 
-/// Samples in runs at the extreme that end abruptly. A round peak of the same width is a parabola: it falls by
-/// `band * (1 + 2 / run)^2` to the next sample.
-fn flat_tops(window: &[f32], band: f32, depth: impl Fn(f32) -> f32) -> usize {
+/// Samples in runs at the extreme that end abruptly. A round peak of the same width is a parabola: `beside` samples further
+/// it has fallen by `band * (1 + 2 * beside / run)^2`.
+fn flat_tops(window: &[f32], band: f32, depth: &dyn Fn(f32) -> f32) -> usize {
     let at_extreme = |sample: f32| depth(sample) < band;
     let (mut samples, mut start) = (0, 0);
     for run in window.chunk_by(|&a, &b| at_extreme(a) == at_extreme(b)) {
         let end = start + run.len();
         if run.len() >= FLAT_TOP && at_extreme(run[0]) {
-            let round = band * (1.0 + 2.0 / run.len() as f32).powi(2);
-            let sides = [start.checked_sub(1), Some(end)];
+            let beside = (run.len() / 4).max(1);
+            let round = band * (1.0 + 2.0 * beside as f32 / run.len() as f32).powi(2);
+            let sides = [start.checked_sub(beside), Some(end + beside - 1)];
             let falls = sides.into_iter().flatten().filter_map(|n| window.get(n)).map(|&sample| depth(sample));
             if falls.fold(0.0, f32::max) > 4.0 * round {
                 samples += run.len();
@@ -112,7 +132,9 @@ mod tests {
     fn tones_are_not_clipped_however_loud() {
         for amplitude in [1.0, 0.5, 0.05, 0.0008] {
             // From a slow wave to tones that repeat each 16, 8, 4, 3 samples, and some close to those.
-            for hz in [5.0, 20.0, 50.0, 100.0, 440.0, 999.99, 1000.0, 1000.3, 2000.0, 3200.0, 4000.0, 5333.33, 7900.0] {
+            for hz in
+                [5.0, 20.0, 50.0, 100.0, 440.0, 999.9, 999.99, 1000.0, 1000.3, 2000.0, 3200.0, 4000.0, 5333.33, 7900.0]
+            {
                 for phase in [0.0, 0.1, 1.0] {
                     for bits in [8, 16, 24] {
                         let share = share(&converted(&tone(amplitude, hz, phase), bits, 1.0));
