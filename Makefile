@@ -1,6 +1,6 @@
 # The commands that one really uses; CONTRIBUTING.md explains them. Each installs by itself what it lacks.
 
-.PHONY: run test test-all lint setup figures deb deb-check deb-arm64
+.PHONY: run demo train test test-all lint setup figures deb deb-check deb-arm64
 
 CARGO = cargo
 
@@ -9,6 +9,15 @@ setup:
 
 run: setup                 ## the agent on config/agent.toml
 	$(CARGO) run --release -- run --config config/agent.toml
+
+demo: setup                ## the whole thing in the terminal, with nothing to configure
+	$(CARGO) run --release -- demo
+
+train:                     ## models/demo anew: some minutes; goes on where it was interrupted
+	tests/setup.sh build
+	tests/setup.sh train
+	$(CARGO) build --release
+	models/train/demo.sh
 
 lint:
 	$(CARGO) fmt --check

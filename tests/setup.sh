@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks. Debian and Raspberry Pi OS; uses sudo where needed.
-# Usage: tests/setup.sh [build|test]   build: what `cargo build` needs; test (default): the test rig as well.
+# Usage: tests/setup.sh [build|test|train]   build: what `cargo build` needs; test (default): the test rig as well;
+# train: the Python environment of models/train, in target/train-venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-test}
@@ -46,4 +47,15 @@ if [ "$what" = test ] && [ ! -e target/litert/libLiteRt.so ]; then
   python3 -m pip download -q --no-deps --only-binary :all: -d "$wheels" "ai-edge-litert==$version"
   mkdir -p target/litert
   unzip -q -o -j "$wheels"/*.whl '*libLiteRt.so' -d target/litert
+fi
+
+if [ "$what" = train ] && ! cmp -s models/train/requirements.txt target/train-venv/requirements.txt; then
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    echo "installing python3-venv"
+    if [ "$(id -u)" = 0 ]; then apt-get install -y -qq python3-venv >/dev/null; else sudo apt-get install -y -qq python3-venv >/dev/null; fi
+  fi
+  echo "making target/train-venv"
+  python3 -m venv --clear target/train-venv
+  target/train-venv/bin/pip install -q --disable-pip-version-check -r models/train/requirements.txt
+  cp models/train/requirements.txt target/train-venv/
 fi

@@ -5,6 +5,8 @@ mod broker;
 mod bundle;
 mod check;
 mod ctl;
+#[cfg(feature = "demo")]
+mod demo;
 mod devices;
 mod enroll;
 mod generate;
@@ -14,6 +16,7 @@ mod replay;
 mod run;
 mod schema;
 mod score;
+mod simulate;
 mod sound;
 mod spectrogram;
 mod synth;
@@ -41,6 +44,8 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
     Score(score::Args),
     Enroll(enroll::Args),
     Replay(replay::Args),
@@ -52,6 +57,7 @@ enum Command {
     Ctl(Box<ctl::Args>),
     Watch(watch::Args),
     Schema(schema::Args),
+    Simulate(simulate::Args),
     Synth(synth::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -104,6 +110,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::run(args),
         Command::Score(args) => score::run(args),
         Command::Enroll(args) => enroll::run(args),
         Command::Replay(args) => replay::run(args),
@@ -115,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Ctl(args) => ctl::run(&args),
         Command::Watch(args) => watch::run(args),
         Command::Schema(args) => schema::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Generate(args) => generate::run(args),
     };

@@ -8,7 +8,7 @@
 
 pub mod address;
 mod client;
-mod connection;
+pub(crate) mod connection;
 pub mod discovery;
 pub mod fault;
 pub mod outbox;
