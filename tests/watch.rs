@@ -1,76 +1,74 @@
-//! `auscult watch` in a terminal (script's), with a real broker and agents' messages.
+//! `auscult watch` in a terminal (tmux's), with a real broker and agents' messages.
 
 mod common;
 
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::broker::{Broker, Subscriber, wait_until};
 use serde_json::{Value, json};
 
-/// A terminal of 100 x 30 with `auscult watch` in it.
+/// A terminal of 100 x 30 with `auscult watch` in it, in a tmux server of its own.
 struct Terminal {
-    child: Child,
-    screen: Arc<Mutex<Vec<u8>>>,
+    server: String,
+    dir: tempfile::TempDir,
 }
 
 impl Terminal {
     fn start(broker: &Broker) -> Terminal {
-        let program = env!("CARGO_BIN_EXE_auscult");
-        let command = format!("stty rows 30 cols 100; USER=ana exec {program} watch --broker {}", broker.url());
-        let mut child = Command::new("script")
-            .args(["-qefc", &command, "/dev/null"])
-            .env("TERM", "xterm-256color")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("script: it comes with every Debian");
-        let screen = Arc::new(Mutex::new(Vec::new()));
-        let mut output = child.stdout.take().expect("a pipe");
-        std::thread::spawn({
-            let screen = Arc::clone(&screen);
-            move || {
-                let mut buffer = [0; 4096];
-                while let Ok(read @ 1..) = output.read(&mut buffer) {
-                    screen.lock().expect("no panic").extend_from_slice(&buffer[..read]);
-                }
-            }
-        });
-        Terminal { child, screen }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let server = format!("auscult-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let terminal = Terminal { server, dir: tempfile::tempdir().expect("a temporary directory") };
+        let (program, code) = (env!("CARGO_BIN_EXE_auscult"), terminal.code());
+        let command = format!("USER=ana {program} watch --broker {}; echo $? > {}", broker.url(), code.display());
+        terminal.tmux(&["new-session", "-d", "-x", "100", "-y", "30", &command]);
+        terminal
     }
 
-    fn press(&mut self, keys: &str) {
-        let pipe = self.child.stdin.as_mut().expect("a pipe");
-        pipe.write_all(keys.as_bytes()).expect("the terminal takes keys");
-        pipe.flush().expect("the terminal takes keys");
+    /// What the exit code is written to.
+    fn code(&self) -> PathBuf {
+        self.dir.path().join("code")
     }
 
-    /// Waits until this was drawn. Only what changes is drawn: a word that shares letters with what stood there comes in
-    /// parts, so ask for what is new as a whole.
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        command.args(["-u", "-f", "/dev/null", "-L", &self.server]).args(arguments);
+        let output = command.env("LC_ALL", "C.UTF-8").output().expect("tmux: run tests/setup.sh");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Keys as tmux names them.
+    fn press(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
     fn wait_for(&self, words: &str) {
-        wait_until(words, || String::from_utf8_lossy(&self.screen.lock().expect("no panic")).contains(words));
+        wait_until(words, || self.screen().contains(words));
     }
 
-    fn end(mut self) -> Option<i32> {
-        let mut status = None;
-        wait_until("the end of watch", || {
-            status = self.child.try_wait().expect("a child");
-            status.is_some()
+    fn end(self) -> Option<i32> {
+        wait_until("the end of watch", || self.code().exists());
+        let mut code = None;
+        wait_until("its exit code", || {
+            code = std::fs::read_to_string(self.code()).ok().and_then(|text| text.trim().parse().ok());
+            code.is_some()
         });
-        status.and_then(|status| status.code())
+        code
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("drawn:\n{}", String::from_utf8_lossy(&self.screen.lock().expect("no panic")));
+            eprintln!("the screen:\n{}", self.screen());
         }
+        self.tmux(&["kill-server"]);
     }
 }
 
@@ -109,12 +107,12 @@ fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
         "by": null, "comment": null, "until": null, "late": false,
     });
     say(&subscriber, "pi-1/fan-b/alarm", true, &alarm);
-    let mut terminal = Terminal::start(&broker);
+    let terminal = Terminal::start(&broker);
     terminal.wait_for("pi-1/fan-b");
     terminal.wait_for("1 alarm");
 
     // The machine in alarm comes first.
-    terminal.press("abelt slips\r");
+    terminal.press(&["a", "belt slips", "Enter"]);
     let command = subscriber.wait_for("a command", |message| message.topic == "auscult/pi-1/control").json();
     assert_eq!(command["command"], "alarm.acknowledge");
     assert_eq!(
@@ -122,7 +120,7 @@ fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
         (&json!("fan-b"), &json!("belt slips"), &json!("ana"))
     );
     subscriber.clear();
-    terminal.press("t\x7f\x7f\x7f0.42\r");
+    terminal.press(&["t", "BSpace", "BSpace", "BSpace", "0.42", "Enter"]);
     let command = subscriber.wait_for("a command", |message| message.topic == "auscult/pi-1/control").json();
     assert_eq!((&command["command"], &command["threshold"]), (&json!("threshold.set"), &json!(0.42)));
     let reply = json!({
@@ -131,22 +129,22 @@ fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
     });
     say(&subscriber, "pi-1/reply", false, &reply);
     terminal.wait_for("NO-SUCH-THING");
-    terminal.press("q");
+    terminal.press(&["q"]);
     assert_eq!(terminal.end(), Some(0));
 }
 
 #[test]
 fn the_broker_may_go_and_come_back() {
     let mut broker = Broker::start();
-    let mut terminal = Terminal::start(&broker);
+    let terminal = Terminal::start(&broker);
     terminal.wait_for("no machine has been heard of yet");
     broker.kill();
-    terminal.wait_for("mqtt://127.0.0.1");
+    terminal.wait_for("connection refused");
     broker.restart();
     let subscriber = Subscriber::start(&broker);
     agent(&subscriber, "pi-9", &["pump".into()]);
     terminal.wait_for("pi-9/pump");
-    terminal.press("\x03");
+    terminal.press(&["C-c"]);
     assert_eq!(terminal.end(), Some(0));
 }
 
@@ -159,7 +157,7 @@ fn five_hundred_machines_do_not_hold_the_keys_up() {
     for number in 0..50 {
         agent(&subscriber, &format!("pi-{number:02}"), &machines);
     }
-    let mut terminal = Terminal::start(&broker);
+    let terminal = Terminal::start(&broker);
     terminal.wait_for("machines 500");
     for seq in 0..10 {
         for number in 0..50 {
@@ -169,13 +167,13 @@ fn five_hundred_machines_do_not_hold_the_keys_up() {
                 subscriber.publish_fast(&format!("auscult/{id}/{machine}/verdict"), payload);
             }
         }
-        terminal.press("j");
+        terminal.press(&["j"]);
     }
     let begun = Instant::now();
-    terminal.press("/zzz");
+    terminal.press(&["/", "zzz"]);
     terminal.wait_for("no machine fits the filter");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    terminal.press("\x03");
+    terminal.press(&["C-c"]);
     assert_eq!(terminal.end(), Some(0));
 }
 
