@@ -25,7 +25,7 @@ fn every_query_finds_what_agents_have_sent() {
     let subscriber = Subscriber::start(&broker);
     let wav = shared.join("audio/mimii_fan_id_04_normal_00000126.wav");
     let text = format!(
-        "[agent]\nid = \"pi-1\"\nstate_dir = {:?}\n[mqtt]\nurl = {:?}\n[bundle]\npath = {:?}\n[encoder]\nengine = \"tract\"\n\
+        "[agent]\nid = \"pi-1\"\nhealth_every_s = 5\nstate_dir = {:?}\n[mqtt]\nurl = {:?}\n[bundle]\npath = {:?}\n[encoder]\nengine = \"tract\"\n\
          [[machine]]\nid = \"faulty\"\nmodel = \"id_04\"\nthreshold = 0.001\nhop_s = 0.5\nsource = {{ wav = {wav:?}, loop = true }}\n\
          [[machine]]\nid = \"healthy\"\nmodel = \"id_04\"\nthreshold = 900\nhop_s = 0.5\nsource = {{ wav = {wav:?}, loop = true }}\n",
         dir.path().join("state"),

@@ -305,14 +305,15 @@ pub mod tests {
         json!({
             "schema": 1, "ts": format!("2026-03-01T12:{:02}:{:02}.000Z", seq / 60, seq % 60), "seq": seq, "agent": "pi-1",
             "machine": "fan-1", "verdict": verdict, "reason": reason, "distance": distance, "threshold": 0.3,
-            "ratio": distance.map(|distance| distance / 0.3), "level_dbfs": -31.5, "bundle": "demo@1", "late": false,
+            "ratio": distance.map(|distance| distance / 0.3), "score": null, "p_value": null, "lane": null, "level_dbfs": -31.5,
+            "bundle": "demo@1", "late": false,
         })
     }
 
     pub fn alarm(state: &str, kind: Option<&str>) -> Value {
         json!({
             "schema": 1, "ts": TS, "agent": "pi-1", "machine": "fan-1", "state": state, "kind": kind, "since": TS, "count": 5,
-            "by": null, "comment": null, "until": null, "late": false,
+            "ratio": null, "percentile": null, "lane": null, "bands": [], "by": null, "comment": null, "until": null, "late": false,
         })
     }
 
