@@ -204,4 +204,24 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     desk.ok(json!({ "command": "alarm.unshelve", "machine": "fan-a" }));
     assert_eq!(desk.retained_alarm("fan-a")["state"], "normal");
     assert_eq!(agent.terminate(), Some(0));
+
+    // A baseline of another encoder does not count, and that is said; it waits for its own.
+    let kept = site.dir.path().join("state/baselines/fan-a");
+    let in_use = std::fs::read_dir(&kept).expect("a directory").flatten().map(|entry| entry.path());
+    let in_use = in_use.into_iter().next().expect("the baseline in use");
+    let foreign = kept.join("in-use-0123456789ab.json");
+    std::fs::rename(&in_use, &foreign).expect("a writable directory");
+    let from = desk.now();
+    let agent = site.agent();
+    let failed = event(from, "fan-a", "baseline_failed");
+    assert!(failed["detail"].as_str().is_some_and(|said| said.contains("another encoder")), "{failed}");
+    let unknown = verdict(from, "fan-a", "a verdict", &|_| true);
+    assert_eq!(unknown["reason"], "learning", "{unknown}");
+    assert_eq!(agent.terminate(), Some(0));
+    std::fs::rename(&foreign, &in_use).expect("a writable directory");
+    let from = desk.now();
+    let agent = site.agent();
+    let judged = verdict(from, "fan-a", "a verdict", &|_| true);
+    assert!(judged["p_value"].is_number(), "{judged}");
+    assert_eq!(agent.terminate(), Some(0));
 }

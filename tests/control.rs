@@ -11,13 +11,13 @@ use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig, SourceConfig};
 use auscult::control::command::{Envelope, LARGEST_COMMAND, LARGEST_MESSAGE, Request};
 use auscult::control::commands::{
-    BundleInstall, BundleReload, BundleRollback, Command, EvidenceGet, MaintenanceSet, Ping, StateGet, ThresholdGet,
-    ThresholdPreview, ThresholdReset, ThresholdSet,
+    AlarmAcknowledge, AlarmShelve, BaselineDiscard, BaselineLearn, BundleInstall, BundleReload, BundleRollback,
+    Command, EvidenceGet, MaintenanceSet, Ping, StateGet, ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet,
 };
 use auscult::control::history::History;
 use auscult::control::settings::{Changed, MachineSettings, Maintenance, Override, ThresholdSource};
 use auscult::control::store::{Commit, Store};
-use auscult::control::values::{Bytes, Line, Piece, Switch, Target, Threshold, Time};
+use auscult::control::values::{Bytes, Line, Minutes, Piece, Rate, Switch, Target, Threshold, Time};
 use auscult::control::{Controller, Output, Shared};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
@@ -62,6 +62,18 @@ fn command() -> impl Strategy<Value = Command> {
         (target(), threshold())
             .prop_map(|(machine, threshold)| Command::ThresholdPreview(ThresholdPreview { machine, threshold })),
         of(line()).prop_map(|path| Command::BundleReload(BundleReload { path })),
+        (target(), of(line()))
+            .prop_map(|(machine, comment)| Command::AlarmAcknowledge(AlarmAcknowledge { machine, comment })),
+        (target(), of(time()), of(line())).prop_map(|(machine, until, comment)| Command::AlarmShelve(AlarmShelve {
+            machine,
+            until,
+            comment
+        })),
+        (target(), 0.05..20_160.0f64, of(0.001..0.5f64)).prop_map(|(machine, minutes, rate)| {
+            let minutes = Minutes::new(minutes).expect("in range");
+            Command::BaselineLearn(BaselineLearn { machine, minutes, false_alarm_rate: rate.and_then(Rate::new) })
+        }),
+        target().prop_map(|machine| Command::BaselineDiscard(BaselineDiscard { machine })),
         Just(Command::BundleRollback(BundleRollback {})),
         (of("[0-9a-f]{64}"), of(line()), of(0u64..1 << 53), prop::collection::vec(any::<u8>(), 0..99)).prop_map(
             |(sha256, url, size, piece)| {

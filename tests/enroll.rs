@@ -92,6 +92,11 @@ fn an_enrolled_machine_is_judged_by_all_lanes() {
         assert!(faulty.iter().all(|row| row["verdict"] == "anomalous"), "{}: {faulty:?}", fault.name());
     }
 
+    // Far below the level that was learned, the machine stands still: neither silent nor anomalous.
+    let off: Vec<f32> = sound(0, 62, None)[60 * WINDOW..].iter().map(|sample| 0.05 * sample).collect();
+    let off = score(&write(dir.path(), "off.wav", &off));
+    assert!(off.iter().all(|row| row["verdict"] == "unknown" && row["reason"] == "machine_off"), "{off:?}");
+
     // The machines that were there before are as they were.
     let old = auscult(
         &["score", "--json", "--engine", "tract", "--machine", "id_04", "--bundle", &bundle.display().to_string()],
