@@ -4,6 +4,7 @@ of 1 s, the largest gap, the time from unplug to mic_lost and from replug to the
 
 Real parts: PulseAudio cards of four channels at 48 kHz through ALSA's pulse plugin, mosquitto, a bundle.
 Usage: benches/capture.py --bundle DIR --wav FILE [--seconds 60] [--gap-minutes 10] [--outages 5] [--auscult BINARY]
+                          [--parts steady,outages,gaps]
        The wav is played into every channel, over and over. Loopback only; everything ends with the script.
 """
 import argparse, json, os, signal, socket, subprocess, sys, tempfile, threading, time
@@ -16,6 +17,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--gap-minutes", type=float, default=10)
     parser.add_argument("--outages", type=int, default=5)
+    parser.add_argument("--parts", default="steady,outages,gaps")
     parser.add_argument("--auscult", default="target/release/auscult")
     return parser.parse_args()
 
@@ -217,9 +219,8 @@ def main():
             os.environ["ALSA_CONFIG_PATH"] = alsa
             cards = [Card(number, root, wav) for number in range(4)]
             print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; {arguments_.seconds:g} s each")
-            steady(arguments_, root, cards)
-            outages(arguments_, root, cards)
-            gaps(arguments_, root, cards)
+            for part in arguments_.parts.split(","):
+                {"steady": steady, "outages": outages, "gaps": gaps}[part](arguments_, root, cards)
         finally:
             for child in list(children):
                 end(child)
