@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Window;
 
-/// Evidence leaves an agent no more often than this: 0.3 MB each would be a burden for a mobile network.
+/// Evidence leaves an agent no more often than this: 0.6 MB each would be a burden for a mobile network.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The last window with sound of each machine.
