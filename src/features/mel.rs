@@ -10,6 +10,9 @@ use super::FrontEnd;
 /// Least power that becomes dB: librosa's `amin`.
 const LEAST_POWER: f32 = 1e-10;
 
+/// `10 log10(x)` is so many times `ln(x)`, which is computed in half the time.
+const DB_PER_NEPER: f32 = 10.0 / std::f32::consts::LN_10;
+
 /// Added to the range in min-max scaling, so that a constant image is 0 and not 0/0.
 const RANGE_FLOOR_DB: f32 = 1e-8;
 
@@ -158,7 +161,7 @@ impl MelExtractor {
         }
         let mut loudest = f32::NEG_INFINITY;
         for value in &mut self.mel_by_frame {
-            *value = 10.0 * value.max(LEAST_POWER).log10();
+            *value = DB_PER_NEPER * value.max(LEAST_POWER).ln();
             loudest = loudest.max(*value);
         }
         let floor = loudest - self.front_end.top_db as f32;
