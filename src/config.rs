@@ -381,7 +381,7 @@ pub struct SourceConfig {
     pub seed: Option<u64>,
     /// Synth: which recording of that machine; default 0.
     pub take: Option<u64>,
-    /// Synth: pace as a multiple of real time; default 1.
+    /// Synth: pace as a multiple of real time; default 1. Above 1 it waits for scoring rather than lose windows.
     pub speed: Option<f64>,
 }
 

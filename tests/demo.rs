@@ -24,8 +24,9 @@ fn lines(output: &Output) -> Vec<Value> {
 #[test]
 fn the_demo_hears_all_machines_through_the_broker_and_finds_the_ill_one() {
     let temp = tempfile::tempdir().expect("a temporary directory");
-    // In 24 s at this speed each machine has more windows than a minute of the default has on a slow computer.
-    let output = auscult(&["demo", "--json", "--seconds", "24", "--fault-after", "8", "--speed", "15"], temp.path());
+    // The alarm ends it; on a slow computer the machines' time runs slower.
+    let args = ["demo", "--json", "--until-alarm", "--seconds", "300", "--fault-after", "4", "--speed", "15"];
+    let output = auscult(&args, temp.path());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}\n{}", String::from_utf8_lossy(&output.stdout));
     let mut lines = lines(&output);
@@ -43,7 +44,9 @@ fn the_demo_hears_all_machines_through_the_broker_and_finds_the_ill_one() {
         }
     }
     assert_eq!(seen.len(), 8, "{seen:?}");
-    assert!(seen.values().all(|count| *count > 10), "{seen:?}");
+    assert!(seen.values().all(|count| *count >= 5), "{seen:?}");
+    let lost = lines.iter().filter(|line| line["payload"]["verdict"] == "unknown").count();
+    assert_eq!(lost, 0, "windows wait for scoring");
     let left: Vec<_> = std::fs::read_dir(temp.path()).expect("it is there").collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -69,7 +72,12 @@ fn what_the_demo_suggests_works_and_an_interrupted_one_leaves_nothing_behind() {
         suggested += &line;
         suggested += "\n";
     }
-    while !next().contains("verdicts: fan-a") {}
+    let mut all_heard = false;
+    while !all_heard {
+        let line = next();
+        // A machine that nothing was heard of yet has a dash.
+        all_heard = line.contains("verdicts: fan-a") && !line.contains(" -");
+    }
     let (listen, retune) = suggested.split_once('\n').expect("two suggestions");
     let shell = |script: String| {
         let path =

@@ -283,10 +283,12 @@ fn file_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
 
 fn synth_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
     let (source, id) = (input.source.clone(), input.id.clone());
-    let realtime = source.realtime != Some(false);
+    let (paced, speed) = (source.realtime != Some(false), source.speed.unwrap_or(1.0));
+    // Time that is made to run faster can as well run slower where scoring does not keep up.
+    let realtime = paced && speed <= 1.0;
     let open: Opener = Arc::new(move || {
         let machine = Box::new(SynthSource::new(&source, &id)?);
-        Ok(if realtime { Box::new(Paced::at_speed(machine, source.speed.unwrap_or(1.0))) } else { machine })
+        Ok(if paced { Box::new(Paced::at_speed(machine, speed)) } else { machine })
     });
     let (name, opened) = (format!("simulated {}", input.id), Some(open()?));
     Ok(StreamSpec { name, open, opened, realtime, machines: vec![(input, Channel::Mix)] })

@@ -41,6 +41,9 @@ pub struct Args {
     /// End after this many seconds [default: at Ctrl-C]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seconds: Option<u64>,
+    /// End as soon as the ill machine's alarm has come; with --seconds, then at the latest
+    #[arg(long)]
+    until_alarm: bool,
     /// Port of the broker [default: 1883, or any free one where that is taken]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -118,7 +121,8 @@ async fn watch(args: &Args, url: &BrokerUrl, dir: &std::path::Path, live: bool) 
             _ = tick.tick() => {
                 let now_s = begun.elapsed().as_secs_f64();
                 board.tick(now_s, FAULT.name());
-                let ended = args.seconds.is_some_and(|seconds| now_s >= seconds as f64);
+                let found = args.until_alarm && board.found_s().is_some();
+                let ended = found || args.seconds.is_some_and(|seconds| now_s >= seconds as f64);
                 if out.show(&board, now_s)? || ended {
                     break Ok(());
                 }
