@@ -51,6 +51,7 @@ pub struct AgentConfig {
     /// Name of this agent, second part of its topics; default: the host name.
     pub id: String,
     /// Tags that `fleet/control` can address; default: none.
+    #[serde(deserialize_with = "words")]
     pub tags: Vec<String>,
     /// Where the outbox, settings and baselines live; default `/var/lib/auscult`.
     pub state_dir: PathBuf,
@@ -186,6 +187,7 @@ pub struct BundleConfig {
     /// to one of the directories beside it, or not there yet; a plain directory works but can only be reloaded.
     pub path: PathBuf,
     /// Hosts that `bundle.install` may download from, `HOST` or `HOST:PORT`; redirects are checked too. Default: none.
+    #[serde(deserialize_with = "words")]
     pub allow_from: Vec<String>,
     /// PEM file of the authorities that may sign a download server's certificate; default: the public ones.
     pub ca_file: Option<PathBuf>,
@@ -237,6 +239,21 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         LogConfig { format: LogFormat::Human, level: "info".into() }
+    }
+}
+
+impl LogConfig {
+    /// A word that is no level would be taken for a module's name, and the log be silent.
+    fn check(&self) -> Result<(), ConfigError> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        for directive in self.level.split(',') {
+            let level = directive.rsplit('=').next().unwrap_or_default().trim().to_lowercase();
+            if !LEVELS.contains(&level.as_str()) {
+                let expected = LEVELS.join(", ");
+                return Err(ConfigError(format!("log.level: expected one of {expected}, found {level:?}")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -472,11 +489,7 @@ impl Config {
         let layers = layers.add_source(
             config::Environment::with_prefix("AUSCULT")
                 .prefix_separator("__")
-                .separator("__")
-                .list_separator(",")
-                .with_list_parse_key("agent.tags")
-                .with_list_parse_key("bundle.allow_from")
-                .try_parsing(true),
+                .separator("__"),
         );
         let name = file.unwrap_or(Path::new("the environment"));
         let fault = |error: config::ConfigError| ConfigError(describe(name, &error.to_string()));
@@ -489,6 +502,7 @@ impl Config {
     /// The first thing that is wrong, with its key.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.bundle.check()?;
+        self.log.check()?;
         check_topic_part("agent.id", &self.agent.id)?;
         for tag in &self.agent.tags {
             check_topic_part("agent.tags", tag)?;
@@ -640,10 +654,39 @@ fn check_topic_part(key: &str, part: &str) -> Result<(), ConfigError> {
     Err(ConfigError(format!("{key}: expected 1 to 64 of A-Z a-z 0-9 _ - . and not \"fleet\", found {part:?}")))
 }
 
+/// A list of words, or one text with commas between them, as an environment variable has it.
+fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Words;
+    impl<'de> serde::de::Visitor<'de> for Words {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of words")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            Ok(words.map(str::to_owned).collect())
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut words = Vec::new();
+            while let Some(word) = list.next_element()? {
+                words.push(word);
+            }
+            Ok(words)
+        }
+    }
+    deserializer.deserialize_any(Words)
+}
+
 /// The `config` crate's words with the file first and, for an unknown key, the nearest known one.
 fn describe(file: &Path, message: &str) -> String {
     let file_name = file.display().to_string();
-    let message = message.trim().replace(&format!(" in {file_name}"), "");
+    // The line of the file that TOML's errors quote may hold a password.
+    let quoted = |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
+    let message: Vec<&str> = message.trim().lines().filter(|line| !quoted(line)).map(str::trim).collect();
+    let message = message.join(": ").replace(&format!(" in {file_name}"), "");
     let mut text = if message.contains(&file_name) { message.clone() } else { format!("{file_name}: {message}") };
     if let Some(rest) = message.split("unknown field `").nth(1) {
         let mut quoted = rest.split('`');
@@ -733,9 +776,24 @@ mod tests {
                 "bundle.public_key: expected a minisign public key",
             ),
             (format!("{MACHINE}["), "agent.toml"),
+            (format!("[log]\nlevel = \"inof\"\n{MACHINE}"), "log.level: expected one of off, error"),
         ] {
             let error = load(&text).expect_err(words);
             assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_beside_the_password_does_not_print_it() {
+        let error = load(&format!("[mqtt]\npassword = \"S3CRET\n{MACHINE}")).expect_err("a quote is missing");
+        assert!(error.contains("line 2") && !error.contains("S3CRET") && error.lines().count() == 1, "{error}");
+    }
+
+    #[test]
+    fn lists_are_lists_or_words_with_commas() {
+        for tags in ["[\"a\", \"b\"]", "\"a, b\""] {
+            let config = load(&format!("[agent]\ntags = {tags}\n{MACHINE}")).expect("a valid configuration");
+            assert_eq!(config.agent.tags, ["a", "b"]);
         }
     }
 

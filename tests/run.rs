@@ -268,6 +268,37 @@ fn seq_goes_on_after_a_restart_and_after_a_kill() {
 }
 
 #[test]
+fn a_second_agent_on_the_same_state_directory_is_turned_away() {
+    let Some(shared) = common::shared() else { return };
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
+    let site = Site::new(&broker.url(), &shared.join("escoita-bundle"), &machines);
+    let is_verdict = |message: &Message| message.is_machine("fan-4", MachinePart::Verdict);
+    let first = site.agent();
+    subscriber.wait_for_count("the first one's verdict", 1, is_verdict);
+    let second = site.output("run");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("another agent runs on"), "{said}");
+    subscriber.wait_for_count("a verdict afterwards", 2, is_verdict);
+    assert!(!first.log().contains("damaged"), "{}", first.log());
+    assert_eq!(first.terminate(), Some(0));
+}
+
+#[test]
+fn text_from_the_environment_stays_text() {
+    let site = Site::new("mqtt://127.0.0.1:9", Path::new("nowhere"), "");
+    let mut check = site.command("check");
+    let machine = "[[machine]]\nid = \"fan-4\"\nsource = { synth = \"fan\" }\n";
+    let text = std::fs::read_to_string(&site.config).expect("a configuration").replace("id = \"pi-1\"\n", "");
+    std::fs::write(&site.config, text + machine).expect("a writable file");
+    check.env("AUSCULT__AGENT__ID", "007").env("AUSCULT__AGENT__TAGS", "2, north").env("AUSCULT__OUTBOX__MAX_MB", "50");
+    let said = String::from_utf8_lossy(&check.output().expect("auscult starts").stdout).into_owned();
+    assert!(said.contains("agent 007"), "{said}");
+}
+
+#[test]
 fn without_a_bundle_the_agent_runs_and_says_so() {
     let Some(shared) = common::shared() else { return };
     let broker = Broker::start();

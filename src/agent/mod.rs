@@ -8,6 +8,7 @@
 pub mod alarms;
 pub mod baselines;
 mod judge;
+mod lock;
 mod report;
 pub mod station;
 pub mod vitals;
@@ -24,6 +25,7 @@ use tokio::time::MissedTickBehavior;
 use self::alarms::AlarmBook;
 use self::baselines::Shelf;
 use self::judge::Judge;
+use self::lock::StateLock;
 use self::report::Reporter;
 use self::station::{Hearing, LoadError, Loaded, Machine, Site, Station, Tally};
 use crate::audio::capture::{self, Capture};
@@ -80,6 +82,7 @@ impl From<SourceError> for AgentError {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     let clock = Clock::of_system();
     let now = clock.now().utc();
+    let _lock = StateLock::take(&config.agent.state_dir)?;
     let (store, lost) = Store::open(&config.agent.state_dir, now);
     let chosen = store.chosen_bundle().unwrap_or_else(|error| {
         tracing::error!(%error, "which bundle was chosen from afar cannot be read");

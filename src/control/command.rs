@@ -122,6 +122,11 @@ fn read(payload: &[u8], envelope: &mut Envelope, name: &mut Option<String>) -> R
     // The tag first: a mistake in what is meant for others is not ours to answer.
     envelope.tag = take(&mut fields, "tag")?;
     envelope.id = take(&mut fields, "id")?;
+    if let Some(schema) = take::<Value>(&mut fields, "schema")?
+        && schema != 1
+    {
+        return Err(Fault::argument("schema", "1", shown(&schema)));
+    }
     let found: Option<Line<64>> = take(&mut fields, "command")?;
     let Some(found) = found else {
         let expected = format!("one of {}", Command::NAMES.join(", "));

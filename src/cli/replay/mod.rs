@@ -271,8 +271,8 @@ impl Sums {
         println!(
             "{}",
             json!({ "windows": windows, "unknown": unknown, "anomalous": anomalous, "hours": hours,
-                    "alarms": raised.len(), "false_alarms": false_alarms,
-                    "false_alarms_per_day": false_alarms_per_day, "fault_at_s": fault_at_s,
+                    "alarms": raised.len(), "false_alarms": fault_at_s.map(|_| false_alarms),
+                    "false_alarms_per_day": fault_at_s.and(*false_alarms_per_day), "fault_at_s": fault_at_s,
                     "detection_delay_s": delay_s })
         );
     }
