@@ -27,7 +27,7 @@ test:                      ## every test but the heavy ones
 	tests/setup.sh
 	$(CARGO) test --release --no-fail-fast
 
-test-all: test             ## the heavy ones too
+test-all: test             ## the heavy ones too: Node-RED in a browser, InfluxDB, training, long outages
 	$(CARGO) test --release --no-fail-fast -- --ignored
 
 figures: setup             ## what the README's figures come from; fetches the original's libraries once

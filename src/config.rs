@@ -486,11 +486,8 @@ impl Config {
             }
             layers = layers.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
-        let layers = layers.add_source(
-            config::Environment::with_prefix("AUSCULT")
-                .prefix_separator("__")
-                .separator("__"),
-        );
+        let layers =
+            layers.add_source(config::Environment::with_prefix("AUSCULT").prefix_separator("__").separator("__"));
         let name = file.unwrap_or(Path::new("the environment"));
         let fault = |error: config::ConfigError| ConfigError(describe(name, &error.to_string()));
         layers.build().map_err(fault)?.try_deserialize().map_err(fault)
@@ -684,7 +681,8 @@ fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String
 fn describe(file: &Path, message: &str) -> String {
     let file_name = file.display().to_string();
     // The line of the file that TOML's errors quote may hold a password.
-    let quoted = |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
+    let quoted =
+        |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
     let message: Vec<&str> = message.trim().lines().filter(|line| !quoted(line)).map(str::trim).collect();
     let message = message.join(": ").replace(&format!(" in {file_name}"), "");
     let mut text = if message.contains(&file_name) { message.clone() } else { format!("{file_name}: {message}") };

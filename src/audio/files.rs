@@ -1,5 +1,6 @@
 //! WAV files as sound: found in directories, cut into windows for offline scoring, or played as a [`Source`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -168,6 +169,15 @@ pub struct WavSource {
     resampler: Option<(u32, Resampler)>,
     /// Something was heard in this round.
     heard: bool,
+    /// What was said of broken files: once each, however often they come round.
+    told: BTreeSet<String>,
+}
+
+fn warn_once(told: &mut BTreeSet<String>, problem: String) {
+    if !told.contains(&problem) {
+        tracing::warn!("{problem}");
+        told.insert(problem);
+    }
 }
 
 impl WavSource {
@@ -186,6 +196,7 @@ impl WavSource {
             playing: None,
             resampler: None,
             heard: false,
+            told: BTreeSet::new(),
         };
         source.begin_round()?;
         Ok(source)
@@ -195,7 +206,7 @@ impl WavSource {
     fn begin_round(&mut self) -> Result<(), SourceError> {
         let found = find(&self.root)?;
         for unreadable in &found.unreadable {
-            tracing::warn!("{unreadable}");
+            warn_once(&mut self.told, unreadable.to_string());
         }
         if let [file] = found.files.as_slice()
             && *file == self.root
@@ -220,7 +231,7 @@ impl WavSource {
     fn open_next(&mut self) -> bool {
         self.playing = self.ahead.by_ref().find_map(|file| {
             MonoReader::open(&file, self.channel)
-                .inspect_err(|error| tracing::warn!("passing over a broken file: {error}"))
+                .inspect_err(|error| warn_once(&mut self.told, format!("passing over a broken file: {error}")))
                 .ok()
         });
         self.playing.is_some()
@@ -234,7 +245,7 @@ impl WavSource {
             Ok([]) => return Ok(false),
             Ok(mono) => mono,
             Err(error) => {
-                tracing::warn!("passing over the rest of a broken file: {error}");
+                warn_once(&mut self.told, format!("passing over the rest of a broken file: {error}"));
                 return Ok(false);
             }
         };

@@ -52,6 +52,10 @@ impl Queue {
             while wait && !state.closed && state.lanes.get(&machine).is_some_and(|lane| lane.waiting >= WINDOWS_KEPT) {
                 state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+            // What could wait and need not any more was never taken from its file.
+            if wait && state.closed {
+                return;
+            }
             let has_samples = window.fault.is_none();
             let State { items, lanes, .. } = &mut *state;
             let lane = lanes.entry(machine).or_default();

@@ -112,6 +112,11 @@ impl Fleet {
 
     fn of_agent(&mut self, id: &str, part: AgentPart, payload: &[u8]) {
         match part {
+            // Cleared at the broker: the agent is gone for good.
+            AgentPart::Status if payload.is_empty() => {
+                self.agents.remove(id);
+                self.machines.retain(|(agent, _), _| agent != id);
+            }
             AgentPart::Status => {
                 if let Some(status) = read(payload) {
                     self.agents.entry(id.to_owned()).or_default().status = Some(status);
