@@ -500,6 +500,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.bundle.check()?;
         self.log.check()?;
+        if self.agent.state_dir.as_os_str().is_empty() {
+            return Err(ConfigError("agent.state_dir: expected a directory, found none".into()));
+        }
         check_topic_part("agent.id", &self.agent.id)?;
         for tag in &self.agent.tags {
             check_topic_part("agent.tags", tag)?;
@@ -542,8 +545,8 @@ impl Config {
             check_range(&key("baseline_minutes"), machine.baseline_minutes, BASELINE_MINUTES.0, BASELINE_MINUTES.1)?;
             baseline::check_rate(machine.false_alarm_rate)
                 .map_err(|problem| ConfigError(format!("{}: {problem}", key("false_alarm_rate"))))?;
-            machine.gate(&self.gate).map_err(|problem| ConfigError(format!("{}.{problem}", key("gate"))))?;
-            machine.alarm(&self.alarm).map_err(|problem| ConfigError(format!("{}.{problem}", key("alarm"))))?;
+            machine.gate(&self.gate).map_err(|problem| within(&key("gate"), &problem))?;
+            machine.alarm(&self.alarm).map_err(|problem| within(&key("alarm"), &problem))?;
             if let Some(fmin) = machine.fmin_hz {
                 check_range(&key("fmin_hz"), fmin, 0.0, 96_000.0)?;
             }
@@ -685,19 +688,36 @@ fn describe(file: &Path, message: &str) -> String {
         |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
     let message: Vec<&str> = message.trim().lines().filter(|line| !quoted(line)).map(str::trim).collect();
     let message = message.join(": ").replace(&format!(" in {file_name}"), "");
-    let mut text = if message.contains(&file_name) { message.clone() } else { format!("{file_name}: {message}") };
-    if let Some(rest) = message.split("unknown field `").nth(1) {
-        let mut quoted = rest.split('`');
-        let unknown = quoted.next().unwrap_or_default();
-        let known = quoted.skip(1).step_by(2);
-        let nearest = known.map(|name| (strsim::jaro_winkler(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((likeness, name)) = nearest
-            && likeness > 0.7
-        {
-            text.push_str(&format!("; did you mean `{name}`?"));
+    // `machine[0]hop_s` is how the crate writes `machine[0].hop_s`.
+    let mut dotted = String::with_capacity(message.len());
+    for letter in message.chars() {
+        if dotted.ends_with(']') && letter.is_ascii_lowercase() {
+            dotted.push('.');
         }
+        dotted.push(letter);
     }
-    text
+    let message = dotted;
+    let hint = nearest(&message);
+    if message.contains(&file_name) { format!("{message}{hint}") } else { format!("{file_name}: {message}{hint}") }
+}
+
+/// What is wrong inside a table that a machine lays over the one for all.
+fn within(key: &str, problem: &str) -> ConfigError {
+    let link = if problem.starts_with("unknown field") { ": " } else { "." };
+    ConfigError(format!("{key}{link}{problem}{}", nearest(problem)))
+}
+
+/// For an unknown key, the nearest of those that serde's message lists.
+fn nearest(message: &str) -> String {
+    let Some(rest) = message.split("unknown field `").nth(1) else { return String::new() };
+    let mut quoted = rest.split('`');
+    let unknown = quoted.next().unwrap_or_default();
+    let known = quoted.skip(1).step_by(2);
+    let nearest = known.map(|name| (strsim::jaro_winkler(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((likeness, name)) if likeness > 0.7 => format!("; did you mean `{name}`?"),
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -736,6 +756,7 @@ mod tests {
             (format!("[mqtt]\nurll = \"x\"\n{MACHINE}"), "urll", "`url`"),
             (format!("[agnet]\nid = \"x\"\n{MACHINE}"), "agnet", "`agent`"),
             (MACHINE.replace("loop", "lop"), "lop", "`loop`"),
+            (format!("{MACHINE}gate = {{ silent_belo = 0.1 }}"), "silent_belo", "`silent_below`"),
         ] {
             let error = load(&text).expect_err("a key that does not exist");
             assert!(error.contains(unknown) && error.contains(&format!("did you mean {nearest}?")), "{error}");
@@ -753,7 +774,7 @@ mod tests {
             (format!("{MACHINE}threshold = -1"), "machine[0].threshold"),
             (format!("[gate]\ndc_offset = -1\n{MACHINE}"), "gate.dc_offset: expected 0 to 10, found -1"),
             (format!("{MACHINE}gate = {{ silent_below = nan }}"), "machine[0].gate"),
-            (format!("{MACHINE}gate = {{ silent = 1 }}"), "machine[0].gate.unknown field `silent`"),
+            (format!("{MACHINE}gate = {{ silent = 1 }}"), "machine[0].gate: unknown field `silent`"),
             (MACHINE.replace("wav", "rate_hz = 9, wav"), "goes with device, not with wav"),
             (MACHINE.replace("wav = \"a.wav\", loop = true", ""), "expected one of device, wav, synth, found none"),
             (MACHINE.replace("loop = true", "channel = \"left\""), "expected a channel number from 0 or \"mix\""),
@@ -774,6 +795,8 @@ mod tests {
                 "bundle.public_key: expected a minisign public key",
             ),
             (format!("{MACHINE}["), "agent.toml"),
+            (format!("{MACHINE}hop_s = \"often\""), "`machine[0].hop_s`"),
+            (format!("[agent]\nstate_dir = \"\"\n{MACHINE}"), "agent.state_dir: expected a directory"),
             (format!("[log]\nlevel = \"inof\"\n{MACHINE}"), "log.level: expected one of off, error"),
         ] {
             let error = load(&text).expect_err(words);

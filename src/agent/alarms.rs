@@ -33,11 +33,14 @@ impl Kept {
 }
 
 impl AlarmBook {
-    /// Reads what an earlier run has kept. A file that cannot be read is set aside, loudly: alarms then begin anew.
-    pub fn open(state_dir: &Path) -> (AlarmBook, Kept) {
+    /// Reads what an earlier run has kept. A file that cannot be read is set aside, loudly: alarms then
+    /// begin anew, and the last of the three says why.
+    pub fn open(state_dir: &Path) -> (AlarmBook, Kept, Option<String>) {
         let file = state_dir.join("alarms.json");
+        let mut lost = None;
         let states = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                lost = Some(format!("alarms: {}: {error}", file.display()));
                 let aside = file.with_extension("json.broken");
                 let moved = fs::rename(&file, &aside);
                 tracing::error!(file = %file.display(), %error, ?moved, "alarms are lost: the file is set aside");
@@ -45,11 +48,12 @@ impl AlarmBook {
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => {
+                lost = Some(format!("alarms: {}: {error}", file.display()));
                 tracing::error!(file = %file.display(), %error, "alarms of the last run cannot be read");
                 BTreeMap::new()
             }
         };
-        (AlarmBook { file, failing: Mutex::new(false) }, Kept(states))
+        (AlarmBook { file, failing: Mutex::new(false) }, Kept(states), lost)
     }
 
     /// Writes every machine's alarm; on disk when it returns, unless the disk fails, which is said once.

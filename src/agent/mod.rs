@@ -90,7 +90,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     });
     let loaded = load(&config, chosen.as_deref().map(Path::new))?;
     let inputs = inputs(&config, loaded.as_ref());
-    let (book, mut kept) = AlarmBook::open(&config.agent.state_dir);
+    let (book, mut kept, alarms_lost) = AlarmBook::open(&config.agent.state_dir);
     let book = Arc::new(book);
     let mut settings = store.settings().unwrap_or_else(|error| {
         tracing::error!(%error, "what was set from afar cannot be read");
@@ -134,7 +134,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         clock: mqtt.clock().clone(),
         boot: mqtt.boot().to_owned(),
         started: Instant::now(),
-        store_problem: lost.map(|Lost(problem)| problem),
+        store_problem: lost.map(|Lost(problem)| problem).or(alarms_lost),
         bundles: OnceLock::new(),
     });
     // What an interrupted install left behind goes; a bundle in a plain directory has no store, which is no fault.

@@ -70,6 +70,10 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let meant = match (&args.agent, args.fleet) {
+        (Some(agent), _) if agent.as_str().is_empty() || agent.as_str().contains(['/', '+', '#']) => {
+            let agent = agent.as_str();
+            return Err(Failure::usage(anyhow::anyhow!("--agent: expected an agent's id, found {agent:?}")));
+        }
         (Some(agent), _) => Meant::Agent(agent.as_str().to_owned()),
         (None, true) => Meant::Fleet { tag: args.tag.clone().map(String::from) },
         (None, false) => return Err(Failure::usage(anyhow::anyhow!("expected --agent ID or --fleet, found neither"))),
