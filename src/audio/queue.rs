@@ -52,14 +52,11 @@ impl Queue {
             while wait && !state.closed && state.lanes.get(&machine).is_some_and(|lane| lane.waiting >= WINDOWS_KEPT) {
                 state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            // What could wait and need not any more was never taken from its file.
-            if wait && state.closed {
-                return;
-            }
             let has_samples = window.fault.is_none();
             let State { items, lanes, .. } = &mut *state;
             let lane = lanes.entry(machine).or_default();
-            if has_samples && lane.with_samples == WINDOWS_KEPT {
+            // What has waited and need not any more, because the queue is closed, comes on top: nothing is overloaded.
+            if has_samples && !wait && lane.with_samples == WINDOWS_KEPT {
                 let oldest = items.iter_mut().find_map(|item| match item {
                     Captured::Window(window) if window.machine == machine && window.fault.is_none() => Some(window),
                     _ => None,

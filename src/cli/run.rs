@@ -21,7 +21,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let config = Config::load(&args.config).map_err(Failure::config)?;
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(agent::run(config, stop_signal())).map_err(|error| match error {
+    // Asked to stop while it starts, it stops cleanly all the same.
+    runtime.block_on(async { agent::run(config, stop_signal()).await }).map_err(|error| match error {
         AgentError::Config(_) => Failure::config(error),
         AgentError::Run(_) => Failure::from(error),
     })
@@ -40,15 +41,17 @@ fn one_heap() {
 fn one_heap() {}
 
 /// Resolves at SIGINT or SIGTERM.
-pub(super) async fn stop_signal() {
+pub(super) fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the signals end the process by themselves.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+    let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async {
+        let (Ok(mut interrupt), Ok(mut terminate)) = handlers else {
+            // Without handlers the signals end the process by themselves.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        }
     }
 }
