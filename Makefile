@@ -1,6 +1,6 @@
 # The commands that one really uses; CONTRIBUTING.md explains them. Each installs by itself what it lacks.
 
-.PHONY: run demo train test test-all lint setup figures deb deb-check deb-arm64
+.PHONY: run demo train test test-heavy test-all lint setup figures deb deb-check deb-arm64
 
 CARGO = cargo
 
@@ -27,8 +27,11 @@ test:                      ## every test but the heavy ones
 	tests/setup.sh
 	$(CARGO) test --release --no-fail-fast
 
-test-all: test             ## the heavy ones too: Node-RED in a browser, InfluxDB, training, long outages
+test-heavy:                ## the heavy ones: Node-RED in a browser, InfluxDB, training, long outages
+	tests/setup.sh
 	$(CARGO) test --release --no-fail-fast -- --ignored
+
+test-all: test test-heavy  ## every test
 
 figures: setup             ## what the README's figures come from; fetches the original's libraries once
 	benches/figures.py
