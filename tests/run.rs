@@ -5,86 +5,15 @@ mod common;
 mod sound;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use common::broker::{Broker, Message, Subscriber, wait_until};
 use common::recordings::{clips, mono};
+use common::site::Site;
 use serde_json::Value;
 use sound::Rig;
-
-/// A directory with a configuration, for one agent.
-struct Site {
-    dir: tempfile::TempDir,
-    config: PathBuf,
-}
-
-impl Site {
-    /// `machines` is the TOML of the `[[machine]]` tables.
-    fn new(url: &str, bundle: &Path, machines: &str) -> Site {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let config = dir.path().join("agent.toml");
-        let state = dir.path().join("state");
-        let text = format!(
-            "[agent]\nid = \"pi-1\"\nstate_dir = {state:?}\n[mqtt]\nurl = {url:?}\n[bundle]\npath = {bundle:?}\n\
-             [encoder]\nengine = \"tract\"\n{machines}"
-        );
-        std::fs::write(&config, text).expect("a writable file");
-        Site { dir, config }
-    }
-
-    fn command(&self, command: &str) -> Command {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_auscult"));
-        program.arg(command).arg("--config").arg(&self.config).current_dir(self.dir.path());
-        program
-    }
-
-    fn output(&self, command: &str) -> Output {
-        self.command(command).output().expect("auscult starts")
-    }
-
-    fn agent(&self) -> Agent {
-        let log = std::fs::File::create(self.dir.path().join("log")).expect("a writable file");
-        let child = self.command("run").stderr(log).stdout(Stdio::null()).spawn().expect("auscult starts");
-        Agent { child, log: self.dir.path().join("log") }
-    }
-}
-
-/// A running agent; killed when dropped.
-struct Agent {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Agent {
-    /// As systemd stops it; the exit code.
-    fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill starts");
-        assert!(sent.success());
-        let mut code = None;
-        wait_until("the agent's end", || {
-            code = self.child.try_wait().expect("a child");
-            code.is_some()
-        });
-        code.and_then(|status| status.code())
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("the agent's log:\n{}", self.log());
-        }
-    }
-}
 
 fn wav_machine(id: &str, model: &str, wav: &Path, rest: &str) -> String {
     format!("[[machine]]\nid = {id:?}\nmodel = {model:?}\nsource = {{ wav = {wav:?}, realtime = false }}\n{rest}\n")
@@ -394,15 +323,9 @@ fn logs_are_json_where_configured_and_never_tell_the_password() {
     let site = Site::new("mqtt://127.0.0.1:9", &shared.join("escoita-bundle"), &machines);
     let mut config = std::fs::OpenOptions::new().append(true).open(&site.config).expect("a writable file");
     writeln!(config, "[gate]\nsilent_below = 0.0005").expect("a writable file");
-    let log = site.dir.path().join("log");
-    let child = site
-        .command("run")
-        .env("AUSCULT__MQTT__USERNAME", "pi-1")
-        .env("AUSCULT__MQTT__PASSWORD", "correct-horse")
-        .stderr(std::fs::File::create(&log).expect("a writable file"))
-        .spawn()
-        .expect("auscult starts");
-    let agent = Agent { child, log };
+    let mut run = site.command("run");
+    run.env("AUSCULT__MQTT__USERNAME", "pi-1").env("AUSCULT__MQTT__PASSWORD", "correct-horse");
+    let agent = site.start(&mut run);
     wait_until("a word about the broker", || agent.log().contains("127.0.0.1:9"));
     let log = agent.log();
     assert_eq!(agent.terminate(), Some(0));

@@ -1,7 +1,7 @@
 //! `auscult run` for a test: a directory with a configuration, and the running agent.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use super::broker::wait_until;
 
@@ -25,18 +25,27 @@ impl Site {
         Site { dir, config }
     }
 
+    /// The program's `command` on this configuration.
+    pub fn command(&self, command: &str) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_auscult"));
+        program.arg(command).arg("--config").arg(&self.config).current_dir(self.dir.path());
+        program
+    }
+
+    pub fn output(&self, command: &str) -> Output {
+        self.command(command).output().expect("auscult starts")
+    }
+
     /// Starts the agent; its log goes on where an earlier one's ended.
     pub fn agent(&self) -> Agent {
+        self.start(&mut self.command("run"))
+    }
+
+    /// Starts the agent by a `command` of its own making.
+    pub fn start(&self, command: &mut Command) -> Agent {
         let path = self.dir.path().join("log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("a writable file");
-        let child = Command::new(env!("CARGO_BIN_EXE_auscult"))
-            .args(["run", "--config"])
-            .arg(&self.config)
-            .current_dir(self.dir.path())
-            .stderr(log)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("auscult starts");
+        let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("auscult starts");
         Agent { child, log: path }
     }
 }
