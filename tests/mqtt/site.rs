@@ -163,14 +163,28 @@ impl Notified {
 }
 
 /// Sends a command; the reply.
-pub fn ask(subscriber: &Subscriber, command: &str, mut arguments: Value) -> Value {
+pub fn ask(subscriber: &Subscriber, command: &str, arguments: Value) -> Value {
+    let id = send(subscriber, command, arguments);
+    subscriber.wait_for(command, |message| message.is_agent(AgentPart::Reply) && message.json()["id"] == *id).json()
+}
+
+/// Waits until the agent takes commands again after a flood, of which it drops what its queue cannot hold.
+pub fn wait_until_it_answers(subscriber: &Subscriber) {
+    let mut sent = Vec::new();
+    wait_until("an answer after the flood", || {
+        sent.push(json!(send(subscriber, "ping", json!({}))));
+        thread::sleep(Duration::from_millis(500));
+        let all = subscriber.messages();
+        all.iter().any(|message| message.is_agent(AgentPart::Reply) && sent.contains(&message.json()["id"]))
+    });
+}
+
+fn send(subscriber: &Subscriber, command: &str, mut arguments: Value) -> String {
     let id = next_id();
     arguments["id"] = json!(id);
     arguments["command"] = json!(command);
     subscriber.publish(&format!("auscult/{AGENT}/control"), false, arguments.to_string());
-    let reply =
-        subscriber.wait_for(command, |message| message.is_agent(AgentPart::Reply) && message.json()["id"] == *id);
-    reply.json()
+    id
 }
 
 /// The agent's health, asked for.

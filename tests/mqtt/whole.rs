@@ -14,7 +14,7 @@ use crate::common::broker::{Broker, BrokerOptions, Message, Network, Subscriber,
 use crate::common::{self};
 use crate::disk::SmallDisk;
 use crate::faults::assert_complete;
-use crate::site::{Notified, Site, ask, faketime, health, listener};
+use crate::site::{Notified, Site, ask, faketime, health, listener, wait_until_it_answers};
 use crate::{is_verdict, read_status, read_verdict, seqs};
 
 /// There is none: every verdict is `unknown`, `no_bundle`, and all else is as ever.
@@ -225,6 +225,7 @@ fn hostile(messages: usize, large: usize) {
         attacker.publish(topics[number % topics.len()], false, vec![b'['; 20 << 20]);
     }
     wait_until("the broker has all", || attacker.unacknowledged() == 0);
+    wait_until_it_answers(&subscriber);
     let after = health(&subscriber);
     assert_eq!(after.mqtt.reconnects, 0);
     assert_eq!(after.boot, before.boot);
