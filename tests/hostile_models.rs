@@ -235,7 +235,7 @@ fn broken_tensor_indices_are_refused() {
 #[test]
 fn broken_shapes_are_refused() {
     for (value, words) in
-        [(0, &["above 0"][..]), (-3, &["above 0"]), (i32::MAX, &["elements"]), (1 << 20, &["elements"])]
+        [(0, &["above 0"][..]), (-3, &["above 0"]), (i32::MAX, &["elements"]), (1 << 20, &["at most"])]
     {
         refused("the image", &with_dimension("conv_same", image, 1, value), words);
     }
@@ -432,6 +432,16 @@ fn mutated_models_do_no_harm() {
 fn many_mutated_models_do_no_harm() {
     mutations(2, 100_000, false);
     assert!(peak_mb() < 200, "{} MB", peak_mb());
+}
+
+/// Of an operator that only LiteRT knows nobody else computes the shape: what it would write must have room.
+#[test]
+fn an_output_larger_than_stated_is_refused_before_litert_writes_it() {
+    let model = with_dimension("refused_fused_relu_n1", image, 1, 1200);
+    let Err(EncoderError::Model(message)) = timed_load(&model, EngineChoice::Litert).map(drop) else {
+        panic!("expected a refusal")
+    };
+    assert!(message.contains("LiteRT computes [100, 240]"), "{message}");
 }
 
 /// Nothing that passes our checks may bring LiteRT down, which would end this process.

@@ -6,6 +6,9 @@ use super::graph::{Graph, Tensor};
 use super::operator::Kind;
 use super::{EncoderError, EncoderShape};
 
+/// Values of the largest image that is taken: 64 times the usual 128 x 128. More would take more memory than a Pi has.
+const MAX_IMAGE: usize = 1 << 20;
+
 /// The type in which a model takes the machine's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IndexType {
@@ -46,6 +49,10 @@ impl Interface {
             (None, Some(dims)) => ((second, dims), first),
             _ => return Err(expected_inputs()),
         };
+        if graph.tensors[image.0].elements() > MAX_IMAGE {
+            let found = describe(&graph.tensors[image.0]);
+            return Err(EncoderError::Model(format!("expected an image of at most {MAX_IMAGE} values, found {found}")));
+        }
         let tensor = &graph.tensors[machine];
         let machine_type = match tensor.kind {
             TensorType::FLOAT32 => IndexType::F32,

@@ -100,6 +100,7 @@ api! {
     destroy_options = LiteRtDestroyOptions(Raw);
     create_compiled_model = LiteRtCreateCompiledModel(Raw, Raw, Raw, *mut Raw) -> Status;
     destroy_compiled_model = LiteRtDestroyCompiledModel(Raw);
+    output_layouts = LiteRtGetCompiledModelOutputTensorLayouts(Raw, usize, usize, *mut Layout, bool) -> Status;
     create_buffer = LiteRtCreateManagedTensorBuffer(Raw, c_int, *const TensorType, usize, *mut Raw) -> Status;
     buffer_size = LiteRtGetTensorBufferSize(Raw, *mut usize) -> Status;
     lock = LiteRtLockTensorBuffer(Raw, *mut Raw, c_int) -> Status;
@@ -262,6 +263,18 @@ impl Api {
         // SAFETY: as above; the options are only read during the call.
         let status = unsafe { (self.create_compiled_model)(environment.raw(), model.raw(), options.raw(), &mut raw) };
         let compiled = Handle::of("the compiled model", status, raw, self.destroy_compiled_model)?;
+
+        // LiteRT computes its own shapes, and writes as much as they say into a buffer that has what the file says.
+        let mut computed = TensorType { element: FLOAT32, layout: Layout::default() };
+        // SAFETY: as above; there is one output, and one layout to write to.
+        let status = unsafe { (self.output_layouts)(compiled.raw(), 0, 1, &mut computed.layout, true) };
+        done("compute the output's shape", status)?;
+        let stated = [1, interface.shape.embedding];
+        if !describes(&computed, FLOAT32, &stated) {
+            let rank = (computed.layout.flags & 0x7f).min(8) as usize;
+            let found = &computed.layout.dimensions[..rank];
+            return Err(EncoderError::Model(format!("expected an output of {stated:?}, LiteRT computes {found:?}")));
+        }
 
         let size = interface.shape.bands * interface.shape.frames * size_of::<f32>();
         let image = self.buffer(&environment, image_type, size)?;
