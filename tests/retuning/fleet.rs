@@ -7,7 +7,7 @@ use auscult::mqtt::tls::{TlsFiles, client_config};
 use rumqttc::{TlsConfiguration, Transport};
 use serde_json::{Value, json};
 
-use crate::common::broker::{Broker, BrokerOptions, Subscriber};
+use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber};
 use crate::common::bundles::{Parts, encoder};
 use crate::recording;
 use crate::rig::{Site, ctl, new_id};
@@ -267,7 +267,7 @@ fn a_retune_by_tag_reaches_all_and_only_those() {
     let expected: Vec<_> = (0..50).filter(|number| number % 2 == 1).map(|number| format!("pi-{number:02}")).collect();
     assert_eq!(who, expected);
     let id = told[0]["id"].as_str().expect("an id");
-    let answered =
-        heard.messages().iter().filter(|message| sites.iter().any(|site| site.is_reply(message, id))).count();
-    assert_eq!(answered, 25, "others have answered too");
+    let is_answer = |message: &Message| sites.iter().any(|site| site.is_reply(message, id));
+    let answers = heard.wait_for_count("the answers", 25, is_answer);
+    assert_eq!(answers.len(), 25, "others have answered too");
 }
