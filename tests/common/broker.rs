@@ -260,13 +260,16 @@ impl Schemas {
         if matches!(name, "control" | "threshold_set") || message.payload.is_empty() {
             return None;
         }
-        let shown = || format!("{}: {}", message.topic, String::from_utf8_lossy(&message.payload));
-        let json: Value = match serde_json::from_slice(&message.payload) {
-            Ok(json) => json,
-            Err(error) => return Some(format!("{}: {error}", shown())),
-        };
-        let error = self.0[name].validate(&json).err()?;
-        Some(format!("{}: {error}", shown()))
+        let fault = self.fault_as(name, &message.payload)?;
+        Some(format!("{}: {}: {fault}", message.topic, String::from_utf8_lossy(&message.payload)))
+    }
+
+    /// What is wrong with a payload of this name.
+    pub fn fault_as(&self, name: &str, payload: &[u8]) -> Option<String> {
+        match serde_json::from_slice::<Value>(payload) {
+            Ok(json) => self.0[name].validate(&json).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
     }
 }
 

@@ -1,0 +1,192 @@
+//! Every code block of README and docs: commands are typed in as they stand, configuration and messages are read.
+//! `<!-- not run by a test: WHY -->` on the line before a block leaves it out, `<!-- tested by FILE -->` names its own test.
+
+mod common;
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use auscult::bundle::manifest::Manifest;
+use auscult::config::Config;
+use clap::CommandFactory;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A fenced block of a page.
+struct Block {
+    page: String,
+    line: usize,
+    language: String,
+    text: String,
+    /// What the comment before it says.
+    mark: Option<String>,
+}
+
+impl Block {
+    fn name(&self) -> String {
+        format!("{}:{}", self.page, self.line)
+    }
+
+    /// Left out, or tested elsewhere.
+    fn is_marked(&self) -> bool {
+        let Some(mark) = &self.mark else { return false };
+        if let Some(file) = mark.strip_prefix("tested by ") {
+            let test = fs::read_to_string(Path::new(ROOT).join(file));
+            let page = Path::new(&self.page).file_name().expect("a page").to_string_lossy().into_owned();
+            assert!(test.is_ok_and(|test| test.contains(&page)), "{}: {file} does not read this page", self.name());
+            return true;
+        }
+        assert!(mark.starts_with("not run by a test: "), "{}: <!-- {mark} -->", self.name());
+        true
+    }
+}
+
+fn pages() -> Vec<String> {
+    let mut pages = vec![
+        "README.md".to_owned(),
+        "CONTRIBUTING.md".into(),
+        "models/README.md".into(),
+        "models/train/README.md".into(),
+    ];
+    let mut add = |dir: &str, file: &str| {
+        for entry in fs::read_dir(Path::new(ROOT).join(dir)).expect("a directory") {
+            let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+            let page = if file.is_empty() { format!("{dir}/{name}") } else { format!("{dir}/{name}/{file}") };
+            if page.ends_with(".md") && Path::new(ROOT).join(&page).is_file() {
+                pages.push(page);
+            }
+        }
+    };
+    add("docs", "");
+    add("deploy", "README.md");
+    pages.sort();
+    pages
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let text = fs::read_to_string(Path::new(ROOT).join(page)).expect("a page");
+    let mut blocks: Vec<Block> = Vec::new();
+    let (mut inside, mut before) = (false, "");
+    for (number, line) in text.lines().enumerate() {
+        match line.trim_start().strip_prefix("```") {
+            Some(language) if !inside => {
+                let mark = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"));
+                blocks.push(Block {
+                    page: page.into(),
+                    line: number + 1,
+                    language: language.into(),
+                    text: String::new(),
+                    mark: mark.map(Into::into),
+                });
+                inside = true;
+            }
+            Some(_) => inside = false,
+            None if inside => writeln!(blocks.last_mut().expect("it began").text, "{line}").expect("a String"),
+            None => {}
+        }
+        before = line.trim();
+    }
+    assert!(!inside, "{page}: a block without end");
+    blocks
+}
+
+/// Types in one page's commands, in a plant of their own.
+fn type_in(page: &str) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut count = 0;
+    for (number, block) in blocks(page).iter().enumerate() {
+        if block.language == "sh" && !block.is_marked() {
+            let file = dir.path().join(format!("{number:02}.sh"));
+            fs::write(file, format!("# {}\n{}", block.name(), block.text)).expect("a writable file");
+            count += 1;
+        }
+    }
+    if count == 0 {
+        return;
+    }
+    let run = Command::new("unshare")
+        .args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"])
+        .args([Path::new(ROOT).join("tests/docs/plant.sh"), ROOT.into(), env!("CARGO_BIN_EXE_auscult").into()])
+        .arg(dir.path())
+        .output()
+        .expect("unshare starts");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (said(&run.stdout), said(&run.stderr));
+    println!("{stdout}");
+    assert!(run.status.success(), "{page}\n{stdout}\n{stderr}");
+    assert_eq!(stdout.matches("== ").count(), count, "{page}\n{stdout}\n{stderr}");
+}
+
+#[test]
+fn commands_do_what_the_pages_say() {
+    let pages = pages();
+    std::thread::scope(|scope| {
+        for page in &pages {
+            scope.spawn(|| type_in(page));
+        }
+    });
+}
+
+#[test]
+fn configuration_and_messages_are_valid() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let schemas = common::broker::Schemas::new();
+    let mut seen = (0, 0);
+    for block in pages().iter().flat_map(|page| blocks(page)) {
+        match block.language.as_str() {
+            _ if block.is_marked() => {}
+            "toml" if block.text.contains("[files]") => {
+                let text = block.text.replace("\"...\"", &format!("\"{}\"", "0".repeat(64)));
+                Manifest::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", block.name()));
+                seen.0 += 1;
+            }
+            "toml" => {
+                let mut text = block.text.clone();
+                if !text.contains("[[machine]]") {
+                    text += "[[machine]]\nid = \"m\"\nsource = { synth = \"fan\" }\n";
+                }
+                let file: PathBuf = dir.path().join("agent.toml");
+                fs::write(&file, text).expect("a writable file");
+                Config::load(&file).unwrap_or_else(|error| panic!("{}: {error}", block.name()));
+                seen.0 += 1;
+            }
+            "json" => {
+                let schema = if block.text.contains("\"status\"") { "reply" } else { "control" };
+                let fault = schemas.fault_as(schema, block.text.as_bytes());
+                assert_eq!(fault, None, "{}", block.name());
+                seen.1 += 1;
+            }
+            "sh" | "" => {}
+            other => panic!("{}: what to do with {other}?", block.name()),
+        }
+    }
+    assert!(seen.0 >= 3 && seen.1 >= 2, "{seen:?}");
+}
+
+/// The commands under "Examples" of every `--help`.
+#[test]
+fn examples_of_the_help_are_valid_commands() {
+    fn examples(command: &clap::Command, found: &mut Vec<String>) {
+        let text = command.get_after_help().into_iter().chain(command.get_after_long_help());
+        for line in text.flat_map(|help| help.to_string().lines().map(str::trim).map(String::from).collect::<Vec<_>>())
+        {
+            if line.starts_with("auscult ") {
+                found.push(line);
+            }
+        }
+        command.get_subcommands().for_each(|command| examples(command, found));
+    }
+    let command = auscult::cli::Cli::command();
+    let mut found = Vec::new();
+    examples(&command, &mut found);
+    assert!(found.len() > 15, "{found:?}");
+    for line in found {
+        let words = line.split_whitespace().take_while(|word| !["|", ">", "&&"].contains(word));
+        let words: Vec<&str> = words.map(|word| word.trim_matches('\'')).collect();
+        if let Err(error) = command.clone().try_get_matches_from(words) {
+            panic!("{line}\n{error}");
+        }
+    }
+}
