@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
 use crate::audio::device::identity::Selector;
@@ -231,6 +232,7 @@ impl BundleConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// `human` or `json`; default `human`.
+    #[serde(deserialize_with = "one_of")]
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter as of tracing's `EnvFilter`; default `info`.
     pub level: String,
@@ -295,6 +297,7 @@ pub struct MachineConfig {
     /// until then, and then in use; `"manual"`: when `baseline.learn` says so. Either lets `model` be one that the
     /// bundle does not have. Default: none, the bundle's bank; `baseline.learn` still works.
     #[serde(default)]
+    #[serde(deserialize_with = "some_of")]
     pub baseline: Option<BaselineMode>,
     /// How long `"auto"` learns, minutes of normal running; default 60.
     #[serde(default = "default_baseline_minutes")]
@@ -305,6 +308,7 @@ pub struct MachineConfig {
     /// What decides: `"distance"`, or `"combined"`, all lanes together, where there is a learned baseline. Default:
     /// `"combined"` with a learned baseline, but `"distance"` under a threshold that was set by hand.
     #[serde(default)]
+    #[serde(deserialize_with = "some_of")]
     pub judge: Option<Judge>,
     /// Fields of `[alarm]` that differ for this machine; default: none.
     #[serde(default)]
@@ -378,6 +382,7 @@ pub struct SourceConfig {
     /// Number of channels to open the device with; default: what its machines need.
     pub channels: Option<u16>,
     /// Sample format to open the device with: `i16`, `i24`, `i32`, `f32`; default: the best it offers.
+    #[serde(deserialize_with = "some_of")]
     pub format: Option<Layout>,
 
     /// WAV: begin again at the end; default false.
@@ -414,7 +419,7 @@ pub enum Channel {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum RawChannel {
-    Number(usize),
+    Number(i64),
     Word(String),
 }
 
@@ -423,7 +428,7 @@ impl TryFrom<RawChannel> for Channel {
 
     fn try_from(raw: RawChannel) -> Result<Self, String> {
         match raw {
-            RawChannel::Number(number) => Ok(Channel::One(number)),
+            RawChannel::Number(number) => number.to_string().parse(),
             RawChannel::Word(word) => word.parse(),
         }
     }
@@ -433,7 +438,7 @@ impl From<Channel> for RawChannel {
     fn from(channel: Channel) -> Self {
         match channel {
             Channel::Mix => RawChannel::Word("mix".into()),
-            Channel::One(number) => RawChannel::Number(number),
+            Channel::One(number) => RawChannel::Number(number as i64),
         }
     }
 }
@@ -445,9 +450,7 @@ impl std::str::FromStr for Channel {
         if text == "mix" {
             return Ok(Channel::Mix);
         }
-        text.parse()
-            .map(Channel::One)
-            .map_err(|_| format!("expected a channel number from 0 or \"mix\", found {text:?}"))
+        text.parse().map(Channel::One).map_err(|_| format!("expected a channel number from 0 or \"mix\", found {text}"))
     }
 }
 
@@ -513,9 +516,14 @@ impl Config {
         check_range("outbox.max_age_days", self.outbox.max_age_days, 0.01, 3650.0)?;
         check_range("outbox.drain_per_s", self.outbox.drain_per_s, 1.0, 1e6)?;
         if let Some(topic) = &self.compat.escoita_topic
-            && (topic.is_empty() || topic.contains(['+', '#', '\0']) || topic.starts_with('$'))
+            && (format!("{topic}/").starts_with(&format!("{}/", self.mqtt.root))
+                || topic.is_empty()
+                || topic.contains(['+', '#', '\0'])
+                || topic.starts_with('$'))
         {
-            return Err(ConfigError(format!("compat.escoita_topic: expected a topic without + # $, found {topic:?}")));
+            return Err(ConfigError(format!(
+                "compat.escoita_topic: expected a topic without + # $ outside mqtt.root, found {topic:?}"
+            )));
         }
         let prefix = &self.homeassistant.prefix;
         if prefix.is_empty() || prefix.contains(['+', '#', '\0']) || prefix.starts_with('$') || prefix.ends_with('/') {
@@ -680,6 +688,24 @@ fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String
     deserializer.deserialize_any(Words)
 }
 
+/// One of a few words; the error lists them.
+pub(crate) fn one_of<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let of_word: serde::de::value::StringDeserializer<serde::de::value::Error> = word.into_deserializer();
+    T::deserialize(of_word).map_err(serde::de::Error::custom)
+}
+
+/// As [`one_of`], where the key may be left out.
+fn some_of<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    one_of(deserializer).map(Some)
+}
+
 /// The `config` crate's words with the file first and, for an unknown key, the nearest known one.
 fn describe(file: &Path, message: &str) -> String {
     let file_name = file.display().to_string();
@@ -707,9 +733,11 @@ fn within(key: &str, problem: &str) -> ConfigError {
     ConfigError(format!("{key}{link}{problem}{}", nearest(problem)))
 }
 
-/// For an unknown key, the nearest of those that serde's message lists.
+/// For an unknown key or word, the nearest of those that serde's message lists.
 fn nearest(message: &str) -> String {
-    let Some(rest) = message.split("unknown field `").nth(1) else { return String::new() };
+    let Some(rest) = ["unknown field `", "unknown variant `"].iter().find_map(|what| message.split(what).nth(1)) else {
+        return String::new();
+    };
     let mut quoted = rest.split('`');
     let unknown = quoted.next().unwrap_or_default();
     let known = quoted.skip(1).step_by(2);
@@ -757,6 +785,15 @@ mod tests {
             (format!("[agnet]\nid = \"x\"\n{MACHINE}"), "agnet", "`agent`"),
             (MACHINE.replace("loop", "lop"), "lop", "`loop`"),
             (format!("{MACHINE}gate = {{ silent_belo = 0.1 }}"), "silent_belo", "`silent_below`"),
+            (format!("{MACHINE}judge = \"distnce\""), "machine[0].judge", "`distance`"),
+            (format!("{MACHINE}baseline = \"atuo\""), "machine[0].baseline", "`auto`"),
+            (format!("[log]\nformat = \"jsno\"\n{MACHINE}"), "log.format", "`json`"),
+            (format!("[encoder]\nengine = \"trcat\"\n{MACHINE}"), "encoder.engine", "`tract`"),
+            (
+                MACHINE.replace("wav = \"a.wav\", loop = true", "device = \"x\", format = \"i15\""),
+                "machine[0].source.format",
+                "`i16`",
+            ),
         ] {
             let error = load(&text).expect_err("a key that does not exist");
             assert!(error.contains(unknown) && error.contains(&format!("did you mean {nearest}?")), "{error}");
@@ -778,6 +815,8 @@ mod tests {
             (MACHINE.replace("wav", "rate_hz = 9, wav"), "goes with device, not with wav"),
             (MACHINE.replace("wav = \"a.wav\", loop = true", ""), "expected one of device, wav, synth, found none"),
             (MACHINE.replace("loop = true", "channel = \"left\""), "expected a channel number from 0 or \"mix\""),
+            (MACHINE.replace("loop = true", "channel = -1"), "expected a channel number from 0 or \"mix\", found -1"),
+            (format!("[compat]\nescoita_topic = \"auscult/pi-7/control\"\n{MACHINE}"), "compat.escoita_topic"),
             (
                 MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fam\""),
                 "synth: expected one of fan, blower, pump",

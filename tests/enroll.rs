@@ -70,7 +70,7 @@ fn an_enrolled_machine_is_judged_by_all_lanes() {
 
     // A second time into the same directory is refused, and nothing is touched.
     let again = auscult(&words.iter().map(String::as_str).collect::<Vec<_>>(), &[&train]);
-    assert_eq!(again.status.code(), Some(65));
+    assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("expected a new or empty directory"));
     let inspected = auscult(&["bundle", "verify"], &[&out]);
     assert!(inspected.status.success(), "{}", String::from_utf8_lossy(&inspected.stderr));

@@ -115,8 +115,9 @@ impl Manifest {
         if self.format != FORMAT {
             return Err(format!("format: expected {FORMAT}, found {}", self.format));
         }
-        check_word("name", &self.name)?;
-        check_word("version", &self.version)?;
+        for (key, word) in [("name", &self.name), ("version", &self.version)] {
+            check_word(word).map_err(|problem| format!("{key}: {problem}"))?;
+        }
         self.front_end(None)?;
         for name in self.machine.keys() {
             self.front_end(Some(name)).map_err(|problem| format!("machine {name:?}: {problem}"))?;
@@ -168,11 +169,15 @@ impl Manifest {
     }
 }
 
-fn check_word(key: &str, word: &str) -> Result<(), String> {
+/// A name or version: part of a directory's name.
+///
+/// # Errors
+/// What was expected, and what was found.
+pub fn check_word(word: &str) -> Result<(), String> {
     let valid = word.len() <= 64
         && word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-'));
-    if valid { Ok(()) } else { Err(format!("{key}: expected [A-Za-z0-9][A-Za-z0-9._+-]{{0,63}}, found {word:?}")) }
+    if valid { Ok(()) } else { Err(format!("expected [A-Za-z0-9][A-Za-z0-9._+-]{{0,63}}, found {word:?}")) }
 }
 
 /// Bounds what a front-end can cost before one is built.

@@ -61,7 +61,8 @@ impl BrokerArgs {
         if let Some(username) = &self.username {
             mqtt.username = Some(username.clone());
         }
-        mqtt.check().map_err(Failure::config)?;
+        // What a flag said is wrong usage; the file was checked when it was read.
+        mqtt.check().map_err(Failure::usage)?;
         Ok(mqtt)
     }
 }

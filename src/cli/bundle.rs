@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{EXIT_DATA, Failure};
-use crate::bundle::{Bundle, BundleMachine, GoldenOutcome, SAMPLE_LIMIT, draft_manifest, files, pack};
+use crate::bundle::{Bundle, BundleMachine, GoldenOutcome, SAMPLE_LIMIT, draft_manifest, files, manifest, pack};
 use crate::encoder::{self, EncoderConfig, EncoderShape, EngineChoice};
 
 /// Shows, checks and packs model bundles.
@@ -66,10 +66,10 @@ struct PackArgs {
     /// Directory of the bundle
     dir: PathBuf,
     /// Name in the manifest [default: that of the manifest, else the directory's]
-    #[arg(long)]
+    #[arg(long, value_parser = word)]
     name: Option<String>,
     /// Version in the manifest [default: that of the manifest, else made from the files]
-    #[arg(long)]
+    #[arg(long, value_parser = word)]
     bundle_version: Option<String>,
     /// Archive to write [default: NAME-VERSION.tar.gz]
     #[arg(long, short)]
@@ -79,6 +79,11 @@ struct PackArgs {
     json: bool,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+/// A bundle's name or version.
+fn word(text: &str) -> Result<String, String> {
+    manifest::check_word(text).map(|()| text.to_owned())
 }
 
 #[derive(ClapArgs)]

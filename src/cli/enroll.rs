@@ -112,7 +112,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for (reason, count) in left_out {
         *baseline.left_out.entry(reason).or_default() += count;
     }
-    let new = enroll(&bundle, &args.machine, &baseline, &args.out).map_err(Failure::data)?;
+    let new = enroll(&bundle, &args.machine, &baseline, &args.out)?;
 
     let meant = &baseline.meant;
     if args.json {

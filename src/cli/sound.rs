@@ -134,7 +134,7 @@ impl FileQueue {
             None if self.came == 0 && self.ended_well => {
                 let seconds = file.windows.left_over() as f64 / f64::from(file.rate_hz);
                 let (name, window_s) = (&file.name, file.window_s);
-                self.say(&format!("note: {name}: {seconds:.2} s is less than a window of {window_s} s: no verdict"));
+                self.say(&format!("note: {name}: {seconds:.3} s is less than a window of {window_s} s: no verdict"));
             }
             None => {}
         }

@@ -110,6 +110,9 @@ fn shown(value: &Value) -> String {
             _ => number.to_string(),
         },
         Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| format!("{name} {}", shown(value))).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     }
 }
