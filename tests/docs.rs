@@ -165,6 +165,29 @@ fn configuration_and_messages_are_valid() {
     assert!(seen.0 >= 3 && seen.1 >= 2, "{seen:?}");
 }
 
+#[test]
+fn every_event_error_and_reason_is_told() {
+    let page = |name: &str| fs::read_to_string(Path::new(ROOT).join("docs").join(name)).expect("a page");
+    let schemas = auscult::mqtt::payload::schemas();
+    let words = |payload: &str, name: &str| -> Vec<String> {
+        let schema = &schemas.iter().find(|(found, _)| *found == payload).expect("a payload").1;
+        let kinds = schema.as_value()["$defs"][name]["oneOf"].as_array().into_iter().flatten();
+        let words =
+            kinds.flat_map(|kind| kind["enum"].as_array().cloned().unwrap_or_else(|| vec![kind["const"].clone()]));
+        words.map(|word| word.as_str().expect("a word").to_owned()).collect()
+    };
+    for (payload, name, pages) in [
+        ("event", "EventKind", page("topics.md")),
+        ("reply", "ErrorCode", page("retuning.md")),
+        ("verdict", "Reason", page("audio.md") + &page("alarms.md") + &page("troubleshooting.md") + &page("topics.md")),
+    ] {
+        let words = words(payload, name);
+        assert!(words.len() > 5, "{payload}: {words:?}");
+        let missing: Vec<_> = words.iter().filter(|word| !pages.contains(&format!("`{word}`"))).collect();
+        assert!(missing.is_empty(), "{payload}: {missing:?} are nowhere in the docs");
+    }
+}
+
 /// The commands under "Examples" of every `--help`.
 #[test]
 fn examples_of_the_help_are_valid_commands() {
