@@ -1,6 +1,6 @@
 # The commands that one really uses; CONTRIBUTING.md explains them. Each installs by itself what it lacks.
 
-.PHONY: run demo train test test-heavy test-all lint setup figures deb deb-check deb-arm64
+.PHONY: run demo train test test-heavy test-all lint setup figures deb deb-check pi-check deb-arm64
 
 CARGO = cargo
 
@@ -41,6 +41,9 @@ deb: setup                 ## the Debian package
 
 deb-check: deb             ## installs, upgrades and removes it in a clean root; as root
 	tests/deb/check.sh "$$(ls -t target/debian/auscult_*_$$(dpkg --print-architecture).deb | head -1)"
+
+pi-check: deb              ## provisions a Debian with systemd in a container, and looks how the service fares; as root
+	tests/deb/pi.sh "$$(ls -t target/debian/auscult_*_$$(dpkg --print-architecture).deb | head -1)"
 
 deb-arm64:                 ## cross-built for the Pi, its golden tests under qemu
 	deploy/deb/arm64.sh

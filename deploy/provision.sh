@@ -34,7 +34,7 @@ set -eu
 there=$1 id=$2 changed=
 wanted=$(dpkg-deb -f "$there/auscult.deb" Version)
 if [ "$(dpkg-query -W -f '${Version}' auscult 2>/dev/null || true)" != "$wanted" ]; then
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Options::=--force-confold "$there/auscult.deb" >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq -o Dpkg::Options::=--force-confold "$there/auscult.deb" >/dev/null
   changed=package
 fi
 put() { # FILE MODE OWNER PLACE

@@ -31,7 +31,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
 # LiteRT's library comes in a PyPI wheel; the tests compare both engines.
@@ -39,7 +39,7 @@ if [ "$what" = test ] && [ ! -e target/litert/libLiteRt.so ]; then
   case $(uname -m) in aarch64) version=2.1.6 ;; *) version=2.3.0 ;; esac
   if ! python3 -m pip --version >/dev/null 2>&1; then
     echo "installing python3-pip"
-    if [ "$(id -u)" = 0 ]; then apt-get install -y -qq python3-pip >/dev/null; else sudo apt-get install -y -qq python3-pip >/dev/null; fi
+    if [ "$(id -u)" = 0 ]; then apt-get -o DPkg::Lock::Timeout=300 install -y -qq python3-pip >/dev/null; else sudo apt-get install -y -qq python3-pip >/dev/null; fi
   fi
   wheels=$(mktemp -d)
   trap 'rm -rf "$wheels"' EXIT
@@ -52,7 +52,7 @@ fi
 if [ "$what" = train ] && ! cmp -s models/train/requirements.txt target/train-venv/requirements.txt; then
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     echo "installing python3-venv"
-    if [ "$(id -u)" = 0 ]; then apt-get install -y -qq python3-venv >/dev/null; else sudo apt-get install -y -qq python3-venv >/dev/null; fi
+    if [ "$(id -u)" = 0 ]; then apt-get -o DPkg::Lock::Timeout=300 install -y -qq python3-venv >/dev/null; else sudo apt-get install -y -qq python3-venv >/dev/null; fi
   fi
   echo "making target/train-venv"
   python3 -m venv --clear target/train-venv

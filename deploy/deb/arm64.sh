@@ -9,7 +9,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 if ! [ -e /usr/lib/aarch64-linux-gnu/pkgconfig/alsa.pc ] || ! command -v qemu-aarch64-static >/dev/null; then
   as_root dpkg --add-architecture arm64
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rustc-web cargo-web \
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends rustc-web cargo-web \
     libstd-rust-web-dev:arm64 libasound2-dev:arm64 gcc-aarch64-linux-gnu g++-aarch64-linux-gnu qemu-user-static >/dev/null
 fi
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
