@@ -270,6 +270,8 @@ pub struct VerdictMsg {
     pub level_dbfs: f64,
     /// Name and version of the bundle that it was scored with.
     pub bundle: Option<String>,
+    /// State of the machine's alarm with this window; null where nobody keeps one.
+    pub alarm: Option<AlarmState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     /// Sent after an outage: it is history, not news.
@@ -277,7 +279,7 @@ pub struct VerdictMsg {
 }
 
 impl VerdictMsg {
-    /// The message of one window; `seq` follows when it is published.
+    /// The message of one window; `alarm` is for the agent to fill in, `seq` follows when it is published.
     pub fn new(
         agent: &str,
         machine: &str,
@@ -303,6 +305,7 @@ impl VerdictMsg {
             lane: assessment.lane,
             level_dbfs: finite(assessment.level_dbfs).unwrap_or(-120.0),
             bundle: bundle.map(str::to_owned),
+            alarm: None,
             clock,
             late: false,
         }
