@@ -122,7 +122,7 @@ class Messages:
 
 class HomeAssistant:
     def __init__(self, log):
-        self.port, self.log, self.token, self.names = free_port(), log, None, {}
+        self.port, self.log, self.token, self.names, self.process = free_port(), log, None, {}, None
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="home-assistant-", dir=f"{ROOT}/tmp"))
         (self.dir / "configuration.yaml").write_text(
             f"http:\n  server_host: 127.0.0.1\n  server_port: {self.port}\n"
@@ -214,7 +214,7 @@ class HomeAssistant:
         taken back once more, as each start of an agent does with those of machines that were removed."""
         text = pathlib.Path(self.log.name).read_text()
         lines = [line for line in text.splitlines() if re.search(r" (WARNING|ERROR|CRITICAL) ", line)]
-        due = r"\[paho.mqtt.client\]|Disconnected from MQTT|Failed to connect to MQTT|Error returned from MQTT server|to cleanup for fan-a"
+        due = r"\[paho.mqtt.client\]|Disconnected from MQTT|Failed to connect to MQTT|Error returned from MQTT server|to cleanup for"
         return [line for line in lines if re.search(r"mqtt|auscult", line, re.I) and not re.search(due, line)]
 
 
@@ -225,11 +225,11 @@ class Site:
         self.dir, self.port, self.log, self.process = dir, broker_port, log, None
 
     def start(self, machines, discovery=True):
-        alarm = "alarm = { k = 2, n = 3, clear_at_most = 0, clear_after_s = 0.0, deaf_after_s = 30.0 }"
+        alarm = "alarm = { k = 2, n = 3, clear_at_most = 0, clear_after_s = 0.0, deaf_after_s = 45.0 }"
         sources = {
             FAN: '{ synth = "fan", speed = 5 }',
             # Long enough normal to be seen so.
-            PUMP: '{ synth = "pump", speed = 5, fault = "rub", strength = 1.0, fault_after_s = 150 }',
+            PUMP: '{ synth = "pump", speed = 5, fault = "rub", strength = 1.0, fault_after_s = 225 }',
             DEAF: '{ device = "card:nobody" }\nhop_s = 1.0',
         }
         text = (
@@ -243,16 +243,20 @@ class Site:
         self.process = Process([AUSCULT, "run", "--config", f"{self.dir}/agent.toml"], self.log)
 
 
-def broker(dir, port, log):
-    (dir / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
-    process = Process([shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin"), "-c", f"{dir}/mosquitto.conf"], log)
+class Broker:
+    def __init__(self, dir, log):
+        self.port, self.log, self.process, self.config = free_port(), log, None, dir / "mosquitto.conf"
+        self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n")
 
-    def up():
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+    def start(self):
+        program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+        self.process = Process([program, "-c", str(self.config)], self.log)
 
-    wait("mosquitto is up", up)
-    return process
+        def up():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        wait("mosquitto is up", up)
 
 
 def same(shown, said):
@@ -317,7 +321,7 @@ def appear(ha, machines):
     return shown
 
 
-def run(ha, messages, site, dir, logs, version):
+def run(broker, ha, messages, site, version):
     machines = [FAN, PUMP, DEAF]
     start = time.monotonic()
     site.start(machines)
@@ -349,7 +353,7 @@ def run(ha, messages, site, dir, logs, version):
     for machine, expected in (FAN, "off"), (PUMP, "off"):
         wait(f"the alarm of {machine} is off", lambda: ha.state(machine, "Alarm") == expected)
     check(messages.last("alarm", PUMP)["state"] == "normal", "the pump was to be normal for a while")
-    check(time.monotonic() - start < 30, "too slow to see the deaf machine before its alarm")
+    check(time.monotonic() - start < 45, "too slow to see the deaf machine before its alarm")
     check(messages.last("verdict", DEAF)["reason"] == "no_signal", messages.last("verdict", DEAF))
     check(ha.state(DEAF, "Verdict") == "unknown" and ha.state(DEAF, "Distance") == "unavailable", "deaf")
     check(ha.state(DEAF, "Alarm") == "unknown", f"a machine without signal: Alarm {ha.state(DEAF, 'Alarm')}")
@@ -431,11 +435,11 @@ def run(ha, messages, site, dir, logs, version):
         wait(f"back after {number.name}", lambda: everything(ha, messages, machines))
     ok("killed or stopped: unavailable, all but Connected, which is off; started: back with values")
 
-    logs["broker"].stop()
+    broker.process.stop()
     wait("unavailable without broker", lambda: all(ha.states()[e]["state"] == "unavailable" for e in ha.names.values()))
     time.sleep(3)
     before = len(messages.all)
-    logs["broker"] = broker(dir, messages.port, logs["log"])
+    broker.start()
     wait("the broker's subscriber is back", lambda: messages.of("verdict", FAN, before))
     wait("back with the broker", lambda: everything(ha, messages, machines), 120)
     ok("the broker restarted, its memory lost: back with values")
@@ -450,15 +454,21 @@ def run(ha, messages, site, dir, logs, version):
     site.process.stop()
     machines.remove(FAN)
     site.start(machines)
-    wait("the fan is gone", lambda: not any(device == FAN for device, _ in ha.shown()))
-    appear(ha, machines)
     wait("the others stay", lambda: everything(ha, messages, machines))
-    devices = "{{ integration_entities('mqtt') | map('device_attr', 'name') | unique | sort | tojson }}"
-    check(FAN not in ha.ask("/api/template", {"template": devices}), "its device is still there")
+    if version >= (2025, 5):
+        wait("the fan is gone", lambda: not any(device == FAN for device, _ in ha.shown()))
+        appear(ha, machines)
+        devices = "{{ integration_entities('mqtt') | map('device_attr', 'name') | unique | sort | tojson }}"
+        check(FAN not in ha.ask("/api/template", {"template": devices}), "its device is still there")
     site.process.stop()
     site.start(machines, discovery=False)
-    wait("all are gone", lambda: not ha.shown())
-    ok("a machine taken out of the configuration is gone, and all with discovery = false")
+    if version >= (2025, 5):
+        wait("all are gone", lambda: not ha.shown())
+        ok("a machine taken out of the configuration is gone, and all with discovery = false")
+    else:
+        # It cannot clean up after a device whose discovery topic has a node id.
+        wait("the agent is gone", lambda: not any(device == f"auscult {AGENT}" for device, _ in ha.shown()))
+        ok("with discovery = false the agent is gone; this version does not take machines out")
 
     check(not ha.complaints(), "Home Assistant complains:\n" + "\n".join(ha.complaints()))
     ok("Home Assistant logged no warning about any of it")
@@ -466,38 +476,32 @@ def run(ha, messages, site, dir, logs, version):
 
 def main():
     dir = pathlib.Path(tempfile.mkdtemp(prefix="auscult-home-assistant-"))
-    started, ha = [], None
-    names = ("mosquitto", "home-assistant", "agent")
-    logs = {name: open(dir / f"{name}.log", "a", encoding="utf-8") for name in names}
+    logs = {name: open(dir / f"{name}.log", "a", encoding="utf-8") for name in ("mosquitto", "home-assistant", "agent")}
+    broker = Broker(dir, logs["mosquitto"])
+    ha = HomeAssistant(logs["home-assistant"])
+    site = Site(dir, broker.port, logs["agent"])
+    messages = None
     try:
-        port = free_port()
-        logs["log"] = logs["mosquitto"]
-        logs["broker"] = broker(dir, port, logs["log"])
-        messages = Messages(port, logs["mosquitto"])
-        started.append(messages.process)
-        ha = HomeAssistant(logs["home-assistant"])
+        broker.start()
+        messages = Messages(broker.port, logs["mosquitto"])
         ha.start()
-        ha.onboard(port)
+        ha.onboard(broker.port)
         version = ha.ask("/api/config")["version"]
         ok(f"Home Assistant {version} with its MQTT integration is up")
-        site = Site(dir, port, logs["agent"])
-        run(ha, messages, site, dir, logs, tuple(int(part) for part in version.split(".")[:2]))
-        failed = False
-    except BaseException as error:
-        failed = True
-        for name in names:
-            print(f"--- {name}:\n" + "".join((dir / f"{name}.log").read_text().splitlines(keepends=True)[-25:]), file=sys.stderr)
-        if not isinstance(error, Failed):
-            raise
-        print(f"FAILED: {error}", file=sys.stderr)
+        run(broker, ha, messages, site, tuple(int(part) for part in version.split(".")[:2]))
+        return 0
+    except Failed as failed:
+        for log in logs.values():
+            last = pathlib.Path(log.name).read_text().splitlines()[-25:]
+            print(f"--- {pathlib.Path(log.name).stem}:", *last, sep="\n", file=sys.stderr)
+        print(f"FAILED: {failed}", file=sys.stderr)
+        return 1
     finally:
-        for process in [locals().get("site") and site.process, ha and getattr(ha, "process", None), *started, logs.get("broker")]:
-            if process:
-                process.stop(signal.SIGKILL)
-        if ha:
-            shutil.rmtree(ha.dir, ignore_errors=True)
+        for one in site, ha, messages, broker:
+            if one and one.process:
+                one.process.stop(signal.SIGKILL)
+        shutil.rmtree(ha.dir, ignore_errors=True)
         shutil.rmtree(dir, ignore_errors=True)
-    return int(failed)
 
 
 if __name__ == "__main__":

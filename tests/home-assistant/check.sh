@@ -49,7 +49,9 @@ if [ ! -e "$root$venv/installed" ]; then
   inside python3 -m venv --clear "$venv"
   inside "$venv/bin/pip" install --no-cache-dir --no-deps "homeassistant==$version"
   constraints=$(cd "$root" && echo "opt/home-assistant-$version"/lib/python3*/site-packages/homeassistant/package_constraints.txt)
-  inside "$venv/bin/pip" install --no-cache-dir --constraint "/$constraints" "homeassistant==$version"
+  # What the versions of 2024 left open has since moved on.
+  [[ $version != 2024.* ]] || also="josepy<2"
+  inside "$venv/bin/pip" install --no-cache-dir --constraint "/$constraints" "homeassistant==$version" ${also:+"$also"}
   touch "$root$venv/installed"
 fi
 
