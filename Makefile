@@ -1,6 +1,6 @@
 # The commands that one really uses; CONTRIBUTING.md explains them. Each installs by itself what it lacks.
 
-.PHONY: run demo train test test-heavy test-all lint setup figures deb deb-check pi-check deb-arm64
+.PHONY: run demo train test test-heavy test-all lint setup figures home-assistant-check deb deb-check pi-check deb-arm64
 
 CARGO = cargo
 
@@ -35,6 +35,10 @@ test-all: test test-heavy  ## every test
 
 figures: setup             ## what the README's figures come from; fetches the original's libraries once
 	benches/figures.py
+
+home-assistant-check: setup ## an agent in a real Home Assistant, in a Debian 13 root that is made once; as root
+	$(CARGO) build --release
+	tests/home-assistant/check.sh
 
 deb: setup                 ## the Debian package
 	deploy/deb/build.sh

@@ -68,7 +68,8 @@ fn what_is_described_is_there_and_works() {
     assert_eq!(described[1]["device"]["via_device"], described[0]["device"]["identifiers"][0]);
 
     // Every entity is of a platform, has an id that no other has, and shows a topic on which the agent speaks.
-    subscriber.wait_for("a verdict", |message| message.is_machine("fan-2", MachinePart::Verdict));
+    let verdict = subscriber.wait_for("a verdict", |message| message.is_machine("fan-2", MachinePart::Verdict));
+    assert_eq!(verdict.json()["alarm"], "normal");
     let messages = subscriber.messages();
     let mut ids = std::collections::BTreeSet::new();
     for entity in described.iter().flat_map(|device| device["components"].as_object().expect("components").values()) {

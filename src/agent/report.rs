@@ -66,7 +66,7 @@ impl Reporter {
     }
 
     pub fn verdict(&self, machine: usize, end: DateTime<Utc>, judged: &Judged) {
-        let message = VerdictMsg::new(
+        let mut message = VerdictMsg::new(
             &self.config.agent.id,
             self.id(machine),
             Timestamp::from(end),
@@ -74,6 +74,7 @@ impl Reporter {
             judged.bundle.as_deref(),
             self.mqtt.clock().mark(),
         );
+        message.alarm = Some(judged.alarm_state);
         let verdict = message.verdict;
         let (reason, distance, threshold) = (message.reason, message.distance, message.threshold);
         let seq = self.mqtt.verdict(message);

@@ -14,7 +14,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::config::{BaselineMode, Config, MachineConfig};
 use crate::control::settings::{Effective, MachineSettings, ThresholdSource};
 use crate::features::FrontEnd;
-use crate::scoring::alarm::{Alarm, Change};
+use crate::scoring::alarm::{Alarm, AlarmState, Change};
 use crate::scoring::baseline::{Learner, Origin, Progress};
 use crate::scoring::{Assessment, Bank, Baseline, Judge, MachineModel, Reason, Scored, Scorer, Verdict};
 
@@ -251,6 +251,8 @@ pub struct Judged {
     /// Label of the bundle that it was judged with.
     pub bundle: Option<String>,
     pub alarm: Option<Change>,
+    /// With this window.
+    pub alarm_state: AlarmState,
     /// How far learning has come, where this window was taken in or left out.
     pub learning: Option<Progress>,
     /// Faults of the signal that began to last, or ended.
@@ -298,7 +300,9 @@ impl Station {
         machine.tally.assessed += u64::from(assessment.verdict != Verdict::Unknown);
         machine.last = Some(assessment.clone());
         let alarm = machine.alarm.on_verdict(&assessment, end);
-        Judged { assessment, bundle: loaded.as_ref().map(Loaded::label), alarm, learning, signal: changes }
+        let alarm_state = machine.alarm.status().state;
+        let bundle = loaded.as_ref().map(Loaded::label);
+        Judged { assessment, bundle, alarm, alarm_state, learning, signal: changes }
     }
 }
 

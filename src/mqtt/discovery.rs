@@ -3,6 +3,9 @@
 //! One device for the agent, `<prefix>/device/auscult-<agent>/config`, and one for each machine,
 //! `<prefix>/device/auscult-<agent>/<machine>/config`. What an entity shows comes from auscult's own topics, so nothing is
 //! said twice. Field names are those of <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery> (2024.11 on).
+//!
+//! What is sent late, after an outage, is history and must not be shown as news: a template that gives nothing leaves an
+//! entity as it is.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -129,16 +132,22 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
     // What a window could not tell is not shown as if it could.
     let assessed = json!({
         "topic": topic(MachinePart::Verdict),
-        "value_template": "{{ 'offline' if value_json.verdict == 'unknown' else 'online' }}",
+        "value_template": news("'offline' if value_json.verdict == 'unknown' else 'online'"),
     });
     let mut entities = Entities::new(&id, &format!("{agent} {machine}"));
     entities.add(
         "problem",
         "binary_sensor",
         json!({
-            "name": "Alarm", "device_class": "problem", "state_topic": topic(MachinePart::Alarm),
-            "value_template": "{{ 'ON' if value_json.state in ['active', 'acknowledged'] else 'OFF' }}",
+            // From the verdict, which also tells whether there is anything to be sure of: off is shown as "OK".
+            "name": "Alarm", "device_class": "problem", "state_topic": topic(MachinePart::Verdict),
+            "value_template": news(
+                "'ON' if value_json.alarm in ['active', 'acknowledged'] \
+                 else 'None' if value_json.verdict == 'unknown' else 'OFF'",
+            ),
             "json_attributes_topic": topic(MachinePart::Alarm),
+            // No attribute may be called `state`.
+            "json_attributes_template": "{{ dict(value_json, alarm=value_json.state) | tojson }}",
         }),
     );
     entities.add(
@@ -146,7 +155,9 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
         "sensor",
         json!({
             "name": "Verdict", "device_class": "enum", "options": ["normal", "anomalous", "unknown"],
-            "state_topic": topic(MachinePart::Verdict), "value_template": "{{ value_json.verdict }}",
+            "state_topic": topic(MachinePart::Verdict),
+            // An empty word is none of the options.
+            "value_template": "{{ this.state | replace('unavailable', 'None') if value_json.late else value_json.verdict }}",
             "json_attributes_topic": topic(MachinePart::Verdict),
         }),
     );
@@ -155,7 +166,7 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
         "sensor",
         json!({
             "name": "Distance", "state_class": "measurement", "suggested_display_precision": 3, "icon": "mdi:waveform",
-            "state_topic": topic(MachinePart::Verdict), "value_template": "{{ value_json.distance }}",
+            "state_topic": topic(MachinePart::Verdict), "value_template": news("value_json.distance"),
             "availability": [online(topics), assessed], "availability_mode": "all",
         }),
     );
@@ -165,7 +176,7 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
         json!({
             "name": "Level", "unit_of_measurement": "dBFS", "state_class": "measurement",
             "suggested_display_precision": 1, "icon": "mdi:volume-medium",
-            "state_topic": topic(MachinePart::Verdict), "value_template": "{{ value_json.level_dbfs }}",
+            "state_topic": topic(MachinePart::Verdict), "value_template": news("value_json.level_dbfs"),
         }),
     );
     entities.add(
@@ -204,6 +215,11 @@ fn online(topics: &AgentTopics) -> Value {
         "topic": topics.of_agent(AgentPart::Status),
         "value_template": "{{ 'online' if value_json.state == 'online' else 'offline' }}",
     })
+}
+
+/// A template that gives the expression, or nothing for what is sent late.
+fn news(expression: &str) -> String {
+    format!("{{{{ '' if value_json.late else {expression} }}}}")
 }
 
 /// A command as a template: each press needs an id of its own, and none is to be done an hour later.

@@ -270,6 +270,8 @@ pub struct VerdictMsg {
     pub level_dbfs: f64,
     /// Name and version of the bundle that it was scored with.
     pub bundle: Option<String>,
+    /// State of the machine's alarm with this window; null where nobody keeps one.
+    pub alarm: Option<AlarmState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     /// Sent after an outage: it is history, not news.
@@ -277,7 +279,7 @@ pub struct VerdictMsg {
 }
 
 impl VerdictMsg {
-    /// The message of one window; `seq` follows when it is published.
+    /// The message of one window; `alarm` is for the agent to fill in, `seq` follows when it is published.
     pub fn new(
         agent: &str,
         machine: &str,
@@ -303,6 +305,7 @@ impl VerdictMsg {
             lane: assessment.lane,
             level_dbfs: finite(assessment.level_dbfs).unwrap_or(-120.0),
             bundle: bundle.map(str::to_owned),
+            alarm: None,
             clock,
             late: false,
         }
@@ -668,7 +671,7 @@ mod tests {
         let text = String::from_utf8(encode(&verdict(&assessment(0.5)))).expect("UTF-8");
         assert_eq!(
             text,
-            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","late":false}"#
+            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","alarm":null,"late":false}"#
         );
         assert_eq!(serde_json::from_str::<VerdictMsg>(&text).expect("its own text"), verdict(&assessment(0.5)));
     }

@@ -24,7 +24,7 @@ root=$work/root
 processes=()
 finish() {
   status=$?
-  [ $status -eq 0 ] || tail -n 30 "$work"/*.log >&2
+  [ $status -eq 0 ] || { tail -n 20 "$work"/*.log; pi sudo journalctl -n 30; } >&2 || true
   # nspawn's init ends in order on this signal.
   for process in "${processes[@]}"; do kill -TERM "$process" 2>/dev/null || true; done
   for process in "${processes[@]}"; do wait "$process" 2>/dev/null || true; done
@@ -47,6 +47,7 @@ debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,openssh-server
   bookworm "$root" >"$work/debootstrap.log" 2>&1 || die debootstrap
 ssh_port=$(free_port) broker_port=$(free_port)
 ssh-keygen -q -t ed25519 -N '' -f "$work/key"
+echo "127.0.0.1 localhost $(uname -n)" >"$root/etc/hosts"
 chroot "$root" useradd -m -s /bin/bash pi
 echo 'pi ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/pi"
 install -d -m 700 "$root/home/pi/.ssh"
@@ -75,6 +76,7 @@ mosquitto -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
 processes+=($!)
 tls=(-h localhost -p "$broker_port" --cafile "$CERTS/ca.pem" --cert "$CERTS/watcher.pem" --key "$CERTS/watcher.key")
 : >"$work/heard"
+wait_for "the broker" mosquitto_pub "${tls[@]}" -t nothing -n
 mosquitto_sub "${tls[@]}" -v -t 'auscult/#' >>"$work/heard" 2>"$work/sub.log" &
 processes+=($!)
 cat >"$work/agent.toml" <<END
@@ -83,8 +85,7 @@ url = "mqtts://localhost:$broker_port"
 [bundle]
 path = "/usr/share/auscult/models/demo"
 [[machine]]
-id = "intake"
-model = "fan-a"
+id = "fan-a"
 source = { synth = "fan", speed = 5 }
 END
 
@@ -100,7 +101,7 @@ wait_for "ssh" pi true
 
 said=$(provision)
 [[ $said == "pi-7: package"* ]] || die "provision.sh said $said"
-wait_for "verdicts that were assessed" heard '^auscult/pi-7/intake/verdict .*"verdict":"normal"'
+wait_for "verdicts that were assessed" heard '^auscult/pi-7/fan-a/verdict .*"verdict":"normal"'
 heard '^auscult/pi-7/info .*"canary"' || die "no tags in info"
 is active || die "not active"
 [ "$(pi systemctl show -P User auscult)" = auscult ] || die "user"
@@ -112,12 +113,12 @@ said=$(provision)
 [ "$said" = "pi-7: up to date" ] && [ "$(main_pid)" = "$pid" ] || die "provision.sh again: $said"
 step "provision.sh again: up to date, nothing restarted"
 
-mosquitto_pub "${tls[@]}" -q 1 -t auscult/pi-7/control -m '{"id":"t1","command":"threshold.set","machine":"intake","threshold":0.9}'
+mosquitto_pub "${tls[@]}" -q 1 -t auscult/pi-7/control -m '{"id":"t1","command":"threshold.set","machine":"fan-a","threshold":0.9}'
 wait_for "the reply" heard '"id":"t1".*"status":"ok"'
 pi sudo kill -9 "$pid"
 wait_for "the will" heard '^auscult/pi-7/status .*"offline"'
 wait_for "a second start" heard_times '^auscult/pi-7/event .*"started"' 2
-wait_for "the override" heard_times '^auscult/pi-7/intake/settings .*0.9.*"override"' 2
+wait_for "the override" heard_times '^auscult/pi-7/fan-a/settings .*0.9.*"override"' 2
 step "killed: told offline, started again by systemd, its override kept"
 
 # A process that hangs is ended by the watchdog.
