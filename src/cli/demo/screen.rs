@@ -132,10 +132,10 @@ fn view(frame: &mut Frame, board: &Board, now_s: f64, url: &BrokerUrl, speed: f6
 
 fn machines(frame: &mut Frame, area: Rect, board: &Board, paint: Paint) {
     // What the fixed columns and the gaps leave.
-    const FIXED: u16 = 6 + 9 + 9 + 5 + 6 + 6;
+    const FIXED: u16 = 6 + 9 + 9 + 5 + 12 + 6;
     let free = area.width.saturating_sub(FIXED);
     let (bar, history) = ((free / 2 + 1).clamp(10, 41), (free - free / 2 - 1).clamp(8, 100));
-    let widths = [6, 9, 9, bar, 5, history, 6].map(Constraint::Length);
+    let widths = [6, 9, 9, bar, 5, history, 12].map(Constraint::Length);
     let head = ["agent", "machine", "verdict", "distance | threshold", "ratio", "last windows", "alarm"];
     let rows = board.rows.iter().map(|row| {
         let (verdict, style) = match row.last.as_ref().map(|last| last.verdict) {
