@@ -365,7 +365,7 @@ fn exit_codes_tell_what_was_wrong() {
     write_wav(Path::new(&path("short.wav")), 16_000, 1, 16, false, &[0.1; 40_000]);
     let run = score(&shared, "id_04", &[&path("short.wav")]);
     assert_eq!((run.code, run.rows.len()), (0, 0));
-    assert!(run.stderr.contains("short.wav: 2.50 s is less than a window of 5 s"), "{}", run.stderr);
+    assert!(run.stderr.contains("short.wav: 2.500 s is less than a window of 5 s"), "{}", run.stderr);
     fs::create_dir(path("nothing")).unwrap();
     let run = score(&shared, "id_04", &[&path("nothing")]);
     assert_eq!(run.code, 65);

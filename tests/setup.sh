@@ -34,9 +34,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# LiteRT's library comes in a PyPI wheel; the tests compare both engines.
-if [ "$what" = test ] && [ ! -e target/litert/libLiteRt.so ]; then
-  case $(uname -m) in aarch64) version=2.1.6 ;; *) version=2.3.0 ;; esac
+# LiteRT's library comes in a PyPI wheel; the tests compare both engines. ARCH=aarch64 fetches that of the Pi to run under qemu.
+arch=${ARCH:-$(uname -m)}
+if [ "$what" = test ] && [ ! -e "target/litert/$arch/libLiteRt.so" ]; then
+  case $arch in aarch64) version=2.1.6 tag=manylinux_2_27_aarch64 ;; *) version=2.3.0 tag= ;; esac
   if ! python3 -m pip --version >/dev/null 2>&1; then
     echo "installing python3-pip"
     if [ "$(id -u)" = 0 ]; then apt-get -o DPkg::Lock::Timeout=300 install -y -qq python3-pip >/dev/null; else sudo apt-get install -y -qq python3-pip >/dev/null; fi
@@ -44,9 +45,9 @@ if [ "$what" = test ] && [ ! -e target/litert/libLiteRt.so ]; then
   wheels=$(mktemp -d)
   trap 'rm -rf "$wheels"' EXIT
   echo "fetching LiteRT $version"
-  python3 -m pip download -q --no-deps --only-binary :all: -d "$wheels" "ai-edge-litert==$version"
-  mkdir -p target/litert
-  unzip -q -o -j "$wheels"/*.whl '*libLiteRt.so' -d target/litert
+  python3 -m pip download -q --no-deps --only-binary :all: ${tag:+--platform "$tag"} -d "$wheels" "ai-edge-litert==$version"
+  mkdir -p "target/litert/$arch"
+  unzip -q -o -j "$wheels"/*.whl '*libLiteRt.so' -d "target/litert/$arch"
 fi
 
 if [ "$what" = train ] && ! cmp -s models/train/requirements.txt target/train-venv/requirements.txt; then

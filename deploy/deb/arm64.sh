@@ -18,9 +18,14 @@ export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc
 cargo=/usr/bin/cargo
 $cargo build --target $target --profile dist --no-default-features
 
+# Tests start the program itself, so the kernel must know what to do with it: as systemd-binfmt would tell it.
+if ! [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] && [ "$(uname -m)" != aarch64 ]; then
+  [ -e /proc/sys/fs/binfmt_misc/register ] || as_root mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+  as_root sh -c 'grep -v "^#" /usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register'
+fi
+ARCH=aarch64 tests/setup.sh
 for cpu in ${CPUS:-cortex-a53 cortex-a72 cortex-a76}; do
   echo "golden tests as $cpu"
-  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="env QEMU_LD_PREFIX=/ qemu-aarch64-static -cpu $cpu" \
-    $cargo test --target $target --profile dist --no-default-features --test score --test encoder
+  QEMU_CPU=$cpu QEMU_LD_PREFIX=/ $cargo test --target $target --profile dist --no-default-features --test score --test encoder
 done
 TARGET=$target deploy/deb/build.sh

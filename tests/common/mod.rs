@@ -25,7 +25,8 @@ pub fn shared() -> Option<PathBuf> {
 
 /// LiteRT's library as `tests/setup.sh` fetches it.
 pub fn litert_library() -> PathBuf {
-    let library = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/litert/libLiteRt.so");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/litert");
+    let library = folder.join(std::env::consts::ARCH).join("libLiteRt.so");
     assert!(library.is_file(), "{} is missing: run tests/setup.sh", library.display());
     library
 }

@@ -80,6 +80,7 @@ try {
   await page.click('[data-machine="pi-2/fan-b"]')
   const alarm = '[data-detail="pi-2/fan-b"]'
   await page.fill(alarm + ' .au-name input', 'ana')
+  await page.waitForTimeout(500)
   await page.screenshot({ path: shots + '/alarm.png' })
   await page.click(alarm + ' [data-do=acknowledge]')
   await page.waitForSelector(alarm + ' [data-reply="alarm.acknowledge"].ok')
@@ -105,6 +106,10 @@ try {
   await phone.waitForSelector('[data-detail="pi-1/fan-a"] [data-do=set]')
   await phone.waitForTimeout(500)
   await phone.screenshot({ path: shots + '/phone-machine.png' })
+  const close = await phone.locator('[data-detail="pi-1/fan-a"] [aria-label=Close]').boundingBox()
+  assert(close.x + close.width <= 390, `the button that closes is at ${close.x}, outside a phone of 390`)
+  await phone.click('[data-detail="pi-1/fan-a"] [aria-label=Close]')
+  await phone.waitForSelector('[data-detail="pi-1/fan-a"]', { state: 'hidden' })
   step('it fits a phone')
   assert.deepEqual(faults, [])
 } finally {
