@@ -27,7 +27,7 @@ test:                      ## every test but the heavy ones
 	tests/setup.sh
 	$(CARGO) test --release --no-fail-fast
 
-test-heavy:                ## the heavy ones: Node-RED in a browser, InfluxDB, training, long outages
+test-heavy:                ## the heavy ones: Node-RED in a browser, InfluxDB, training, packages, long outages
 	tests/setup.sh
 	$(CARGO) test --release --no-fail-fast -- --ignored
 

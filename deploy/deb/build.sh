@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Debian package: target/debian/auscult_VERSION_ARCH.deb, and prints its path.
-# PROFILE=release takes the tests' build instead of the packages' own (quicker to have, slower to run).
+# PROFILE=release packs the tests' build as it lies there, instead of building the packages' own: to try the package only.
 # TARGET=aarch64-unknown-linux-gnu packs what was cross-built for it; see arm64.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,9 +12,8 @@ if ! [ -x $tools/bin/cargo-deb ]; then
   cargo install --quiet --locked --root $tools --no-default-features cargo-deb@3.8.0
 fi
 if [ -z "$target" ]; then
-  # As users get it: without the demo's broker. The tests' build has it, and a package of it is for trying the package only.
+  # As users get it: without the demo's broker.
   [ "$profile" = release ] || cargo build --profile "$profile" --no-default-features
-  [ "$profile" != release ] || cargo build --release
   program=target/$profile/auscult
 else
   program="qemu-aarch64-static -L / target/$target/$profile/auscult"
