@@ -118,6 +118,9 @@ impl MqttConfig {
         if root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']) || root.ends_with('/') {
             return Err(ConfigError(format!("mqtt.root: expected topic parts without + # $, found {root:?}")));
         }
+        if self.cert_file.is_some() != self.key_file.is_some() {
+            return Err(ConfigError("mqtt: expected cert_file and key_file together, found one of them".into()));
+        }
         check_range("mqtt.keep_alive_s", self.keep_alive_s as f64, 1.0, 3600.0)
     }
 }
@@ -816,6 +819,8 @@ mod tests {
             (MACHINE.replace("wav = \"a.wav\", loop = true", ""), "expected one of device, wav, synth, found none"),
             (MACHINE.replace("loop = true", "channel = \"left\""), "expected a channel number from 0 or \"mix\""),
             (MACHINE.replace("loop = true", "channel = -1"), "expected a channel number from 0 or \"mix\", found -1"),
+            (format!("[mqtt]\nurl = 5\n{MACHINE}"), "expected a URL or a list of URLs"),
+            (format!("[mqtt]\ncert_file = \"a.pem\"\n{MACHINE}"), "cert_file and key_file together"),
             (format!("[compat]\nescoita_topic = \"auscult/pi-7/control\"\n{MACHINE}"), "compat.escoita_topic"),
             (
                 MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fam\""),

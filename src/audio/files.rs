@@ -219,7 +219,10 @@ impl WavSource {
                 let root = self.root.display();
                 return Err(SourceError::Data(match count {
                     0 => format!("{root}: expected WAV files, found none"),
-                    _ => format!("{root}: none of its {count} WAV files can be read"),
+                    _ => {
+                        let why = self.told.iter().next_back().map_or(String::new(), |why| format!("; {why}"));
+                        format!("{root}: none of its {count} WAV files can be read{why}")
+                    }
                 }));
             }
         }
@@ -379,7 +382,8 @@ mod tests {
         let open = |channel, repeat| WavSource::open(dir.path(), channel, 16_000, repeat).err().unwrap().to_string();
         assert!(open(Channel::Mix, true).ends_with("expected WAV files, found none"));
         write(&dir.path().join("a.wav"), 16_000, &[&[1]]);
-        assert!(open(Channel::One(1), true).ends_with("none of its 1 WAV files can be read"));
+        let said = open(Channel::One(1), true);
+        assert!(said.contains("none of its 1 WAV files can be read") && said.contains("channel"), "{said}");
         write(&dir.path().join("a.wav"), 16_000, &[&[]]);
         let mut source = WavSource::open(dir.path(), Channel::Mix, 16_000, true).unwrap();
         assert!(matches!(source.read(&mut Vec::new()), Err(SourceError::Data(_))));

@@ -81,8 +81,12 @@ pub fn draft_manifest(dir: &Path, name: Option<&str>, version: Option<&str>) -> 
     Ok(true)
 }
 
-/// Writes a new file beside `path` and renames it over it.
+/// Writes a new file beside `path` and renames it over it. A device is no place for that.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if path.exists() && !path.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file, found a device or directory"));
+    }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;

@@ -12,7 +12,7 @@ use crate::mqtt::address::BrokerUrls;
 pub struct BrokerArgs {
     /// Broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]; default: the configuration's, else mqtt://localhost:1883
     #[arg(long, value_name = "URL", global = true, help_heading = "Broker")]
-    broker: Option<BrokerUrls>,
+    broker: Option<String>,
     /// Configuration file whose [mqtt] table says how to reach the broker; the flags go before it
     #[arg(long, value_name = "FILE", global = true, help_heading = "Broker")]
     config: Option<PathBuf>,
@@ -52,8 +52,10 @@ impl BrokerArgs {
         lay(&self.ca_file, &mut mqtt.ca_file);
         lay(&self.cert_file, &mut mqtt.cert_file);
         lay(&self.key_file, &mut mqtt.key_file);
+        // Parsed here, since the parser of the command line would repeat a wrong one with its password.
         if let Some(url) = &self.broker {
-            mqtt.url = url.clone();
+            mqtt.url =
+                url.parse::<BrokerUrls>().map_err(|error| Failure::usage(anyhow::anyhow!("--broker: {error}")))?;
         }
         if let Some(root) = &self.root {
             mqtt.root.clone_from(root);

@@ -66,7 +66,7 @@ fn share(text: &str) -> Result<f64, String> {
     within(text, 0.0, 1.0)
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
     within(text, 0.0, 1e9)
 }
 

@@ -279,6 +279,10 @@ impl From<rusqlite::Error> for Refusal {
 
 /// Opens the file and checks it through.
 fn connect(file: &Path) -> Result<Connection, Refusal> {
+    // SQLite takes an empty file, as a power cut may leave it, for a new store.
+    if fs::metadata(file).is_ok_and(|file| file.len() == 0) {
+        return Err(Refusal::NotWhole("expected a store, found an empty file".into()));
+    }
     let db = prepare(Connection::open(file)?)?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version != VERSION {

@@ -77,7 +77,7 @@ impl fmt::Display for BrokerUrl {
 pub struct BrokerUrls(Vec<BrokerUrl>);
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a URL or a list of URLs")]
 enum RawUrls {
     One(String),
     Many(Vec<String>),

@@ -29,6 +29,8 @@ const LATE_PAGE: usize = 64;
 
 /// The agent hears its own `online` within this time, or the broker's access rules are in the way.
 const ECHO_WITHIN: Duration = Duration::from_secs(10);
+/// Pause before a status that did not come back is published again.
+const ECHO_AGAIN: Duration = Duration::from_secs(10);
 
 const RULES: &str = "do the broker's access rules allow this agent to write and read it?";
 
@@ -128,7 +130,8 @@ struct Link {
 enum Echo {
     AwaitedUntil(Instant),
     Heard,
-    Missing,
+    /// Asked for again at that time: somebody may have mended the broker's rules.
+    MissingUntil(Instant),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -325,11 +328,12 @@ impl Driver {
             }
             Heard::Acknowledged(packet_id) => {
                 let sent = session.link.as_mut().and_then(|link| link.acknowledged(packet_id));
+                let heard = session.link.as_ref().is_some_and(|link| link.echo == Echo::Heard);
                 match sent {
                     Some(Sent::Row { id, .. }) => self.shared.outbox.acknowledged(id),
                     Some(Sent::Stopped) => {
                         if let Some(stopping) = &mut self.stopping {
-                            stopping.said_stopped = true;
+                            stopping.said_stopped = heard;
                             stopping.phase = Phase::Leave;
                             let _ = session.connection.disconnect();
                         }
@@ -514,9 +518,16 @@ impl Driver {
         if let Echo::AwaitedUntil(until) = link.echo
             && Instant::now() >= until
         {
-            link.echo = Echo::Missing;
+            link.echo = Echo::MissingUntil(until + ECHO_AGAIN);
             let topic = self.shared.topics.of_agent(AgentPart::Status);
-            self.fault(topic, format!("what is published here does not come back: {RULES}"));
+            self.fault(topic, format!("what is published here does not come back, so nothing is sent: {RULES}"));
+        } else if let Echo::MissingUntil(until) = link.echo
+            && Instant::now() >= until
+        {
+            link.echo = Echo::AwaitedUntil(until + ECHO_WITHIN);
+            let online = self.status(State::Online);
+            let topic = self.shared.topics.of_agent(AgentPart::Status);
+            lock(&self.shared.states).insert(topic, StateSlot { payload: online, due: true });
         }
     }
 
@@ -532,7 +543,8 @@ impl Driver {
         let Some(Session { link: Some(link), .. }) = &self.session else { return true };
         let now = Instant::now();
         if stopping.phase == Phase::Drain {
-            let sent = settled && !link.live_news && link.live.is_empty() && link.late_done;
+            let held_back = matches!(link.echo, Echo::MissingUntil(_));
+            let sent = held_back || settled && !link.live_news && link.live.is_empty() && link.late_done;
             if (sent && link.in_flight() == 0) || now >= stopping.until {
                 stopping.phase = Phase::SayStopped;
                 stopping.until = stopping.end;
@@ -554,7 +566,7 @@ impl Driver {
             Some(Session { link: None, .. }) => {}
             Some(Session { link: Some(link), last_heard, .. }) => {
                 wake = wake.min(*last_heard + self.options.keep_alive.mul_f64(1.5));
-                if let Echo::AwaitedUntil(until) = link.echo {
+                if let Echo::AwaitedUntil(until) | Echo::MissingUntil(until) = link.echo {
                     wake = wake.min(until);
                 }
                 if !link.late.is_empty() && link.late_in_flight < LATE_IN_FLIGHT && link.in_flight() < IN_FLIGHT {
@@ -666,6 +678,10 @@ fn next_to_send(link: &mut Link, shared: &Shared, reader: &mut OutboxReader) -> 
     }
     if let Some((topic, payload)) = lock(&shared.volatile).pop_front() {
         return Some((topic, false, payload, Sent::Other));
+    }
+    // mosquitto acknowledges what its rules deny: what is stored stays so until the own status has come back.
+    if link.echo != Echo::Heard {
+        return None;
     }
     if let Some(row) = link.next_live(reader) {
         return Some((row.topic, row.retain, row.payload, Sent::Row { id: row.id, late: false }));

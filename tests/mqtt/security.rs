@@ -337,7 +337,31 @@ fn a_topic_that_the_rules_deny_is_named() {
         let said = |error: String| error.contains("auscult/pi-7/status") && error.contains("access rules");
         mqtt.stats().last_error.is_some_and(said)
     });
-    mqtt.stop(Duration::from_secs(5));
+    assert!(!mqtt.stop(Duration::from_secs(5)).said_stopped);
+}
+
+/// What the rules deny is acknowledged all the same: none of it may leave the disk, and all of it goes once they allow it.
+#[test]
+fn nothing_is_lost_to_rules_that_deny_it() {
+    let broker = Broker::start_with(&BrokerOptions {
+        config: "acl_file {dir}/acl".into(),
+        prepare: Some(|dir| std::fs::write(dir.join("acl"), "topic read #\n").expect("a file")),
+        ..BrokerOptions::default()
+    });
+    let subscriber = Subscriber::start(&broker);
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(options(&broker.url(), dir.path()));
+    connected(&mqtt);
+    window(&mqtt, "blower-1");
+    wait_until("the client says so", || mqtt.stats().last_error.is_some_and(|error| error.contains("access rules")));
+    window(&mqtt, "blower-1");
+    assert!(mqtt.stats().outbox_depth >= 2, "{:?}", mqtt.stats());
+    std::fs::write(broker.dir().join("acl"), "topic readwrite #\n").expect("a file");
+    broker.reload();
+    let came = subscriber.wait_for_count("both verdicts", 2, is_verdict);
+    assert_eq!(came.iter().map(|message| crate::read_verdict(message).seq).collect::<Vec<_>>(), [0, 1]);
+    wait_until("the outbox is empty", || mqtt.stats().outbox_depth == 0);
+    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
 }
 
 /// A broker that denies a subscription aloud, as others than mosquitto do.

@@ -116,6 +116,7 @@ async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failur
         print(answer)
     };
     let begin = Instant::now();
+    let asked = request.to_json()["command"].as_str().unwrap_or_default().to_owned();
     let Answers { replies: last, silent } = fleet.ask(&mut client, &request.to_json(), timeout, came).await?;
     let took = begin.elapsed().as_secs_f64();
     bar.finish_and_clear();
@@ -141,6 +142,11 @@ async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failur
         let misses = reply.data.as_ref().and_then(|data| data.get("missing")).is_some_and(|missing| !missing.is_null());
         reply.status == ReplyStatus::Ok && !(upload.is_some() && misses)
     };
+    // An id that was used before is answered with what it did then.
+    if let Some(reply) = replies.iter().find(|reply| reply.command.as_ref().is_some_and(|done| *done != asked)) {
+        let (agent, done) = (&reply.agent, reply.command.as_deref().unwrap_or_default());
+        return Err(anyhow::anyhow!("not done: {agent} has had this id before, for {done}; take another one").into());
+    }
     let ok = replies.iter().all(is_done);
     if ok { Ok(()) } else { Err(Failure::said(1)) }
 }

@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS")]
     hop: Option<f64>,
     /// When a fault is known to begin, seconds from the start of the recordings
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = super::synth::seconds, allow_negative_numbers = true)]
     fault_at: Option<f64>,
     /// Write the timeline as a picture
     #[arg(long, value_name = "OUT.png")]

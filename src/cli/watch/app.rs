@@ -124,6 +124,10 @@ impl App {
         if let Some((prompt, text)) = self.prompt.take() {
             return self.write(prompt, text, key.code);
         }
+        // An outcome was read by now: the keys are shown again.
+        if self.sent.as_ref().is_some_and(|sent| sent.outcome.is_some()) {
+            self.sent = None;
+        }
         match key.code {
             KeyCode::Char('q') => return Action::Quit,
             KeyCode::Esc if self.detail => self.detail = false,
@@ -188,7 +192,7 @@ impl App {
                 ),
                 _ => {
                     let outcome = Some(Err(format!("expected a number, found {text:?}")));
-                    let what = "threshold".into();
+                    let what = "threshold:".into();
                     self.sent = Some(Sent { id: String::new(), agent: key.0, what, outcome });
                     Action::None
                 }

@@ -136,6 +136,10 @@ impl Store {
     pub fn open(dir: &Path, bounds: Bounds) -> Result<Store, StoreError> {
         let unavailable = |error| StoreError::Unavailable(format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(unavailable)?;
+        // SQLite takes an empty file, as a power cut may leave it, for a new store.
+        if std::fs::metadata(file(dir)).is_ok_and(|file| file.len() == 0) {
+            return Err(StoreError::Corrupt("expected a store, found an empty file".into()));
+        }
         let connection = Connection::open(file(dir))?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
