@@ -170,14 +170,23 @@ impl Levels {
     }
 }
 
-#[test]
-fn seq_goes_on_after_a_restart_and_after_a_kill() {
-    let Some(shared) = common::shared() else { return };
+/// An agent's site with the real bundle and one healthy fan, its broker, and who listens there.
+fn healthy_fan() -> Option<(Broker, Subscriber, Site)> {
+    let shared = common::shared()?;
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
     let site = Site::new(&broker.url(), &shared.join("escoita-bundle"), &machines);
-    let is_verdict = |message: &Message| message.is_machine("fan-4", MachinePart::Verdict);
+    Some((broker, subscriber, site))
+}
+
+fn is_verdict(message: &Message) -> bool {
+    message.is_machine("fan-4", MachinePart::Verdict)
+}
+
+#[test]
+fn seq_goes_on_after_a_restart_and_after_a_kill() {
+    let Some((_broker, subscriber, site)) = healthy_fan() else { return };
     for (round, kill) in [(1, false), (2, true), (3, false)] {
         let agent = site.agent();
         subscriber.wait_for_count("verdicts of this run", 2 * round, is_verdict);
@@ -198,12 +207,7 @@ fn seq_goes_on_after_a_restart_and_after_a_kill() {
 
 #[test]
 fn a_second_agent_on_the_same_state_directory_is_turned_away() {
-    let Some(shared) = common::shared() else { return };
-    let broker = Broker::start();
-    let subscriber = Subscriber::start(&broker);
-    let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
-    let site = Site::new(&broker.url(), &shared.join("escoita-bundle"), &machines);
-    let is_verdict = |message: &Message| message.is_machine("fan-4", MachinePart::Verdict);
+    let Some((_broker, subscriber, site)) = healthy_fan() else { return };
     let first = site.agent();
     subscriber.wait_for_count("the first one's verdict", 1, is_verdict);
     let second = site.output("run");

@@ -20,6 +20,8 @@ if [ "$what" = test ]; then
     ["/usr/lib/$(uname -m)-linux-gnu/alsa-lib/libasound_module_pcm_pulse.so"]=libasound2-plugins
   )
 fi
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq "$@" >/dev/null; }
 missing=()
 for need in "${!provided_by[@]}"; do
   case $need in
@@ -29,9 +31,8 @@ for need in "${!provided_by[@]}"; do
 done
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
-  as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  install --no-install-recommends "${missing[@]}"
 fi
 
 # LiteRT's library comes in a PyPI wheel; the tests compare both engines. ARCH=aarch64 fetches that of the Pi to run under qemu.
@@ -40,7 +41,7 @@ if [ "$what" = test ] && [ ! -e "target/litert/$arch/libLiteRt.so" ]; then
   case $arch in aarch64) version=2.1.6 tag=manylinux_2_27_aarch64 ;; *) version=2.3.0 tag= ;; esac
   if ! python3 -m pip --version >/dev/null 2>&1; then
     echo "installing python3-pip"
-    if [ "$(id -u)" = 0 ]; then apt-get -o DPkg::Lock::Timeout=300 install -y -qq python3-pip >/dev/null; else sudo apt-get install -y -qq python3-pip >/dev/null; fi
+    install python3-pip
   fi
   wheels=$(mktemp -d)
   trap 'rm -rf "$wheels"' EXIT
@@ -53,7 +54,7 @@ fi
 if [ "$what" = train ] && ! cmp -s models/train/requirements.txt target/train-venv/requirements.txt; then
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     echo "installing python3-venv"
-    if [ "$(id -u)" = 0 ]; then apt-get -o DPkg::Lock::Timeout=300 install -y -qq python3-venv >/dev/null; else sudo apt-get install -y -qq python3-venv >/dev/null; fi
+    install python3-venv
   fi
   echo "making target/train-venv"
   python3 -m venv --clear target/train-venv

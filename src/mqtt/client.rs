@@ -363,12 +363,13 @@ impl Driver {
         let boundary = self.shared.outbox.next_id();
         session.link = Some(Link::new(boundary, self.reader.generation(), self.options.drain_per_s, filters));
         tracing::debug!(url = session.url, "the broker accepts the connection");
-        let online = self.status(State::Online);
-        let mut states = lock(&self.shared.states);
-        states.insert(self.shared.topics.of_agent(AgentPart::Status), StateSlot { payload: online, due: true });
-        for state in states.values_mut() {
-            state.due = true;
-        }
+        self.say_online();
+        self.tell_again();
+    }
+
+    fn say_online(&self) {
+        let online = StateSlot { payload: self.status(State::Online), due: true };
+        lock(&self.shared.states).insert(self.shared.topics.of_agent(AgentPart::Status), online);
     }
 
     fn on_subscribed(&mut self, accepted: &[bool]) {
@@ -402,8 +403,8 @@ impl Driver {
         }
     }
 
-    /// Home Assistant has started: the retained state is due again.
-    fn tell_again(&mut self) {
+    /// The broker or Home Assistant has started anew: the retained state is due again.
+    fn tell_again(&self) {
         for state in lock(&self.shared.states).values_mut() {
             state.due = true;
         }
@@ -444,10 +445,7 @@ impl Driver {
             // Of the start before this one.
             State::Online if retained && !self.was_heard => {}
             State::Online => self.fault(topic, "another agent seems to run under the same id".into()),
-            State::Offline | State::Stopped if self.stopping.is_none() => {
-                let online = self.status(State::Online);
-                lock(&self.shared.states).insert(topic, StateSlot { payload: online, due: true });
-            }
+            State::Offline | State::Stopped if self.stopping.is_none() => self.say_online(),
             State::Offline | State::Stopped => {}
         }
     }
@@ -525,9 +523,7 @@ impl Driver {
             && Instant::now() >= until
         {
             link.echo = Echo::AwaitedUntil(until + ECHO_WITHIN);
-            let online = self.status(State::Online);
-            let topic = self.shared.topics.of_agent(AgentPart::Status);
-            lock(&self.shared.states).insert(topic, StateSlot { payload: online, due: true });
+            self.say_online();
         }
     }
 

@@ -322,14 +322,16 @@ fn ipv6_several_brokers_and_tls_by_address() {
     assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
 }
 
+/// A broker with access rules, which `rules` writes to the file `acl` in its directory.
+fn ruled(rules: fn(&Path)) -> Broker {
+    let config = "acl_file {dir}/acl".into();
+    Broker::start_with(&BrokerOptions { config, prepare: Some(rules), ..BrokerOptions::default() })
+}
+
 /// mosquitto acknowledges what its rules deny, or hangs up; that the status does not come back gives it away.
 #[test]
 fn a_topic_that_the_rules_deny_is_named() {
-    let broker = Broker::start_with(&BrokerOptions {
-        config: "acl_file {dir}/acl".into(),
-        prepare: Some(|dir| std::fs::write(dir.join("acl"), "topic read auscult/#\n").expect("a file")),
-        ..BrokerOptions::default()
-    });
+    let broker = ruled(|dir| std::fs::write(dir.join("acl"), "topic read auscult/#\n").expect("a file"));
     let dir = state_dir();
     let (mqtt, _incoming) = start(options(&broker.url(), dir.path()));
     connected(&mqtt);
@@ -343,11 +345,7 @@ fn a_topic_that_the_rules_deny_is_named() {
 /// What the rules deny is acknowledged all the same: none of it may leave the disk, and all of it goes once they allow it.
 #[test]
 fn nothing_is_lost_to_rules_that_deny_it() {
-    let broker = Broker::start_with(&BrokerOptions {
-        config: "acl_file {dir}/acl".into(),
-        prepare: Some(|dir| std::fs::write(dir.join("acl"), "topic read #\n").expect("a file")),
-        ..BrokerOptions::default()
-    });
+    let broker = ruled(|dir| std::fs::write(dir.join("acl"), "topic read #\n").expect("a file"));
     let subscriber = Subscriber::start(&broker);
     let dir = state_dir();
     let (mqtt, _incoming) = start(options(&broker.url(), dir.path()));

@@ -116,8 +116,8 @@ async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failur
         print(answer)
     };
     let begin = Instant::now();
-    let asked = request.to_json()["command"].as_str().unwrap_or_default().to_owned();
-    let Answers { replies: last, silent } = fleet.ask(&mut client, &request.to_json(), timeout, came).await?;
+    let asked = request.to_json();
+    let Answers { replies: last, silent } = fleet.ask(&mut client, &asked, timeout, came).await?;
     let took = begin.elapsed().as_secs_f64();
     bar.finish_and_clear();
     // The replies are there; whatever a farewell says changes nothing.
@@ -143,7 +143,9 @@ async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failur
         reply.status == ReplyStatus::Ok && !(upload.is_some() && misses)
     };
     // An id that was used before is answered with what it did then.
-    if let Some(reply) = replies.iter().find(|reply| reply.command.as_ref().is_some_and(|done| *done != asked)) {
+    if let Some(reply) =
+        replies.iter().find(|reply| reply.command.as_ref().is_some_and(|done| asked["command"] != **done))
+    {
         let (agent, done) = (&reply.agent, reply.command.as_deref().unwrap_or_default());
         return Err(anyhow::anyhow!("not done: {agent} has had this id before, for {done}; take another one").into());
     }
