@@ -10,13 +10,13 @@ mod common;
 
 use std::sync::Arc;
 
-use auscult::audio::health::Gate;
-use auscult::audio::inject::Injected;
+use auscult::audio::synth::overlay::Injected;
 use auscult::audio::synth::{Kind, Machine};
 use auscult::bundle::Bundle;
 use auscult::encoder::EncoderConfig;
 use auscult::features::FrontEnd;
-use auscult::scoring::baseline::{Heard, LearnSettings, Origin, propose};
+use auscult::scoring::baseline::{LearnSettings, Origin, Sample, propose};
+use auscult::scoring::gate::Gate;
 use auscult::scoring::{Assessment, Bank, Judge, MachineModel, Scorer};
 use ndarray::Array2;
 use rand::SeedableRng;
@@ -108,7 +108,7 @@ impl Bench {
                 let (Some(embedding), Some(features)) = (scored.embedding, scored.features) else { continue };
                 let step_s = if case.train.len() > 1 { 0.2 } else { 5.0 };
                 let (at_s, level_dbfs) = (number as f64 * step_s, scored.assessment.level_dbfs);
-                heard.push(Heard { recording: recording as u32, at_s, level_dbfs, embedding, features });
+                heard.push(Sample { recording: recording as u32, at_s, level_dbfs, embedding, features });
             }
         }
         let settings = LearnSettings {

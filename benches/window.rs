@@ -14,13 +14,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use auscult::audio::files::Windows;
-use auscult::audio::health::Gate;
 use auscult::audio::resample::Resampler;
+use auscult::audio::wav::files::Windows;
 use auscult::bundle::Bundle;
 use auscult::config::Channel;
 use auscult::encoder::{EncoderConfig, Engine, EngineChoice, load};
 use auscult::features::MelExtractor;
+use auscult::scoring::gate::Gate;
 use auscult::scoring::{MachineModel, Scorer};
 use clap::Parser;
 

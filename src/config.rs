@@ -5,18 +5,16 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
-use crate::audio::device::identity::Selector;
-use crate::audio::device::offer::Layout;
-use crate::audio::health::Gate;
-use crate::audio::synth;
+pub use crate::audio::config::{Channel, SourceConfig};
 use crate::bundle::TrustedKey;
 use crate::encoder::EncoderConfig;
 use crate::mqtt::address::BrokerUrls;
 use crate::scoring::alarm::AlarmConfig;
+use crate::scoring::gate::Gate;
 use crate::scoring::{Judge, baseline};
+use crate::validate::{check_range, one_of, some_of};
 
 /// The whole configuration of one agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -121,7 +119,7 @@ impl MqttConfig {
         if self.cert_file.is_some() != self.key_file.is_some() {
             return Err(ConfigError("mqtt: expected cert_file and key_file together, found one of them".into()));
         }
-        check_range("mqtt.keep_alive_s", self.keep_alive_s as f64, 1.0, 3600.0)
+        check_range("mqtt.keep_alive_s", self.keep_alive_s as f64, 1.0, 3600.0).map_err(ConfigError)
     }
 }
 
@@ -367,96 +365,6 @@ impl MachineConfig {
     }
 }
 
-/// Where a machine's sound comes from: exactly one of `device`, `wav`, `synth`, and what goes with it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SourceConfig {
-    /// Capture device: `usb-path:PORT`, `usb-id:VENDOR:PRODUCT[:SERIAL]`, `card:NAME`, or an ALSA name.
-    pub device: Option<String>,
-    /// A WAV file or a directory of them.
-    pub wav: Option<PathBuf>,
-    /// A simulated machine: `fan`, `blower`, `pump`.
-    pub synth: Option<String>,
-
-    /// Channel of the device or file, from 0, or `"mix"` for the mean of all; default `"mix"`.
-    pub channel: Channel,
-    /// Rate to open the device at, Hz; default: the best it offers, 48000 where it does.
-    pub rate_hz: Option<u32>,
-    /// Number of channels to open the device with; default: what its machines need.
-    pub channels: Option<u16>,
-    /// Sample format to open the device with: `i16`, `i24`, `i32`, `f32`; default: the best it offers.
-    #[serde(deserialize_with = "some_of")]
-    pub format: Option<Layout>,
-
-    /// WAV: begin again at the end; default false.
-    #[serde(rename = "loop")]
-    pub repeat: bool,
-    /// WAV, synth: at the pace of real time; default true. `false` goes as fast as scoring can.
-    pub realtime: Option<bool>,
-
-    /// Synth: the fault to develop; default: none.
-    pub fault: Option<String>,
-    /// Synth: seconds until the fault begins; default 0.
-    pub fault_after_s: Option<f64>,
-    /// Synth: seconds from then until its full strength; default 0.
-    pub fault_grow_s: Option<f64>,
-    /// Synth: strength of the fault, 0..1; default 0.6.
-    pub strength: Option<f64>,
-    /// Synth: which individual machine; default: made from the machine's id.
-    pub seed: Option<u64>,
-    /// Synth: which recording of that machine; default 0.
-    pub take: Option<u64>,
-    /// Synth: pace as a multiple of real time; default 1. Above 1 it waits for scoring rather than lose windows.
-    pub speed: Option<f64>,
-}
-
-/// One channel of a source, or the mean of all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, try_from = "RawChannel", into = "RawChannel")]
-pub enum Channel {
-    #[default]
-    Mix,
-    One(usize),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum RawChannel {
-    Number(i64),
-    Word(String),
-}
-
-impl TryFrom<RawChannel> for Channel {
-    type Error = String;
-
-    fn try_from(raw: RawChannel) -> Result<Self, String> {
-        match raw {
-            RawChannel::Number(number) => number.to_string().parse(),
-            RawChannel::Word(word) => word.parse(),
-        }
-    }
-}
-
-impl From<Channel> for RawChannel {
-    fn from(channel: Channel) -> Self {
-        match channel {
-            Channel::Mix => RawChannel::Word("mix".into()),
-            Channel::One(number) => RawChannel::Number(number as i64),
-        }
-    }
-}
-
-impl std::str::FromStr for Channel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "mix" {
-            return Ok(Channel::Mix);
-        }
-        text.parse().map(Channel::One).map_err(|_| format!("expected a channel number from 0 or \"mix\", found {text}"))
-    }
-}
-
 /// One clear line that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -514,10 +422,10 @@ impl Config {
             check_topic_part("agent.tags", tag)?;
         }
         self.mqtt.check()?;
-        check_range("agent.health_every_s", self.agent.health_every_s, 1.0, 86_400.0)?;
-        check_range("outbox.max_mb", self.outbox.max_mb as f64, 1.0, 1e6)?;
-        check_range("outbox.max_age_days", self.outbox.max_age_days, 0.01, 3650.0)?;
-        check_range("outbox.drain_per_s", self.outbox.drain_per_s, 1.0, 1e6)?;
+        check_range("agent.health_every_s", self.agent.health_every_s, 1.0, 86_400.0).map_err(ConfigError)?;
+        check_range("outbox.max_mb", self.outbox.max_mb as f64, 1.0, 1e6).map_err(ConfigError)?;
+        check_range("outbox.max_age_days", self.outbox.max_age_days, 0.01, 3650.0).map_err(ConfigError)?;
+        check_range("outbox.drain_per_s", self.outbox.drain_per_s, 1.0, 1e6).map_err(ConfigError)?;
         if let Some(topic) = &self.compat.escoita_topic
             && (format!("{topic}/").starts_with(&format!("{}/", self.mqtt.root))
                 || topic.is_empty()
@@ -544,8 +452,8 @@ impl Config {
             if self.machine[..number].iter().any(|earlier| earlier.id == machine.id) {
                 return Err(ConfigError(format!("{}: {:?} is used twice", key("id"), machine.id)));
             }
-            machine.source.check(&key("source"))?;
-            check_range(&key("hop_s"), machine.hop_s, 0.5, 86_400.0)?;
+            machine.source.check(&key("source")).map_err(ConfigError)?;
+            check_range(&key("hop_s"), machine.hop_s, 0.5, 86_400.0).map_err(ConfigError)?;
             if let Some(threshold) = machine.threshold {
                 let valid = threshold.is_finite() && threshold > 0.0 && threshold < 1000.0;
                 if !valid {
@@ -553,89 +461,21 @@ impl Config {
                     return Err(ConfigError(format!("{key}: expected above 0 and below 1000, found {threshold}")));
                 }
             }
-            check_range(&key("baseline_minutes"), machine.baseline_minutes, BASELINE_MINUTES.0, BASELINE_MINUTES.1)?;
+            check_range(&key("baseline_minutes"), machine.baseline_minutes, BASELINE_MINUTES.0, BASELINE_MINUTES.1)
+                .map_err(ConfigError)?;
             baseline::check_rate(machine.false_alarm_rate)
                 .map_err(|problem| ConfigError(format!("{}: {problem}", key("false_alarm_rate"))))?;
             machine.gate(&self.gate).map_err(|problem| within(&key("gate"), &problem))?;
             machine.alarm(&self.alarm).map_err(|problem| within(&key("alarm"), &problem))?;
             if let Some(fmin) = machine.fmin_hz {
-                check_range(&key("fmin_hz"), fmin, 0.0, 96_000.0)?;
+                check_range(&key("fmin_hz"), fmin, 0.0, 96_000.0).map_err(ConfigError)?;
             }
             if let Some(fmax) = machine.fmax_hz {
-                check_range(&key("fmax_hz"), fmax, 1.0, 96_000.0)?;
+                check_range(&key("fmax_hz"), fmax, 1.0, 96_000.0).map_err(ConfigError)?;
             }
         }
         Ok(())
     }
-}
-
-impl SourceConfig {
-    fn check(&self, key: &str) -> Result<(), ConfigError> {
-        let kinds = [("device", self.device.is_some()), ("wav", self.wav.is_some()), ("synth", self.synth.is_some())];
-        let given: Vec<_> = kinds.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
-        if given.len() != 1 {
-            let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
-            return Err(ConfigError(format!("{key}: expected one of device, wav, synth, found {found}")));
-        }
-        let kind = given[0];
-        let only = [
-            ("rate_hz", "device", self.rate_hz.is_some()),
-            ("channels", "device", self.channels.is_some()),
-            ("format", "device", self.format.is_some()),
-            ("loop", "wav", self.repeat),
-            ("fault", "synth", self.fault.is_some()),
-            ("fault_after_s", "synth", self.fault_after_s.is_some()),
-            ("fault_grow_s", "synth", self.fault_grow_s.is_some()),
-            ("strength", "synth", self.strength.is_some()),
-            ("seed", "synth", self.seed.is_some()),
-            ("take", "synth", self.take.is_some()),
-            ("speed", "synth", self.speed.is_some()),
-        ];
-        if let Some((field, owner, _)) = only.iter().find(|(_, owner, there)| *there && *owner != kind) {
-            return Err(ConfigError(format!("{key}.{field}: goes with {owner}, not with {kind}")));
-        }
-        if let Some(device) = &self.device {
-            let problem = |problem: String| ConfigError(format!("{key}.device: {problem}"));
-            device.parse::<Selector>().map_err(problem)?;
-        }
-        if let (Some(channels), Channel::One(channel)) = (self.channels, self.channel)
-            && channel >= usize::from(channels)
-        {
-            return Err(ConfigError(format!("{key}.channel: expected below channels = {channels}, found {channel}")));
-        }
-        if let Some(rate_hz) = self.rate_hz {
-            check_range(&format!("{key}.rate_hz"), f64::from(rate_hz), 8000.0, 192_000.0)?;
-        }
-        if let Some(strength) = self.strength {
-            check_range(&format!("{key}.strength"), strength, 0.0, 1.0)?;
-        }
-        if let Some(after) = self.fault_after_s {
-            check_range(&format!("{key}.fault_after_s"), after, 0.0, 1e9)?;
-        }
-        if let Some(grow) = self.fault_grow_s {
-            check_range(&format!("{key}.fault_grow_s"), grow, 0.0, 1e9)?;
-        }
-        if let Some(speed) = self.speed {
-            check_range(&format!("{key}.speed"), speed, 0.1, 1000.0)?;
-            if self.realtime == Some(false) {
-                return Err(ConfigError(format!("{key}.speed: with realtime = false it goes as fast as scoring can")));
-            }
-        }
-        if self.synth.is_some() {
-            synth::check(self).map_err(|problem| ConfigError(format!("{key}.{problem}")))?;
-        }
-        if self.device.is_some() && self.realtime == Some(false) {
-            return Err(ConfigError(format!("{key}.realtime: a device is always real time")));
-        }
-        Ok(())
-    }
-}
-
-fn check_range(key: &str, value: f64, least: f64, most: f64) -> Result<(), ConfigError> {
-    if value.is_finite() && (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError(format!("{key}: expected {least} to {most}, found {value}")))
 }
 
 /// Ids of machines: `[a-z0-9][a-z0-9_-]{0,63}`; `fleet` is reserved.
@@ -689,24 +529,6 @@ fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String
         }
     }
     deserializer.deserialize_any(Words)
-}
-
-/// One of a few words; the error lists them.
-pub(crate) fn one_of<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let word = String::deserialize(deserializer)?;
-    let of_word: serde::de::value::StringDeserializer<serde::de::value::Error> = word.into_deserializer();
-    T::deserialize(of_word).map_err(serde::de::Error::custom)
-}
-
-/// As [`one_of`], where the key may be left out.
-fn some_of<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: serde::de::DeserializeOwned,
-{
-    one_of(deserializer).map(Some)
 }
 
 /// The `config` crate's words with the file first and, for an unknown key, the nearest known one.

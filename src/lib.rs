@@ -12,6 +12,8 @@
 //! control    commands in, replies out
 //! agent      wires it all together: start, supervise, stop
 //! config     what a user can set
+//! window     a window of sound, and why it could not be assessed
+//! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
 //! systemd    readiness and watchdog
 //! cli        one file per command
@@ -30,3 +32,5 @@ pub mod features;
 pub mod mqtt;
 pub mod scoring;
 pub mod systemd;
+pub mod validate;
+pub mod window;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use auscult::audio::device::offer::{Layout, Wish};
 use auscult::audio::device::{self, DeviceRequest};
-use auscult::audio::{self, Capture, CaptureEvent, Captured, MachineInput, Read, Source, Window};
+use auscult::audio::{self, Capture, CaptureEvent, Captured, MachineInput, Read, Source};
 use auscult::config::{Channel, SourceConfig};
-use auscult::scoring::Reason;
+use auscult::window::{Reason, Window};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sound::{Microphone, Rig, wait_for};
@@ -125,7 +125,7 @@ fn comes_back_exactly(microphones: &[(u32, usize)], seconds: usize) {
         }
         let mut listener = Listener::start(inputs);
         listener.until_heard();
-        assert_eq!(threads_named("hear-"), rig.microphones.len(), "one stream for each card");
+        assert_eq!(threads_named("capture-"), rig.microphones.len(), "one stream for each card");
         let mut of_machine = played.iter();
         for microphone in &rig.microphones {
             let channels: Vec<_> = of_machine.by_ref().take(microphone.channels).collect();

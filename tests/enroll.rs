@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use auscult::audio::inject::Injected;
+use auscult::audio::synth::overlay::Injected;
 use auscult::audio::synth::{Kind, Machine};
 use rand::SeedableRng;
 use rand::rngs::StdRng;

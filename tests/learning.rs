@@ -1,7 +1,7 @@
 //! What no set of windows may do to a baseline that is learned from them.
 
 use auscult::features::FrontEnd;
-use auscult::scoring::baseline::{Heard, LearnSettings, Learner, Origin, propose};
+use auscult::scoring::baseline::{LearnSettings, Learner, Origin, Sample, propose};
 use auscult::scoring::lanes::Features;
 use auscult::scoring::{Assessment, Baseline, Reason, Scored, judge};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,11 +24,11 @@ fn settings(false_alarm_rate: f64) -> LearnSettings {
 }
 
 /// Windows end to end, with noise for embeddings and features.
-fn windows(seed: u64, count: usize) -> Vec<Heard> {
+fn windows(seed: u64, count: usize) -> Vec<Sample> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut noise = |length: usize| (0..length).map(|_| rng.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
     (0..count)
-        .map(|number| Heard {
+        .map(|number| Sample {
             recording: 0,
             at_s: 5.0 * (number + 1) as f64,
             level_dbfs: -30.0 + f64::from(noise(1)[0]),
@@ -38,7 +38,7 @@ fn windows(seed: u64, count: usize) -> Vec<Heard> {
         .collect()
 }
 
-fn scored(heard: &Heard) -> (Scored, DateTime<Utc>) {
+fn scored(heard: &Sample) -> (Scored, DateTime<Utc>) {
     let assessment = judge(0.1, 0.5, heard.level_dbfs);
     let (embedding, features) = (Some(heard.embedding.clone()), Some(heard.features.clone()));
     let end = DateTime::UNIX_EPOCH + TimeDelta::milliseconds((heard.at_s * 1000.0) as i64);

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use auscult::audio::files::Windows;
-use auscult::audio::health::Gate;
+use auscult::audio::wav::files::Windows;
 use auscult::bundle::Bundle;
 use auscult::config::Channel;
 use auscult::encoder::{EncoderConfig, EngineChoice};
 use auscult::features::{FrontEnd, MelExtractor};
+use auscult::scoring::gate::Gate;
 use auscult::scoring::{MachineModel, Scored, Scorer};
 use common::recordings::{clips, golden, mono, to_rate, write_wav};
 use ndarray::{Array2, Array3, Axis};

@@ -4,10 +4,10 @@ mod common;
 
 use std::path::Path;
 
-use auscult::audio::files::Windows;
-use auscult::audio::health::{Gate, inspect};
+use auscult::audio::wav::files::Windows;
 use auscult::config::Channel;
 use auscult::scoring::Reason;
+use auscult::scoring::gate::{Gate, inspect};
 
 /// All windows of a recording: every channel and the mean of all, at 16 kHz; 5 s, and 1 s every half a second.
 fn windows(file: &Path) -> Vec<(String, Vec<f32>)> {

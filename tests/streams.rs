@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use auscult::audio::{
     self, Capture, CaptureEvent, CaptureState, Captured, Format, MachineInput, Paced, Read, Source, SourceError,
-    StreamSpec, Window,
+    StreamSpec,
 };
 use auscult::config::{Channel, SourceConfig};
-use auscult::scoring::Reason;
+use auscult::window::{Reason, Window};
 
 const RATE: u32 = 8000;
 

@@ -16,13 +16,13 @@ use super::report::Reporter;
 use super::station::Station;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
 use crate::audio::evidence::LastWindows;
-use crate::audio::watch::OverloadWatch;
 use crate::control::history::History;
 use crate::control::learning;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
 use crate::scoring::baseline::Progress;
+use crate::scoring::gate::debounce::OverloadWatch;
 
 /// How long one wait for sound lasts; alarms are told the time in between.
 const PATIENCE: Duration = Duration::from_millis(200);

@@ -8,8 +8,6 @@ use chrono::{DateTime, Utc};
 use super::station::{Judged, Loaded, Station, Tally};
 use super::vitals;
 use crate::audio::capture::{Capture, CaptureState};
-use crate::audio::health::SignalHealth;
-use crate::audio::watch::SignalChange;
 use crate::config::Config;
 use crate::control::Output;
 use crate::control::commands::Command;
@@ -19,6 +17,8 @@ use crate::mqtt::payload::{
 };
 use crate::scoring::Reason;
 use crate::scoring::alarm::AlarmStatus;
+use crate::scoring::gate::SignalHealth;
+use crate::scoring::gate::debounce::SignalChange;
 
 /// Makes messages and hands them to the client. Cheap to clone.
 #[derive(Clone)]

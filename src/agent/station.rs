@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use super::baselines::Shelf;
-use crate::audio::Window;
-use crate::audio::health::{SignalHealth, level_dbfs};
-use crate::audio::watch::{SignalChange, SignalWatch};
 use crate::bundle::{Bundle, BundleError};
 use crate::config::{BaselineMode, Config, MachineConfig};
 use crate::control::settings::{Effective, MachineSettings, ThresholdSource};
 use crate::features::FrontEnd;
 use crate::scoring::alarm::{Alarm, AlarmState, Change};
 use crate::scoring::baseline::{Learner, Origin, Progress};
+use crate::scoring::gate::SignalHealth;
+use crate::scoring::gate::debounce::{SignalChange, SignalDebounce};
 use crate::scoring::{Assessment, Bank, Baseline, Judge, MachineModel, Reason, Scored, Scorer, Verdict};
+use crate::window::Window;
+use crate::window::level_dbfs;
 
 /// A bundle that the configured machines cannot be judged with, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -226,7 +227,7 @@ pub struct Hearing {
     /// Figures of the last window that was looked at.
     pub signal: Option<SignalHealth>,
     /// From the faults of windows to those that last.
-    pub watch: SignalWatch,
+    pub watch: SignalDebounce,
 }
 
 /// Windows of a machine since the agent's start.

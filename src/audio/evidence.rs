@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Window;
+use crate::window::Window;
 
 /// Evidence leaves an agent no more often than this: 0.6 MB each would be a burden for a mobile network.
 const EVERY: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Format, Read, Source, SourceError};
+use super::source::{Format, Read, Source, SourceError};
 
 /// Longest wait in one read.
 const WAIT: Duration = Duration::from_millis(200);

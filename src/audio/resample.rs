@@ -7,10 +7,8 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
-use super::SourceError;
-
-/// Rates that can be resampled, Hz.
-pub const RATES_HZ: std::ops::RangeInclusive<u32> = 8_000..=192_000;
+use super::source::SourceError;
+use crate::window::RATES_HZ;
 
 /// Least length of the filter, in samples of the lower of the two rates: its transition ends at half that rate and
 /// begins about `2 * 8 / 1536` (Blackman-Harris) of it below.

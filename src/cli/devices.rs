@@ -15,8 +15,8 @@ use crate::audio::device::identity::Selector;
 use crate::audio::device::list::{Listed, list};
 use crate::audio::device::offer::Wish;
 use crate::audio::device::{self, DeviceRequest};
-use crate::audio::health::{LEVEL_FLOOR_DBFS, level_dbfs};
 use crate::audio::{Read, Source};
+use crate::window::{LEVEL_FLOOR_DBFS, level_dbfs};
 
 const SYSFS: &str = "/sys";
 

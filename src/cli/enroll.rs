@@ -9,11 +9,11 @@ use serde_json::json;
 use super::Failure;
 use super::bundle::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
-use crate::audio::health::Gate;
 use crate::bundle::Bundle;
 use crate::bundle::enroll::enroll;
 use crate::config::default_false_alarm_rate;
-use crate::scoring::baseline::{Heard, LANES_LEAST, LearnSettings, check_rate, propose};
+use crate::scoring::baseline::{LANES_LEAST, LearnSettings, Sample, check_rate, propose};
+use crate::scoring::gate::Gate;
 use crate::scoring::{Bank, MachineModel, Scorer};
 
 /// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         while let Some(window) = files.next_window(&mut windows) {
             let scored = scorer.score(&model, &window)?;
             match (scored.embedding, scored.features) {
-                (Some(embedding), Some(features)) => heard.push(Heard {
+                (Some(embedding), Some(features)) => heard.push(Sample {
                     recording: recordings,
                     at_s: f64::from(number) * front_end.window_s,
                     level_dbfs: scored.assessment.level_dbfs,

@@ -10,10 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::Failure;
-use crate::audio::health::level_dbfs;
-use crate::audio::recorder::{Bits, RecordError, Recorder, RecorderOptions, Recording};
+use crate::audio::wav::recorder::{Bits, RecordError, Recorder, RecorderOptions, Recording};
 use crate::audio::{self, Capture, CaptureEvent, Captured, MachineInput, SourceError};
 use crate::config::Config;
+use crate::window::level_dbfs;
 
 /// Sound is written in pieces of this length, s.
 const PIECE_S: f64 = 1.0;

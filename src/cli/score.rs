@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::Failure;
 use super::bundle::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
-use crate::audio::health::Gate;
 use crate::bundle::Bundle;
+use crate::scoring::gate::Gate;
 use crate::scoring::{Judge, Lane, MachineModel, Reason, Scored, Scorer, Verdict};
 
 /// Scores WAV files offline: a row for each window.

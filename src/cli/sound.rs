@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{EXIT_DATA, Failure};
-use crate::audio::files::{self, Windows};
+use crate::audio::wav::files::{self, Windows};
 use crate::config::Channel;
 use crate::features::FrontEnd;
 

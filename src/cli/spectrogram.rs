@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::sound::{FileQueue, SoundArgs};
-use crate::audio::health::{self, Gate};
 use crate::bundle::Bundle;
 use crate::features::picture::Picture;
 use crate::features::{FeatureError, FrontEnd, MelExtractor};
+use crate::scoring::gate::{self, Gate};
 
 /// Shows what the encoder is fed: a window's mel spectrogram, as a picture and as numbers.
 ///
@@ -187,7 +187,7 @@ fn all_windows(args: &Args, mut extractor: MelExtractor) -> Result<(), Failure> 
 
 /// What is told of every window.
 fn describe(file: &Path, window: u64, front_end: &FrontEnd, samples: &[f32]) -> Value {
-    let signal = health::inspect(samples, &Gate::default());
+    let signal = gate::inspect(samples, &Gate::default());
     json!({
         "file": file.to_string_lossy(), "window": window, "start_s": window as f64 * front_end.window_s,
         "level_dbfs": signal.level_dbfs, "reason": signal.fault,

@@ -33,7 +33,7 @@ pub enum EngineChoice {
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderConfig {
     /// The engine; default `auto`.
-    #[serde(deserialize_with = "crate::config::one_of")]
+    #[serde(deserialize_with = "crate::validate::one_of")]
     pub engine: EngineChoice,
     /// Path of `libLiteRt.so`; default: wherever the dynamic loader finds it.
     pub library: Option<PathBuf>,

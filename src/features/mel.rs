@@ -5,7 +5,7 @@ use std::sync::Arc;
 use realfft::num_complex::Complex;
 use realfft::{FftNum, RealFftPlanner, RealToComplex};
 
-use super::FrontEnd;
+use super::front_end::{FeatureError, FrontEnd};
 
 /// Least power that becomes dB: librosa's `amin`.
 const LEAST_POWER: f32 = 1e-10;
@@ -19,20 +19,6 @@ const RANGE_FLOOR_DB: f32 = 1e-8;
 /// Where loud and quiet lie farther apart than this, the rounding of an `f32` transform of the loud shows among the quiet:
 /// then it is done again in `f64`, as librosa does. Machines' sound seldom gets there, and it costs half as much again.
 const PRECISE_ABOVE_DB: f32 = 50.0;
-
-/// Why no spectrogram can be computed.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum FeatureError {
-    /// Front-end parameters that cannot be computed with.
-    #[error("{0}")]
-    Parameter(String),
-    /// A window of another length than the front-end's.
-    #[error("expected a window of {expected} samples, found {found}")]
-    Length { expected: usize, found: usize },
-    /// NaN or infinity in the samples or in what was computed from them.
-    #[error("the window's samples or their power are not finite")]
-    NotFinite,
-}
 
 /// Computes spectrograms of windows of one length; keeps its plans and buffers between calls.
 ///

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
-use super::{FrontEnd, hz_to_mel};
+use super::front_end::{FrontEnd, hz_to_mel};
 
 /// The picture could not be drawn.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,12 @@
-//! The verdict of one window, and why a window could not be assessed.
+//! The verdict of one window.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Why;
+use super::gate::SignalHealth;
+use super::lanes::{Features, Lane};
+use super::why::Why;
+use crate::window::Reason;
 
 /// Of one window. Never `Normal` for what could not be assessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -12,45 +15,6 @@ pub enum Verdict {
     Normal,
     Anomalous,
     Unknown,
-}
-
-/// Why a window's verdict is `unknown`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// Mean absolute level below the gate.
-    Silent,
-    /// Constant, or a few values only.
-    Flat,
-    /// Too many samples at the rails.
-    Clipped,
-    /// The mean of the samples is far from zero: a broken microphone or bias.
-    DcOffset,
-    /// Noise without structure: a dead preamplifier's hiss.
-    Noise,
-    /// Samples are missing inside the window.
-    Gap,
-    /// The source delivers nothing.
-    NoSignal,
-    /// NaN or infinity in the samples or in what was computed from them.
-    NotFinite,
-    /// The machine could not be scored in time.
-    Overload,
-    /// The baseline is still being learned.
-    Learning,
-    /// The machine stands still.
-    MachineOff,
-    /// No valid model bundle is loaded.
-    NoBundle,
-    /// Maintenance is set.
-    Maintenance,
-}
-
-/// Reads as in payloads: `machine_off`.
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.serialize(f)
-    }
 }
 
 /// What decides over a window's verdict.
@@ -62,20 +26,6 @@ pub enum Judge {
     Distance,
     /// The combined score of all lanes: a probability below the baseline's false alarm rate.
     Combined,
-}
-
-/// Who spoke up: the encoder's distance, or one of the cheap lanes beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Lane {
-    /// The embedding's distance to the bank.
-    Distance,
-    /// The time-averaged spectrum.
-    Spectrum,
-    /// The spectrum of the level's slow movement, band by band.
-    Envelope,
-    /// Short bursts above the rest of the window.
-    Burst,
 }
 
 /// What scoring found out about one window.
@@ -119,6 +69,18 @@ impl Assessment {
     pub fn ratio(&self) -> Option<f64> {
         Some(self.distance? / self.threshold?)
     }
+}
+
+/// What came of one window.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    pub assessment: Assessment,
+    /// The embedding, where it was computed.
+    pub embedding: Option<Vec<f32>>,
+    /// What the cheap lanes see, where it was computed: what a baseline is learned from.
+    pub features: Option<Features>,
+    /// What the samples say about the microphone, where they were looked at.
+    pub signal: Option<SignalHealth>,
 }
 
 /// `distance > threshold` is anomalous; anything not finite is unknown.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Lane;
+use super::lanes::Lane;
 use crate::features::FrontEnd;
 
 /// Ranges of bands that are told, at most.

@@ -18,7 +18,7 @@ use self::clock::{Arrival, StreamClock};
 use self::identity::{Selector, Target};
 use self::offer::{Choice, Layout, Offer, Wish};
 use self::ring::{Block, Faults, Reader, ToF32};
-use super::{Format, Read, Source, SourceError};
+use super::source::{Format, Read, Source, SourceError};
 
 /// We ask for deliveries of this length: small ones cost much, and windows are seconds long.
 const BLOCK_S: f64 = 0.2;

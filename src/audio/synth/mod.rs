@@ -7,6 +7,7 @@
 mod design;
 mod faults;
 mod machine;
+pub mod overlay;
 mod parts;
 mod source;
 

@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use super::{FaultPlan, Kind, Machine, RATE_HZ, fault_of, seed_of};
-use crate::audio::{Format, Read, Source, SourceError};
-use crate::config::SourceConfig;
+use crate::audio::config::SourceConfig;
+use crate::audio::source::{Format, Read, Source, SourceError};
 
 /// Frames of one read: 0.1 s of the machine's time.
 const CHUNK_FRAMES: usize = RATE_HZ as usize / 10;

@@ -14,11 +14,11 @@ use self::timeline::{Mark, Point, Timeline};
 use super::Failure;
 use super::bundle::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
-use crate::audio::health::Gate;
 use crate::bundle::Bundle;
 use crate::config::default_false_alarm_rate;
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, Kind};
 use crate::scoring::baseline::{LearnSettings, Learner, check_rate};
+use crate::scoring::gate::Gate;
 use crate::scoring::{Bank, Judge, MachineModel, Scorer, Verdict};
 
 /// Judges recordings as the agent would have, with its alarms; tells false alarms a day and how late a fault was found.

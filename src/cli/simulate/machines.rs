@@ -6,11 +6,11 @@ use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
-use crate::audio::health::Gate;
 use crate::audio::synth::{Kind, Machine, seed_of};
 use crate::bundle::Bundle;
 use crate::cli::Failure;
 use crate::encoder::EncoderConfig;
+use crate::scoring::gate::Gate;
 use crate::scoring::{Assessment, MachineModel, Scorer, judge};
 
 /// Distances over their threshold of healthy machines, at shares of 0, 5, ... 100 % of the windows: the test recordings of

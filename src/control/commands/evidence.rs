@@ -13,14 +13,14 @@ use sha2::{Digest, Sha256};
 
 use super::Execute;
 use crate::agent::station::Loaded;
-use crate::audio::Window;
-use crate::audio::health::level_dbfs;
 use crate::control::desk::{Desk, Outcome};
 use crate::control::fault::{Code, Fault};
 use crate::control::values::Target;
 use crate::features::picture::Picture;
 use crate::features::{FrontEnd, MelExtractor};
 use crate::mqtt::payload::{EvidenceMsg, SchemaVersion, Timestamp};
+use crate::window::Window;
+use crate::window::level_dbfs;
 
 /// Bytes of a file in one message. A multiple of three, so that only the last part's Base64 is padded.
 const PART: usize = 24 * 1024;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AlarmConfig, Kind};
 use crate::scoring::stats::normal_quantile;
-use crate::scoring::{Assessment, Reason, Verdict};
+use crate::scoring::verdict::{Assessment, Verdict};
+use crate::window::Reason;
 
 /// How the baseline's own windows scattered: what the slow lane's limit is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

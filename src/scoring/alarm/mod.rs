@@ -22,7 +22,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::evidence::Evidence;
-use super::{Assessment, Verdict, Why};
+use super::verdict::{Assessment, Verdict};
+use super::why::Why;
 
 /// Time that one step can count for at most, s: [`Alarm::tick`] at least this often. A clock that jumps (a Pi has no
 /// battery for it) or an agent that was off must not make hours of deafness.

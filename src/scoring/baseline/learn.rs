@@ -5,41 +5,14 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, BaselineError, Origin, propose};
-use crate::scoring::lanes::{Features, coding};
-use crate::scoring::{Reason, Scored};
+use super::sample::{LearnSettings, Sample};
+use super::{Baseline, BaselineError, propose};
+use crate::scoring::lanes::Features;
+use crate::scoring::verdict::Scored;
+use crate::window::Reason;
 
 /// Windows kept while learning, at most; beyond that every second one is dropped, over the whole time alike.
 const MATERIAL_LIMIT: usize = 8192;
-
-/// One window of normal running.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Heard {
-    /// Windows of different recordings are never neighbours in time.
-    pub recording: u32,
-    /// When it ended, s; from any origin that its recording shares.
-    pub at_s: f64,
-    pub level_dbfs: f64,
-    #[serde(with = "coding")]
-    pub embedding: Vec<f32>,
-    pub features: Features,
-}
-
-/// What is to be learned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LearnSettings {
-    /// The machine's id.
-    pub machine: String,
-    pub origin: Origin,
-    /// From window to window, s. Sound that comes faster than in real time (files, simulations) is dated by it.
-    pub hop_s: f64,
-    /// How much normal running is wanted, s.
-    pub wanted_s: f64,
-    /// Wanted share of normal windows that are called anomalous.
-    pub false_alarm_rate: f64,
-    /// The threshold that applies now, for comparison.
-    pub previous_threshold: Option<f64>,
-}
 
 /// How far learning has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +33,8 @@ pub struct Progress {
 pub struct Learner {
     settings: LearnSettings,
     began: DateTime<Utc>,
-    heard: Vec<Heard>,
+    #[serde(rename = "heard")]
+    samples: Vec<Sample>,
     /// One of so many windows is kept.
     stride: u64,
     last_at_s: Option<f64>,
@@ -75,8 +49,8 @@ impl Learner {
     pub fn new(settings: LearnSettings, now: DateTime<Utc>) -> Result<Self, BaselineError> {
         super::check_rate(settings.false_alarm_rate)?;
         let left_out = BTreeMap::new();
-        let heard = Vec::new();
-        Ok(Learner { settings, began: now, heard, stride: 1, last_at_s: None, windows: 0, heard_s: 0.0, left_out })
+        let samples = Vec::new();
+        Ok(Learner { settings, began: now, samples, stride: 1, last_at_s: None, windows: 0, heard_s: 0.0, left_out })
     }
 
     pub fn settings(&self) -> &LearnSettings {
@@ -115,7 +89,7 @@ impl Learner {
     /// # Errors
     /// What is missing.
     pub fn propose(&self) -> Result<Baseline, BaselineError> {
-        let mut baseline = propose(&self.heard, &self.settings)?;
+        let mut baseline = propose(&self.samples, &self.settings)?;
         baseline.learned = self.began.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         for (reason, count) in &self.left_out {
             *baseline.left_out.entry(reason.clone()).or_default() += count;
@@ -141,10 +115,10 @@ impl Learner {
             return;
         }
         let (embedding, features) = (embedding.to_vec(), features.clone());
-        self.heard.push(Heard { recording: 0, at_s, level_dbfs, embedding, features });
-        if self.heard.len() > MATERIAL_LIMIT {
+        self.samples.push(Sample { recording: 0, at_s, level_dbfs, embedding, features });
+        if self.samples.len() > MATERIAL_LIMIT {
             let mut number = 0u64;
-            self.heard.retain(|_| {
+            self.samples.retain(|_| {
                 number += 1;
                 number.is_multiple_of(2)
             });

@@ -16,10 +16,12 @@
 mod coreset;
 mod learn;
 mod propose;
+mod sample;
 
 pub use coreset::coreset;
-pub use learn::{Heard, LearnSettings, Learner, Progress};
+pub use learn::{Learner, Progress};
 pub use propose::{LANES_LEAST, propose};
+pub use sample::{LearnSettings, Sample};
 
 use std::collections::BTreeMap;
 
@@ -27,9 +29,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alarm::SlowCalibration;
-use super::lanes::{Features, Lanes, Rows};
+use super::bank::Bank;
+use super::lanes::{Features, Lane, Lanes, Rows};
 use super::tail::Tail;
-use super::{Bank, Lane};
 use crate::features::FrontEnd;
 
 /// Version of the file's format.

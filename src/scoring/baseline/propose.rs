@@ -2,14 +2,15 @@
 
 use chrono::{DateTime, TimeDelta};
 
-use super::learn::{Heard, LearnSettings};
+use super::sample::{LearnSettings, Sample};
 use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, Judgement, Meant, ThresholdBy, check_rate};
 use super::{coreset, lane_scores, loudest};
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, SlowCalibration};
-use crate::scoring::lanes::{Features, Lanes, Rows};
+use crate::scoring::bank::Bank;
+use crate::scoring::lanes::{Features, Lane, Lanes, Rows};
 use crate::scoring::stats::{gamma_quantile, normal_quantile};
 use crate::scoring::tail::Tail;
-use crate::scoring::{Bank, Lane, Verdict, judge};
+use crate::scoring::verdict::{Verdict, judge};
 
 /// Fewest windows for the lanes beside the distance.
 pub const LANES_LEAST: usize = 40;
@@ -31,13 +32,13 @@ const OFF_MARGIN_DB: f64 = 10.0;
 /// Every lane's score of one window, judged by windows that are not its neighbours.
 type Scores = Vec<(Lane, f64)>;
 
-/// Makes a baseline. The order of `heard` does not matter beyond `recording` and `at_s`, ties aside.
+/// Makes a baseline. The order of `samples` does not matter beyond `recording` and `at_s`, ties aside.
 ///
 /// # Errors
 /// What is missing.
-pub fn propose(heard: &[Heard], settings: &LearnSettings) -> Result<Baseline, BaselineError> {
+pub fn propose(samples: &[Sample], settings: &LearnSettings) -> Result<Baseline, BaselineError> {
     check_rate(settings.false_alarm_rate)?;
-    let mut windows: Vec<&Heard> = heard.iter().collect();
+    let mut windows: Vec<&Sample> = samples.iter().collect();
     windows.sort_by(|a, b| a.recording.cmp(&b.recording).then(a.at_s.total_cmp(&b.at_s)));
 
     let mut judged = judge_each(&windows, settings)?;
@@ -92,7 +93,7 @@ pub fn propose(heard: &[Heard], settings: &LearnSettings) -> Result<Baseline, Ba
 
 /// Judges every window by those that are not its neighbours in time: the distance one by one, the lanes in blocks of
 /// time. Where there are too many, every so-manieth is judged by the lanes; the others have a distance only.
-fn judge_each(windows: &[&Heard], settings: &LearnSettings) -> Result<Vec<Scores>, BaselineError> {
+fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Scores>, BaselineError> {
     let window_s = settings.origin.front_end.window_s;
     let guard_s = guard_s(windows, window_s);
     let near = |a: usize, b: usize| {
@@ -139,8 +140,8 @@ fn judge_each(windows: &[&Heard], settings: &LearnSettings) -> Result<Vec<Scores
 }
 
 /// How far apart in time windows must be, s: at least so far that they share no sample.
-fn guard_s(windows: &[&Heard], window_s: f64) -> f64 {
-    let breaks = |pair: &[&Heard]| match pair[0].recording == pair[1].recording {
+fn guard_s(windows: &[&Sample], window_s: f64) -> f64 {
+    let breaks = |pair: &[&Sample]| match pair[0].recording == pair[1].recording {
         true => (pair[1].at_s - pair[0].at_s).min(window_s),
         false => window_s,
     };
@@ -186,7 +187,7 @@ fn threshold(distances: &[f64], rate: f64) -> Result<(f64, ThresholdBy), Baselin
 }
 
 /// Fits the lanes to all windows, and their tails to how each window was judged by the others.
-fn calibrate(windows: &[&Heard], judged: &[Scores], settings: &LearnSettings) -> Option<Judgement> {
+fn calibrate(windows: &[&Sample], judged: &[Scores], settings: &LearnSettings) -> Option<Judgement> {
     if windows.len() < LANES_LEAST {
         return None;
     }
@@ -226,7 +227,7 @@ fn correlation(judged: &[Scores], tails: &[(Lane, Tail)], combined: &Tail) -> f6
 
 /// What the proposal would have said about these windows, each judged by the others.
 fn meant(
-    windows: &[&Heard],
+    windows: &[&Sample],
     judged: &[Scores],
     threshold: f64,
     judgement: Option<&Judgement>,
@@ -243,7 +244,7 @@ fn meant(
         let distances = judged.iter().filter_map(|scores| score_of(scores, Lane::Distance));
         distances.filter(|distance| *distance > limit).count() as f64 / judged.len().max(1) as f64
     };
-    let span = |pair: &[&Heard]| match pair[0].recording == pair[1].recording {
+    let span = |pair: &[&Sample]| match pair[0].recording == pair[1].recording {
         true => (pair[1].at_s - pair[0].at_s).min(window_s),
         false => window_s,
     };
@@ -264,7 +265,7 @@ fn share(verdicts: &[Option<bool>]) -> f64 {
 }
 
 /// Alarms that the default settings would have raised on these verdicts.
-fn alarms(windows: &[&Heard], verdicts: &[Option<bool>]) -> usize {
+fn alarms(windows: &[&Sample], verdicts: &[Option<bool>]) -> usize {
     let Some(first) = windows.first() else { return 0 };
     let at = |seconds: f64| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(((seconds - first.at_s) * 1000.0) as i64);
     let mut alarm = Alarm::new(AlarmConfig::default(), DateTime::UNIX_EPOCH);

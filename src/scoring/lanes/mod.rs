@@ -12,11 +12,12 @@
 //! * `burst`: how far the loudest 64 ms of each band rise above its median, in the baseline's standard deviations; the
 //!   most conspicuous band counts.
 
-pub(super) mod coding;
-mod ear;
+pub(super) mod base64_f32;
+mod features;
 
-pub use ear::{Ear, Features};
+pub use features::{FeatureExtractor, Features};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Baseline windows that a window's spectrum is compared with.
@@ -34,11 +35,25 @@ const MODULATION_SMOOTHING: usize = 5;
 /// Least scatter of a band's bursts, dB.
 const LEAST_BURST_SCATTER_DB: f64 = 0.3;
 
+/// Who spoke up: the encoder's distance, or one of the cheap lanes beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// The embedding's distance to the bank.
+    Distance,
+    /// The time-averaged spectrum.
+    Spectrum,
+    /// The spectrum of the level's slow movement, band by band.
+    Envelope,
+    /// Short bursts above the rest of the window.
+    Burst,
+}
+
 /// Rows of one width, `[n, width]`, row-major.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rows {
     width: usize,
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     values: Vec<f32>,
 }
 
@@ -84,7 +99,7 @@ pub struct SpectrumLane {
     /// Spectra of the baseline, dB, `[n, n_mels]`.
     rows: Rows,
     /// Scatter of each box.
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     scatter: Vec<f32>,
 }
 
@@ -179,7 +194,7 @@ fn box_sum(sums: &[f64], (start, width): (usize, usize)) -> f64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnvelopeLane {
     /// Log of the baseline's mean power at each modulation frequency.
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     floor: Vec<f32>,
 }
 
@@ -222,9 +237,9 @@ impl EnvelopeLane {
 /// Bursts above the rest of the window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BurstLane {
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     mean: Vec<f32>,
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     scatter: Vec<f32>,
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::resample::Resampler;
-use super::wav::WavReader;
-use super::{Format, Read, Source, SourceError, take_channel};
-use crate::config::Channel;
+use super::reader::WavReader;
+use crate::audio::config::{Channel, take_channel};
+use crate::audio::resample::Resampler;
+use crate::audio::source::{Format, Read, Source, SourceError};
 
 /// What [`find`] came upon.
 #[derive(Debug, Default)]
@@ -154,7 +154,7 @@ impl Iterator for Windows {
     }
 }
 
-/// A WAV file, or the files of a directory in the order of their names, as fast as they are read ([`super::Paced`] slows
+/// A WAV file, or the files of a directory in the order of their names, as fast as they are read ([`Paced`](crate::audio::Paced) slows
 /// them down). It gives mono at the rate asked for, whatever the files' formats; one follows the other without a gap.
 /// A broken file is named in the log and passed over.
 pub struct WavSource {

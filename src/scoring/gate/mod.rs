@@ -4,25 +4,15 @@
 //! real recordings: these have 1200 to 2400 different values in 5 s of 16 bits, no offset, and a spectrum far from flat
 //! (flatness at most 0.33).
 
-use std::sync::{Arc, OnceLock};
+mod clipping;
+pub mod debounce;
+mod spectrum;
 
-use realfft::{RealFftPlanner, RealToComplex};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::clipping;
-use crate::scoring::Reason;
-
-/// Lowest level that is told, dB of full scale.
-pub const LEVEL_FLOOR_DBFS: f64 = -120.0;
-
-/// Frame of the spectrum that noise is recognised by, in samples.
-const FRAME: usize = 512;
-/// The bins of it that are looked at: from 1/64 of half the rate (125 Hz of 8 kHz), where mains hum does not reach, to
-/// 15/16 (7.5 kHz), where anti-alias filters begin.
-const BINS: std::ops::Range<usize> = 4..240;
-/// Shorter windows tell too little of a spectrum.
-const LEAST_FRAMES: usize = 16;
+use self::spectrum::Spectrum;
+use crate::window::{Reason, level_dbfs};
 
 /// Limits of what can be assessed. A window beyond one is `unknown`, with the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,7 +84,7 @@ impl Gate {
 /// What a window's samples say about the microphone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalHealth {
-    /// Root mean square level, dB of full scale, not below [`LEVEL_FLOOR_DBFS`].
+    /// Root mean square level, dB of full scale, not below [`LEVEL_FLOOR_DBFS`](crate::window::LEVEL_FLOOR_DBFS).
     pub level_dbfs: f64,
     /// Why the window cannot be assessed, if so.
     pub fault: Option<Reason>,
@@ -152,12 +142,6 @@ pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
     health
 }
 
-/// Root mean square level, dB of full scale, not below [`LEVEL_FLOOR_DBFS`].
-pub fn level_dbfs(samples: &[f32]) -> f64 {
-    let power = samples.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / samples.len().max(1) as f64;
-    if power.is_finite() { (10.0 * power.log10()).max(LEVEL_FLOOR_DBFS) } else { LEVEL_FLOOR_DBFS }
-}
-
 fn has_few_values(window: &[f32], few: usize) -> bool {
     let mut seen: Vec<f32> = Vec::with_capacity(few + 1);
     for &sample in window {
@@ -173,77 +157,6 @@ fn has_few_values(window: &[f32], few: usize) -> bool {
 
 fn longest_run(window: &[f32]) -> usize {
     window.chunk_by(|a, b| a == b).map(<[f32]>::len).max().unwrap_or(0)
-}
-
-/// What tells hiss from a machine: hiss is flat, has no tones and is steady.
-struct Spectrum {
-    flatness: f64,
-    /// Highest tone above the bins around it, dB.
-    tone_db: f64,
-    /// Spread of the frames' energy over that of steady noise.
-    unrest: f64,
-    frames: usize,
-}
-
-impl Spectrum {
-    /// `None` for windows that are too short.
-    fn of(window: &[f32]) -> Option<Spectrum> {
-        static FFT: OnceLock<Arc<dyn RealToComplex<f32>>> = OnceLock::new();
-        let fft = FFT.get_or_init(|| RealFftPlanner::new().plan_fft_forward(FRAME));
-        let frames = window.len() / FRAME;
-        if frames < LEAST_FRAMES {
-            return None;
-        }
-        let hann: Vec<f32> =
-            (0..FRAME).map(|n| 0.5 - 0.5 * (std::f32::consts::TAU * n as f32 / FRAME as f32).cos()).collect();
-        let (mut input, mut output, mut scratch) =
-            (fft.make_input_vec(), fft.make_output_vec(), fft.make_scratch_vec());
-        let mut power = vec![0.0_f64; BINS.len()];
-        let mut energies = Vec::with_capacity(frames);
-        for frame in window.chunks_exact(FRAME) {
-            for ((input, sample), weight) in input.iter_mut().zip(frame).zip(&hann) {
-                *input = sample * weight;
-            }
-            fft.process_with_scratch(&mut input, &mut output, &mut scratch).ok()?;
-            let before: f64 = power.iter().sum();
-            for (power, bin) in power.iter_mut().zip(&output[BINS]) {
-                *power += f64::from(bin.norm_sqr());
-            }
-            energies.push(power.iter().sum::<f64>() - before);
-        }
-        let mean = power.iter().sum::<f64>() / power.len() as f64;
-        if mean <= 0.0 {
-            return None;
-        }
-        let log_mean = power.iter().map(|power| (power / mean).max(1e-12).ln()).sum::<f64>() / power.len() as f64;
-        let energy = energies.iter().sum::<f64>() / frames as f64;
-        let variance = energies.iter().map(|e| (e / energy - 1.0).powi(2)).sum::<f64>() / frames as f64;
-        // Hann-windowed white noise: each bin's power is exponential, 35/18 bins are as good as one independent one.
-        let of_steady_noise = (35.0 / 18.0 / BINS.len() as f64).sqrt();
-        Some(Spectrum {
-            flatness: log_mean.exp(),
-            tone_db: tone_db(&power),
-            unrest: variance.sqrt() / of_steady_noise,
-            frames,
-        })
-    }
-
-    fn is_hiss(&self, flatness: f64) -> bool {
-        // What chance does to the average of so many frames, five standard deviations of it.
-        let chance_db = 5.0 * 4.34 / (self.frames as f64).sqrt();
-        self.flatness >= flatness && self.tone_db < 3.0 + chance_db && self.unrest < 3.0
-    }
-}
-
-/// How far the highest bin is above the mean of those around it, dB.
-fn tone_db(power: &[f64]) -> f64 {
-    const AROUND: usize = 8;
-    let above = |(n, &here): (usize, &f64)| {
-        let around = &power[n.saturating_sub(AROUND)..(n + AROUND + 1).min(power.len())];
-        let others = (around.iter().sum::<f64>() - here) / (around.len() - 1) as f64;
-        10.0 * (here / others.max(f64::MIN_POSITIVE)).log10()
-    };
-    power.iter().enumerate().map(above).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -319,7 +232,6 @@ mod tests {
         assert!((health.level_dbfs + 9.03).abs() < 0.02 && (health.dc - 0.01).abs() < 1e-4, "{health:?}");
         assert!((health.peak - 0.51).abs() < 1e-3 && health.clipped_share == 0.0, "{health:?}");
         assert!(inspect(&noise(0.01, 5), &Gate::default()).flatness.is_some_and(|flatness| flatness > 0.98));
-        assert_eq!(level_dbfs(&[]), LEVEL_FLOOR_DBFS);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use realfft::num_complex::Complex32;
 use realfft::{RealFftPlanner, RealToComplex};
 use serde::{Deserialize, Serialize};
 
-use super::coding;
+use super::base64_f32;
 use crate::features::FrontEnd;
 
 /// Step of the short frames, s: a level that moves up to 40 Hz needs them, and a burst of 20 ms fills two or three.
@@ -26,19 +26,19 @@ const MOVEMENT_CLIP: f32 = 3.0;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Features {
     /// Mel spectrum averaged over time, dB, `[n_mels]`.
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     pub spectrum: Vec<f32>,
     /// Log power of the level's movement, one value for each modulation frequency, 0.5 to 40 Hz in steps of
     /// `1 / window_s`; empty for windows too short to have any.
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     pub envelope: Vec<f32>,
     /// How far the loudest 64 ms of 5 s rise above the median, dB, band by band.
-    #[serde(with = "coding")]
+    #[serde(with = "base64_f32")]
     pub burst: Vec<f32>,
 }
 
 /// Computes [`Features`]; keeps its plans and buffers between calls.
-pub struct Ear {
+pub struct FeatureExtractor {
     pre_emphasis: f32,
     hop: usize,
     frames: usize,
@@ -60,7 +60,7 @@ pub struct Ear {
     sorted: Vec<f32>,
 }
 
-impl Ear {
+impl FeatureExtractor {
     /// `front_end` must have passed its own check.
     pub fn new(front_end: &FrontEnd) -> Self {
         let rate_hz = f64::from(front_end.rate_hz);
@@ -84,7 +84,7 @@ impl Ear {
         let first = bin_of(MODULATION_HZ.0).ceil() as usize;
         let modulations = if last.saturating_sub(first) < LEAST_MODULATIONS { 0..0 } else { first..last };
 
-        Ear {
+        FeatureExtractor {
             pre_emphasis: front_end.pre_emphasis as f32,
             hop,
             frames,
@@ -103,8 +103,8 @@ impl Ear {
         }
     }
 
-    /// `window` is the front-end's window, all finite; `mel_db` is `[n_mels, n]`, what the front-end made of it.
-    pub fn listen(&mut self, window: &[f32], mel_db: &[f32], n_mels: usize) -> Features {
+    /// The features of one window. `window` is the front-end's window, all finite; `mel_db` is `[n_mels, n]`, what the front-end made of it.
+    pub fn extract(&mut self, window: &[f32], mel_db: &[f32], n_mels: usize) -> Features {
         let columns = (mel_db.len() / n_mels.max(1)).max(1);
         let spectrum = mel_db.chunks_exact(columns).map(|row| row.iter().sum::<f32>() / columns as f32).collect();
         self.short_frames(window);

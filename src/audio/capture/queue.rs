@@ -3,11 +3,12 @@
 //! hole. Sources that are not real time wait instead.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::capture::Captured;
-use crate::scoring::Reason;
+use parking_lot::{Condvar, Mutex};
+
+use super::event::Captured;
+use crate::window::Reason;
 
 /// So many windows of one machine keep their samples while they wait (320 kB each at 5 s and 16 kHz).
 pub const WINDOWS_KEPT: usize = 4;
@@ -15,8 +16,9 @@ pub const WINDOWS_KEPT: usize = 4;
 /// hours. The oldest are then forgotten, and counted.
 const MOST_WAITING: usize = 20_000;
 
+/// What of one machine is waiting, and what it has lost.
 #[derive(Default)]
-struct Lane {
+struct MachineQueue {
     waiting: usize,
     with_samples: usize,
     overload: u64,
@@ -24,61 +26,40 @@ struct Lane {
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     items: VecDeque<Captured>,
-    lanes: HashMap<usize, Lane>,
+    machines: HashMap<usize, MachineQueue>,
     closed: bool,
 }
 
 /// A queue of what was captured, in the order of its coming.
 #[derive(Default)]
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     filled: Condvar,
     taken: Condvar,
 }
 
 impl Queue {
-    /// A panic while the lock is held cannot leave the state half changed in a way that matters: counts only.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Puts `item` in. With `wait` it waits for room (until the queue is closed), without it makes room.
     pub fn push(&self, item: Captured, wait: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Captured::Window(window) = &item {
-            let machine = window.machine;
-            while wait && !state.closed && state.lanes.get(&machine).is_some_and(|lane| lane.waiting >= WINDOWS_KEPT) {
-                state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let (machine, has_samples) = (window.machine, window.fault.is_none());
+            while wait && !state.closed && state.machines.get(&machine).is_some_and(|of| of.waiting >= WINDOWS_KEPT) {
+                self.taken.wait(&mut state);
             }
-            let has_samples = window.fault.is_none();
-            let State { items, lanes, .. } = &mut *state;
-            let lane = lanes.entry(machine).or_default();
-            // What has waited and need not any more, because the queue is closed, comes on top: nothing is overloaded.
-            if has_samples && !wait && lane.with_samples == WINDOWS_KEPT {
-                let oldest = items.iter_mut().find_map(|item| match item {
-                    Captured::Window(window) if window.machine == machine && window.fault.is_none() => Some(window),
-                    _ => None,
-                });
-                if let Some(window) = oldest {
-                    window.fault = Some(Reason::Overload);
-                    window.samples = Vec::new();
-                    lane.with_samples -= 1;
-                    lane.overload += 1;
-                }
+            let QueueState { items, machines, .. } = &mut *state;
+            let counts = machines.entry(machine).or_default();
+            // Who waited for room and is let in because the queue was closed comes on top: nothing is overloaded.
+            if has_samples && !wait && counts.with_samples == WINDOWS_KEPT {
+                take_samples_of_oldest(items, machine, counts);
             }
-            if lane.waiting == MOST_WAITING {
-                let of_machine =
-                    |item: &Captured| matches!(item, Captured::Window(window) if window.machine == machine);
-                if let Some(oldest) = items.iter().position(of_machine) {
-                    items.remove(oldest);
-                    lane.waiting -= 1;
-                    lane.forgotten += 1;
-                }
+            if counts.waiting == MOST_WAITING {
+                forget_oldest(items, machine, counts);
             }
-            lane.waiting += 1;
-            lane.with_samples += usize::from(has_samples);
+            counts.waiting += 1;
+            counts.with_samples += usize::from(has_samples);
         }
         state.items.push_back(item);
         drop(state);
@@ -88,17 +69,17 @@ impl Queue {
     /// Takes the oldest; waits for it for `timeout` at most, and not at all once the queue is closed.
     pub fn next(&self, timeout: Duration) -> Option<Captured> {
         let deadline = Instant::now() + timeout;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while state.items.is_empty() && !state.closed {
             let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-            state = self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.filled.wait_for(&mut state, left);
         }
         let item = state.items.pop_front()?;
         if let Captured::Window(window) = &item
-            && let Some(lane) = state.lanes.get_mut(&window.machine)
+            && let Some(counts) = state.machines.get_mut(&window.machine)
         {
-            lane.waiting -= 1;
-            lane.with_samples -= usize::from(window.fault.is_none());
+            counts.waiting -= 1;
+            counts.with_samples -= usize::from(window.fault.is_none());
         }
         drop(state);
         self.taken.notify_all();
@@ -107,21 +88,45 @@ impl Queue {
 
     /// Nobody waits any longer: what is in can still be taken.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.filled.notify_all();
         self.taken.notify_all();
     }
 
     /// Of one machine: windows that lost their samples here, windows that were forgotten.
     pub fn losses(&self, machine: usize) -> (u64, u64) {
-        self.lock().lanes.get(&machine).map_or((0, 0), |lane| (lane.overload, lane.forgotten))
+        self.state.lock().machines.get(&machine).map_or((0, 0), |counts| (counts.overload, counts.forgotten))
+    }
+}
+
+/// The machine's oldest window with samples loses them and becomes `overload`.
+fn take_samples_of_oldest(items: &mut VecDeque<Captured>, machine: usize, counts: &mut MachineQueue) {
+    let oldest = items.iter_mut().find_map(|item| match item {
+        Captured::Window(window) if window.machine == machine && window.fault.is_none() => Some(window),
+        _ => None,
+    });
+    if let Some(window) = oldest {
+        window.fault = Some(Reason::Overload);
+        window.samples = Vec::new();
+        counts.with_samples -= 1;
+        counts.overload += 1;
+    }
+}
+
+/// The machine's oldest window disappears.
+fn forget_oldest(items: &mut VecDeque<Captured>, machine: usize, counts: &mut MachineQueue) {
+    let of_machine = |item: &Captured| matches!(item, Captured::Window(window) if window.machine == machine);
+    if let Some(oldest) = items.iter().position(of_machine) {
+        items.remove(oldest);
+        counts.waiting -= 1;
+        counts.forgotten += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::Window;
+    use crate::window::Window;
     use std::time::SystemTime;
 
     fn window(machine: usize, number: usize) -> Captured {
@@ -176,7 +181,7 @@ mod tests {
         for number in 0..50 {
             let Some(Captured::Window(window)) = queue.next(Duration::from_secs(10)) else { panic!("a window") };
             assert_eq!((window.samples[0] as usize, window.fault), (number, None));
-            assert!(queue.lock().items.len() <= WINDOWS_KEPT);
+            assert!(queue.state.lock().items.len() <= WINDOWS_KEPT);
         }
         feeding.join().expect("a feeder that ends");
     }

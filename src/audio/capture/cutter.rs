@@ -1,7 +1,7 @@
 //! Cuts a stream of samples into windows, by sample count alone. Lost samples keep their place in time, and mark just
 //! the windows that they touch.
 
-use crate::scoring::Reason;
+use crate::window::Reason;
 
 /// A window as it leaves the cutter.
 #[derive(Debug, PartialEq)]

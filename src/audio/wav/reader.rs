@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::resample::RATES_HZ;
-use super::{Format, SourceError};
+use crate::audio::source::{Format, SourceError};
+use crate::window::RATES_HZ;
 
 /// Most channels that are read.
 pub const MAX_CHANNELS: usize = 32;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::scoring::Reason;
+use crate::window::Reason;
 
 /// So many windows in a row until a fault is told, and as many without it until its end is.
 const WINDOWS: u32 = 3;
@@ -17,7 +17,7 @@ pub enum SignalChange {
 
 /// Watches one machine's windows. Pure.
 #[derive(Debug, Default)]
-pub struct SignalWatch {
+pub struct SignalDebounce {
     /// The fault that was told.
     told: Option<Reason>,
     /// What the latest windows say instead, and how many of them in a row.
@@ -25,7 +25,7 @@ pub struct SignalWatch {
     count: u32,
 }
 
-impl SignalWatch {
+impl SignalDebounce {
     /// The next window has this fault, or none. Faults that are not the signal's (`gap`, `no_signal`, `overload`, ...)
     /// say nothing about it and are passed over.
     pub fn observe(&mut self, fault: Option<Reason>) -> Vec<SignalChange> {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn only_what_lasts_is_told_and_once() {
         let (good, silent, clipped) = (None, Some(Reason::Silent), Some(Reason::Clipped));
-        let mut watch = SignalWatch::default();
+        let mut watch = SignalDebounce::default();
         let mut told = Vec::new();
         for (window, fault) in [
             good,

@@ -1,0 +1,99 @@
+//! All sources of one agent: `start` opens them, each stream in its own thread; `next` gives what they captured.
+
+mod cutter;
+mod event;
+mod lane;
+mod open;
+mod output;
+mod queue;
+mod stream;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+pub use self::event::{CaptureEvent, CaptureState, Captured, MachineStats};
+pub use self::stream::{Opener, StreamSpec};
+
+use self::output::Output;
+use self::stream::Stream;
+use super::config::MachineInput;
+use super::source::SourceError;
+
+/// Running capture; stops when dropped.
+pub struct Capture {
+    output: Arc<Output>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Opens what the machines listen to and begins. A device that is not there is waited for; machines on the same device
+/// share one stream.
+///
+/// # Errors
+/// `Config` or `Data`: what waiting does not mend, such as a WAV file that is not there.
+pub fn start(inputs: Vec<MachineInput>) -> Result<Capture, SourceError> {
+    start_streams(open::streams(inputs)?)
+}
+
+/// As [`start`], with any sources.
+///
+/// # Errors
+/// `Lost`: threads cannot be started.
+pub fn start_streams(specs: Vec<StreamSpec>) -> Result<Capture, SourceError> {
+    let stats = specs.iter().flat_map(|spec| &spec.machines).map(|(input, _)| MachineStats::new(input)).collect();
+    let output = Arc::new(Output::new(stats));
+    let capture = Capture { output: output.clone(), threads: Mutex::default() };
+    for spec in specs {
+        let name = spec.machines.first().map_or("capture", |(input, _)| &input.id);
+        // The kernel keeps 15 bytes.
+        let name = format!("capture-{name}").chars().take(15).collect();
+        let stream = Stream::new(spec, output.clone());
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || stream.run())
+            .map_err(|error| SourceError::Lost(format!("cannot start a capture thread: {error}")))?;
+        capture.threads.lock().push(thread);
+    }
+    Ok(capture)
+}
+
+impl Capture {
+    /// The next window, event or end; `None` if nothing comes within `timeout`, or after [`Capture::stop`] when
+    /// everything has been taken.
+    pub fn next(&self, timeout: Duration) -> Option<Captured> {
+        self.output.queue.next(timeout)
+    }
+
+    /// How each machine's source is doing, in the order of the machines given.
+    pub fn stats(&self) -> Vec<MachineStats> {
+        let mut stats = self.output.stats();
+        stats.sort_by_key(|stats| stats.machine);
+        for stats in &mut stats {
+            (stats.overload, stats.forgotten) = self.output.queue.losses(stats.machine);
+        }
+        stats
+    }
+
+    /// Every source has ended or capture was stopped; what is captured may still wait in [`Capture::next`].
+    pub fn ended(&self) -> bool {
+        self.threads.lock().iter().all(JoinHandle::is_finished)
+    }
+
+    /// Ends all threads, within a second. Whole windows that were captured can still be taken.
+    pub fn stop(&self) {
+        self.output.stop();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a capture thread had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,46 @@
+//! What the capture threads share with who takes from them: the queue, how each source is doing, the sign to stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::event::{CaptureEvent, Captured, MachineStats};
+use super::queue::Queue;
+
+/// Where all streams of one capture put what they have.
+pub(super) struct Output {
+    pub queue: Queue,
+    stop: AtomicBool,
+    stats: Mutex<Vec<MachineStats>>,
+}
+
+impl Output {
+    pub fn new(stats: Vec<MachineStats>) -> Self {
+        Output { queue: Queue::default(), stop: AtomicBool::new(false), stats: Mutex::new(stats) }
+    }
+
+    pub fn update(&self, machine: usize, change: impl FnOnce(&mut MachineStats)) {
+        if let Some(stats) = self.stats.lock().iter_mut().find(|stats| stats.machine == machine) {
+            change(stats);
+        }
+    }
+
+    pub fn stats(&self) -> Vec<MachineStats> {
+        self.stats.lock().clone()
+    }
+
+    /// Puts an event into the queue; an event never waits for room.
+    pub fn event(&self, machine: usize, event: CaptureEvent) {
+        self.queue.push(Captured::Event { machine, event }, false);
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Asks every stream to end. Nobody waits for the queue any longer; what is in it can still be taken.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.queue.close();
+    }
+}

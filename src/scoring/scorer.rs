@@ -1,0 +1,169 @@
+//! One window through the whole of scoring: gate, spectrogram, embedding, distance, lanes, verdict.
+
+use std::sync::Arc;
+
+use super::bank::Bank;
+use super::baseline::Baseline;
+use super::gate::{self, Gate, SignalHealth};
+use super::lanes::{FeatureExtractor, Features};
+use super::verdict::{Assessment, Judge, Scored, Verdict, judge};
+use super::why::{self, Why};
+use crate::encoder::Engine;
+use crate::features::{FeatureError, FrontEnd, MelExtractor};
+use crate::window::Reason;
+
+/// A level that no microphone in a room has, dB of full scale: below the noise of 16 bits.
+const DIGITAL_SILENCE_DBFS: f64 = -100.0;
+
+/// Below this probability it is worked out in what a window differs: `wear` is made of such.
+const WORTH_TELLING: f64 = 0.2;
+
+/// What one machine is scored with.
+#[derive(Debug, Clone)]
+pub struct MachineModel {
+    /// Index that the encoder is conditioned on.
+    pub index: u32,
+    pub bank: Bank,
+    pub threshold: f64,
+    pub front_end: FrontEnd,
+    pub gate: Gate,
+    /// What was learned on site, where something was.
+    pub baseline: Option<Arc<Baseline>>,
+    /// What decides; counts only with a baseline that has lanes.
+    pub judge: Judge,
+}
+
+impl MachineModel {
+    /// A machine that is judged by its distance alone.
+    pub fn new(index: u32, bank: Bank, threshold: f64, front_end: FrontEnd, gate: Gate) -> Self {
+        MachineModel { index, bank, threshold, front_end, gate, baseline: None, judge: Judge::Distance }
+    }
+
+    /// The same machine with a learned baseline: its bank and threshold in place of the bundle's. Whoever wants another
+    /// threshold sets it afterwards.
+    #[must_use]
+    pub fn with_baseline(self, baseline: Arc<Baseline>, judge: Judge) -> Self {
+        let (bank, threshold) = (baseline.bank(), baseline.threshold);
+        MachineModel { bank, threshold, judge, baseline: Some(baseline), ..self }
+    }
+
+    /// The baseline knows the running machine's level, and this is far below it. Digital silence is a dead microphone,
+    /// and so is whatever else is wrong with the signal.
+    fn stands_still(&self, signal: &SignalHealth) -> bool {
+        let Some(baseline) = &self.baseline else { return false };
+        let quiet = signal.level_dbfs < baseline.off_below_dbfs && signal.level_dbfs > DIGITAL_SILENCE_DBFS;
+        quiet && matches!(signal.fault, None | Some(Reason::Silent))
+    }
+
+    /// The verdict: by the distance, or by all lanes together.
+    fn judge(&self, distance: f64, features: &Features, level_dbfs: f64) -> Assessment {
+        let mut assessment = judge(distance, self.threshold, level_dbfs);
+        if assessment.verdict == Verdict::Unknown {
+            return assessment;
+        }
+        self.judge_by_lanes(&mut assessment, distance, features);
+        if assessment.verdict == Verdict::Anomalous || assessment.p_value.is_some_and(|p| p < WORTH_TELLING) {
+            assessment.why = Some(self.why(&assessment, distance, features));
+        }
+        assessment
+    }
+
+    fn why(&self, assessment: &Assessment, distance: f64, features: &Features) -> Why {
+        let baseline = self.baseline.as_ref();
+        let difference = baseline.and_then(|baseline| baseline.spectrum_difference_db(features));
+        Why {
+            ratio: assessment.ratio().filter(|ratio| ratio.is_finite()),
+            percentile: baseline.and_then(|baseline| baseline.distance_percentile(distance)),
+            lane: assessment.lane,
+            bands: difference.map_or_else(Vec::new, |difference| why::bands(&difference, &self.front_end)),
+        }
+    }
+
+    fn judge_by_lanes(&self, assessment: &mut Assessment, distance: f64, features: &Features) {
+        let Some(baseline) = &self.baseline else { return };
+        let Some(opinion) = baseline.opinion(distance, features) else { return };
+        assessment.score = Some(opinion.score);
+        assessment.p_value = Some(opinion.p_value);
+        assessment.lane = Some(opinion.lane);
+        if self.judge == Judge::Combined {
+            let anomalous = opinion.p_value < baseline.false_alarm_rate;
+            assessment.verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
+        }
+    }
+}
+
+/// Scores windows of any machine of one bundle: holds the engine and one front-end for each set of parameters.
+pub struct Scorer {
+    engine: Box<dyn Engine>,
+    front_ends: Vec<(MelExtractor, FeatureExtractor)>,
+}
+
+impl Scorer {
+    pub fn new(engine: Box<dyn Engine>) -> Self {
+        Scorer { engine, front_ends: Vec::new() }
+    }
+
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    /// Scores one window of exactly `model.front_end.window_samples()` samples.
+    ///
+    /// # Errors
+    /// Front-end parameters or a window length that cannot be computed with. Whatever is wrong with the *signal* is no
+    /// error but an `unknown` verdict with its reason.
+    pub fn score(&mut self, model: &MachineModel, window: &[f32]) -> Result<Scored, FeatureError> {
+        let signal = gate::inspect(window, &model.gate);
+        let level_dbfs = signal.level_dbfs;
+        let unknown = |reason| Assessment::unknown(reason, Some(model.threshold), level_dbfs);
+        let still = model.stands_still(&signal);
+        let fault = signal.fault;
+        let signal = Some(signal);
+        if let Some(reason) = fault {
+            let assessment = unknown(if still { Reason::MachineOff } else { reason });
+            return Ok(Scored { assessment, embedding: None, features: None, signal });
+        }
+        let number = self.front_end(&model.front_end)?;
+        let (mel, lanes) = &mut self.front_ends[number];
+        let image = match mel.compute(window) {
+            // Samples so large that their power is not finite.
+            Err(FeatureError::NotFinite) => {
+                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None, signal });
+            }
+            image => image?,
+        };
+        let embedding = match self.engine.embed(image, model.index) {
+            Ok(embedding) => embedding,
+            Err(error) => {
+                tracing::error!(%error, "the encoder failed on a window");
+                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None, signal });
+            }
+        };
+        let features = lanes.extract(window, mel.mel_db(), model.front_end.n_mels);
+        let assessment = if still {
+            unknown(Reason::MachineOff)
+        } else if model.bank.is_empty() {
+            unknown(Reason::Learning)
+        } else {
+            let distance = model.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
+            model.judge(distance, &features, level_dbfs)
+        };
+        Ok(Scored { assessment, embedding: Some(embedding), features: Some(features), signal })
+    }
+
+    /// Makes the front-end of `model` ready, so that parameters that cannot be computed with are known at once.
+    ///
+    /// # Errors
+    /// As [`MelExtractor::new`].
+    pub fn prepare(&mut self, model: &MachineModel) -> Result<(), FeatureError> {
+        self.front_end(&model.front_end).map(|_| ())
+    }
+
+    fn front_end(&mut self, front_end: &FrontEnd) -> Result<usize, FeatureError> {
+        if let Some(found) = self.front_ends.iter().position(|(known, _)| known.front_end() == front_end) {
+            return Ok(found);
+        }
+        self.front_ends.push((MelExtractor::new(front_end)?, FeatureExtractor::new(front_end)));
+        Ok(self.front_ends.len() - 1)
+    }
+}

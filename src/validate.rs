@@ -1,0 +1,37 @@
+//! Checks and readers of configured values that several sections share.
+
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
+use serde::{Deserialize as _, Deserializer};
+
+/// Whether `value` lies within `least` and `most`, both included.
+///
+/// # Errors
+/// One line with the key, what is expected and what was found.
+pub fn check_range(key: &str, value: f64, least: f64, most: f64) -> Result<(), String> {
+    if value.is_finite() && (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{key}: expected {least} to {most}, found {value}"))
+}
+
+/// Reads one of a few words; the error lists them.
+///
+/// # Errors
+/// A word that is none of them.
+pub fn one_of<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let of_word: serde::de::value::StringDeserializer<serde::de::value::Error> = word.into_deserializer();
+    T::deserialize(of_word).map_err(serde::de::Error::custom)
+}
+
+/// As [`one_of`], where the key may be left out.
+///
+/// # Errors
+/// A word that is none of them.
+pub fn some_of<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    one_of(deserializer).map(Some)
+}
