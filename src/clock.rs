@@ -6,14 +6,17 @@
 //! 3. otherwise `timedatectl`, which knows the kernel's state whatever set it (chrony, ntpd, PTP);
 //! 4. where nothing tells, as in a container, the clock is the host's and counts as synchronised.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-
-use crate::mqtt::payload::{ClockMark, Timestamp};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A wall clock further than this from where the monotonic clock expects it has jumped. NTP slews by 0.5 ms a second.
 const JUMP_S: f64 = 1.0;
@@ -23,6 +26,113 @@ const NOT_BEFORE_S: i64 = 1_767_225_600;
 
 /// How often an unsynchronised clock is asked about again.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// A moment: RFC 3339 in UTC with milliseconds and `Z`. Any offset is understood when read; on the command line also a
+/// span from now: `+90m`, `+2h`, `+1d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    const EXPECTED: &str = "a time like 2026-03-01T12:00:00Z";
+
+    pub fn utc(self) -> DateTime<Utc> {
+        self.0
+    }
+
+    fn read(text: &str) -> Option<Timestamp> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+        // A time that cannot be counted in ms around our era is not the end of anything.
+        let years = (DateTime::<Utc>::UNIX_EPOCH..DateTime::from_timestamp(253_402_300_800, 0)?).contains(&time);
+        years.then(|| Timestamp::from(time))
+    }
+
+    fn from_now(span: &str) -> Option<Timestamp> {
+        let span = span.strip_prefix('+')?;
+        let number: f64 = span.get(..span.len().checked_sub(1)?)?.parse().ok()?;
+        let unit_s = match span.as_bytes().last()? {
+            b's' => 1.0,
+            b'm' => 60.0,
+            b'h' => 3600.0,
+            b'd' => 86_400.0,
+            _ => return None,
+        };
+        let span_ms = number * unit_s * 1000.0;
+        let sane = span_ms > 0.0 && span_ms < 1e12;
+        sane.then(|| Timestamp::from(Utc::now() + TimeDelta::milliseconds(span_ms as i64)))
+    }
+}
+
+/// A found value in few words.
+fn clipped(found: &serde_json::Value) -> String {
+    let text = found.to_string();
+    match text.char_indices().nth(60) {
+        None => text,
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    /// Cuts to milliseconds, so that what is written reads back as the same moment.
+    fn from(time: DateTime<Utc>) -> Self {
+        Timestamp(DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or(time))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found =
+            || format!("expected {}, or +90m, +2h, +1d from now, found {}", Self::EXPECTED, clipped(&text.into()));
+        Timestamp::read(text).or_else(|| Timestamp::from_now(text)).ok_or_else(found)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        value.as_str().and_then(Timestamp::read).ok_or_else(|| {
+            serde::de::Error::custom(format_args!("expected {}, found {}", Self::EXPECTED, clipped(&value)))
+        })
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+        })
+    }
+}
+
+/// Present only while the system clock is not synchronised: `ts` may be far off, `seq` still orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockMark {
+    Unsynced,
+}
 
 /// The agent's clock, for whoever stamps a message. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -153,6 +263,24 @@ mod tests {
 
     fn at(seconds: f64) -> DateTime<Utc> {
         DateTime::from_timestamp_millis((seconds * 1000.0) as i64).expect("a time within range")
+    }
+
+    #[test]
+    fn times_are_utc_to_the_millisecond() {
+        let read = |value: serde_json::Value| serde_json::from_value::<Timestamp>(value);
+        let time = read("2026-03-01T14:00:00.123456+02:00".into()).expect("a time");
+        assert_eq!(time.to_string(), "2026-03-01T12:00:00.123Z");
+        for text in ["", "tomorrow", "2026-03-01", "2026-03-01T12:00:00", "9999999999", "0001-01-01T00:00:00Z"] {
+            assert!(read(text.into()).is_err(), "{text}");
+        }
+        let in_two_hours: Timestamp = "+2h".parse().expect("a span");
+        assert!((in_two_hours.utc() - Utc::now() - TimeDelta::hours(2)).abs() < TimeDelta::minutes(1));
+        for text in ["+", "+h", "+-2h", "+1e99d", "2h", "+2w", "+ä"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+        assert!(read("+2h".into()).is_err(), "a span is for the command line: a message may be late");
+        let error = read(7.into()).expect_err("no time").to_string();
+        assert_eq!(error, "expected a time like 2026-03-01T12:00:00Z, found 7");
     }
 
     #[test]

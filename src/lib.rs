@@ -15,6 +15,9 @@
 //! window     a window of sound, and why it could not be assessed
 //! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
+//! backoff    pauses between attempts
+//! token_bucket  limits of rate
+//! sqlite     opening SQLite files, setting damaged ones aside
 //! systemd    readiness and watchdog
 //! cli        one file per command
 //! ```
@@ -22,6 +25,7 @@
 
 pub mod agent;
 pub mod audio;
+mod backoff;
 pub mod bundle;
 pub mod cli;
 pub mod clock;
@@ -31,6 +35,8 @@ pub mod encoder;
 pub mod features;
 pub mod mqtt;
 pub mod scoring;
+mod sqlite;
 pub mod systemd;
+mod token_bucket;
 pub mod validate;
 pub mod window;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use auscult::agent::alarms::AlarmBook;
 use auscult::agent::station::{Hearing, Machine, Site, Station, Tally};
 use auscult::audio::evidence::LastWindows;
-use auscult::clock::Clock;
+use auscult::clock::{Clock, Timestamp};
 use auscult::config::{Config, MachineConfig, SourceConfig};
 use auscult::control::command::{Envelope, LARGEST_COMMAND, LARGEST_MESSAGE, Request};
 use auscult::control::commands::{
@@ -17,7 +17,7 @@ use auscult::control::commands::{
 use auscult::control::history::History;
 use auscult::control::settings::{Changed, MachineSettings, Maintenance, Override, ThresholdSource};
 use auscult::control::store::{Commit, Store};
-use auscult::control::values::{Bytes, Line, Minutes, Piece, Rate, Switch, Target, Threshold, Time};
+use auscult::control::values::{Bytes, Line, Minutes, Piece, Rate, Switch, Target, Threshold};
 use auscult::control::{Controller, Output, Shared};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
@@ -36,8 +36,8 @@ fn line<const MOST: usize>() -> impl Strategy<Value = Line<MOST>> {
     "[a-zA-Z0-9 äß€\"\\\\/{}-]{1,40}".prop_map(|text| text.parse().expect("a line"))
 }
 
-fn time() -> impl Strategy<Value = Time> {
-    (0i64..4_000_000_000_000).prop_map(|ms| Time(DateTime::from_timestamp_millis(ms).expect("a valid time")))
+fn time() -> impl Strategy<Value = Timestamp> {
+    (0i64..4_000_000_000_000).prop_map(|ms| Timestamp::from(DateTime::from_timestamp_millis(ms).expect("a valid time")))
 }
 
 fn target() -> impl Strategy<Value = Target> {
@@ -530,7 +530,7 @@ fn without_an_id_a_command_is_done_each_time() {
 fn an_override_ends_by_itself() {
     let mut agent = new_agent();
     let mut command = set("a", "fan-1", 0.31);
-    command["until"] = json!(Time(at(60)).to_string());
+    command["until"] = json!(Timestamp::from(at(60)).to_string());
     agent.ask(command, 1);
     assert_eq!(agent.threshold(0, 59), Some((0.31, ThresholdSource::Override)));
     assert_eq!(agent.threshold(0, 60), Some((0.25, ThresholdSource::Config)));
@@ -543,14 +543,14 @@ fn an_override_ends_by_itself() {
     assert!(agent.controller.tick(at(61)).is_empty());
     // Also where the agent was off at that moment.
     let mut late = set("b", "fan-1", 0.4);
-    late["until"] = json!(Time(at(90)).to_string());
+    late["until"] = json!(Timestamp::from(at(90)).to_string());
     agent.ask(late, 70);
     let mut agent = agent.restart();
     assert_eq!(agent.threshold(0, 100), Some((0.25, ThresholdSource::Config)));
     assert_eq!(events(&agent.controller.tick(at(100))), [EventKind::ThresholdChanged]);
 
     let mut past = set("c", "fan-1", 0.4);
-    past["until"] = json!(Time(at(100)).to_string());
+    past["until"] = json!(Timestamp::from(at(100)).to_string());
     let (reply, _) = agent.ask(past, 100);
     let error = reply.error.expect("an error");
     assert!(error.message.contains("until: expected a time after now"), "{}", error.message);
@@ -566,7 +566,7 @@ fn retained_expired_and_foreign_messages_are_not_done() {
     assert!(agent.send_to(control(), "", false, 1).is_empty(), "an empty message clears a retained one");
 
     let mut expired = set("b", "fan-1", 0.31);
-    expired["expires"] = json!(Time(at(1)).to_string());
+    expired["expires"] = json!(Timestamp::from(at(1)).to_string());
     let (reply_, _) = agent.ask(expired.clone(), 1);
     assert_eq!(reply_.error.expect("an error").code, ErrorCode::Expired);
 
@@ -614,7 +614,7 @@ fn a_bare_number_sets_the_threshold_of_its_machine() {
 #[test]
 fn maintenance_is_set_told_and_ends() {
     let mut agent = new_agent();
-    let until = Time(at(50)).to_string();
+    let until = Timestamp::from(at(50)).to_string();
     let on =
         json!({ "id": "m", "command": "maintenance.set", "machine": "pump", "on": true, "until": until, "by": "ana" });
     let (done, out) = agent.ask(on, 1);

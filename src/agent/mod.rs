@@ -34,7 +34,7 @@ use crate::audio::{MachineInput, SourceError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::history::History;
-use crate::control::pace::Pace;
+use crate::control::rate_limit;
 use crate::control::settings::Maintenance;
 use crate::control::store::{Lost, Store};
 use crate::control::{self, Controller};
@@ -160,19 +160,18 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let mut tick = tokio::time::interval(TICK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let started = Instant::now();
-    let mut pace = Pace::new(Duration::ZERO);
-    let mut next_command = Duration::ZERO;
+    let mut commands = rate_limit::for_commands(Instant::now());
     tokio::pin!(shutdown);
     let outcome = loop {
         tokio::select! {
             () = &mut shutdown => break Ok(()),
             // What the plant asks of this agent.
-            message = incoming.recv(), if next_command <= started.elapsed() => {
+            message = incoming.recv(), if commands.ready_at() <= Instant::now() => {
                 let Some(message) = message else {
                     break Err(AgentError::Run("the MQTT client has ended by itself".into()));
                 };
                 reporter.say(controller.receive(&message, Utc::now()));
-                next_command = started.elapsed() + pace.take(started.elapsed());
+                commands.take(Instant::now());
             }
             // Time passes for overrides and maintenance.
             _ = tick.tick() => reporter.say(controller.tick(Utc::now())),

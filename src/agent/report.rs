@@ -8,13 +8,12 @@ use chrono::{DateTime, Utc};
 use super::station::{Judged, Loaded, Station, Tally};
 use super::vitals;
 use crate::audio::capture::{Capture, CaptureState};
+use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::control::Output;
 use crate::control::commands::Command;
 use crate::mqtt::Mqtt;
-use crate::mqtt::payload::{
-    AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, Timestamp, VerdictMsg,
-};
+use crate::mqtt::payload::{AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, VerdictMsg};
 use crate::scoring::Reason;
 use crate::scoring::alarm::AlarmStatus;
 use crate::scoring::gate::SignalHealth;

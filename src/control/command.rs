@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::commands::{Command, ThresholdSet};
 use super::fault::{Code, Fault};
-use super::values::{Line, Target, Threshold, Time, shown};
+use super::values::{Line, Target, Threshold, shown};
+use crate::clock::Timestamp;
 use crate::mqtt::MAX_CONTROL_BYTES;
 
 /// No message is looked at that is longer: a piece of a bundle as Base64.
@@ -24,7 +25,7 @@ pub struct Envelope {
     /// On `fleet/control`: only for agents with this tag.
     pub tag: Option<Line<64>>,
     /// Not to be done from this time on.
-    pub expires: Option<Time>,
+    pub expires: Option<Timestamp>,
     /// Who sends it.
     pub by: Option<Line<64>>,
     /// And why.

@@ -14,9 +14,10 @@ use super::settings::Maintenance;
 use super::store::{Commit, Store};
 use super::work::Running;
 use crate::agent::station::Inner;
+use crate::clock::Timestamp;
 use crate::mqtt::payload::encode;
 use crate::mqtt::payload::{
-    EventKind, EventMsg, EvidenceMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, Timestamp,
+    EventKind, EventMsg, EvidenceMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg,
 };
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::mqtt::{Incoming, MAX_CONTROL_BYTES};
@@ -179,7 +180,7 @@ impl Controller {
             let expected = format!("one of this agent's tags ({})", self.shared.config.agent.tags.join(", "));
             return Err(Fault::argument("tag", &expected, format_args!("{:?}", tag.as_str())));
         }
-        if expires.is_some_and(|expires| expires.0 <= now) {
+        if expires.is_some_and(|expires| expires.utc() <= now) {
             let message = "expires: expected a time after now, the command is not done; send it again with a later one";
             return Err(Fault::new(Code::Expired, message));
         }

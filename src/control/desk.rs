@@ -12,11 +12,12 @@ use super::history::Entry;
 use super::learning;
 use super::settings::{Changed, Effective, MachineSettings, ThresholdSource};
 use super::store::Store;
-use super::values::{Target, Time};
+use super::values::Target;
 use super::work::Work;
 use super::{Output, Shared};
 use crate::agent::station::{Inner, Loaded};
-use crate::mqtt::payload::{EventKind, EvidenceMsg, SchemaVersion, SettingsMsg, Timestamp};
+use crate::clock::Timestamp;
+use crate::mqtt::payload::{EventKind, EvidenceMsg, SchemaVersion, SettingsMsg};
 use crate::scoring::alarm::AlarmConfig;
 
 /// What a command comes to.
@@ -107,13 +108,13 @@ impl Desk<'_> {
     ///
     /// # Errors
     /// Where it has passed.
-    pub fn to_come(&self, until: Option<Time>) -> Result<Option<DateTime<Utc>>, Fault> {
+    pub fn to_come(&self, until: Option<Timestamp>) -> Result<Option<DateTime<Utc>>, Fault> {
         match until {
-            Some(until) if until.0 <= self.now => {
-                let expected = format!("a time after now, which is {}", Time(self.now));
+            Some(until) if until.utc() <= self.now => {
+                let expected = format!("a time after now, which is {}", Timestamp::from(self.now));
                 Err(Fault::argument("until", &expected, until))
             }
-            until => Ok(until.map(|until| until.0)),
+            until => Ok(until.map(Timestamp::utc)),
         }
     }
 

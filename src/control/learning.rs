@@ -15,8 +15,9 @@ use super::fault::{Code, Fault};
 use super::{Output, Shared};
 use crate::agent::baselines::Shelf;
 use crate::agent::station::Inner;
+use crate::clock::Timestamp;
 use crate::config::BaselineMode;
-use crate::mqtt::payload::{EventKind, EventMsg, SchemaVersion, Timestamp};
+use crate::mqtt::payload::{EventKind, EventMsg, SchemaVersion};
 use crate::scoring::Baseline;
 use crate::scoring::baseline::{BaselineError, LearnSettings, Learner, Progress};
 

@@ -6,15 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::history::Chunk;
 use super::settings::{Changed, MachineSettings, Maintenance, Override};
+use crate::sqlite::{self, Layout, SqliteError};
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.db";
@@ -26,8 +25,7 @@ pub const REPLIES_KEPT_DAYS: i64 = 7;
 const LONGEST_REMEMBERED: usize = 16 * 1024;
 /// Distances are kept for a day and an hour; `threshold.preview` looks at the last day.
 const HISTORY_KEPT_MS: i64 = 25 * 3_600_000;
-/// Layout of the tables.
-const VERSION: i64 = 1;
+const LAYOUT: Layout = Layout { version: 1, tables: TABLES };
 
 const TABLES: &str = "
     CREATE TABLE settings (
@@ -81,15 +79,15 @@ impl Store {
     /// impossible, the store holds nothing and refuses every change.
     pub fn open(state_dir: &Path, now: DateTime<Utc>) -> (Store, Option<Lost>) {
         let file = state_dir.join(FILE);
-        let made = fs::create_dir_all(state_dir).map_err(Refusal::from);
+        let made = fs::create_dir_all(state_dir).map_err(SqliteError::from);
         let problem = match made.and_then(|()| connect(&file)) {
             Ok(db) => return (Store { db, file, broken: None, pending: Vec::new() }, None),
-            Err(Refusal::Unreachable(problem)) => return Store::broken(file, problem),
-            Err(Refusal::NotWhole(problem)) => problem,
+            Err(problem @ SqliteError::Unavailable(_)) => return Store::broken(file, problem.to_string()),
+            Err(problem @ SqliteError::Damaged(_)) => problem,
         };
-        let aside = file.with_extension(format!("db.broken-{}", now.format("%Y%m%dT%H%M%SZ")));
-        match set_aside(&file, &aside).map_err(Refusal::from).and_then(|()| connect(&file)) {
-            Ok(db) => {
+        let aside = sqlite::set_aside(&file, now).map_err(SqliteError::from);
+        match aside.and_then(|aside| Ok((connect(&file)?, aside))) {
+            Ok((db, aside)) => {
                 let lost = format!(
                     "{}: {problem}; set aside as {}: thresholds, maintenance and remembered replies are lost, \
                      the configuration's and the bundle's thresholds apply",
@@ -98,15 +96,13 @@ impl Store {
                 );
                 (Store { db, file, broken: None, pending: Vec::new() }, Some(Lost(lost)))
             }
-            Err(Refusal::Unreachable(still) | Refusal::NotWhole(still)) => {
-                Store::broken(file, format!("{problem}; {still}"))
-            }
+            Err(still) => Store::broken(file, format!("{problem}; {still}")),
         }
     }
 
     fn broken(file: PathBuf, problem: String) -> (Store, Option<Lost>) {
         let lost = format!("{}: {problem}; nothing set from afar applies or can be set", file.display());
-        let db = Connection::open_in_memory().and_then(prepare).expect("SQLite's own memory is writable");
+        let db = sqlite::open_in_memory(&LAYOUT).expect("SQLite's own memory is writable");
         (Store { db, file, broken: Some(problem), pending: Vec::new() }, Some(Lost(lost)))
     }
 
@@ -247,82 +243,16 @@ impl Store {
     }
 }
 
-/// Why the file cannot be used.
-enum Refusal {
-    /// Its content is damaged or not ours.
-    NotWhole(String),
-    /// It may be whole, but cannot be reached: no permission, a full disk, another process that holds it.
-    Unreachable(String),
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Refusal::Unreachable(error.to_string())
-    }
-}
-
-impl From<rusqlite::Error> for Refusal {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly,
-            SystemIoFailure,
-        };
-        match error.sqlite_error_code() {
-            Some(
-                CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | PermissionDenied | ReadOnly
-                | SystemIoFailure,
-            ) => Refusal::Unreachable(error.to_string()),
-            _ => Refusal::NotWhole(error.to_string()),
-        }
-    }
-}
-
 /// Opens the file and checks it through.
-fn connect(file: &Path) -> Result<Connection, Refusal> {
-    // SQLite takes an empty file, as a power cut may leave it, for a new store.
-    if fs::metadata(file).is_ok_and(|file| file.len() == 0) {
-        return Err(Refusal::NotWhole("expected a store, found an empty file".into()));
-    }
-    let db = prepare(Connection::open(file)?)?;
-    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != VERSION {
-        return Err(Refusal::NotWhole(format!("expected layout {VERSION}, found {version}")));
-    }
+fn connect(file: &Path) -> Result<Connection, SqliteError> {
+    let db = sqlite::open(file, &LAYOUT)?;
     let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
-        return Err(Refusal::NotWhole(check));
+        return Err(SqliteError::damaged(check));
     }
     let store = Store { db, file: file.into(), broken: None, pending: Vec::new() };
     store.settings_rows()?;
     Ok(store.db)
-}
-
-fn prepare(db: Connection) -> rusqlite::Result<Connection> {
-    db.busy_timeout(Duration::from_secs(5))?;
-    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update_and_check(None, "journal_size_limit", 1_000_000, |_| Ok(()))?;
-    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables == 0 {
-        db.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
-    }
-    Ok(db)
-}
-
-/// Renames the file and what SQLite keeps beside it.
-fn set_aside(file: &Path, aside: &Path) -> io::Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let with_suffix = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        match fs::rename(with_suffix(file), with_suffix(aside)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn time(milliseconds: Option<i64>) -> Option<DateTime<Utc>> {
@@ -465,7 +395,7 @@ mod tests {
             assert!(store.settings().expect("readable").is_empty());
             let kept = settings(0.4);
             store.commit(&Commit { settings: vec![("fan-1", &kept)], ..Commit::default() }, at(1)).expect("writable");
-            let aside = dir.path().join("state.db.broken-20270115T080000Z");
+            let aside = dir.path().join("state.corrupt-20270115T080000000Z.db");
             assert_eq!(fs::read(aside).expect("what was set aside"), bytes);
         }
     }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -173,63 +172,6 @@ impl<'de> Deserialize<'de> for Target {
     }
 }
 
-/// A time: RFC 3339, kept in UTC to the millisecond. On the command line also a span from now: `+90m`, `+2h`, `+1d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub DateTime<Utc>);
-
-impl Time {
-    const EXPECTED: &str = "a time like 2026-03-01T12:00:00Z";
-
-    fn read(text: &str) -> Option<Time> {
-        let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
-        // What cannot be counted in ms around our era is no time that anything ends at.
-        let years = (DateTime::<Utc>::UNIX_EPOCH..DateTime::from_timestamp(253_402_300_800, 0)?).contains(&time);
-        years.then(|| DateTime::from_timestamp_millis(time.timestamp_millis()).map(Time))?
-    }
-
-    fn from_now(span: &str) -> Option<Time> {
-        let span = span.strip_prefix('+')?;
-        let number: f64 = span.get(..span.len().checked_sub(1)?)?.parse().ok()?;
-        let unit_s = match span.as_bytes().last()? {
-            b's' => 1.0,
-            b'm' => 60.0,
-            b'h' => 3600.0,
-            b'd' => 86_400.0,
-            _ => return None,
-        };
-        let span_ms = number * unit_s * 1000.0;
-        let sane = span_ms > 0.0 && span_ms < 1e12;
-        sane.then(|| Time(Utc::now() + TimeDelta::milliseconds(span_ms as i64)))
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
-    }
-}
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "a time like 2026-03-01T12:00:00Z, or +90m, +2h, +1d from now";
-        word(text, expected, |text| Time::read(text).or_else(|| Time::from_now(text)))
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| Time::read(value.as_str()?))
-    }
-}
-
 /// A line of text of at most `MOST` characters: who, why, an id, a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line<const MOST: usize>(String);
@@ -367,7 +309,6 @@ macro_rules! string_schema {
 
 string_schema!([] Target, "Target", { "type": "string", "description": Target::EXPECTED, "minLength": 1, "maxLength": 64 });
 string_schema!([] Piece, "Piece", { "type": "string", "contentEncoding": "base64" });
-string_schema!([] Time, "Time", { "type": "string", "format": "date-time" });
 string_schema!([] Sha256, "Sha256", { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" });
 string_schema!([const MOST: usize] Line<MOST>, format!("Line{MOST}"),
     { "type": "string", "minLength": 1, "maxLength": MOST });
@@ -389,21 +330,6 @@ mod tests {
         assert_eq!("31e-2".parse::<Threshold>(), Ok(Threshold(0.31)));
         let long = error(json!("x".repeat(10_000)));
         assert!(long.len() < 150, "{long}");
-    }
-
-    #[test]
-    fn times_are_utc_to_the_millisecond() {
-        let time: Time = from_value(json!("2026-03-01T14:00:00.123456+02:00")).expect("a time");
-        assert_eq!(time.to_string(), "2026-03-01T12:00:00.123Z");
-        for text in ["", "tomorrow", "2026-03-01", "2026-03-01T12:00:00", "9999999999", "0001-01-01T00:00:00Z"] {
-            assert!(from_value::<Time>(json!(text)).is_err(), "{text}");
-        }
-        let in_two_hours: Time = "+2h".parse().expect("a span");
-        assert!((in_two_hours.0 - Utc::now() - TimeDelta::hours(2)).abs() < TimeDelta::minutes(1));
-        for text in ["+", "+h", "+-2h", "+1e99d", "2h", "+2w", "+ä"] {
-            assert!(text.parse::<Time>().is_err(), "{text}");
-        }
-        assert!(from_value::<Time>(json!("+2h")).is_err(), "a span is for the command line: a message may be late");
     }
 
     #[test]

@@ -13,16 +13,20 @@ use tokio::sync::mpsc;
 use super::connection::{Connection, Heard, Identity, MAX_CONTROL_BYTES, Received, login};
 use super::outbox::{OutboxChange, OutboxReader, Row};
 use super::payload::{self, EventKind, SchemaVersion, State, Status};
-use super::retry::{Pause, Throttle};
 use super::topics::{AgentPart, Topic};
 use super::{
     INCOMING_BYTES, Incoming, MqttOptions, Shared, StateSlot, Stop, StopReport, fault, lock, payload_bytes, tls,
 };
+use crate::backoff::Backoff;
 use crate::systemd;
+use crate::token_bucket::TokenBucket;
 
 /// Messages that may be without acknowledgement at once, and how many of them may be late ones.
 const IN_FLIGHT: usize = 20;
 const LATE_IN_FLIGHT: usize = 10;
+
+/// Messages from before the connection that may go at once after a rest.
+const DRAIN_BURST: f64 = 16.0;
 
 /// Messages from before the connection that are read at once.
 const LATE_PAGE: usize = 64;
@@ -57,7 +61,7 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let driver = Driver {
         reader: shared.outbox.reader(),
-        pause: Pause::new(options.pause),
+        backoff: Backoff::new(options.pause.0, options.pause.1),
         options,
         shared,
         deliver,
@@ -80,7 +84,7 @@ struct Driver {
     reader: OutboxReader,
     deliver: mpsc::Sender<Incoming>,
     session: Option<Session>,
-    pause: Pause,
+    backoff: Backoff,
     next_url: usize,
     connect_at: Instant,
     was_connected: bool,
@@ -114,7 +118,7 @@ struct Link {
     late_from: i64,
     late: VecDeque<Row>,
     late_done: bool,
-    throttle: Throttle,
+    throttle: TokenBucket,
     /// Handed over, without a packet id yet, in order.
     handed_over: VecDeque<Sent>,
     /// By packet id.
@@ -266,14 +270,14 @@ impl Driver {
         let urls = self.options.urls.all().len();
         let pause = match lived {
             Some(lived) => {
-                self.pause.connection_ended(lived);
+                self.backoff.connection_ended(lived);
                 self.next_url = 0;
-                self.pause.next(rand::random())
+                self.backoff.next_spread(rand::random())
             }
             None => {
                 self.next_url = (self.next_url + 1) % urls;
                 // The other brokers at once, then a pause.
-                if self.next_url == 0 { self.pause.next(rand::random()) } else { Duration::ZERO }
+                if self.next_url == 0 { self.backoff.next_spread(rand::random()) } else { Duration::ZERO }
             }
         };
         self.connect_at = Instant::now() + pause;
@@ -591,7 +595,7 @@ impl Link {
             late_from: i64::MIN,
             late: VecDeque::new(),
             late_done: false,
-            throttle: Throttle::new(drain_per_s, now),
+            throttle: TokenBucket::new(drain_per_s, DRAIN_BURST, now),
             handed_over: VecDeque::new(),
             unacknowledged: HashMap::new(),
             ids: HashSet::new(),

@@ -14,7 +14,6 @@ pub mod fault;
 pub mod outbox;
 pub mod payload;
 pub mod plain;
-mod retry;
 pub mod tls;
 pub mod topics;
 

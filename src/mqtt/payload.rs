@@ -5,14 +5,13 @@
 //! `late` closes every message that waits on disk, so that it can be set without parsing the message again.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::topics::{AgentPart, MachinePart, Topic};
+use crate::clock::{ClockMark, Timestamp};
 use crate::control::settings::ThresholdSource;
 use crate::scoring::alarm::{AlarmState, Kind};
 use crate::scoring::{Assessment, BandDifference, Judge, Lane, Reason, Verdict};
@@ -48,69 +47,6 @@ impl JsonSchema for SchemaVersion {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "description": "Version of the payloads.", "const": 1 })
     }
-}
-
-/// A moment: RFC 3339 in UTC with milliseconds and `Z`. Any offset is understood when read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(DateTime<Utc>);
-
-impl Timestamp {
-    pub fn utc(self) -> DateTime<Utc> {
-        self.0
-    }
-}
-
-impl From<DateTime<Utc>> for Timestamp {
-    /// Cuts to milliseconds, so that what is written reads back as the same moment.
-    fn from(time: DateTime<Utc>) -> Self {
-        Timestamp(DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap_or(time))
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        let time = DateTime::parse_from_rfc3339(&text)
-            .map_err(|_| serde::de::Error::custom(format_args!("expected a time as of RFC 3339, found {text:?}")))?;
-        Ok(Timestamp::from(time.to_utc()))
-    }
-}
-
-impl JsonSchema for Timestamp {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Timestamp".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "format": "date-time",
-            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
-        })
-    }
-}
-
-/// Present only while the system clock is not synchronised: `ts` may be far off, `seq` still orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ClockMark {
-    Unsynced,
 }
 
 /// `<agent>/status`, retained, and the last will.
@@ -700,7 +636,7 @@ mod tests {
     /// `mark_late` relies on it.
     #[test]
     fn late_closes_whatever_waits_on_disk() {
-        let ts = Timestamp::from(DateTime::UNIX_EPOCH);
+        let ts = Timestamp::from(chrono::DateTime::UNIX_EPOCH);
         let agent = || "a".to_owned();
         let alarm = AlarmMsg {
             schema: SchemaVersion,

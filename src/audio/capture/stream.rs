@@ -11,6 +11,7 @@ use super::lane::CaptureLane;
 use super::output::Output;
 use crate::audio::config::{Channel, MachineInput};
 use crate::audio::source::{Format, Read, Source, SourceError};
+use crate::backoff::Backoff;
 
 /// No frame for so long: the source is lost. Frames arriving is the only proof of life.
 const STALL: Duration = Duration::from_secs(2);
@@ -91,7 +92,7 @@ pub(super) struct Stream {
     heard: bool,
     /// Why it is lost, where that was reported.
     lost: Option<String>,
-    back_off: Duration,
+    backoff: Backoff,
     frames: Vec<f32>,
 }
 
@@ -117,7 +118,7 @@ impl Stream {
             last_frame: now,
             heard: false,
             lost: None,
-            back_off: BACK_OFF.0,
+            backoff: Backoff::new(BACK_OFF.0, BACK_OFF.1),
             frames: Vec::new(),
         }
     }
@@ -185,7 +186,8 @@ impl Stream {
             lane.begin(format).map_err(|error| error.to_string())?;
         }
         let was_lost = self.lost.take();
-        (self.heard, self.back_off) = (true, BACK_OFF.0);
+        self.heard = true;
+        self.backoff.reset();
         tracing::info!(source = self.name, rate_hz = format.rate_hz, channels = format.channels, "hearing");
         for lane in &self.lanes {
             self.output.update(lane.machine(), |stats| {
@@ -232,8 +234,7 @@ impl Stream {
     }
 
     fn retry(&mut self, old: Option<Closing>) -> SourceState {
-        let until = Instant::now() + self.back_off;
-        self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+        let until = Instant::now() + self.backoff.next();
         SourceState::Closed { until, old }
     }
 

@@ -14,9 +14,10 @@ use self::fleet::{Answer, Answers, Fleet, Meant};
 use self::upload::Upload;
 use super::Failure;
 use super::broker::{BrokerArgs, converse};
+use crate::clock::Timestamp;
 use crate::control::command::{Envelope, Request};
 use crate::control::commands::{BundleInstall, Command};
-use crate::control::values::{Line, Time};
+use crate::control::values::Line;
 use crate::mqtt::payload::{Reply, ReplyStatus};
 use crate::mqtt::plain::PlainClient;
 
@@ -53,7 +54,7 @@ pub struct Args {
     reason: Option<Line<200>>,
     /// Not to be done from this time on (RFC 3339, or +90s, +5m, +2h), for agents that are away now
     #[arg(long, value_name = "TIME", global = true)]
-    expires: Option<Time>,
+    expires: Option<Timestamp>,
     /// The command's id [default: a random one]; the same id again is answered again and done once
     #[arg(long, value_name = "ID", global = true)]
     id: Option<Line<128>>,

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::figures::{Figures, count};
 use super::machines::Machines;
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::MqttConfig;
 use crate::mqtt::address::BrokerUrl;
@@ -21,7 +22,7 @@ use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart};
 
 /// Messages without acknowledgement at once, as of the real agent.
 const IN_FLIGHT: usize = 20;
-/// Pause before the next attempt to connect, doubled each time.
+/// Shortest and longest pause before the next attempt to connect.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// What all agents have in common.
@@ -64,7 +65,7 @@ pub async fn run(number: u32, plan: Arc<Plan>, figures: Arc<Figures>, mut stoppe
     let topics = AgentTopics::new(&plan.mqtt.root, &name);
     let boot = format!("{:016x}", rand::random::<u64>());
     let mut agent = Agent { name, topics, plan, figures, clock: Clock::new(true), boot, seq: 0 };
-    let mut pause = PAUSE.0;
+    let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
     // Machines do not all start at the same moment.
     let mut due = Instant::now() + agent.step().mul_f64(rand::random());
     while !*stopped.borrow() {
@@ -74,14 +75,11 @@ pub async fn run(number: u32, plan: Arc<Plan>, figures: Arc<Figures>, mut stoppe
         agent.figures.lost.fetch_add(in_flight.len() as u64, Ordering::Relaxed);
         let Err(error) = outcome else { return };
         agent.figures.error(error);
-        if begun.elapsed() > PAUSE.1 {
-            pause = PAUSE.0;
-        }
+        backoff.connection_ended(begun.elapsed());
         tokio::select! {
-            () = sleep(pause.mul_f64(0.5 + rand::random::<f64>())) => {}
+            () = sleep(backoff.next_spread(rand::random())) => {}
             () = until(&mut stopped) => {}
         }
-        pause = (2 * pause).min(PAUSE.1);
     }
 }
 

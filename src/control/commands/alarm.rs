@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Execute;
+use crate::clock::Timestamp;
 use crate::control::Output;
 use crate::control::desk::{Act, Desk, Outcome};
 use crate::control::fault::{Code, Fault};
-use crate::control::values::{Line, Target, Time};
-use crate::mqtt::payload::Timestamp;
+use crate::control::values::{Line, Target};
 use crate::scoring::alarm::{Alarm, AlarmError, AlarmStatus, Change};
 
 /// Where no end is given: a shift.
@@ -48,7 +48,7 @@ pub struct AlarmShelve {
     /// When it shows again (RFC 3339, or +90m, +2h, +1d); default: in 8 hours. At most `alarm.shelve_max_s` from now.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Time>,
+    pub until: Option<Timestamp>,
     /// Why.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]

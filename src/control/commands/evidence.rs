@@ -13,12 +13,13 @@ use sha2::{Digest, Sha256};
 
 use super::Execute;
 use crate::agent::station::Loaded;
+use crate::clock::Timestamp;
 use crate::control::desk::{Desk, Outcome};
 use crate::control::fault::{Code, Fault};
 use crate::control::values::Target;
 use crate::features::picture::Picture;
 use crate::features::{FrontEnd, MelExtractor};
-use crate::mqtt::payload::{EvidenceMsg, SchemaVersion, Timestamp};
+use crate::mqtt::payload::{EvidenceMsg, SchemaVersion};
 use crate::window::Window;
 use crate::window::level_dbfs;
 

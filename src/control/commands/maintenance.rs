@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Execute;
+use crate::clock::Timestamp;
 use crate::control::desk::{Desk, Outcome};
 use crate::control::fault::Fault;
 use crate::control::settings::Maintenance;
-use crate::control::values::{Switch, Target, Time};
+use crate::control::values::{Switch, Target};
 use crate::mqtt::payload::EventKind;
 
 /// Begin or end maintenance.
@@ -23,7 +24,7 @@ pub struct MaintenanceSet {
     /// When it ends by itself (RFC 3339, or +90m, +2h, +1d).
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Time>,
+    pub until: Option<Timestamp>,
 }
 
 impl Execute for MaintenanceSet {

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Execute, baseline};
+use crate::clock::Timestamp;
 use crate::control::desk::{Desk, Outcome};
 use crate::control::fault::Fault;
 use crate::control::preview;
 use crate::control::settings::{Override, ThresholdSource};
-use crate::control::values::{Target, Threshold, Time};
+use crate::control::values::{Target, Threshold};
 use crate::mqtt::payload::EventKind;
 
 /// Override a machine's threshold.
@@ -25,7 +26,7 @@ pub struct ThresholdSet {
     /// When the override ends (RFC 3339, or +90m, +2h, +1d); without it, it stays until reset.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Time>,
+    pub until: Option<Timestamp>,
 }
 
 impl Execute for ThresholdSet {

@@ -20,9 +20,10 @@ use tokio::sync::Notify;
 
 use self::ceiling::Ceilings;
 pub use self::store::{Bounds, Class, Row};
-use self::store::{Changes, Reader, Store, StoreError};
+use self::store::{Changes, Reader, Store};
 use super::payload::OutboxState;
 use crate::clock::Clock;
+use crate::sqlite::{self, SqliteError};
 
 /// Messages that may wait for the writer; beyond, whoever publishes waits too, up to [`INTAKE_PATIENCE`].
 const INTAKE_ROWS: usize = 10_000;
@@ -350,7 +351,7 @@ impl Writer {
         shared.room.notify_all();
 
         if let Some(error) = damaged {
-            self.set_aside(shared, &error);
+            self.set_aside(shared, &error.to_string());
         }
         let may_try = !self.failing || Instant::now() >= self.retry_at || lock(&shared.intake).closing;
         let written = may_try && self.write(shared, &rows, &next_seqs);
@@ -366,8 +367,8 @@ impl Writer {
     fn write(&mut self, shared: &Shared, rows: &[Row], next_seqs: &BTreeMap<String, u64>) -> bool {
         match self.try_write(shared, rows, next_seqs) {
             Ok(()) => true,
-            Err(StoreError::Corrupt(error)) => {
-                self.set_aside(shared, &error);
+            Err(error @ SqliteError::Damaged(_)) => {
+                self.set_aside(shared, &error.to_string());
                 match self.try_write(shared, rows, next_seqs) {
                     Ok(()) => true,
                     Err(error) => {
@@ -388,7 +389,7 @@ impl Writer {
         shared: &Shared,
         rows: &[Row],
         next_seqs: &BTreeMap<String, u64>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), SqliteError> {
         if self.store.is_none() {
             self.open_store(shared)?;
         }
@@ -465,7 +466,7 @@ impl Writer {
     }
 
     /// Opens the store, setting a damaged one aside; on the first time takes its counters over.
-    fn open_store(&mut self, shared: &Shared) -> Result<(), StoreError> {
+    fn open_store(&mut self, shared: &Shared) -> Result<(), SqliteError> {
         let options = &shared.options;
         let known = store::file(&options.dir).exists();
         let opened = Store::open(&options.dir, options.bounds).and_then(|store| {
@@ -475,8 +476,8 @@ impl Writer {
         });
         let (mut store, seqs, last_id) = match opened {
             Ok(opened) => opened,
-            Err(StoreError::Corrupt(error)) => {
-                self.rename_damaged(shared, &error);
+            Err(error @ SqliteError::Damaged(_)) => {
+                self.rename_damaged(shared, &error.to_string());
                 (Store::open(&options.dir, options.bounds)?, BTreeMap::new(), 0)
             }
             Err(error) => return Err(error),
@@ -515,8 +516,7 @@ impl Writer {
 
     fn rename_damaged(&mut self, shared: &Shared, error: &str) {
         let file = store::file(&shared.options.dir);
-        let stamp = Utc::now().format("%Y%m%dT%H%M%S%3fZ").to_string();
-        let told = match store::set_aside(&shared.options.dir, &stamp) {
+        let told = match sqlite::set_aside(&file, Utc::now()) {
             Ok(aside) => format!("{}: {error}; set aside as {}", file.display(), aside.display()),
             Err(rename) => format!("{}: {error}; could not be set aside: {rename}", file.display()),
         };
@@ -528,7 +528,7 @@ impl Writer {
         shared.generation.fetch_add(1, Ordering::Release);
     }
 
-    fn fail(&mut self, shared: &Shared, error: &StoreError) {
+    fn fail(&mut self, shared: &Shared, error: &SqliteError) {
         self.store = None;
         self.retry_at = Instant::now() + RETRY_AFTER;
         let error = format!("{}: {error}", store::file(&shared.options.dir).display());
@@ -626,10 +626,10 @@ impl OutboxReader {
             }
             Err(error) => {
                 self.open = None;
-                if let StoreError::Corrupt(error) = &error
+                if let SqliteError::Damaged(_) = &error
                     && generation == self.generation()
                 {
-                    lock(&self.shared.intake).damaged.get_or_insert_with(|| error.clone());
+                    lock(&self.shared.intake).damaged.get_or_insert_with(|| error.to_string());
                     self.shared.work.notify_one();
                 }
                 self.complain(&error)
@@ -637,7 +637,7 @@ impl OutboxReader {
         }
     }
 
-    fn complain(&mut self, error: &StoreError) -> Vec<Row> {
+    fn complain(&mut self, error: &SqliteError) -> Vec<Row> {
         if !self.complained {
             self.complained = true;
             tracing::error!("the outbox cannot be read: {error}");

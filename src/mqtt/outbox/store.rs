@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+
+use crate::sqlite::{self, Layout, SqliteError};
 
 /// Which messages go first when the store is full: the lowest class, and of it the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,33 +71,8 @@ pub struct Bounds {
     pub max_age_s: i64,
 }
 
-/// What can go wrong, in the two kinds that one acts on.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file is damaged: it is to be set aside.
-    #[error("{0}")]
-    Corrupt(String),
-    /// No room, no permission, no disk: to be tried again.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(error.to_string()),
-            // A missing table or column, or a value of another type: someone else's file.
-            Some(ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::ConstraintViolation) => {
-                StoreError::Corrupt(error.to_string())
-            }
-            Some(_) => StoreError::Unavailable(error.to_string()),
-            None => StoreError::Corrupt(error.to_string()),
-        }
-    }
-}
-
 /// Layout of the file; another one is set aside.
-const LAYOUT: i64 = 1;
+const LAYOUT: Layout = Layout { version: 1, tables: TABLES };
 
 const TABLES: &str = "
     CREATE TABLE message (
@@ -107,7 +84,6 @@ const TABLES: &str = "
         created_s INTEGER
     );
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    PRAGMA user_version = 1;
 ";
 
 /// Prefix of the counters that hold a machine's next `seq`.
@@ -132,27 +108,12 @@ impl Store {
     /// Opens the store in `dir`, and makes both where they are missing.
     ///
     /// # Errors
-    /// `Corrupt` when the file is no store of ours, `Unavailable` when it cannot be opened or made.
-    pub fn open(dir: &Path, bounds: Bounds) -> Result<Store, StoreError> {
-        let unavailable = |error| StoreError::Unavailable(format!("{}: {error}", dir.display()));
+    /// `Damaged` when the file is no store of ours, `Unavailable` when it cannot be opened or made.
+    pub fn open(dir: &Path, bounds: Bounds) -> Result<Store, SqliteError> {
+        let unavailable = |error| SqliteError::unavailable(format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(unavailable)?;
-        // SQLite takes an empty file, as a power cut may leave it, for a new store.
-        if std::fs::metadata(file(dir)).is_ok_and(|file| file.len() == 0) {
-            return Err(StoreError::Corrupt("expected a store, found an empty file".into()));
-        }
-        let connection = Connection::open(file(dir))?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        connection.pragma_update(None, "journal_size_limit", 4 << 20)?;
+        let connection = sqlite::open(&file(dir), &LAYOUT)?;
         let mut store = Store { connection, totals: Totals::default(), bounds };
-        let layout: i64 = store.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if layout == 0 {
-            let transaction = store.connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.commit()?;
-        } else if layout != LAYOUT {
-            return Err(StoreError::Corrupt(format!("expected layout {LAYOUT}, found {layout}")));
-        }
         let depth: i64 = counter(&store.connection, "depth")?.unwrap_or(0);
         let dropped: i64 = counter(&store.connection, "dropped")?.unwrap_or(0);
         store.totals = Totals { depth: depth.max(0).cast_unsigned(), dropped: dropped.max(0).cast_unsigned() };
@@ -167,7 +128,7 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::commit`].
-    pub fn next_seqs(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+    pub fn next_seqs(&self) -> Result<BTreeMap<String, u64>, SqliteError> {
         let mut statement = self.connection.prepare("SELECT name, value FROM counter WHERE name GLOB 'seq/*'")?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
         let mut seqs = BTreeMap::new();
@@ -182,7 +143,7 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::commit`].
-    pub fn last_id(&self) -> Result<i64, StoreError> {
+    pub fn last_id(&self) -> Result<i64, SqliteError> {
         let last: Option<i64> = self.connection.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
         Ok(last.unwrap_or(0))
     }
@@ -191,7 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::commit`].
-    pub fn make_room_for_new_ids(&mut self) -> Result<(), StoreError> {
+    pub fn make_room_for_new_ids(&mut self) -> Result<(), SqliteError> {
         let last = self.last_id()?;
         if last > 0 {
             self.connection.execute("UPDATE message SET id = id - ?", [last])?;
@@ -203,7 +164,7 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::commit`].
-    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+    pub fn used_bytes(&self) -> Result<u64, SqliteError> {
         used_bytes(&self.connection)
     }
 
@@ -211,8 +172,8 @@ impl Store {
     /// Then gives up the oldest of the lowest class while the store is over its size.
     ///
     /// # Errors
-    /// `Corrupt` or `Unavailable`; nothing was changed.
-    pub fn commit(&mut self, changes: &Changes<'_>) -> Result<(), StoreError> {
+    /// `Damaged` or `Unavailable`; nothing was changed.
+    pub fn commit(&mut self, changes: &Changes<'_>) -> Result<(), SqliteError> {
         let synchronous = if changes.rows.is_empty() { "normal" } else { "full" };
         self.connection.pragma_update(None, "synchronous", synchronous)?;
         let max_bytes = self.bounds.max_bytes;
@@ -255,7 +216,7 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::commit`].
-    pub fn drop_old(&mut self, now_s: i64) -> Result<(), StoreError> {
+    pub fn drop_old(&mut self, now_s: i64) -> Result<(), SqliteError> {
         let before_s = now_s.saturating_sub(self.bounds.max_age_s);
         self.change(|transaction, totals| {
             // From the oldest on, up to the first that is young enough.
@@ -277,8 +238,8 @@ impl Store {
     /// One transaction, with the totals in it.
     fn change(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>, &mut Totals) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+        work: impl FnOnce(&Transaction<'_>, &mut Totals) -> Result<(), SqliteError>,
+    ) -> Result<(), SqliteError> {
         let mut totals = self.totals;
         let transaction = self.connection.transaction()?;
         work(&transaction, &mut totals)?;
@@ -302,7 +263,7 @@ pub struct Reader {
 impl Reader {
     /// # Errors
     /// As of [`Store::open`]; `Unavailable` while there is no file.
-    pub fn open(dir: &Path) -> Result<Reader, StoreError> {
+    pub fn open(dir: &Path) -> Result<Reader, SqliteError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file(dir), flags)?;
         connection.pragma_update(None, "query_only", true)?;
@@ -312,8 +273,8 @@ impl Reader {
     /// The first `limit` messages with `from <= id < before`.
     ///
     /// # Errors
-    /// `Corrupt` or `Unavailable`.
-    pub fn read(&self, from: i64, before: i64, limit: usize) -> Result<Vec<Row>, StoreError> {
+    /// `Damaged` or `Unavailable`.
+    pub fn read(&self, from: i64, before: i64, limit: usize) -> Result<Vec<Row>, SqliteError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, class, retain, topic, payload, created_s FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
         )?;
@@ -337,30 +298,13 @@ impl Reader {
     }
 }
 
-/// Renames the store's files in `dir`, out of the way; answers the new name.
-///
-/// # Errors
-/// The file could not be renamed.
-pub fn set_aside(dir: &Path, stamp: &str) -> std::io::Result<PathBuf> {
-    let from = file(dir);
-    let to = dir.join(format!("outbox.corrupt-{stamp}.sqlite"));
-    for suffix in ["-wal", "-shm"] {
-        let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
-        if with(&from).exists() {
-            std::fs::rename(with(&from), with(&to))?;
-        }
-    }
-    std::fs::rename(&from, &to)?;
-    Ok(to)
-}
-
-fn used_bytes(connection: &Connection) -> Result<u64, StoreError> {
+fn used_bytes(connection: &Connection) -> Result<u64, SqliteError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok((pages * pragma("page_size")?).max(0).cast_unsigned())
 }
 
-fn evict(transaction: &Transaction<'_>, class: Class, totals: &mut Totals) -> Result<u64, StoreError> {
+fn evict(transaction: &Transaction<'_>, class: Class, totals: &mut Totals) -> Result<u64, SqliteError> {
     let mut statement = transaction.prepare_cached(
         "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE class = ? ORDER BY id LIMIT ?)",
     )?;
@@ -370,12 +314,12 @@ fn evict(transaction: &Transaction<'_>, class: Class, totals: &mut Totals) -> Re
     Ok(deleted)
 }
 
-fn counter(connection: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
+fn counter(connection: &Connection, name: &str) -> Result<Option<i64>, SqliteError> {
     let value = connection.query_row("SELECT value FROM counter WHERE name = ?", [name], |row| row.get(0));
     Ok(value.optional()?)
 }
 
-fn set_counter(transaction: &Transaction<'_>, name: &str, value: i64) -> Result<(), StoreError> {
+fn set_counter(transaction: &Transaction<'_>, name: &str, value: i64) -> Result<(), SqliteError> {
     let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO counter (name, value) VALUES (?, ?)")?;
     statement.execute(params![name, value])?;
     Ok(())
@@ -477,11 +421,11 @@ mod tests {
     fn damage_is_told_from_a_full_disk() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(file(dir.path()), vec![7; 10_000]).expect("a file of garbage");
-        assert!(matches!(Store::open(dir.path(), ROOMY), Err(StoreError::Corrupt(_))));
-        let aside = set_aside(dir.path(), "1").expect("renamed");
+        assert!(matches!(Store::open(dir.path(), ROOMY), Err(SqliteError::Damaged(_))));
+        let aside = sqlite::set_aside(&file(dir.path()), chrono::Utc::now()).expect("renamed");
         assert!(aside.is_file() && !file(dir.path()).exists());
         Store::open(dir.path(), ROOMY).expect("a new store");
         std::fs::write(dir.path().join("file"), "").expect("a file");
-        assert!(matches!(Store::open(&dir.path().join("file/dir"), ROOMY), Err(StoreError::Unavailable(_))));
+        assert!(matches!(Store::open(&dir.path().join("file/dir"), ROOMY), Err(SqliteError::Unavailable(_))));
     }
 }
