@@ -159,7 +159,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut tick = tokio::time::interval(TICK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let started = Instant::now();
     let mut commands = rate_limit::for_commands(Instant::now());
     tokio::pin!(shutdown);
     let outcome = loop {
