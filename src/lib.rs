@@ -18,6 +18,7 @@
 //! backoff    pauses between attempts
 //! token_bucket  limits of rate
 //! sqlite     opening SQLite files, setting damaged ones aside
+//! fs         files that are there whole or not at all
 //! systemd    readiness and watchdog
 //! cli        one file per command
 //! ```
@@ -33,6 +34,7 @@ pub mod config;
 pub mod control;
 pub mod encoder;
 pub mod features;
+pub mod fs;
 pub mod mqtt;
 pub mod scoring;
 mod sqlite;

@@ -1,14 +1,14 @@
 //! Alarms on disk: `alarms.json` in the state directory, replaced in one step.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
 use super::station::{Inner, Station};
+use crate::fs;
 use crate::scoring::alarm::{Alarm, AlarmConfig, Change, State};
 
 /// The file. The judging thread and control both write it, one after the other.
@@ -38,11 +38,11 @@ impl AlarmBook {
     pub fn open(state_dir: &Path) -> (AlarmBook, Kept, Option<String>) {
         let file = state_dir.join("alarms.json");
         let mut lost = None;
-        let states = match fs::read(&file) {
+        let states = match std::fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
                 lost = Some(format!("alarms: {}: {error}", file.display()));
                 let aside = file.with_extension("json.broken");
-                let moved = fs::rename(&file, &aside);
+                let moved = std::fs::rename(&file, &aside);
                 tracing::error!(file = %file.display(), %error, ?moved, "alarms are lost: the file is set aside");
                 BTreeMap::new()
             }),
@@ -60,7 +60,7 @@ impl AlarmBook {
     pub fn keep(&self, station: &Station) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let text = states(&station.lock(), |_| None);
-        match replace(&self.file, &text) {
+        match fs::replace(&self.file, &text) {
             Ok(()) => *failing = false,
             Err(error) => {
                 if !*failing {
@@ -95,7 +95,7 @@ impl AlarmBook {
         if let (true, Some(error)) = (changed.is_empty(), refused) {
             return Err(error);
         }
-        replace(&self.file, &states(&inner, |number| changed.get(&number).map(|(alarm, _)| alarm)))?;
+        fs::replace(&self.file, &states(&inner, |number| changed.get(&number).map(|(alarm, _)| alarm)))?;
         let done = changed.into_iter().map(|(number, (alarm, change))| {
             inner.machines[number].alarm = alarm;
             (number, change)
@@ -111,15 +111,4 @@ fn states<'a>(inner: &'a Inner, instead: impl Fn(usize) -> Option<&'a Alarm>) ->
         .map(|(number, machine)| (&machine.config.id, instead(number).unwrap_or(&machine.alarm).state()))
         .collect();
     serde_json::to_vec(&states).expect("states have string keys and no failing fields")
-}
-
-/// Replaces a file in one step: after a power cut it is the old one or the new one.
-pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let mut new = tempfile::NamedTempFile::new_in(dir)?;
-    new.write_all(content)?;
-    new.as_file().sync_all()?;
-    new.persist(file)?;
-    File::open(dir)?.sync_all()
 }

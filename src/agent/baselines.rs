@@ -3,13 +3,12 @@
 //!
 //! A baseline in use is kept by the encoder that made it: another bundle finds none, and the old one finds its own again.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::alarms::replace;
+use crate::fs;
 use crate::scoring::Baseline;
 use crate::scoring::baseline::Learner;
 
@@ -43,7 +42,7 @@ impl Shelf {
 
     /// Whether one is in use under any other encoder.
     pub fn has_foreign(&self, machine: &str) -> bool {
-        let Ok(entries) = fs::read_dir(self.dir.join(machine)) else { return false };
+        let Ok(entries) = std::fs::read_dir(self.dir.join(machine)) else { return false };
         entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("in-use-"))
     }
 
@@ -59,7 +58,7 @@ impl Shelf {
     /// As the disk has it; then the file is as it was.
     pub fn keep_learner(&self, machine: &str, learner: &Learner) -> io::Result<()> {
         let text = serde_json::to_vec(learner).expect("learned numbers are finite, keys are text");
-        replace(&self.file(machine, LEARNING), &text)
+        fs::replace(&self.file(machine, LEARNING), &text)
     }
 
     /// Keeps what was made of the windows heard, in place of them.
@@ -67,8 +66,8 @@ impl Shelf {
     /// # Errors
     /// As the disk has it.
     pub fn keep_proposal(&self, machine: &str, proposal: &Baseline) -> io::Result<()> {
-        replace(&self.file(machine, PROPOSAL), proposal.to_json().as_bytes())?;
-        remove(&self.file(machine, LEARNING))
+        fs::replace(&self.file(machine, PROPOSAL), proposal.to_json().as_bytes())?;
+        fs::remove(&self.file(machine, LEARNING))
     }
 
     /// The proposal is in use from the next start on.
@@ -76,8 +75,8 @@ impl Shelf {
     /// # Errors
     /// As the disk has it.
     pub fn keep_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        replace(&self.in_use_file(machine, &baseline.origin.encoder_sha256), baseline.to_json().as_bytes())?;
-        remove(&self.file(machine, PROPOSAL))
+        fs::replace(&self.in_use_file(machine, &baseline.origin.encoder_sha256), baseline.to_json().as_bytes())?;
+        fs::remove(&self.file(machine, PROPOSAL))
     }
 
     /// The baseline in use is a proposal again.
@@ -85,26 +84,26 @@ impl Shelf {
     /// # Errors
     /// As the disk has it.
     pub fn put_back(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        replace(&self.file(machine, PROPOSAL), baseline.to_json().as_bytes())?;
-        remove(&self.in_use_file(machine, &baseline.origin.encoder_sha256))
+        fs::replace(&self.file(machine, PROPOSAL), baseline.to_json().as_bytes())?;
+        fs::remove(&self.in_use_file(machine, &baseline.origin.encoder_sha256))
     }
 
     /// # Errors
     /// As the disk has it.
     pub fn drop_learner(&self, machine: &str) -> io::Result<()> {
-        remove(&self.file(machine, LEARNING))
+        fs::remove(&self.file(machine, LEARNING))
     }
 
     /// # Errors
     /// As the disk has it.
     pub fn drop_proposal(&self, machine: &str) -> io::Result<()> {
-        remove(&self.file(machine, PROPOSAL))
+        fs::remove(&self.file(machine, PROPOSAL))
     }
 
     /// # Errors
     /// As the disk has it.
     pub fn drop_in_use(&self, machine: &str, encoder_sha256: &str) -> io::Result<()> {
-        remove(&self.in_use_file(machine, encoder_sha256))
+        fs::remove(&self.in_use_file(machine, encoder_sha256))
     }
 }
 
@@ -114,25 +113,16 @@ fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 
 /// Reads a file; one that is damaged is set aside, loudly.
 fn read<T>(file: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-    let text = match fs::read_to_string(file) {
+    let text = match std::fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         other => other.map_err(|error| error.to_string()),
     };
     match text.and_then(|text| parse(&text)) {
         Ok(found) => Some(found),
         Err(error) => {
-            let moved = fs::rename(file, file.with_extension("json.broken"));
+            let moved = std::fs::rename(file, file.with_extension("json.broken"));
             tracing::error!(file = %file.display(), error, ?moved, "a baseline is lost: the file is set aside");
             None
         }
-    }
-}
-
-/// Removes a file for good; it may be gone already.
-fn remove(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()),
     }
 }

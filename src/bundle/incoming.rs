@@ -2,7 +2,7 @@
 //! where they belong in the archive; memory holds only which of them are there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -134,12 +134,7 @@ impl Incoming {
     }
 
     fn save(&self, state: &State) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".staging-").tempfile_in(&self.dir)?;
-        serde_json::to_writer(&mut file, state)?;
-        file.flush()?;
-        file.as_file().sync_data()?;
-        file.persist(self.dir.join(format!("{}.json", self.sha256))).map_err(|error| error.error)?;
-        Ok(())
+        crate::fs::replace(&self.dir.join(format!("{}.json", self.sha256)), &serde_json::to_vec(state)?)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Making a bundle ready to be sent: its manifest, then one archive, the same bytes from the same files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, BASELINES, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, REQUIRED, SIGNATURE};
 use super::manifest::{FORMAT, Manifest};
 use super::{Bundle, BundleError};
+use crate::fs::{remove, write_output};
 
 /// An archive that was written.
 #[derive(Debug, Clone)]
@@ -73,28 +73,11 @@ pub fn draft_manifest(dir: &Path, name: Option<&str>, version: Option<&str>) -> 
     }
     let text =
         toml::to_string(&manifest).map_err(|error| fault(format!("expected a manifest to write, found: {error}")))?;
-    let written = replace(&path, text.as_bytes()).and_then(|()| match fs::remove_file(dir.join(SIGNATURE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    });
-    written.map_err(|error| fault(format!("expected to write it, found: {error}")))?;
+    let written = write_output(&path, text.as_bytes());
+    written
+        .and_then(|()| remove(&dir.join(SIGNATURE)))
+        .map_err(|error| fault(format!("expected to write it, found: {error}")))?;
     Ok(true)
-}
-
-/// Writes a new file beside `path` and renames it over it. A device is no place for that.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if path.exists() && !path.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file, found a device or directory"));
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    // A temporary file is its owner's alone; a bundle is anyone's to read.
-    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 /// Writes the files that the manifest of `bundle` lists, the manifest, and its signature if there is one, as a
@@ -123,10 +106,7 @@ pub fn pack(bundle: &Bundle, archive: &Path) -> Result<Packed, BundleError> {
     }
     let fault = |error: io::Error| BundleError::new(archive, format!("expected to write it, found: {error}"));
     let bytes = tar_gz(&members).map_err(fault)?;
-    replace(archive, &bytes).map_err(fault)?;
-    // The directory's entry too: an archive that was announced is there after a power cut.
-    let dir = archive.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(fault)?;
+    write_output(archive, &bytes).map_err(fault)?;
     Ok(Packed { path: archive.into(), bytes: bytes.len() as u64, sha256: files::sha256_hex(&bytes), signed })
 }
 

@@ -12,7 +12,7 @@
 //! bundle after. What a crash leaves lying about is removed when the store is opened the next time.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -21,14 +21,13 @@ use serde::{Deserialize, Serialize};
 use super::archive;
 use super::files::{self, MANIFEST};
 use super::{Bundle, BundleError, TrustedKey};
+use crate::fs::{self as durable, UNFINISHED};
 
 /// Installed bundles that are kept, the one in use included.
 pub const KEPT: usize = 3;
 
 const HISTORY: &str = ".history.json";
 const INCOMING: &str = ".incoming";
-/// Names that begin like this are unfinished work.
-const STAGING: &str = ".staging-";
 
 /// Why a bundle was not installed, reloaded or rolled back.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +153,7 @@ impl Store {
         if found != sha256 {
             return Err(InstallError::Archive(format!("expected an archive of sha256 {sha256}, found {found}")));
         }
-        let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.root);
+        let staging = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.root);
         let staging = staging.map_err(InstallError::io(self.root.display().to_string()))?;
         archive::unpack(archive, staging.path()).map_err(InstallError::Archive)?;
         let bundle = read(staging.path(), key).map_err(|error| within_archive(error, staging.path()))?;
@@ -273,28 +272,13 @@ impl Store {
 
     fn write_history(&self, history: &[Entry]) -> Result<(), InstallError> {
         let text = serde_json::to_vec(history).expect("names can be written as JSON");
-        let write = || {
-            let mut file = tempfile::Builder::new().prefix(STAGING).tempfile_in(&self.root)?;
-            file.write_all(&text)?;
-            file.as_file().sync_all()?;
-            file.persist(self.root.join(HISTORY)).map_err(|error| error.error)
-        };
-        write().map_err(InstallError::io(self.root.join(HISTORY).display().to_string()))?;
-        self.sync()
+        let path = self.root.join(HISTORY);
+        durable::replace(&path, &text).map_err(InstallError::io(path.display().to_string()))
     }
 
     fn relink(&self, target: &str) -> Result<(), InstallError> {
         let link = self.root.join(&self.link);
-        let relink = || {
-            let beside = tempfile::Builder::new()
-                .prefix(STAGING)
-                .make_in(&self.root, |path| std::os::unix::fs::symlink(target, path))?;
-            fs::rename(beside.path(), &link)?;
-            // It has its final name now; nothing is left to remove under the old one.
-            beside.into_temp_path().keep().map(drop).map_err(|error| error.error)
-        };
-        relink().map_err(InstallError::io(link.display().to_string()))?;
-        self.sync()
+        durable::replace_link(&link, Path::new(target)).map_err(InstallError::io(link.display().to_string()))
     }
 
     /// Moves a directory out of the way of an install, if it may be removed.
@@ -320,7 +304,7 @@ impl Store {
         }
         let dir = self.root.join(&entry.target);
         let remove = || {
-            let trash = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.root)?;
+            let trash = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.root)?;
             match fs::rename(&dir, trash.path().join("bundle")) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => trash.close(),
@@ -353,7 +337,7 @@ impl Store {
         };
         for entry in entries {
             let entry = entry.map_err(fault())?;
-            if entry.file_name().to_string_lossy().starts_with(STAGING) {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 let is_dir = entry.file_type().map_err(fault())?.is_dir();
                 let remove = if is_dir { fs::remove_dir_all } else { fs::remove_file };
                 remove(entry.path()).map_err(fault())?;
@@ -364,7 +348,7 @@ impl Store {
 
     /// Makes renames in the directory last through a power cut.
     fn sync(&self) -> Result<(), InstallError> {
-        File::open(&self.root).and_then(|dir| dir.sync_all()).map_err(InstallError::io(self.root.display().to_string()))
+        durable::sync_dir(&self.root).map_err(InstallError::io(self.root.display().to_string()))
     }
 }
 

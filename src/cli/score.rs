@@ -1,6 +1,5 @@
 //! `auscult score`: WAV files in, a verdict for each window out, as the agent would have judged it.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use super::Failure;
 use super::bundle::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
+use crate::fs::Output;
 use crate::scoring::gate::Gate;
 use crate::scoring::{Judge, Lane, MachineModel, Reason, Scored, Scorer, Verdict};
 
@@ -224,7 +224,8 @@ fn word(value: &impl Serialize) -> String {
 
 /// The embeddings of all windows, for one file at the end.
 struct Embeddings {
-    file: File,
+    file: Output,
+    path: PathBuf,
     width: usize,
     values: Vec<f32>,
 }
@@ -232,8 +233,8 @@ struct Embeddings {
 impl Embeddings {
     /// Opened before the work begins, so that a path that cannot be written is known at once.
     fn create(path: &Path, width: usize) -> anyhow::Result<Self> {
-        let file = File::create(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        Ok(Embeddings { file, width, values: Vec::new() })
+        let file = Output::create(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        Ok(Embeddings { file, path: path.to_owned(), width, values: Vec::new() })
     }
 
     fn add(&mut self, embedding: Option<&[f32]>) {
@@ -243,10 +244,10 @@ impl Embeddings {
         }
     }
 
-    fn write(self) -> anyhow::Result<()> {
+    fn write(mut self) -> anyhow::Result<()> {
         let shape = (self.values.len() / self.width.max(1), self.width);
         let rows = ArrayView2::from_shape(shape, &self.values)?;
-        rows.write_npy(io::BufWriter::new(self.file))?;
-        Ok(())
+        rows.write_npy(&mut self.file)?;
+        self.file.finish().map_err(|error| anyhow::anyhow!("{}: {error}", self.path.display()))
     }
 }

@@ -1,7 +1,6 @@
 //! `auscult spectrogram`: what the encoder is fed, for the eye and for training.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write};
+use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
@@ -12,6 +11,7 @@ use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
 use crate::features::picture::Picture;
 use crate::features::{FeatureError, FrontEnd, MelExtractor};
+use crate::fs::{Output, write_output};
 use crate::scoring::gate::{self, Gate};
 
 /// Shows what the encoder is fed: a window's mel spectrogram, as a picture and as numbers.
@@ -101,7 +101,7 @@ fn one_window(args: &Args, mut extractor: MelExtractor) -> Result<(), Failure> {
     let picture = Picture { title: &title, front_end: &front_end, image, range_db: most_db - least_db };
     if let Some(path) = &args.png {
         let bytes = picture.to_png()?;
-        std::fs::write(path, bytes).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        write_output(path, &bytes).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     }
     let mut row = describe(&file, wanted, &front_end, &window);
     let figures = json!({
@@ -203,7 +203,7 @@ fn merge(row: &mut Value, more: Value) {
 /// Writes an array of f32 as it comes: the number of rows is filled in at the end, so that no training set needs to fit
 /// into memory. Format 1.0 of numpy's npy.
 struct NpyWriter {
-    out: BufWriter<File>,
+    out: Output,
     path: PathBuf,
     shape: Vec<usize>,
 }
@@ -211,8 +211,8 @@ struct NpyWriter {
 impl NpyWriter {
     /// `shape` is that of the array; its first length may be given at the end.
     fn create(path: &Path, shape: &[usize]) -> anyhow::Result<Self> {
-        let file = File::create(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        let mut writer = NpyWriter { out: BufWriter::new(file), path: path.to_owned(), shape: shape.to_vec() };
+        let out = Output::create(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let mut writer = NpyWriter { out, path: path.to_owned(), shape: shape.to_vec() };
         writer.header()?;
         Ok(writer)
     }
@@ -237,7 +237,7 @@ impl NpyWriter {
             self.out.seek(SeekFrom::Start(0))?;
             self.header()?;
         }
-        self.out.flush().map_err(|error| anyhow::anyhow!("{}: {error}", self.path.display()))
+        self.out.finish().map_err(|error| anyhow::anyhow!("{}: {error}", self.path.display()))
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {

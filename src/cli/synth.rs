@@ -135,7 +135,8 @@ fn write(file: &Path, machine: &mut Machine, samples: u64) -> anyhow::Result<()>
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
-    let mut writer = hound::WavWriter::create(file, spec).with_context(name)?;
+    let mut output = crate::fs::Output::create(file).with_context(name)?;
+    let mut writer = hound::WavWriter::new(&mut output, spec).with_context(name)?;
     let mut chunk = vec![0f32; RATE_HZ as usize];
     let mut left = samples;
     while left > 0 {
@@ -146,5 +147,6 @@ fn write(file: &Path, machine: &mut Machine, samples: u64) -> anyhow::Result<()>
         }
         left -= count as u64;
     }
-    writer.finalize().with_context(name)
+    writer.finalize().with_context(name)?;
+    output.finish().with_context(name)
 }

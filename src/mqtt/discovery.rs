@@ -8,8 +8,6 @@
 //! entity as it is.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -17,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Mqtt;
 use super::topics::{AgentPart, AgentTopics, MachinePart};
 use crate::config::Config;
+use crate::fs;
 
 /// Which descriptions this agent has ever published, in the state directory: those of machines that are configured no
 /// more are taken back.
@@ -33,7 +32,7 @@ pub fn announce(config: &Config, mqtt: &Mqtt) {
     let before = known.len();
     known.extend(wanted.iter().map(|(topic, _)| topic.clone()));
     if known.len() > before
-        && let Err(error) = keep(&file, &known)
+        && let Err(error) = fs::replace(&file, json!(known).to_string().as_bytes())
     {
         tracing::warn!(file = %file.display(), %error, "Home Assistant will not forget machines that are removed");
     }
@@ -262,22 +261,11 @@ impl Entities {
 }
 
 fn announced(file: &Path) -> BTreeSet<String> {
-    match fs::read(file) {
+    match std::fs::read(file) {
         Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
             tracing::warn!(file = %file.display(), %error, "what Home Assistant was told before cannot be read");
             BTreeSet::new()
         }),
         Err(_) => BTreeSet::new(),
     }
-}
-
-/// Replaces the file in one step.
-fn keep(file: &Path, known: &BTreeSet<String>) -> io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let mut new = tempfile::NamedTempFile::new_in(dir)?;
-    serde_json::to_writer(&mut new, known)?;
-    new.as_file().sync_all()?;
-    new.persist(file)?;
-    Ok(())
 }

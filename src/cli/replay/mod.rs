@@ -159,7 +159,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     if let Some(png) = &args.png {
         let picture = timeline.to_png().map_err(|problem| anyhow::anyhow!("{}: {problem}", png.display()))?;
-        std::fs::write(png, picture).map_err(|error| anyhow::anyhow!("{}: {error}", png.display()))?;
+        crate::fs::write_output(png, &picture).map_err(|error| anyhow::anyhow!("{}: {error}", png.display()))?;
     }
     let sums = Sums::new(&timeline, &raised, args.fault_at, heard_s);
     if args.json {

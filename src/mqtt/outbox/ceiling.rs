@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fs;
+
 /// Room for some hundreds of machines; the file never grows.
 const FILE_BYTES: usize = 32 * 1024;
 
@@ -106,15 +108,9 @@ impl Ceilings {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
         let mut text = serde_json::to_vec(&self.content)?;
         text.resize(text.len().next_multiple_of(4096).max(FILE_BYTES), b' ');
-        file.write_all(&text)?;
-        file.as_file().sync_all()?;
-        let file = file.persist(&self.path)?;
-        File::open(dir)?.sync_all()?;
-        Ok(file)
+        fs::replace_with(&self.path, |file| file.write_all(&text))
     }
 }
 
