@@ -35,6 +35,7 @@ pub mod control;
 pub mod encoder;
 pub mod features;
 pub mod fs;
+pub mod monitor;
 pub mod mqtt;
 pub mod scoring;
 mod sqlite;

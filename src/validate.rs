@@ -1,7 +1,8 @@
 //! Checks and readers of configured values that several sections share.
 
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
-use serde::{Deserialize as _, Deserializer};
+use serde::{Deserialize as _, Deserializer, de};
+use serde_json::Value;
 
 /// Whether `value` lies within `least` and `most`, both included.
 ///
@@ -34,4 +35,33 @@ where
     T: DeserializeOwned,
 {
     one_of(deserializer).map(Some)
+}
+
+/// A found value in few words, for messages.
+pub fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        None => text,
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+/// Reads any JSON value with `read`.
+///
+/// # Errors
+/// A value that `read` does not take: what was expected and what was found.
+pub fn checked<'de, D, T>(deserializer: D, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let value = Value::deserialize(deserializer)?;
+    read(&value).ok_or_else(|| de::Error::custom(format!("expected {expected}, found {}", shown(&value))))
+}
+
+/// As [`checked`], for a word of the command line.
+///
+/// # Errors
+/// As [`checked`].
+pub fn word<T>(text: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+    read(text).ok_or_else(|| format!("expected {expected}, found {}", shown(&text.into())))
 }

@@ -4,24 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use auscult::agent::alarms::AlarmBook;
-use auscult::agent::station::{Hearing, Machine, Site, Station, Tally};
-use auscult::audio::evidence::LastWindows;
 use auscult::clock::{Clock, Timestamp};
 use auscult::config::{Config, MachineConfig, SourceConfig};
-use auscult::control::command::{Envelope, LARGEST_COMMAND, LARGEST_MESSAGE, Request};
 use auscult::control::commands::{
     AlarmAcknowledge, AlarmShelve, BaselineDiscard, BaselineLearn, BundleInstall, BundleReload, BundleRollback,
     Command, EvidenceGet, MaintenanceSet, Ping, StateGet, ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet,
 };
-use auscult::control::history::History;
-use auscult::control::settings::{Changed, MachineSettings, Maintenance, Override, ThresholdSource};
+use auscult::control::envelope::Envelope;
+use auscult::control::request::{LARGEST_COMMAND, LARGEST_MESSAGE, Request};
 use auscult::control::store::{Commit, Store};
-use auscult::control::values::{Bytes, Line, Minutes, Piece, Rate, Switch, Target, Threshold};
+use auscult::control::values::{Bytes, Chunk, FalseAlarmRate, Minutes, ShortText, Switch, Target};
 use auscult::control::{Controller, Output, Shared};
+use auscult::monitor::Monitor;
+use auscult::monitor::alarm_store::AlarmStore;
+use auscult::monitor::history::History;
+use auscult::monitor::last_window::LastWindows;
+use auscult::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
+use auscult::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
+use auscult::scoring::threshold::{Threshold, ThresholdSource};
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -32,7 +35,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 // ---- The parser ----------------------------------------------------------------------------------------------------
 
-fn line<const MOST: usize>() -> impl Strategy<Value = Line<MOST>> {
+fn line<const MOST: usize>() -> impl Strategy<Value = ShortText<MOST>> {
     "[a-zA-Z0-9 äß€\"\\\\/{}-]{1,40}".prop_map(|text| text.parse().expect("a line"))
 }
 
@@ -71,7 +74,11 @@ fn command() -> impl Strategy<Value = Command> {
         })),
         (target(), 0.05..20_160.0f64, of(0.001..0.5f64)).prop_map(|(machine, minutes, rate)| {
             let minutes = Minutes::new(minutes).expect("in range");
-            Command::BaselineLearn(BaselineLearn { machine, minutes, false_alarm_rate: rate.and_then(Rate::new) })
+            Command::BaselineLearn(BaselineLearn {
+                machine,
+                minutes,
+                false_alarm_rate: rate.and_then(FalseAlarmRate::new),
+            })
         }),
         target().prop_map(|machine| Command::BaselineDiscard(BaselineDiscard { machine })),
         Just(Command::BundleRollback(BundleRollback {})),
@@ -82,7 +89,7 @@ fn command() -> impl Strategy<Value = Command> {
                     url,
                     size: size.map(Bytes),
                     offset: size.map(|size| Bytes(size / 2)),
-                    data: Some(Piece(piece)),
+                    data: Some(Chunk(piece)),
                     file: None,
                 })
             }
@@ -111,10 +118,10 @@ fn json_value() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         "\\PC{0,20}".prop_map(Value::from),
     ];
-    leaf.prop_recursive(4, 32, 6, |inner| {
+    leaf.prop_recursive(4, 32, 6, |state| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::btree_map("\\PC{0,8}", inner, 0..6)
+            prop::collection::vec(state.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map("\\PC{0,8}", state, 0..6)
                 .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
@@ -366,7 +373,7 @@ proptest! {
 /// An agent without sound and without a bundle: everything but scoring.
 struct Agent {
     dir: tempfile::TempDir,
-    station: Arc<Station>,
+    monitor: Arc<Monitor>,
     history: Arc<History>,
     controller: Controller,
 }
@@ -392,19 +399,19 @@ impl Agent {
             config: machine.clone(),
             settings: settings.remove(&machine.id).unwrap_or_default(),
             alarm: Alarm::new(AlarmConfig::default(), at(0)),
-            tally: Tally::default(),
+            counts: WindowCounts::default(),
             last: None,
-            site: Site::default(),
-            hearing: Hearing::default(),
+            learning: LearningState::default(),
+            signal: SignalState::default(),
         });
-        let station = Arc::new(Station::new(None, machines.collect()));
+        let monitor = Arc::new(Monitor::new(None, machines.collect()));
         let history = Arc::new(History::default());
         let evidence = Arc::new(LastWindows::new(config.privacy.allow_audio));
         let shared = Shared {
             config,
-            station: station.clone(),
+            monitor: monitor.clone(),
             history: history.clone(),
-            alarms: Arc::new(AlarmBook::open(dir.path()).0),
+            alarms: Arc::new(AlarmStore::open(dir.path()).0),
             evidence: evidence.clone(),
             clock: Clock::new(true),
             boot: "b1".into(),
@@ -413,7 +420,7 @@ impl Agent {
             bundles: OnceLock::new(),
         };
         let controller = Controller::new(Arc::new(shared), store, at(0));
-        Agent { dir, station, history, controller }
+        Agent { dir, monitor, history, controller }
     }
 
     /// As after a power cut: nothing is written at the end.
@@ -434,7 +441,7 @@ impl Agent {
     }
 
     fn threshold(&self, machine: usize, seconds: i64) -> Option<(f64, ThresholdSource)> {
-        self.station.lock().threshold(machine, at(seconds)).map(|found| (found.threshold, found.source))
+        self.monitor.lock().threshold(machine, at(seconds)).map(|found| (found.threshold, found.source))
     }
 }
 
@@ -620,7 +627,7 @@ fn maintenance_is_set_told_and_ends() {
     let (done, out) = agent.ask(on, 1);
     assert_eq!(done.status, ReplyStatus::Ok);
     assert_eq!(events(&out), [EventKind::MaintenanceOn]);
-    let is_on = |agent: &Agent, seconds| agent.station.lock().machines[1].settings.maintenance(at(seconds)).is_some();
+    let is_on = |agent: &Agent, seconds| agent.monitor.lock().machines[1].settings.maintenance(at(seconds)).is_some();
     let mut agent = agent.restart();
     assert!(is_on(&agent, 49) && !is_on(&agent, 50));
     assert_eq!(events(&agent.controller.tick(at(50))), [EventKind::MaintenanceOff]);

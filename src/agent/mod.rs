@@ -2,16 +2,13 @@
 //!
 //! ```text
 //! capture threads -> judge thread -> outbox -> client's thread -> broker
-//!                      station <- supervisor <- - control - - - -
+//!                      monitor <- supervisor <- - control - - - -
 //! ```
 
-pub mod alarms;
-pub mod baselines;
-mod judge;
 mod lock;
-mod report;
-pub mod station;
-pub mod vitals;
+pub mod process_stats;
+mod publisher;
+mod scoring_thread;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -22,23 +19,25 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio::time::MissedTickBehavior;
 
-use self::alarms::AlarmBook;
-use self::baselines::Shelf;
-use self::judge::Judge;
 use self::lock::StateLock;
-use self::report::Reporter;
-use self::station::{Hearing, LoadError, Loaded, Machine, Site, Station, Tally};
+use self::publisher::Publisher;
+use self::scoring_thread::ScoringThread;
 use crate::audio::capture::{self, Capture};
-use crate::audio::evidence::LastWindows;
 use crate::audio::{MachineInput, SourceError};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::history::History;
 use crate::control::rate_limit;
-use crate::control::settings::Maintenance;
 use crate::control::store::{Lost, Store};
 use crate::control::{self, Controller};
 use crate::features::FrontEnd;
+use crate::monitor::Monitor;
+use crate::monitor::alarm_store::AlarmStore;
+use crate::monitor::baseline_store::BaselineStore;
+use crate::monitor::history::History;
+use crate::monitor::last_window::LastWindows;
+use crate::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
+use crate::monitor::model::{ActiveBundle, LoadError};
+use crate::monitor::settings::Maintenance;
 use crate::mqtt::{Mqtt, MqttOptions, discovery};
 use crate::systemd;
 
@@ -90,13 +89,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     });
     let loaded = load(&config, chosen.as_deref().map(Path::new))?;
     let inputs = inputs(&config, loaded.as_ref());
-    let (book, mut kept, alarms_lost) = AlarmBook::open(&config.agent.state_dir);
+    let (book, mut kept, alarms_lost) = AlarmStore::open(&config.agent.state_dir);
     let book = Arc::new(book);
     let mut settings = store.settings().unwrap_or_else(|error| {
         tracing::error!(%error, "what was set from afar cannot be read");
         BTreeMap::new()
     });
-    let shelf = Shelf::new(&config.agent.state_dir);
+    let baselines = BaselineStore::new(&config.agent.state_dir);
     let machines = config.machine.iter().enumerate().map(|(number, machine)| {
         let alarm = machine.alarm(&config.alarm).map_err(AgentError::Config)?;
         let settings = settings.remove(&machine.id).unwrap_or_default();
@@ -111,14 +110,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             config: machine.clone(),
             settings,
             alarm,
-            tally: Tally::default(),
+            counts: WindowCounts::default(),
             last: None,
-            site: Site::restore(&shelf, &machine.id),
-            hearing: Hearing::default(),
+            learning: LearningState::restore(&baselines, &machine.id),
+            signal: SignalState::default(),
         })
     });
     let machines = machines.collect::<Result<_, AgentError>>()?;
-    let station = Arc::new(Station::new(loaded, machines));
+    let monitor = Arc::new(Monitor::new(loaded, machines));
     let capture = Arc::new(capture::start(inputs)?);
 
     let (mqtt, mut incoming) = Mqtt::start(MqttOptions::from_config(&config), clock)
@@ -127,7 +126,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let evidence = Arc::new(LastWindows::new(config.privacy.allow_audio));
     let shared = Arc::new(control::Shared {
         config: config.clone(),
-        station: station.clone(),
+        monitor: monitor.clone(),
         history: history.clone(),
         alarms: book.clone(),
         evidence: evidence.clone(),
@@ -143,12 +142,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
     let mut controller = Controller::new(shared, store, now);
     let config = Arc::new(config);
-    let reporter = Reporter::new(config.clone(), station.clone(), mqtt.clone(), capture.clone());
-    reporter.birth();
+    let publisher = Publisher::new(config.clone(), monitor.clone(), mqtt.clone(), capture.clone());
+    publisher.birth();
     discovery::announce(&config, &mqtt);
-    reporter.say(controller.start(now));
-    let judge = Judge::start(capture.clone(), station.clone(), reporter.clone(), history, evidence, book, shelf)
-        .map_err(|error| AgentError::Run(format!("cannot start the judging thread: {error}")))?;
+    publisher.say(controller.start(now));
+    let scoring =
+        ScoringThread::start(capture.clone(), monitor.clone(), publisher.clone(), history, evidence, book, baselines)
+            .map_err(|error| AgentError::Run(format!("cannot start the judging thread: {error}")))?;
     systemd::ready();
     tracing::info!(agent = config.agent.id, machines = config.machine.len(), "listening");
 
@@ -169,31 +169,31 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
                 let Some(message) = message else {
                     break Err(AgentError::Run("the MQTT client has ended by itself".into()));
                 };
-                reporter.say(controller.receive(&message, Utc::now()));
+                publisher.say(controller.receive(&message, Utc::now()));
                 commands.take(Instant::now());
             }
             // Time passes for overrides and maintenance.
-            _ = tick.tick() => reporter.say(controller.tick(Utc::now())),
+            _ = tick.tick() => publisher.say(controller.tick(Utc::now())),
             // A bundle that is being read may be ready.
-            () = tokio::time::sleep(READY_WITHIN), if controller.is_busy() => reporter.say(controller.tick(Utc::now())),
-            _ = health.tick() => reporter.health(),
+            () = tokio::time::sleep(READY_WITHIN), if controller.is_busy() => publisher.say(controller.tick(Utc::now())),
+            _ = health.tick() => publisher.health(),
             // systemd ends an agent whose judge stands still, or whose outbox writes no more.
-            _ = heartbeat.tick() => if watchdog.is_some() && judge.is_alive() && mqtt.is_alive() { systemd::alive() },
+            _ = heartbeat.tick() => if watchdog.is_some() && scoring.is_alive() && mqtt.is_alive() { systemd::alive() },
         }
     };
     systemd::stopping();
     controller.flush(Utc::now());
-    tokio::task::spawn_blocking(move || stop(&capture, judge, &mqtt))
+    tokio::task::spawn_blocking(move || stop(&capture, scoring, &mqtt))
         .await
         .map_err(|error| AgentError::Run(format!("the stop failed: {error}")))?;
     outcome
 }
 
 /// Capture first, then what it left, then the farewell.
-fn stop(capture: &Capture, judge: Judge, mqtt: &Mqtt) {
+fn stop(capture: &Capture, scoring: ScoringThread, mqtt: &Mqtt) {
     let end = Instant::now() + STOP_LIMIT;
     capture.stop();
-    judge.finish(end - FAREWELL);
+    scoring.finish(end - FAREWELL);
     let report = mqtt.stop(end.saturating_duration_since(Instant::now()));
     if report.left > 0 {
         tracing::info!(messages = report.left, "wait on disk for the next start");
@@ -205,9 +205,9 @@ fn stop(capture: &Capture, judge: Judge, mqtt: &Mqtt) {
 }
 
 /// The bundle that was chosen from afar, else the configured one; `None`, said loudly, where its files are not fit for use.
-fn load(config: &Config, chosen: Option<&Path>) -> Result<Option<Loaded>, AgentError> {
+fn load(config: &Config, chosen: Option<&Path>) -> Result<Option<ActiveBundle>, AgentError> {
     if let Some(chosen) = chosen {
-        match Loaded::open(chosen, config) {
+        match ActiveBundle::open(chosen, config) {
             Ok(loaded) => {
                 tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use, as chosen from afar");
                 return Ok(Some(loaded));
@@ -215,7 +215,7 @@ fn load(config: &Config, chosen: Option<&Path>) -> Result<Option<Loaded>, AgentE
             Err(error) => tracing::error!(%error, "the bundle chosen from afar cannot be used: the configured one is"),
         }
     }
-    match Loaded::open(&config.bundle.path, config) {
+    match ActiveBundle::open(&config.bundle.path, config) {
         Ok(loaded) => {
             tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use");
             Ok(Some(loaded))
@@ -229,7 +229,7 @@ fn load(config: &Config, chosen: Option<&Path>) -> Result<Option<Loaded>, AgentE
 }
 
 /// What capture needs to know; the standard front-end's window where there is no bundle.
-pub fn inputs(config: &Config, loaded: Option<&Loaded>) -> Vec<MachineInput> {
+pub fn inputs(config: &Config, loaded: Option<&ActiveBundle>) -> Vec<MachineInput> {
     let standard = FrontEnd::default();
     let standard = (standard.rate_hz, standard.window_samples());
     let machines = config.machine.iter().enumerate();

@@ -3,7 +3,6 @@
 pub mod capture;
 pub mod config;
 pub mod device;
-pub mod evidence;
 mod paced;
 pub mod resample;
 mod source;

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{EXIT_CONFIG, EXIT_DATA, Failure};
 use crate::agent::inputs;
-use crate::agent::station::{LoadError, Loaded};
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
 use crate::config::{Config, MachineConfig, MqttConfig};
+use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::mqtt::plain::PlainClient;
 
 /// A source that lives is heard within this time; a device that is opened at its second attempt too.
@@ -102,8 +102,8 @@ fn state(report: &mut Report, config: &Config) -> std::io::Result<()> {
     }
 }
 
-fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<Loaded>> {
-    match Loaded::open(&config.bundle.path, config) {
+fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<ActiveBundle>> {
+    match ActiveBundle::open(&config.bundle.path, config) {
         Ok(loaded) => {
             let (dir, label, engine) = (config.bundle.path.display(), loaded.label(), loaded.engine());
             let machines = loaded.bundle.machines.len();
@@ -116,7 +116,7 @@ fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<Loaded
 }
 
 /// Listens as the agent would, to all sources at once, until each was heard.
-fn sources(report: &mut Report, config: &Config, loaded: Option<&Loaded>) -> std::io::Result<()> {
+fn sources(report: &mut Report, config: &Config, loaded: Option<&ActiveBundle>) -> std::io::Result<()> {
     let capture = match capture::start(inputs(config, loaded)) {
         Ok(capture) => capture,
         Err(error) => {

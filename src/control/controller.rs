@@ -5,45 +5,25 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use super::Shared;
-use super::command::{Envelope, Rejected, Request};
-use super::desk::{Act, Change, Desk, Outcome, Switch, settings_msg, threshold_with, told};
-use super::fault::{Code, Fault};
+use super::background::Running;
+use super::context::CommandContext;
+use super::envelope::Envelope;
+use super::error::{Code, CommandError};
 use super::learning::Proposing;
-use super::settings::Maintenance;
+use super::messages::{settings_msg, told};
+use super::outcome::{Act, Change, Outcome, Output, Switch};
+use super::request::{Rejected, Request};
+use super::shared::Shared;
 use super::store::{Commit, Store};
-use super::work::Running;
-use crate::agent::station::Inner;
 use crate::clock::Timestamp;
-use crate::mqtt::payload::encode;
-use crate::mqtt::payload::{
-    EventKind, EventMsg, EvidenceMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg,
-};
+use crate::monitor::MonitorState;
+use crate::monitor::settings::Maintenance;
+use crate::mqtt::payload::{EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, encode};
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::mqtt::{Incoming, MAX_CONTROL_BYTES};
-use crate::scoring::alarm;
 
 /// How often distances and the replies of asking commands are written: one transaction a minute.
 const FLUSH_EVERY: TimeDelta = TimeDelta::seconds(60);
-
-/// Something to send.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// To `<agent>/reply`: the encoded [`Reply`].
-    Reply(Vec<u8>),
-    /// Retained, to the machine's `settings`.
-    Settings(SettingsMsg),
-    /// To the machine's `event`, or the agent's.
-    Event(EventMsg),
-    /// To the machine's `evidence`.
-    Evidence(EvidenceMsg),
-    /// A machine's alarm changed with its maintenance.
-    Alarm { machine: usize, change: alarm::Change },
-    /// The agent's `info` names another bundle now.
-    Info,
-    /// The agent's health was asked for.
-    Health,
-}
 
 /// Commands in, things to send out.
 pub struct Controller {
@@ -61,14 +41,14 @@ impl Controller {
 
     /// What to send at start: the settings of every machine, and whether some were lost.
     pub fn start(&self, now: DateTime<Utc>) -> Vec<Output> {
-        let inner = self.shared.station.lock();
-        let settings = inner.machines.iter().enumerate();
+        let state = self.shared.monitor.lock();
+        let settings = state.machines.iter().enumerate();
         let mut out: Vec<_> = settings
             .map(|(number, machine)| {
-                Output::Settings(settings_msg(&self.shared, &inner, number, &machine.settings, now))
+                Output::Settings(settings_msg(&self.shared, &state, number, &machine.settings, now))
             })
             .collect();
-        out.extend(self.baseline_problems(&inner, now));
+        out.extend(self.baseline_problems(&state, now));
         if let Some(problem) = &self.shared.store_problem {
             out.push(self.event(None, EventKind::SettingsLost, problem.clone(), now));
         }
@@ -80,8 +60,10 @@ impl Controller {
         match &incoming.payload {
             Ok(payload) => self.handle(&incoming.topic, payload, incoming.retained, now),
             Err(bytes) => {
-                let fault =
-                    Fault::new(Code::TooLarge, format!("expected at most {MAX_CONTROL_BYTES} bytes, found {bytes}"));
+                let fault = CommandError::new(
+                    Code::TooLarge,
+                    format!("expected at most {MAX_CONTROL_BYTES} bytes, found {bytes}"),
+                );
                 vec![Output::Reply(self.reply(&Envelope::default(), None, Err(fault), now))]
             }
         }
@@ -112,7 +94,7 @@ impl Controller {
         if retained {
             let message = "retained: expected a message that is not retained, ignored this one; \
                            clear the topic with an empty retained message and send the command again";
-            let fault = Fault::new(Code::BadArgument, message);
+            let fault = CommandError::new(Code::BadArgument, message);
             return vec![Output::Reply(self.reply(envelope, command, Err(fault), now))];
         }
         let id = envelope.id.as_ref().map(|id| id.as_str());
@@ -164,7 +146,7 @@ impl Controller {
             Outcome::Change(change) => self.change(envelope, command, change, now),
             Outcome::Act(act) => self.act(envelope, command, act, now),
             Outcome::Switch(switch) => self.switch(envelope, command, *switch, now),
-            Outcome::Work(work) => match Running::start(work, command, envelope.clone()) {
+            Outcome::Job(work) => match Running::start(work, command, envelope.clone()) {
                 Ok(running) => {
                     self.running = Some(running);
                     Vec::new()
@@ -174,24 +156,24 @@ impl Controller {
         }
     }
 
-    fn run(&mut self, request: &Request, is_ours: bool, now: DateTime<Utc>) -> Result<Outcome, Fault> {
+    fn run(&mut self, request: &Request, is_ours: bool, now: DateTime<Utc>) -> Result<Outcome, CommandError> {
         let Envelope { id, tag, expires, by, .. } = &request.envelope;
         if let (Some(tag), false) = (tag, is_ours) {
             let expected = format!("one of this agent's tags ({})", self.shared.config.agent.tags.join(", "));
-            return Err(Fault::argument("tag", &expected, format_args!("{:?}", tag.as_str())));
+            return Err(CommandError::argument("tag", &expected, format_args!("{:?}", tag.as_str())));
         }
         if expires.is_some_and(|expires| expires.utc() <= now) {
             let message = "expires: expected a time after now, the command is not done; send it again with a later one";
-            return Err(Fault::new(Code::Expired, message));
+            return Err(CommandError::new(Code::Expired, message));
         }
         let (id, by) = (id.as_ref().map(|id| id.as_str()), by.as_ref().map(|by| by.as_str()));
         tracing::info!(command = request.command.name(), id, by, "command");
-        let mut desk = Desk { shared: &self.shared, store: &self.store, envelope: &request.envelope, now };
-        let outcome = request.command.clone().run(&mut desk)?;
+        let mut context = CommandContext { shared: &self.shared, store: &self.store, envelope: &request.envelope, now };
+        let outcome = request.command.clone().run(&mut context)?;
         match (&outcome, &self.running) {
-            (Outcome::Work(_), Some(running)) => {
+            (Outcome::Job(_), Some(running)) => {
                 let message = format!("{} is under way; send it again when that is done", running.command);
-                Err(Fault::new(Code::Busy, message))
+                Err(CommandError::new(Code::Busy, message))
             }
             _ => Ok(outcome),
         }
@@ -202,10 +184,10 @@ impl Controller {
         &mut self,
         envelope: &Envelope,
         command: Option<&str>,
-        result: Result<Value, Fault>,
+        result: Result<Value, CommandError>,
         now: DateTime<Utc>,
     ) -> Vec<Output> {
-        let passing = result.as_ref().is_err_and(Fault::is_passing);
+        let passing = result.as_ref().is_err_and(CommandError::is_passing);
         let reply = self.reply(envelope, command, result, now);
         if let (Some(id), false) = (&envelope.id, passing) {
             self.store.remember(id.as_str(), &String::from_utf8_lossy(&reply), now);
@@ -222,9 +204,9 @@ impl Controller {
         now: DateTime<Utc>,
     ) -> Vec<Output> {
         let messages: Vec<_> = {
-            let inner = self.shared.station.lock();
+            let state = self.shared.monitor.lock();
             let machines = change.machines.iter();
-            machines.map(|(number, settings, _)| settings_msg(&self.shared, &inner, *number, settings, now)).collect()
+            machines.map(|(number, settings, _)| settings_msg(&self.shared, &state, *number, settings, now)).collect()
         };
         let data = serde_json::json!({ "machines": messages });
         let shared = self.shared.clone();
@@ -252,11 +234,11 @@ impl Controller {
             Ok(reply) => vec![reply],
             Err(refused) => return refused,
         };
-        let mut inner = shared.station.lock();
+        let mut state = shared.monitor.lock();
         for (number, settings) in act.settings {
-            inner.machines[number].settings = settings;
+            state.machines[number].settings = settings;
         }
-        out.extend((act.apply)(&mut inner));
+        out.extend((act.apply)(&mut state));
         out
     }
 
@@ -277,7 +259,7 @@ impl Controller {
             Err(error) => {
                 tracing::error!(command, %error, "a change cannot be kept and is not made");
                 let message = format!("nothing was changed, because it cannot be kept: {error}");
-                Err(self.answer(envelope, Some(command), Err(Fault::new(Code::Failed, message)), now))
+                Err(self.answer(envelope, Some(command), Err(CommandError::new(Code::Failed, message)), now))
             }
         }
     }
@@ -285,9 +267,9 @@ impl Controller {
     /// Takes settings that are kept into use; what to tell of it.
     fn apply(&self, Change { machines, kind }: Change, now: DateTime<Utc>) -> Vec<Output> {
         let mut out = Vec::new();
-        let mut inner = self.shared.station.lock();
+        let mut state = self.shared.monitor.lock();
         for (number, settings, what) in machines {
-            let machine = &mut inner.machines[number];
+            let machine = &mut state.machines[number];
             if kind == EventKind::ThresholdChanged {
                 machine.alarm.forget_evidence();
             } else {
@@ -333,8 +315,8 @@ impl Controller {
     /// Drops overrides and maintenance that have ended. They do not count any more already.
     fn expire(&mut self, now: DateTime<Utc>) -> Vec<Output> {
         let mut out = Vec::new();
-        let inner = self.shared.station.lock();
-        let ended: Vec<_> = inner
+        let state = self.shared.monitor.lock();
+        let ended: Vec<_> = state
             .machines
             .iter()
             .enumerate()
@@ -344,9 +326,9 @@ impl Controller {
                 ended.any().then_some((number, settings, ended))
             })
             .collect();
-        let told_of = |number: usize, settings| told(threshold_with(&inner, number, settings, now));
+        let told_of = |number: usize, settings| told(state.threshold_with(number, settings, now));
         let words: Vec<_> = ended.iter().map(|(number, settings, _)| told_of(*number, settings)).collect();
-        drop(inner);
+        drop(state);
         for ((number, settings, ended), threshold) in ended.into_iter().zip(words) {
             let id = &self.shared.config.machine[number].id;
             let commit = Commit { settings: vec![(id.as_str(), &settings)], ..Commit::default() };
@@ -362,14 +344,14 @@ impl Controller {
                 };
                 out.extend(self.apply(Change { machines: vec![(number, settings.clone(), what)], kind }, now));
             }
-            let inner = self.shared.station.lock();
-            out.push(Output::Settings(settings_msg(&self.shared, &inner, number, &settings, now)));
+            let state = self.shared.monitor.lock();
+            out.push(Output::Settings(settings_msg(&self.shared, &state, number, &settings, now)));
         }
         out
     }
 
     /// A job is done: what it comes to, or why it failed.
-    fn finish(&mut self, running: &Running, result: Result<Outcome, Fault>, now: DateTime<Utc>) -> Vec<Output> {
+    fn finish(&mut self, running: &Running, result: Result<Outcome, CommandError>, now: DateTime<Utc>) -> Vec<Output> {
         let Running { envelope, command, .. } = running;
         match result {
             Ok(outcome) => self.conclude(envelope, command, outcome, now),
@@ -405,34 +387,34 @@ impl Controller {
             };
         after();
         let to = loaded.label();
-        let mut inner = self.shared.station.lock();
-        let old = inner.loaded.replace(loaded);
-        let Inner { loaded, machines } = &mut *inner;
+        let mut state = self.shared.monitor.lock();
+        let old = state.loaded.replace(loaded);
+        let MonitorState { loaded, machines } = &mut *state;
         for (number, machine) in machines.iter_mut().enumerate() {
             let baseline = loaded.as_ref().and_then(|loaded| loaded.baseline(number));
             machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
             machine.alarm.forget_evidence();
         }
-        drop(inner);
+        drop(state);
         let from = old.as_ref().map_or_else(|| "none".to_owned(), |old| old.label());
         drop(old);
         tracing::info!(from, to, "bundle switched");
 
         let mut out = vec![reply, Output::Info];
-        let inner = self.shared.station.lock();
-        for (number, machine) in inner.machines.iter().enumerate() {
-            out.push(Output::Settings(settings_msg(&self.shared, &inner, number, &machine.settings, now)));
+        let state = self.shared.monitor.lock();
+        for (number, machine) in state.machines.iter().enumerate() {
+            out.push(Output::Settings(settings_msg(&self.shared, &state, number, &machine.settings, now)));
             out.push(self.event(Some(number), EventKind::BundleChanged, format!("{from} -> {to}"), now));
         }
-        out.extend(self.baseline_problems(&inner, now));
+        out.extend(self.baseline_problems(&state, now));
         out
     }
 
     /// Learned baselines that do not count under the running bundle.
-    fn baseline_problems(&self, inner: &Inner, now: DateTime<Utc>) -> Vec<Output> {
-        let Some(loaded) = &inner.loaded else { return Vec::new() };
+    fn baseline_problems(&self, state: &MonitorState, now: DateTime<Utc>) -> Vec<Output> {
+        let Some(loaded) = &state.loaded else { return Vec::new() };
         let problem = |number| Some((number, loaded.baseline_problem(number)?.to_owned()));
-        let told = (0..inner.machines.len()).filter_map(problem);
+        let told = (0..state.machines.len()).filter_map(problem);
         told.map(|(number, problem)| self.event(Some(number), EventKind::BaselineFailed, problem, now)).collect()
     }
 
@@ -454,12 +436,12 @@ impl Controller {
         &self,
         envelope: &Envelope,
         command: Option<&str>,
-        result: Result<Value, Fault>,
+        result: Result<Value, CommandError>,
         now: DateTime<Utc>,
     ) -> Vec<u8> {
         let (status, data, error) = match result {
             Ok(data) => (ReplyStatus::Ok, Some(data), None),
-            Err(Fault { code, message }) => (ReplyStatus::Error, None, Some(ReplyError { code, message })),
+            Err(CommandError { code, message }) => (ReplyStatus::Error, None, Some(ReplyError { code, message })),
         };
         encode(&Reply {
             schema: SchemaVersion,

@@ -5,64 +5,11 @@ use std::str::FromStr;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::BASELINE_MINUTES;
 use crate::scoring::baseline::check_rate;
-
-/// A found value in few words, for messages.
-pub fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        None => text,
-        Some((end, _)) => format!("{}...", &text[..end]),
-    }
-}
-
-/// Takes any JSON value through `read`; what it does not take is named with what was expected.
-fn checked<'de, D, T>(deserializer: D, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    let value = Value::deserialize(deserializer)?;
-    read(&value).ok_or_else(|| de::Error::custom(format!("expected {expected}, found {}", shown(&value))))
-}
-
-/// As [`checked`], for a word of the command line.
-fn word<T>(text: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, String> {
-    read(text).ok_or_else(|| format!("expected {expected}, found {}", shown(&text.into())))
-}
-
-/// A limit of the distance: above 0, below 1000.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
-pub struct Threshold(#[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1000))] f64);
-
-impl Threshold {
-    const EXPECTED: &str = "a number above 0 and below 1000";
-
-    pub fn new(threshold: f64) -> Option<Threshold> {
-        (threshold > 0.0 && threshold < 1000.0).then_some(Threshold(threshold))
-    }
-
-    pub fn get(self) -> f64 {
-        self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Threshold {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| Threshold::new(value.as_f64()?))
-    }
-}
-
-impl FromStr for Threshold {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| Threshold::new(text.parse().ok()?))
-    }
-}
+use crate::validate::{checked, word};
 
 /// How long to learn, minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
@@ -96,13 +43,14 @@ impl FromStr for Minutes {
 
 /// A share of windows: above 0, at most 0.5.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
-pub struct Rate(#[schemars(extend("exclusiveMinimum" = 0, "maximum" = 0.5))] f64);
+#[schemars(rename = "Rate")]
+pub struct FalseAlarmRate(#[schemars(extend("exclusiveMinimum" = 0, "maximum" = 0.5))] f64);
 
-impl Rate {
+impl FalseAlarmRate {
     const EXPECTED: &str = "a number above 0 and at most 0.5";
 
-    pub fn new(rate: f64) -> Option<Rate> {
-        check_rate(rate).is_ok().then_some(Rate(rate))
+    pub fn new(rate: f64) -> Option<FalseAlarmRate> {
+        check_rate(rate).is_ok().then_some(FalseAlarmRate(rate))
     }
 
     pub fn get(self) -> f64 {
@@ -110,17 +58,17 @@ impl Rate {
     }
 }
 
-impl<'de> Deserialize<'de> for Rate {
+impl<'de> Deserialize<'de> for FalseAlarmRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| Rate::new(value.as_f64()?))
+        checked(deserializer, Self::EXPECTED, |value| FalseAlarmRate::new(value.as_f64()?))
     }
 }
 
-impl FromStr for Rate {
+impl FromStr for FalseAlarmRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| Rate::new(text.parse().ok()?))
+        word(text, Self::EXPECTED, |text| FalseAlarmRate::new(text.parse().ok()?))
     }
 }
 
@@ -174,16 +122,16 @@ impl<'de> Deserialize<'de> for Target {
 
 /// A line of text of at most `MOST` characters: who, why, an id, a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line<const MOST: usize>(String);
+pub struct ShortText<const MOST: usize>(String);
 
-impl<const MOST: usize> Line<MOST> {
+impl<const MOST: usize> ShortText<MOST> {
     fn expected() -> String {
         format!("1 to {MOST} characters without line breaks")
     }
 
     fn read(text: &str) -> Option<Self> {
         let fits = !text.is_empty() && text.chars().nth(MOST).is_none() && !text.contains(char::is_control);
-        fits.then(|| Line(text.into()))
+        fits.then(|| ShortText(text.into()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -191,13 +139,13 @@ impl<const MOST: usize> Line<MOST> {
     }
 }
 
-impl<const MOST: usize> From<Line<MOST>> for String {
-    fn from(line: Line<MOST>) -> String {
+impl<const MOST: usize> From<ShortText<MOST>> for String {
+    fn from(line: ShortText<MOST>) -> String {
         line.0
     }
 }
 
-impl<const MOST: usize> FromStr for Line<MOST> {
+impl<const MOST: usize> FromStr for ShortText<MOST> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -205,7 +153,7 @@ impl<const MOST: usize> FromStr for Line<MOST> {
     }
 }
 
-impl<'de, const MOST: usize> Deserialize<'de> for Line<MOST> {
+impl<'de, const MOST: usize> Deserialize<'de> for ShortText<MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         checked(deserializer, &Self::expected(), |value| Self::read(value.as_str()?))
     }
@@ -256,17 +204,17 @@ impl<'de> Deserialize<'de> for Bytes {
 
 /// A piece of a file, as Base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece(pub Vec<u8>);
+pub struct Chunk(pub Vec<u8>);
 
-impl Serialize for Piece {
+impl Serialize for Chunk {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
     }
 }
 
-impl<'de> Deserialize<'de> for Piece {
+impl<'de> Deserialize<'de> for Chunk {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, "bytes as Base64", |value| BASE64_STANDARD.decode(value.as_str()?).ok().map(Piece))
+        checked(deserializer, "bytes as Base64", |value| BASE64_STANDARD.decode(value.as_str()?).ok().map(Chunk))
     }
 }
 
@@ -308,9 +256,9 @@ macro_rules! string_schema {
 }
 
 string_schema!([] Target, "Target", { "type": "string", "description": Target::EXPECTED, "minLength": 1, "maxLength": 64 });
-string_schema!([] Piece, "Piece", { "type": "string", "contentEncoding": "base64" });
+string_schema!([] Chunk, "Piece", { "type": "string", "contentEncoding": "base64" });
 string_schema!([] Sha256, "Sha256", { "type": "string", "pattern": "^[0-9a-fA-F]{64}$" });
-string_schema!([const MOST: usize] Line<MOST>, format!("Line{MOST}"),
+string_schema!([const MOST: usize] ShortText<MOST>, format!("Line{MOST}"),
     { "type": "string", "minLength": 1, "maxLength": MOST });
 
 #[cfg(test)]
@@ -319,24 +267,10 @@ mod tests {
     use serde_json::{from_value, json};
 
     #[test]
-    fn what_is_expected_and_found_is_said() {
-        let error = |value| from_value::<Threshold>(value).expect_err("no threshold").to_string();
-        for value in [json!(0), json!(-0.0), json!(-0.3), json!(1000), json!("0.3"), json!(null), json!([0.3])] {
-            let words = error(value.clone());
-            assert_eq!(words, format!("expected a number above 0 and below 1000, found {value}"));
-        }
-        assert_eq!(from_value::<Threshold>(json!(1)).expect("a threshold").get(), 1.0);
-        assert!("nan".parse::<Threshold>().is_err() && "inf".parse::<Threshold>().is_err());
-        assert_eq!("31e-2".parse::<Threshold>(), Ok(Threshold(0.31)));
-        let long = error(json!("x".repeat(10_000)));
-        assert!(long.len() < 150, "{long}");
-    }
-
-    #[test]
     fn lines_are_bounded() {
-        assert!(from_value::<Line<4>>(json!("äöü€")).is_ok());
+        assert!(from_value::<ShortText<4>>(json!("äöü€")).is_ok());
         for text in ["", "five!", "a\nb", "a\0"] {
-            assert!(from_value::<Line<4>>(json!(text)).is_err(), "{text:?}");
+            assert!(from_value::<ShortText<4>>(json!(text)).is_err(), "{text:?}");
         }
         assert!(from_value::<Target>(json!("*")).is_ok_and(|target| target == Target::All));
         assert!(from_value::<Sha256>(json!("zz")).is_err());

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::topics::{AgentPart, MachinePart, Topic};
 use crate::clock::{ClockMark, Timestamp};
-use crate::control::settings::ThresholdSource;
 use crate::scoring::alarm::{AlarmState, Kind};
+use crate::scoring::threshold::ThresholdSource;
 use crate::scoring::{Assessment, BandDifference, Judge, Lane, Reason, Verdict};
 
 /// The version of all payloads, `1`.

@@ -9,6 +9,7 @@ pub mod lanes;
 mod scorer;
 pub mod stats;
 pub mod tail;
+pub mod threshold;
 mod verdict;
 mod why;
 

@@ -15,9 +15,10 @@ use self::upload::Upload;
 use super::Failure;
 use super::broker::{BrokerArgs, converse};
 use crate::clock::Timestamp;
-use crate::control::command::{Envelope, Request};
 use crate::control::commands::{BundleInstall, Command};
-use crate::control::values::Line;
+use crate::control::envelope::Envelope;
+use crate::control::request::Request;
+use crate::control::values::ShortText;
 use crate::mqtt::payload::{Reply, ReplyStatus};
 use crate::mqtt::plain::PlainClient;
 
@@ -39,25 +40,25 @@ pub struct Args {
     broker: BrokerArgs,
     /// The agent that is meant
     #[arg(long, value_name = "ID", global = true, conflicts_with_all = ["fleet", "tag"])]
-    agent: Option<Line<64>>,
+    agent: Option<ShortText<64>>,
     /// All agents that are online
     #[arg(long, global = true)]
     fleet: bool,
     /// Of the fleet, those with this tag
     #[arg(long, value_name = "TAG", global = true)]
-    tag: Option<Line<64>>,
+    tag: Option<ShortText<64>>,
     /// Who asks; settings, alarms and events tell it [default: the login name]
     #[arg(long, value_name = "NAME", global = true)]
-    by: Option<Line<64>>,
+    by: Option<ShortText<64>>,
     /// And why
     #[arg(long, value_name = "TEXT", global = true)]
-    reason: Option<Line<200>>,
+    reason: Option<ShortText<200>>,
     /// Not to be done from this time on (RFC 3339, or +90s, +5m, +2h), for agents that are away now
     #[arg(long, value_name = "TIME", global = true)]
     expires: Option<Timestamp>,
     /// The command's id [default: a random one]; the same id again is answered again and done once
     #[arg(long, value_name = "ID", global = true)]
-    id: Option<Line<128>>,
+    id: Option<ShortText<128>>,
     /// Longest wait for replies, seconds [default: 10; 300 for bundle commands]
     #[arg(long, value_name = "S", global = true)]
     timeout: Option<f64>,

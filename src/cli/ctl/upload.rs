@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use super::fleet::{Answer, Fleet};
 use crate::bundle::ARCHIVE_LIMIT;
 use crate::cli::Failure;
-use crate::control::command::{Envelope, Request};
 use crate::control::commands::{BundleInstall, Command};
-use crate::control::values::{Bytes, Piece, Sha256};
+use crate::control::envelope::Envelope;
+use crate::control::request::Request;
+use crate::control::values::{Bytes, Chunk, Sha256};
 use crate::mqtt::plain::PlainClient;
 
 /// Bytes of a piece: with Base64 around it, it stays well below what an agent takes in.
@@ -53,7 +54,7 @@ impl Upload {
 
     fn piece(&self, offset: usize) -> BundleInstall {
         let piece = &self.bytes[offset..self.bytes.len().min(offset + PIECE)];
-        BundleInstall { offset: Some(Bytes(offset as u64)), data: Some(Piece(piece.to_vec())), ..self.command() }
+        BundleInstall { offset: Some(Bytes(offset as u64)), data: Some(Chunk(piece.to_vec())), ..self.command() }
     }
 
     /// Sends what is missing to those who are asked; the replies of agents that will take no more of it.

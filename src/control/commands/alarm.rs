@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::Execute;
 use crate::clock::Timestamp;
-use crate::control::Output;
-use crate::control::desk::{Act, Desk, Outcome};
-use crate::control::fault::{Code, Fault};
-use crate::control::values::{Line, Target};
+use crate::control::context::CommandContext;
+use crate::control::error::{Code, CommandError};
+use crate::control::outcome::{Act, Outcome, Output};
+use crate::control::values::{ShortText, Target};
 use crate::scoring::alarm::{Alarm, AlarmError, AlarmStatus, Change};
 
 /// Where no end is given: a shift.
@@ -28,13 +28,13 @@ pub struct AlarmAcknowledge {
     /// What is being done about it.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub comment: Option<Line<200>>,
+    pub comment: Option<ShortText<200>>,
 }
 
 impl Execute for AlarmAcknowledge {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let (by, comment, now) = (desk.who().0, comment(desk, self.comment), desk.now);
-        deed(desk, &self.machine, move |alarm| alarm.acknowledge(by.as_deref(), comment.as_deref(), now))
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let (by, comment, now) = (context.who().0, comment(context, self.comment), context.now);
+        deed(context, &self.machine, move |alarm| alarm.acknowledge(by.as_deref(), comment.as_deref(), now))
     }
 }
 
@@ -52,14 +52,14 @@ pub struct AlarmShelve {
     /// Why.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub comment: Option<Line<200>>,
+    pub comment: Option<ShortText<200>>,
 }
 
 impl Execute for AlarmShelve {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let until = desk.to_come(self.until)?;
-        let (by, comment, now) = (desk.who().0, comment(desk, self.comment), desk.now);
-        deed(desk, &self.machine, move |alarm| {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let until = context.to_come(self.until)?;
+        let (by, comment, now) = (context.who().0, comment(context, self.comment), context.now);
+        deed(context, &self.machine, move |alarm| {
             let most = TimeDelta::seconds(alarm.config().shelve_max_s as i64);
             let until = until.unwrap_or(now + SHELVED_FOR.min(most));
             alarm.shelve(by.as_deref(), comment.as_deref(), until, now)
@@ -77,39 +77,39 @@ pub struct AlarmUnshelve {
 }
 
 impl Execute for AlarmUnshelve {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let now = desk.now;
-        deed(desk, &self.machine, move |alarm| alarm.unshelve(now))
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let now = context.now;
+        deed(context, &self.machine, move |alarm| alarm.unshelve(now))
     }
 }
 
 /// Why: the command's comment, else the envelope's reason.
-fn comment(desk: &Desk, comment: Option<Line<200>>) -> Option<String> {
-    comment.map(String::from).or(desk.who().1)
+fn comment(context: &CommandContext, comment: Option<ShortText<200>>) -> Option<String> {
+    comment.map(String::from).or(context.who().1)
 }
 
-impl From<AlarmError> for Fault {
-    fn from(error: AlarmError) -> Fault {
-        Fault::new(Code::BadArgument, error)
+impl From<AlarmError> for CommandError {
+    fn from(error: AlarmError) -> CommandError {
+        CommandError::new(Code::BadArgument, error)
     }
 }
 
 /// Does `act` to the alarms that are meant; refused where it can be done to none of them.
 fn deed(
-    desk: &Desk,
+    context: &CommandContext,
     target: &Target,
     act: impl Fn(&mut Alarm) -> Result<Option<Change>, AlarmError> + Send + 'static,
-) -> Result<Outcome, Fault> {
-    let numbers = desk.targets(target)?;
+) -> Result<Outcome, CommandError> {
+    let numbers = context.targets(target)?;
     let (mut told, mut refused) = (Vec::new(), None);
     for &number in &numbers {
-        let mut alarm = desk.shared.station.lock().machines[number].alarm.clone();
+        let mut alarm = context.shared.monitor.lock().machines[number].alarm.clone();
         match act(&mut alarm) {
             Err(error) => refused = refused.or(Some(error)),
             Ok(_) => {
                 let AlarmStatus { state, kind, since, count, note, .. } = alarm.status();
                 told.push(json!({
-                    "machine": desk.machine_id(number), "state": state, "kind": kind, "count": count,
+                    "machine": context.machine_id(number), "state": state, "kind": kind, "count": count,
                     "since": Timestamp::from(since), "by": note.by, "comment": note.comment,
                     "until": note.until.map(Timestamp::from),
                 }));
@@ -119,10 +119,10 @@ fn deed(
     if let (true, Some(error)) = (told.is_empty(), refused) {
         return Err(error.into());
     }
-    let shared = desk.shared.clone();
+    let shared = context.shared.clone();
     let (tell, changes) = mpsc::channel();
     let keep = move || {
-        let done = shared.alarms.change(&shared.station, &numbers, |alarm| act(alarm).map_err(Fault::from))?;
+        let done = shared.alarms.change(&shared.monitor, &numbers, |alarm| act(alarm).map_err(CommandError::from))?;
         // The other end is in `apply`, which comes later.
         done.into_iter().for_each(|change| drop(tell.send(change)));
         Ok(())

@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Execute;
-use crate::agent::station::Loaded;
 use crate::bundle::download::{self, download};
 use crate::bundle::incoming::{self, Incoming};
 use crate::bundle::store::{self, InstallError, Store};
-use crate::control::Shared;
-use crate::control::desk::{Desk, Keep, Outcome, Switch};
-use crate::control::fault::{Code, Fault};
-use crate::control::values::{Bytes, Line, Piece, Sha256};
-use crate::control::work::Work;
+use crate::control::context::CommandContext;
+use crate::control::error::{Code, CommandError};
+use crate::control::outcome::{Job, Keep, Outcome, Switch};
+use crate::control::shared::Shared;
+use crate::control::values::{Bytes, Chunk, Sha256, ShortText};
+use crate::monitor::model::ActiveBundle;
 
 /// Read a bundle and switch to it.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -27,15 +27,15 @@ pub struct BundleReload {
     /// A bundle below the bundle root, like `fan-1.4`; default: the configured one.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<Line<255>>,
+    pub path: Option<ShortText<255>>,
 }
 
 impl Execute for BundleReload {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let shared = desk.shared.clone();
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let shared = context.shared.clone();
         let configured = &shared.config.bundle.path;
         let choice = self.path.map(|path| store::resolve(configured, path.as_str())).transpose()?;
-        Ok(Outcome::Work(Work::new(move || {
+        Ok(Outcome::Job(Job::new(move || {
             let dir = choice.as_deref().unwrap_or(&shared.config.bundle.path);
             let (loaded, data) = ready(&shared, dir)?;
             let keep = spare(&shared, choice.clone());
@@ -56,7 +56,7 @@ pub struct BundleInstall {
     /// Where the agent downloads it: http:// or https://, of a host in its `bundle.allow_from`.
     #[arg(long, required_unless_present = "file", conflicts_with = "file")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<Line<2000>>,
+    pub url: Option<ShortText<2000>>,
     /// In pieces: bytes of the whole archive, up to 64 MiB.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub struct BundleInstall {
     /// Of a piece: its bytes.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Piece>,
+    pub data: Option<Chunk>,
     /// An archive on this computer, which is sent in pieces over the broker.
     #[arg(long)]
     #[serde(skip)]
@@ -76,13 +76,13 @@ pub struct BundleInstall {
 }
 
 impl Execute for BundleInstall {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let sha256 = self.sha256.ok_or_else(|| Fault::argument("sha256", Sha256::EXPECTED, "none"))?;
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let sha256 = self.sha256.ok_or_else(|| CommandError::argument("sha256", Sha256::EXPECTED, "none"))?;
         let sha256 = sha256.as_str().to_owned();
-        let shared = desk.shared.clone();
-        let bundles = shared.bundles(desk.chosen_bundle()?)?;
+        let shared = context.shared.clone();
+        let bundles = shared.bundles(context.chosen_bundle()?)?;
         match (self.url, self.size, self.offset, self.data) {
-            (Some(url), None, None, None) => Ok(Outcome::Work(Work::new(move || {
+            (Some(url), None, None, None) => Ok(Outcome::Job(Job::new(move || {
                 let config = &shared.config.bundle;
                 let archive = download(url.as_str(), &bundles.incoming()?, config, download::TIME_LIMIT)?;
                 let mut archive = archive.into_file();
@@ -94,7 +94,7 @@ impl Execute for BundleInstall {
                 if arrived.progress().missing.is_some() {
                     return Ok(Outcome::Answer(json!(arrived.progress())));
                 }
-                Ok(Outcome::Work(Work::new(move || {
+                Ok(Outcome::Job(Job::new(move || {
                     let mut archive = arrived.finish()?;
                     let forget = {
                         let sha256 = sha256.clone();
@@ -112,11 +112,11 @@ impl Execute for BundleInstall {
                     installed
                 })))
             }
-            (None, Some(Bytes(size)), Some(Bytes(offset)), Some(Piece(piece))) => {
+            (None, Some(Bytes(size)), Some(Bytes(offset)), Some(Chunk(piece))) => {
                 let progress = Incoming::open(&bundles.incoming()?, &sha256, size)?.put(offset, &piece)?;
                 Ok(Outcome::Answer(json!(progress)))
             }
-            _ => Err(Fault::new(
+            _ => Err(CommandError::new(
                 Code::BadArgument,
                 "expected url alone, or size alone, or size, offset and data, found another combination",
             )),
@@ -130,10 +130,10 @@ impl Execute for BundleInstall {
 pub struct BundleRollback {}
 
 impl Execute for BundleRollback {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let shared = desk.shared.clone();
-        let chosen = desk.chosen_bundle()?;
-        Ok(Outcome::Work(Work::new(move || {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let shared = context.shared.clone();
+        let chosen = context.chosen_bundle()?;
+        Ok(Outcome::Job(Job::new(move || {
             if chosen.is_some() {
                 // What was reloaded by its path is left again; what was installed stays as it is.
                 let (loaded, data) = ready(&shared, &shared.config.bundle.path)?;
@@ -148,18 +148,18 @@ impl Execute for BundleRollback {
     }
 }
 
-impl From<InstallError> for Fault {
-    fn from(error: InstallError) -> Fault {
+impl From<InstallError> for CommandError {
+    fn from(error: InstallError) -> CommandError {
         match &error {
-            InstallError::Argument(_) => Fault::new(Code::BadArgument, error),
+            InstallError::Argument(_) => CommandError::new(Code::BadArgument, error),
             InstallError::Archive(_) | InstallError::Bundle(_) => invalid(error),
-            InstallError::Io { .. } => Fault::new(Code::Failed, error),
+            InstallError::Io { .. } => CommandError::new(Code::Failed, error),
         }
     }
 }
 
-fn invalid(problem: impl std::fmt::Display) -> Fault {
-    Fault::new(Code::BundleInvalid, format!("{problem}; the running bundle stays"))
+fn invalid(problem: impl std::fmt::Display) -> CommandError {
+    CommandError::new(Code::BundleInvalid, format!("{problem}; the running bundle stays"))
 }
 
 /// Lays the bundle of an archive in its place and makes it ready; one that is no good leaves nothing.
@@ -169,8 +169,8 @@ fn install(
     archive: &mut File,
     sha256: &str,
     after: Box<dyn FnOnce() + Send>,
-) -> Result<Outcome, Fault> {
-    let key = shared.config.bundle.trusted_key().map_err(|error| Fault::new(Code::Failed, error))?;
+) -> Result<Outcome, CommandError> {
+    let key = shared.config.bundle.trusted_key().map_err(|error| CommandError::new(Code::Failed, error))?;
     let placed = bundles.place(archive, sha256, key.as_ref())?;
     match ready(shared, &placed.dir) {
         Ok((loaded, data)) => {
@@ -191,7 +191,7 @@ fn install(
     }
 }
 
-fn switch(loaded: Loaded, data: Value, keep: Keep, choice: Option<PathBuf>) -> Outcome {
+fn switch(loaded: ActiveBundle, data: Value, keep: Keep, choice: Option<PathBuf>) -> Outcome {
     Outcome::Switch(Box::new(Switch { loaded, keep, choice, data, after: Box::new(|| ()) }))
 }
 
@@ -207,9 +207,9 @@ fn spare(shared: &Arc<Shared>, choice: Option<PathBuf>) -> Keep {
 }
 
 /// Reads, checks and warms up the bundle in `dir` for the machines of this agent; and what the reply tells of it.
-fn ready(shared: &Shared, dir: &Path) -> Result<(Loaded, Value), Fault> {
-    let loaded = Loaded::open(dir, &shared.config).map_err(invalid)?;
-    if let Some(running) = &shared.station.lock().loaded {
+fn ready(shared: &Shared, dir: &Path) -> Result<(ActiveBundle, Value), CommandError> {
+    let loaded = ActiveBundle::open(dir, &shared.config).map_err(invalid)?;
+    if let Some(running) = &shared.monitor.lock().loaded {
         for (number, machine) in shared.config.machine.iter().enumerate() {
             let (expected, found) = (running.window_of(number), loaded.window_of(number));
             if expected != found {

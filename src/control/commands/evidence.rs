@@ -12,13 +12,14 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Execute;
-use crate::agent::station::Loaded;
 use crate::clock::Timestamp;
-use crate::control::desk::{Desk, Outcome};
-use crate::control::fault::{Code, Fault};
+use crate::control::context::CommandContext;
+use crate::control::error::{Code, CommandError};
+use crate::control::outcome::Outcome;
 use crate::control::values::Target;
 use crate::features::picture::Picture;
 use crate::features::{FrontEnd, MelExtractor};
+use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::{EvidenceMsg, SchemaVersion};
 use crate::window::Window;
 use crate::window::level_dbfs;
@@ -36,50 +37,50 @@ pub struct EvidenceGet {
 }
 
 impl Execute for EvidenceGet {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
         if self.machine == Target::All {
-            return Err(Fault::argument("machine", "one machine's id", "\"*\""));
+            return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
         }
-        let machine = desk.targets(&self.machine)?[0];
-        let evidence = &desk.shared.evidence;
+        let machine = context.targets(&self.machine)?[0];
+        let evidence = &context.shared.evidence;
         if !evidence.is_allowed() {
             let message = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
-            return Err(Fault::new(Code::NotAllowed, message));
+            return Err(CommandError::new(Code::NotAllowed, message));
         }
         let Some(window) = evidence.get(machine) else {
-            let message = format!("nothing was heard of {:?} since the start", desk.machine_id(machine));
-            return Err(Fault::new(Code::Failed, message));
+            let message = format!("nothing was heard of {:?} since the start", context.machine_id(machine));
+            return Err(CommandError::new(Code::Failed, message));
         };
         evidence.take_turn(Instant::now()).map_err(|wait| {
             let message = format!("evidence was sent a moment ago; again in {:.0} s", wait.as_secs_f64().ceil());
-            Fault::new(Code::Busy, message)
+            CommandError::new(Code::Busy, message)
         })?;
-        let front_end = front_end(desk, machine, &window);
+        let front_end = front_end(context, machine, &window);
         let mut files = vec![("audio.wav", wav(&window, front_end.rate_hz)?)];
         // A window that cannot be drawn, because its samples are not finite, can still be heard.
-        files.extend(picture(desk.machine_id(machine), &window, &front_end).map(|png| ("spectrogram.png", png)));
+        files.extend(picture(context.machine_id(machine), &window, &front_end).map(|png| ("spectrogram.png", png)));
         let told: Vec<_> = files.iter().map(|(name, bytes)| told(name, bytes)).collect();
         let data = json!({
-            "machine": desk.machine_id(machine),
+            "machine": context.machine_id(machine),
             "ts": Timestamp::from(DateTime::from(window.end)),
             "seconds": window.samples.len() as f64 / f64::from(front_end.rate_hz),
             "level_dbfs": level_dbfs(&window.samples),
             "files": told,
         });
-        let messages = files.iter().flat_map(|(name, bytes)| parts(desk, machine, &window, name, bytes)).collect();
+        let messages = files.iter().flat_map(|(name, bytes)| parts(context, machine, &window, name, bytes)).collect();
         Ok(Outcome::Evidence(data, messages))
     }
 }
 
 /// The front-end that the window was made for; without a bundle the standard one.
-fn front_end(desk: &Desk, machine: usize, window: &Window) -> FrontEnd {
-    let inner = desk.shared.station.lock();
-    let of_bundle = inner.loaded.as_ref().map(|loaded: &Loaded| loaded.front_end(machine).clone());
+fn front_end(context: &CommandContext, machine: usize, window: &Window) -> FrontEnd {
+    let state = context.shared.monitor.lock();
+    let of_bundle = state.loaded.as_ref().map(|loaded: &ActiveBundle| loaded.front_end(machine).clone());
     of_bundle.filter(|front_end| front_end.window_samples() == window.samples.len()).unwrap_or_default()
 }
 
 /// Mono, 16 bits.
-fn wav(window: &Window, rate_hz: u32) -> Result<Vec<u8>, Fault> {
+fn wav(window: &Window, rate_hz: u32) -> Result<Vec<u8>, CommandError> {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: rate_hz,
@@ -94,7 +95,7 @@ fn wav(window: &Window, rate_hz: u32) -> Result<Vec<u8>, Fault> {
         }
         writer.finalize()
     };
-    write(&mut bytes).map_err(|error| Fault::new(Code::Failed, format!("no WAV file can be made: {error}")))?;
+    write(&mut bytes).map_err(|error| CommandError::new(Code::Failed, format!("no WAV file can be made: {error}")))?;
     Ok(bytes.into_inner())
 }
 
@@ -111,22 +112,22 @@ fn told(name: &str, bytes: &[u8]) -> serde_json::Value {
     json!({ "file": name, "bytes": bytes.len(), "sha256": sha256(bytes), "parts": bytes.len().div_ceil(PART) })
 }
 
-fn parts(desk: &Desk, machine: usize, window: &Window, name: &str, bytes: &[u8]) -> Vec<EvidenceMsg> {
+fn parts(context: &CommandContext, machine: usize, window: &Window, name: &str, bytes: &[u8]) -> Vec<EvidenceMsg> {
     let count = u32::try_from(bytes.len().div_ceil(PART)).unwrap_or(u32::MAX);
     let hash = sha256(bytes);
     let part = |(part, data): (u32, &[u8])| EvidenceMsg {
         schema: SchemaVersion,
         ts: Timestamp::from(DateTime::from(window.end)),
-        agent: desk.shared.config.agent.id.clone(),
-        machine: desk.machine_id(machine).to_owned(),
-        id: desk.envelope.id.clone().map(String::from),
+        agent: context.shared.config.agent.id.clone(),
+        machine: context.machine_id(machine).to_owned(),
+        id: context.envelope.id.clone().map(String::from),
         file: name.to_owned(),
         part,
         parts: count,
         bytes: bytes.len() as u64,
         sha256: hash.clone(),
         data: STANDARD.encode(data),
-        clock: desk.shared.clock.mark(),
+        clock: context.shared.clock.mark(),
     };
     (0..).zip(bytes.chunks(PART)).map(part).collect()
 }

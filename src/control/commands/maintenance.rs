@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Execute;
 use crate::clock::Timestamp;
-use crate::control::desk::{Desk, Outcome};
-use crate::control::fault::Fault;
-use crate::control::settings::Maintenance;
+use crate::control::context::CommandContext;
+use crate::control::error::CommandError;
+use crate::control::outcome::Outcome;
 use crate::control::values::{Switch, Target};
+use crate::monitor::settings::Maintenance;
 use crate::mqtt::payload::EventKind;
 
 /// Begin or end maintenance.
@@ -28,14 +29,14 @@ pub struct MaintenanceSet {
 }
 
 impl Execute for MaintenanceSet {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let until = desk.to_come(self.until)?;
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let until = context.to_come(self.until)?;
         if !self.on.0 && until.is_some() {
-            return Err(Fault::argument("until", "none together with \"on\": false", "one"));
+            return Err(CommandError::argument("until", "none together with \"on\": false", "one"));
         }
-        let (by, reason) = desk.who();
-        let maintenance = self.on.0.then_some(Maintenance { until, by, reason, set_at: desk.now });
+        let (by, reason) = context.who();
+        let maintenance = self.on.0.then_some(Maintenance { until, by, reason, set_at: context.now });
         let kind = if self.on.0 { EventKind::MaintenanceOn } else { EventKind::MaintenanceOff };
-        desk.change(&self.machine, kind, |settings| settings.set_maintenance(maintenance.clone()))
+        context.change(&self.machine, kind, |settings| settings.set_maintenance(maintenance.clone()))
     }
 }

@@ -4,6 +4,7 @@
 //! (clap) and gives the JSON Schema, so the three cannot differ. What it does is its [`Execute::run`].
 
 mod alarm;
+mod arguments;
 mod baseline;
 mod bundle;
 mod evidence;
@@ -23,9 +24,9 @@ pub use maintenance::MaintenanceSet;
 pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
 
-use super::command;
-use super::desk::{Desk, Outcome};
-use super::fault::Fault;
+use super::context::CommandContext;
+use super::error::CommandError;
+use super::outcome::Outcome;
 
 /// What a command does.
 pub trait Execute {
@@ -33,7 +34,7 @@ pub trait Execute {
     ///
     /// # Errors
     /// Why it cannot be done.
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault>;
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError>;
 }
 
 macro_rules! commands {
@@ -58,10 +59,10 @@ macro_rules! commands {
             ///
             /// # Errors
             /// A name that is no command; an argument that is missing, unknown or wrong.
-            pub fn read(name: &str, arguments: Map<String, Value>) -> Result<Command, Fault> {
+            pub fn read(name: &str, arguments: Map<String, Value>) -> Result<Command, CommandError> {
                 match name {
-                    $($name => command::arguments(arguments).map(Command::$kind),)+
-                    _ => Err(command::unknown_command(name)),
+                    $($name => arguments::read(arguments).map(Command::$kind),)+
+                    _ => Err(arguments::unknown_command(name, Command::NAMES)),
                 }
             }
 
@@ -80,9 +81,9 @@ macro_rules! commands {
             ///
             /// # Errors
             /// Why it cannot be done.
-            pub fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+            pub fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
                 match self {
-                    $(Command::$kind(command) => command.run(desk),)+
+                    $(Command::$kind(command) => command.run(context),)+
                 }
             }
 

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Execute;
-use crate::control::desk::{Desk, Outcome};
-use crate::control::fault::Fault;
+use crate::control::context::CommandContext;
+use crate::control::error::CommandError;
+use crate::control::outcome::Outcome;
 use crate::mqtt::topics::{AgentPart, AgentTopics};
 
 /// Is the agent there?
@@ -15,7 +16,7 @@ use crate::mqtt::topics::{AgentPart, AgentTopics};
 pub struct Ping {}
 
 impl Execute for Ping {
-    fn run(self, _desk: &mut Desk) -> Result<Outcome, Fault> {
+    fn run(self, _desk: &mut CommandContext) -> Result<Outcome, CommandError> {
         Ok(Outcome::Answer(json!({ "version": env!("CARGO_PKG_VERSION") })))
     }
 }
@@ -26,8 +27,8 @@ impl Execute for Ping {
 pub struct StateGet {}
 
 impl Execute for StateGet {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        Ok(Outcome::Answer(desk.state()))
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        Ok(Outcome::Answer(context.state()))
     }
 }
 
@@ -37,9 +38,9 @@ impl Execute for StateGet {
 pub struct HealthGet {}
 
 impl Execute for HealthGet {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let mqtt = &desk.shared.config.mqtt;
-        let topics = AgentTopics::new(&mqtt.root, &desk.shared.config.agent.id);
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let mqtt = &context.shared.config.mqtt;
+        let topics = AgentTopics::new(&mqtt.root, &context.shared.config.agent.id);
         Ok(Outcome::Health(json!({ "topic": topics.of_agent(AgentPart::Health) })))
     }
 }

@@ -6,12 +6,14 @@ use serde_json::json;
 
 use super::{Execute, baseline};
 use crate::clock::Timestamp;
-use crate::control::desk::{Desk, Outcome};
-use crate::control::fault::Fault;
-use crate::control::preview;
-use crate::control::settings::{Override, ThresholdSource};
-use crate::control::values::{Target, Threshold};
+use crate::control::context::CommandContext;
+use crate::control::error::CommandError;
+use crate::control::outcome::Outcome;
+use crate::control::values::Target;
+use crate::monitor::preview;
+use crate::monitor::settings::Override;
 use crate::mqtt::payload::EventKind;
+use crate::scoring::threshold::{Threshold, ThresholdSource};
 
 /// Override a machine's threshold.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -30,11 +32,11 @@ pub struct ThresholdSet {
 }
 
 impl Execute for ThresholdSet {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let until = desk.to_come(self.until)?;
-        let (changed, set_at, bundle) = (desk.changed(), desk.now, desk.bundle_label());
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let until = context.to_come(self.until)?;
+        let (changed, set_at, bundle) = (context.changed(), context.now, context.bundle_label());
         let over = Override { threshold: self.threshold.get(), until, set_at, bundle };
-        desk.change(&self.machine, EventKind::ThresholdChanged, |settings| {
+        context.change(&self.machine, EventKind::ThresholdChanged, |settings| {
             settings.set_threshold(over.clone(), changed.clone());
         })
     }
@@ -50,8 +52,9 @@ pub struct ThresholdGet {
 }
 
 impl Execute for ThresholdGet {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        let machines: Vec<_> = desk.targets(&self.machine)?.into_iter().map(|number| desk.settings(number)).collect();
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let machines: Vec<_> =
+            context.targets(&self.machine)?.into_iter().map(|number| context.settings(number)).collect();
         Ok(Outcome::Answer(json!({ "machines": machines })))
     }
 }
@@ -67,15 +70,15 @@ pub struct ThresholdReset {
 }
 
 impl Execute for ThresholdReset {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
-        if let [number] = desk.targets(&self.machine)?[..]
-            && desk.threshold(number).is_some_and(|found| found.source == ThresholdSource::Baseline)
-            && let Some(outcome) = baseline::put_back(desk, number)
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        if let [number] = context.targets(&self.machine)?[..]
+            && context.threshold(number).is_some_and(|found| found.source == ThresholdSource::Baseline)
+            && let Some(outcome) = baseline::put_back(context, number)
         {
             return Ok(outcome);
         }
-        let changed = desk.changed();
-        desk.change(&self.machine, EventKind::ThresholdChanged, |settings| settings.reset_threshold(changed.clone()))
+        let changed = context.changed();
+        context.change(&self.machine, EventKind::ThresholdChanged, |settings| settings.reset_threshold(changed.clone()))
     }
 }
 
@@ -92,14 +95,14 @@ pub struct ThresholdPreview {
 }
 
 impl Execute for ThresholdPreview {
-    fn run(self, desk: &mut Desk) -> Result<Outcome, Fault> {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
         let mut machines = Vec::new();
-        for number in desk.targets(&self.machine)? {
-            let entries = desk.last_day(number)?;
-            let alarm = desk.alarm_config(number);
-            let in_effect = desk.threshold(number).map(|found| found.threshold);
+        for number in context.targets(&self.machine)? {
+            let entries = context.last_day(number)?;
+            let alarm = context.alarm_config(number);
+            let in_effect = context.threshold(number).map(|found| found.threshold);
             machines.push(json!({
-                "machine": desk.machine_id(number),
+                "machine": context.machine_id(number),
                 "hours": preview::hours(&entries),
                 "windows": preview::assessed(&entries),
                 "unassessed": entries.len() - preview::assessed(&entries),

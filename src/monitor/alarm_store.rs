@@ -7,22 +7,22 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::station::{Inner, Station};
+use super::{Monitor, MonitorState};
 use crate::fs;
 use crate::scoring::alarm::{Alarm, AlarmConfig, Change, State};
 
 /// The file. The judging thread and control both write it, one after the other.
-pub struct AlarmBook {
+pub struct AlarmStore {
     file: PathBuf,
-    /// Whether the last attempt to write failed: said once, not at every window. Locked before the station, so that an
+    /// Whether the last attempt to write failed: said once, not at every window. Locked before the monitor, so that an
     /// older state never replaces a newer one on disk.
     failing: Mutex<bool>,
 }
 
 /// What an earlier run has kept.
-pub struct Kept(BTreeMap<String, State>);
+pub struct SavedAlarms(BTreeMap<String, State>);
 
-impl Kept {
+impl SavedAlarms {
     /// The alarm of a machine as it was left, under the settings of today.
     pub fn restore(&mut self, machine: &str, config: AlarmConfig, now: DateTime<Utc>) -> Alarm {
         match self.0.remove(machine) {
@@ -32,10 +32,10 @@ impl Kept {
     }
 }
 
-impl AlarmBook {
+impl AlarmStore {
     /// Reads what an earlier run has kept. A file that cannot be read is set aside, loudly: alarms then
     /// begin anew, and the last of the three says why.
-    pub fn open(state_dir: &Path) -> (AlarmBook, Kept, Option<String>) {
+    pub fn open(state_dir: &Path) -> (AlarmStore, SavedAlarms, Option<String>) {
         let file = state_dir.join("alarms.json");
         let mut lost = None;
         let states = match std::fs::read(&file) {
@@ -53,13 +53,13 @@ impl AlarmBook {
                 BTreeMap::new()
             }
         };
-        (AlarmBook { file, failing: Mutex::new(false) }, Kept(states), lost)
+        (AlarmStore { file, failing: Mutex::new(false) }, SavedAlarms(states), lost)
     }
 
     /// Writes every machine's alarm; on disk when it returns, unless the disk fails, which is said once.
-    pub fn keep(&self, station: &Station) {
+    pub fn keep(&self, monitor: &Monitor) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = states(&station.lock(), |_| None);
+        let text = states(&monitor.lock(), |_| None);
         match fs::replace(&self.file, &text) {
             Ok(()) => *failing = false,
             Err(error) => {
@@ -78,15 +78,15 @@ impl AlarmBook {
     /// Where nothing was changed: what `act` says where it fails on all of them, or the disk.
     pub fn change<E: From<io::Error>>(
         &self,
-        station: &Station,
+        monitor: &Monitor,
         numbers: &[usize],
         act: impl Fn(&mut Alarm) -> Result<Option<Change>, E>,
     ) -> Result<Vec<(usize, Option<Change>)>, E> {
         let _writing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut inner = station.lock();
+        let mut state = monitor.lock();
         let (mut changed, mut refused) = (BTreeMap::new(), None);
         for &number in numbers {
-            let mut alarm = inner.machines[number].alarm.clone();
+            let mut alarm = state.machines[number].alarm.clone();
             match act(&mut alarm) {
                 Ok(change) => drop(changed.insert(number, (alarm, change))),
                 Err(error) => refused = refused.or(Some(error)),
@@ -95,9 +95,9 @@ impl AlarmBook {
         if let (true, Some(error)) = (changed.is_empty(), refused) {
             return Err(error);
         }
-        fs::replace(&self.file, &states(&inner, |number| changed.get(&number).map(|(alarm, _)| alarm)))?;
+        fs::replace(&self.file, &states(&state, |number| changed.get(&number).map(|(alarm, _)| alarm)))?;
         let done = changed.into_iter().map(|(number, (alarm, change))| {
-            inner.machines[number].alarm = alarm;
+            state.machines[number].alarm = alarm;
             (number, change)
         });
         Ok(done.collect())
@@ -105,8 +105,8 @@ impl AlarmBook {
 }
 
 /// The file's content, with some alarms in place of those that stand.
-fn states<'a>(inner: &'a Inner, instead: impl Fn(usize) -> Option<&'a Alarm>) -> Vec<u8> {
-    let machines = inner.machines.iter().enumerate();
+fn states<'a>(state: &'a MonitorState, instead: impl Fn(usize) -> Option<&'a Alarm>) -> Vec<u8> {
+    let machines = state.machines.iter().enumerate();
     let states: BTreeMap<_, _> = machines
         .map(|(number, machine)| (&machine.config.id, instead(number).unwrap_or(&machine.alarm).state()))
         .collect();

@@ -5,10 +5,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::commands::{Command, ThresholdSet};
-use super::fault::{Code, Fault};
-use super::values::{Line, Target, Threshold, shown};
-use crate::clock::Timestamp;
+use super::envelope::Envelope;
+use super::error::{Code, CommandError};
+use super::values::{ShortText, Target};
 use crate::mqtt::MAX_CONTROL_BYTES;
+use crate::scoring::threshold::Threshold;
+use crate::validate::shown;
 
 /// No message is looked at that is longer: a piece of a bundle as Base64.
 pub const LARGEST_MESSAGE: usize = MAX_CONTROL_BYTES;
@@ -16,21 +18,6 @@ pub const LARGEST_MESSAGE: usize = MAX_CONTROL_BYTES;
 pub const LARGEST_COMMAND: usize = 16 * 1024;
 /// Longest bare number on `threshold/set`.
 const LARGEST_NUMBER: usize = 64;
-
-/// The parts of a command that are the same for all.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Envelope {
-    /// The reply carries it, and what has the same id is done once.
-    pub id: Option<Line<128>>,
-    /// On `fleet/control`: only for agents with this tag.
-    pub tag: Option<Line<64>>,
-    /// Not to be done from this time on.
-    pub expires: Option<Timestamp>,
-    /// Who sends it.
-    pub by: Option<Line<64>>,
-    /// And why.
-    pub reason: Option<Line<200>>,
-}
 
 /// A command as it is sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +32,7 @@ pub struct Rejected {
     pub envelope: Envelope,
     /// The command's name, even one that does not exist.
     pub command: Option<String>,
-    pub fault: Fault,
+    pub fault: CommandError,
 }
 
 impl Request {
@@ -80,7 +67,7 @@ impl Request {
                 })
             }
             Err(problem) => {
-                let fault = Fault::new(Code::BadArgument, format!("threshold: {problem}"));
+                let fault = CommandError::new(Code::BadArgument, format!("threshold: {problem}"));
                 Err(Box::new(Rejected { envelope, command: Some("threshold.set".into()), fault }))
             }
         }
@@ -107,18 +94,18 @@ impl Request {
 }
 
 /// Reads a message into `envelope` and `name` as far as it gets.
-fn read(payload: &[u8], envelope: &mut Envelope, name: &mut Option<String>) -> Result<Command, Fault> {
+fn read(payload: &[u8], envelope: &mut Envelope, name: &mut Option<String>) -> Result<Command, CommandError> {
     let too_large = |most: usize| {
         let found = payload.len();
-        Err(Fault::new(Code::TooLarge, format!("expected at most {most} bytes, found {found}")))
+        Err(CommandError::new(Code::TooLarge, format!("expected at most {most} bytes, found {found}")))
     };
     if payload.len() > LARGEST_MESSAGE {
         return too_large(LARGEST_MESSAGE);
     }
     let value: Value = serde_json::from_slice(payload)
-        .map_err(|error| Fault::new(Code::BadJson, format!("expected one JSON object: {error}")))?;
+        .map_err(|error| CommandError::new(Code::BadJson, format!("expected one JSON object: {error}")))?;
     let Value::Object(mut fields) = value else {
-        return Err(Fault::new(Code::BadJson, format!("expected one JSON object, found {}", shown(&value))));
+        return Err(CommandError::new(Code::BadJson, format!("expected one JSON object, found {}", shown(&value))));
     };
     // The tag first: a mistake in what is meant for others is not ours to answer.
     envelope.tag = take(&mut fields, "tag")?;
@@ -126,12 +113,12 @@ fn read(payload: &[u8], envelope: &mut Envelope, name: &mut Option<String>) -> R
     if let Some(schema) = take::<Value>(&mut fields, "schema")?
         && schema != 1
     {
-        return Err(Fault::argument("schema", "1", shown(&schema)));
+        return Err(CommandError::argument("schema", "1", shown(&schema)));
     }
-    let found: Option<Line<64>> = take(&mut fields, "command")?;
+    let found: Option<ShortText<64>> = take(&mut fields, "command")?;
     let Some(found) = found else {
         let expected = format!("one of {}", Command::NAMES.join(", "));
-        return Err(Fault::argument("command", &expected, "none"));
+        return Err(CommandError::argument("command", &expected, "none"));
     };
     *name = Some(found.as_str().to_owned());
     envelope.expires = take(&mut fields, "expires")?;
@@ -144,34 +131,10 @@ fn read(payload: &[u8], envelope: &mut Envelope, name: &mut Option<String>) -> R
 }
 
 /// Takes one field out; absent and null are the same.
-fn take<T: DeserializeOwned>(fields: &mut Map<String, Value>, name: &str) -> Result<Option<T>, Fault> {
+fn take<T: DeserializeOwned>(fields: &mut Map<String, Value>, name: &str) -> Result<Option<T>, CommandError> {
     match fields.remove(name) {
         None => Ok(None),
-        Some(value) => {
-            serde_json::from_value(value).map_err(|error| Fault::new(Code::BadArgument, format!("{name}: {error}")))
-        }
+        Some(value) => serde_json::from_value(value)
+            .map_err(|error| CommandError::new(Code::BadArgument, format!("{name}: {error}"))),
     }
-}
-
-/// Reads a command's arguments; a mistake is named with its field.
-pub(super) fn arguments<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Fault> {
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
-        let path = error.path().to_string();
-        let problem = error.into_inner().to_string();
-        let named = path != "." && !problem.contains(&format!("`{path}`"));
-        let message = if named { format!("{path}: {problem}") } else { problem };
-        Fault::new(Code::BadArgument, message)
-    })
-}
-
-/// A name that is no command, with the nearest that is.
-pub(super) fn unknown_command(name: &str) -> Fault {
-    let nearest = Command::NAMES
-        .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), known))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = nearest.map(|(_, known)| format!("; did you mean {known:?}?")).unwrap_or_default();
-    let known = Command::NAMES.join(", ");
-    Fault::new(Code::UnknownCommand, format!("command: expected one of {known}, found {name:?}{hint}"))
 }

@@ -18,14 +18,14 @@ pub struct Entry {
 
 /// A machine's windows of about a minute: one row of the store.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Chunk {
+pub struct Minute {
     pub machine: String,
     /// Time of the first entry, Unix ms.
     pub start_ms: i64,
     pub entries: Vec<Entry>,
 }
 
-impl Chunk {
+impl Minute {
     /// Eight bytes an entry, little-endian: ms since the start as i32, distance as f32, NaN where there is none.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = |entry: &Entry| {
@@ -36,8 +36,8 @@ impl Chunk {
         self.entries.iter().flat_map(bytes).collect()
     }
 
-    /// Reads what [`Chunk::to_bytes`] wrote; a rest of less than an entry is left out.
-    pub fn from_bytes(machine: &str, start_ms: i64, bytes: &[u8]) -> Chunk {
+    /// Reads what [`Minute::to_bytes`] wrote; a rest of less than an entry is left out.
+    pub fn from_bytes(machine: &str, start_ms: i64, bytes: &[u8]) -> Minute {
         let (words, _) = bytes.as_chunks::<4>();
         let entries = words.as_chunks::<2>().0.iter().map(|[offset, distance]| {
             let distance = f32::from_le_bytes(*distance);
@@ -46,7 +46,7 @@ impl Chunk {
                 distance: Some(f64::from(distance)).filter(|distance| distance.is_finite()),
             }
         });
-        Chunk { machine: machine.into(), start_ms, entries: entries.collect() }
+        Minute { machine: machine.into(), start_ms, entries: entries.collect() }
     }
 }
 
@@ -75,11 +75,11 @@ impl History {
     }
 
     /// Takes what waits, a chunk for each machine.
-    pub fn take(&self) -> Vec<Chunk> {
+    pub fn take(&self) -> Vec<Minute> {
         let waiting = mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         let chunk = |(machine, entries): (String, Vec<Entry>)| {
             let start_ms = entries.first()?.at_ms;
-            Some(Chunk { machine, start_ms, entries })
+            Some(Minute { machine, start_ms, entries })
         };
         waiting.into_iter().filter_map(chunk).collect()
     }
@@ -107,7 +107,7 @@ mod tests {
         for chunk in &chunks {
             let mut bytes = chunk.to_bytes();
             bytes.push(1);
-            assert_eq!(&Chunk::from_bytes(&chunk.machine, chunk.start_ms, &bytes), chunk);
+            assert_eq!(&Minute::from_bytes(&chunk.machine, chunk.start_ms, &bytes), chunk);
         }
         assert!(history.take().is_empty());
     }

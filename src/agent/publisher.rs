@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::station::{Judged, Loaded, Station, Tally};
-use super::vitals;
+use super::process_stats;
 use crate::audio::capture::{Capture, CaptureState};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::control::Output;
 use crate::control::commands::Command;
+use crate::monitor::machine::WindowCounts;
+use crate::monitor::model::ActiveBundle;
+use crate::monitor::{Assessed, Monitor};
 use crate::mqtt::Mqtt;
 use crate::mqtt::payload::{AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, VerdictMsg};
 use crate::scoring::Reason;
@@ -21,42 +23,42 @@ use crate::scoring::gate::debounce::SignalChange;
 
 /// Makes messages and hands them to the client. Cheap to clone.
 #[derive(Clone)]
-pub struct Reporter {
+pub struct Publisher {
     config: Arc<Config>,
-    station: Arc<Station>,
+    monitor: Arc<Monitor>,
     mqtt: Mqtt,
     capture: Arc<Capture>,
     started: Instant,
     /// Tallies at the last health message.
-    told: Arc<std::sync::Mutex<Vec<Tally>>>,
+    told: Arc<std::sync::Mutex<Vec<WindowCounts>>>,
 }
 
-impl Reporter {
-    pub fn new(config: Arc<Config>, station: Arc<Station>, mqtt: Mqtt, capture: Arc<Capture>) -> Reporter {
-        let told = Arc::new(std::sync::Mutex::new(vec![Tally::default(); config.machine.len()]));
-        Reporter { config, station, mqtt, capture, started: Instant::now(), told }
+impl Publisher {
+    pub fn new(config: Arc<Config>, monitor: Arc<Monitor>, mqtt: Mqtt, capture: Arc<Capture>) -> Publisher {
+        let told = Arc::new(std::sync::Mutex::new(vec![WindowCounts::default(); config.machine.len()]));
+        Publisher { config, monitor, mqtt, capture, started: Instant::now(), told }
     }
 
     /// The retained state that a new agent begins with, and for the record that it began.
     pub fn birth(&self) {
         self.info();
         self.mqtt.agent_event(EventKind::Started, Some(format!("auscult {}", env!("CARGO_PKG_VERSION"))));
-        let inner = self.station.lock();
-        for (number, machine) in inner.machines.iter().enumerate() {
+        let state = self.monitor.lock();
+        for (number, machine) in state.machines.iter().enumerate() {
             self.mqtt.alarm_state(&self.alarm_msg(number, &machine.alarm.status()));
         }
     }
 
     /// Who this agent is; again when its bundle changes.
     pub fn info(&self) {
-        let inner = self.station.lock();
+        let state = self.monitor.lock();
         self.mqtt.info(&Info {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
             agent: self.config.agent.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot: self.mqtt.boot().to_owned(),
-            bundle: inner.loaded.as_ref().map(Loaded::label),
+            bundle: state.loaded.as_ref().map(ActiveBundle::label),
             machines: self.config.machine.iter().map(|machine| machine.id.clone()).collect(),
             tags: self.config.agent.tags.clone(),
             commands: Command::NAMES.iter().map(|name| (*name).to_owned()).collect(),
@@ -64,16 +66,16 @@ impl Reporter {
         });
     }
 
-    pub fn verdict(&self, machine: usize, end: DateTime<Utc>, judged: &Judged) {
+    pub fn verdict(&self, machine: usize, end: DateTime<Utc>, assessed: &Assessed) {
         let mut message = VerdictMsg::new(
             &self.config.agent.id,
             self.id(machine),
             Timestamp::from(end),
-            &judged.assessment,
-            judged.bundle.as_deref(),
+            &assessed.assessment,
+            assessed.bundle.as_deref(),
             self.mqtt.clock().mark(),
         );
-        message.alarm = Some(judged.alarm_state);
+        message.alarm = Some(assessed.alarm_state);
         let verdict = message.verdict;
         let (reason, distance, threshold) = (message.reason, message.distance, message.threshold);
         let seq = self.mqtt.verdict(message);
@@ -112,7 +114,7 @@ impl Reporter {
         self.event_with(machine, event, detail, serde_json::Value::Null);
     }
 
-    /// As [`Reporter::event`], with numbers: `facts` is an object.
+    /// As [`Publisher::event`], with numbers: `facts` is an object.
     pub fn event_with(&self, machine: usize, event: EventKind, detail: Option<String>, facts: serde_json::Value) {
         tracing::info!(machine = self.id(machine), ?event, detail);
         self.mqtt.event(&EventMsg {
@@ -142,7 +144,7 @@ impl Reporter {
         });
         match began {
             Some((reason, event)) => {
-                let signal = self.station.lock().machines[machine].hearing.signal.clone();
+                let signal = self.monitor.lock().machines[machine].signal.signal.clone();
                 let figure = signal.and_then(|signal| figure(*reason, &signal));
                 let detail = [figure, was].into_iter().flatten().collect::<Vec<_>>().join("; ");
                 self.event(machine, event, Some(detail).filter(|detail| !detail.is_empty()));
@@ -174,10 +176,10 @@ impl Reporter {
     /// How the agent is doing.
     pub fn health(&self) {
         let (tallies, hearing): (Vec<_>, Vec<_>) = {
-            let inner = self.station.lock();
-            let machines = inner.machines.iter();
+            let state = self.monitor.lock();
+            let machines = state.machines.iter();
             machines
-                .map(|machine| (machine.tally, (machine.hearing.signal.clone(), machine.hearing.watch.fault())))
+                .map(|machine| (machine.counts, (machine.signal.signal.clone(), machine.signal.watch.fault())))
                 .unzip()
         };
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -219,8 +221,8 @@ impl Reporter {
             agent: self.config.agent.id.clone(),
             boot: self.mqtt.boot().to_owned(),
             uptime_s: self.started.elapsed().as_secs_f64().round(),
-            memory_mb: vitals::memory_mb(),
-            cpu_temp_c: vitals::cpu_temperature_c(),
+            memory_mb: process_stats::memory_mb(),
+            cpu_temp_c: process_stats::cpu_temperature_c(),
             mqtt: self.mqtt.stats(),
             machines,
             clock: self.mqtt.clock().mark(),

@@ -17,13 +17,13 @@ const LEARNING: &str = "learning.json";
 
 /// The directory of all machines' baselines.
 #[derive(Debug, Clone)]
-pub struct Shelf {
+pub struct BaselineStore {
     dir: PathBuf,
 }
 
-impl Shelf {
-    pub fn new(state_dir: &Path) -> Shelf {
-        Shelf { dir: state_dir.join("baselines") }
+impl BaselineStore {
+    pub fn new(state_dir: &Path) -> BaselineStore {
+        BaselineStore { dir: state_dir.join("baselines") }
     }
 
     fn file(&self, machine: &str, name: &str) -> PathBuf {

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::history::Chunk;
-use super::settings::{Changed, MachineSettings, Maintenance, Override};
+use crate::monitor::history::Minute;
+use crate::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
 use crate::sqlite::{self, Layout, SqliteError};
 
 /// Name of the file in the state directory.
@@ -188,7 +188,7 @@ impl Store {
     ///
     /// # Errors
     /// Where nothing was written; replies go on waiting.
-    pub fn flush(&mut self, distances: &[Chunk], now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub fn flush(&mut self, distances: &[Minute], now: DateTime<Utc>) -> Result<(), StoreError> {
         if self.pending.is_empty() && distances.is_empty() {
             return Ok(());
         }
@@ -197,7 +197,7 @@ impl Store {
         Ok(())
     }
 
-    fn flush_rows(&mut self, distances: &[Chunk], now: DateTime<Utc>) -> rusqlite::Result<()> {
+    fn flush_rows(&mut self, distances: &[Minute], now: DateTime<Utc>) -> rusqlite::Result<()> {
         let transaction = self.db.transaction()?;
         for (id, reply, at) in &self.pending {
             write_reply(&transaction, id, reply, false, *at)?;
@@ -222,18 +222,18 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn distances(&self, machine: &str, from: DateTime<Utc>) -> Result<Vec<Chunk>, StoreError> {
+    pub fn distances(&self, machine: &str, from: DateTime<Utc>) -> Result<Vec<Minute>, StoreError> {
         self.distance_rows(machine, from.timestamp_millis()).map_err(|source| self.fault(source))
     }
 
-    fn distance_rows(&self, machine: &str, from_ms: i64) -> rusqlite::Result<Vec<Chunk>> {
+    fn distance_rows(&self, machine: &str, from_ms: i64) -> rusqlite::Result<Vec<Minute>> {
         // A chunk that began earlier may reach into the time asked for.
         let mut select = self.db.prepare_cached(
             "SELECT start, entries FROM distance WHERE machine = ?1 AND start >= ?2 - 3600000 ORDER BY start",
         )?;
         let rows = select.query_map(params![machine, from_ms], |row| {
             let entries: Vec<u8> = row.get(1)?;
-            Ok(Chunk::from_bytes(machine, row.get(0)?, &entries))
+            Ok(Minute::from_bytes(machine, row.get(0)?, &entries))
         })?;
         rows.collect()
     }

@@ -4,29 +4,29 @@ use std::fmt::Display;
 
 pub use crate::mqtt::payload::ErrorCode as Code;
 
-impl From<std::io::Error> for Fault {
+impl From<std::io::Error> for CommandError {
     /// The disk does not take what was to be changed.
-    fn from(error: std::io::Error) -> Fault {
-        Fault::new(Code::Failed, format_args!("nothing was changed, because it cannot be kept: {error}"))
+    fn from(error: std::io::Error) -> CommandError {
+        CommandError::new(Code::Failed, format_args!("nothing was changed, because it cannot be kept: {error}"))
     }
 }
 
 /// A refusal: nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Fault {
+pub struct CommandError {
     pub code: Code,
     pub message: String,
 }
 
-impl Fault {
-    pub fn new(code: Code, message: impl Display) -> Fault {
-        Fault { code, message: message.to_string() }
+impl CommandError {
+    pub fn new(code: Code, message: impl Display) -> CommandError {
+        CommandError { code, message: message.to_string() }
     }
 
     /// `name: expected ..., found ...`
-    pub fn argument(name: &str, expected: &str, found: impl Display) -> Fault {
-        Fault::new(Code::BadArgument, format!("{name}: expected {expected}, found {found}"))
+    pub fn argument(name: &str, expected: &str, found: impl Display) -> CommandError {
+        CommandError::new(Code::BadArgument, format!("{name}: expected {expected}, found {found}"))
     }
 
     /// Worth trying again with the same id: nothing was wrong with the command.

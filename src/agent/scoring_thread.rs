@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::alarms::AlarmBook;
-use super::baselines::Shelf;
-use super::report::Reporter;
-use super::station::Station;
+use super::publisher::Publisher;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
-use crate::audio::evidence::LastWindows;
-use crate::control::history::History;
-use crate::control::learning;
+use crate::control::messages;
+use crate::monitor::Monitor;
+use crate::monitor::alarm_store::AlarmStore;
+use crate::monitor::baseline_store::BaselineStore;
+use crate::monitor::history::History;
+use crate::monitor::last_window::LastWindows;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
@@ -31,46 +31,58 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const KEEP_EVERY: Duration = Duration::from_secs(LONGEST_STEP_S as u64);
 
 /// The running thread.
-pub struct Judge {
+pub struct ScoringThread {
     thread: JoinHandle<()>,
     turns: Arc<AtomicU64>,
     seen: AtomicU64,
     finish: Arc<AtomicBool>,
 }
 
-impl Judge {
+impl ScoringThread {
     /// # Errors
     /// The thread cannot be started.
     pub fn start(
         capture: Arc<Capture>,
-        station: Arc<Station>,
-        reporter: Reporter,
+        monitor: Arc<Monitor>,
+        publisher: Publisher,
         history: Arc<History>,
         evidence: Arc<LastWindows>,
-        book: Arc<AlarmBook>,
-        shelf: Shelf,
-    ) -> io::Result<Judge> {
+        book: Arc<AlarmStore>,
+        baselines: BaselineStore,
+    ) -> io::Result<ScoringThread> {
         let (turns, finish) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
         let started = Instant::now();
-        let overload = station.lock().machines.iter().map(|_| OverloadWatch::default()).collect();
+        let overload = monitor.lock().machines.iter().map(|_| OverloadWatch::default()).collect();
         let (told, kept, learned) = (started, started, HashMap::new());
-        let mut work =
-            Work { capture, station, reporter, history, evidence, book, overload, started, told, kept, shelf, learned };
-        let thread = std::thread::Builder::new().name("judge".into()).spawn({
+        let mut scoring = Scoring {
+            capture,
+            monitor,
+            publisher,
+            history,
+            evidence,
+            book,
+            overload,
+            started,
+            told,
+            kept,
+            baselines,
+            learned,
+        };
+        let thread = std::thread::Builder::new().name("scoring".into()).spawn({
             let (turns, finish) = (turns.clone(), finish.clone());
             move || {
                 loop {
                     turns.fetch_add(1, Ordering::Relaxed);
                     let done = finish.load(Ordering::Acquire);
-                    if !work.turn() && done {
+                    if !scoring.turn() && done {
                         break;
                     }
                 }
-                work.keep();
-                work.learned.keys().for_each(|machine| work.keep_learner(*machine));
+                scoring.keep();
+                scoring.learned.keys().for_each(|machine| scoring.keep_learner(*machine));
             }
         })?;
-        Ok(Judge { thread, turns, seen: AtomicU64::new(0), finish })
+        Ok(ScoringThread { thread, turns, seen: AtomicU64::new(0), finish })
     }
 
     /// Has it moved since this was last asked?
@@ -95,52 +107,52 @@ impl Judge {
     }
 }
 
-struct Work {
+struct Scoring {
     capture: Arc<Capture>,
-    station: Arc<Station>,
-    reporter: Reporter,
+    monitor: Arc<Monitor>,
+    publisher: Publisher,
     history: Arc<History>,
     evidence: Arc<LastWindows>,
-    book: Arc<AlarmBook>,
+    book: Arc<AlarmStore>,
     /// In the configuration's order.
     overload: Vec<OverloadWatch>,
     started: Instant,
     told: Instant,
     kept: Instant,
-    shelf: Shelf,
+    baselines: BaselineStore,
     /// Of machines that are being learned: when that was kept, with how many windows; the tenths that were told.
     learned: HashMap<usize, (Instant, u64, u64)>,
 }
 
-impl Work {
+impl Scoring {
     /// Takes one thing; false if there was none.
     fn turn(&mut self) -> bool {
         let captured = self.capture.next(PATIENCE);
         let came = captured.is_some();
         match captured {
             Some(Captured::Window(window)) => {
-                let judged = self.station.judge(&window);
+                let assessed = self.monitor.assess(&window);
                 let end = DateTime::from(window.end);
-                self.history.note(self.reporter.id(window.machine), end, judged.assessment.distance);
+                self.history.note(self.publisher.id(window.machine), end, assessed.assessment.distance);
                 self.evidence.keep(&window);
-                self.reporter.verdict(window.machine, end, &judged);
-                self.reporter.signal(window.machine, &judged.signal);
+                self.publisher.verdict(window.machine, end, &assessed);
+                self.publisher.signal(window.machine, &assessed.signal);
                 let given_up = window.fault == Some(Reason::Overload);
                 let windows = self.overload[window.machine].observe(given_up, self.started.elapsed());
                 if let Some(windows) = windows {
                     let detail = format!("{windows} windows could not be scored in time");
-                    self.reporter.event(window.machine, EventKind::Overload, Some(detail));
+                    self.publisher.event(window.machine, EventKind::Overload, Some(detail));
                 }
-                if let Some(progress) = &judged.learning {
+                if let Some(progress) = &assessed.learning {
                     self.learning(window.machine, progress);
                 }
-                if let Some(change) = judged.alarm {
+                if let Some(change) = assessed.alarm {
                     self.keep();
-                    self.reporter.alarm(window.machine, &change.to);
+                    self.publisher.alarm(window.machine, &change.to);
                 }
             }
             Some(Captured::Event { machine, event }) => self.tell(machine, event),
-            Some(Captured::End { machine }) => self.reporter.source_ended(machine),
+            Some(Captured::End { machine }) => self.publisher.source_ended(machine),
             None => {}
         }
         if self.told.elapsed() >= TICK_EVERY {
@@ -152,21 +164,21 @@ impl Work {
 
     /// Time passes: shelving ends, deafness becomes an alarm.
     fn tick(&mut self, now: DateTime<Utc>) {
-        let mut inner = self.station.lock();
-        let ticks = inner.machines.iter_mut().enumerate();
+        let mut state = self.monitor.lock();
+        let ticks = state.machines.iter_mut().enumerate();
         let changes: Vec<_> = ticks.filter_map(|(number, machine)| Some((number, machine.alarm.tick(now)?))).collect();
-        drop(inner);
+        drop(state);
         if !changes.is_empty() || self.kept.elapsed() >= KEEP_EVERY {
             self.keep();
         }
         for (machine, change) in changes {
-            self.reporter.alarm(machine, &change.to);
+            self.publisher.alarm(machine, &change.to);
         }
     }
 
     fn keep(&mut self) {
         self.kept = Instant::now();
-        self.book.keep(&self.station);
+        self.book.keep(&self.monitor);
     }
 
     /// Tells of learning in steps of a tenth, and keeps what was heard: not so often that it wears the disk out, nor so
@@ -183,8 +195,8 @@ impl Work {
         let keep = due || progress.complete;
         if tenth > *told {
             *told = tenth;
-            let (detail, facts) = learning::progress_told(progress);
-            self.reporter.event_with(machine, EventKind::BaselineLearning, Some(detail), facts);
+            let (detail, facts) = messages::progress_told(progress);
+            self.publisher.event_with(machine, EventKind::BaselineLearning, Some(detail), facts);
         }
         if keep {
             (*kept, *windows) = (Instant::now(), progress.windows);
@@ -192,12 +204,12 @@ impl Work {
         }
     }
 
-    /// With the station locked, so that what is discarded meanwhile is not written again.
+    /// With the monitor locked, so that what is discarded meanwhile is not written again.
     fn keep_learner(&self, machine: usize) {
-        let inner = self.station.lock();
-        let Some(learner) = &inner.machines[machine].site.learner else { return };
-        if let Err(error) = self.shelf.keep_learner(self.reporter.id(machine), learner) {
-            tracing::warn!(machine = self.reporter.id(machine), %error, "what is being learned cannot be kept");
+        let state = self.monitor.lock();
+        let Some(learner) = &state.machines[machine].learning.learner else { return };
+        if let Err(error) = self.baselines.keep_learner(self.publisher.id(machine), learner) {
+            tracing::warn!(machine = self.publisher.id(machine), %error, "what is being learned cannot be kept");
         }
     }
 
@@ -209,6 +221,6 @@ impl Work {
                 (EventKind::Gap, Some(format!("{gaps} times, {lost_s:.3} s of sound lost")))
             }
         };
-        self.reporter.event(machine, event, detail);
+        self.publisher.event(machine, event, detail);
     }
 }

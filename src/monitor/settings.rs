@@ -5,21 +5,9 @@
 //! [`MachineSettings::expire`] tidies up afterwards, so that the change can be stored and told.
 
 use chrono::{DateTime, Utc};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::scoring::alarm::Note;
-
-/// Where a threshold in effect comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ThresholdSource {
-    Bundle,
-    Config,
-    /// Learned on site.
-    Baseline,
-    Override,
-}
+use crate::scoring::threshold::ThresholdSource;
 
 /// A threshold in effect.
 #[derive(Debug, Clone, Copy, PartialEq)]

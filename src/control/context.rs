@@ -1,0 +1,206 @@
+//! What a command sees of the agent while it works out what is to be done.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use super::envelope::Envelope;
+use super::error::{Code, CommandError};
+use super::messages::{self, settings_msg, told};
+use super::outcome::{Change, Outcome};
+use super::shared::Shared;
+use super::store::Store;
+use super::values::Target;
+use crate::clock::Timestamp;
+use crate::monitor::history::Entry;
+use crate::monitor::model::ActiveBundle;
+use crate::monitor::settings::{Changed, Effective, MachineSettings};
+use crate::mqtt::payload::{EventKind, SettingsMsg};
+use crate::scoring::alarm::AlarmConfig;
+
+/// One command's view of the agent.
+pub struct CommandContext<'a> {
+    pub shared: &'a Arc<Shared>,
+    pub store: &'a Store,
+    pub envelope: &'a Envelope,
+    pub now: DateTime<Utc>,
+}
+
+impl CommandContext<'_> {
+    /// Numbers of the machines that are meant.
+    ///
+    /// # Errors
+    /// A machine that the agent does not have.
+    pub fn targets(&self, target: &Target) -> Result<Vec<usize>, CommandError> {
+        let machines = &self.shared.config.machine;
+        let id = match target {
+            Target::All => return Ok((0..machines.len()).collect()),
+            Target::One(id) => id,
+        };
+        if let Some(number) = machines.iter().position(|machine| machine.id == *id) {
+            return Ok(vec![number]);
+        }
+        let known: Vec<_> = machines.iter().take(20).map(|machine| machine.id.as_str()).collect();
+        let more = if machines.len() > known.len() { ", ..." } else { "" };
+        let message = format!("machine: expected one of {}{more} or \"*\", found {id:?}", known.join(", "));
+        Err(CommandError::new(Code::UnknownMachine, message))
+    }
+
+    /// A time that something ends at.
+    ///
+    /// # Errors
+    /// Where it has passed.
+    pub fn to_come(&self, until: Option<Timestamp>) -> Result<Option<DateTime<Utc>>, CommandError> {
+        match until {
+            Some(until) if until.utc() <= self.now => {
+                let expected = format!("a time after now, which is {}", Timestamp::from(self.now));
+                Err(CommandError::argument("until", &expected, until))
+            }
+            until => Ok(until.map(Timestamp::utc)),
+        }
+    }
+
+    /// Who sent the command, and why.
+    pub fn who(&self) -> (Option<String>, Option<String>) {
+        let Envelope { by, reason, .. } = self.envelope;
+        (by.clone().map(String::from), reason.clone().map(String::from))
+    }
+
+    /// That in words: ` by ana: after overhaul`.
+    pub fn why(&self) -> String {
+        let (by, reason) = self.who();
+        let why = [by.map(|by| format!(" by {by}")), reason.map(|reason| format!(": {reason}"))];
+        why.into_iter().flatten().collect()
+    }
+
+    /// That, as it is noted with a changed threshold.
+    pub fn changed(&self) -> Changed {
+        let (by, reason) = self.who();
+        Changed { by, reason, at: self.now }
+    }
+
+    /// Changes the settings of the machines that are meant.
+    ///
+    /// # Errors
+    /// As [`CommandContext::targets`].
+    pub fn change(
+        &self,
+        target: &Target,
+        kind: EventKind,
+        apply: impl Fn(&mut MachineSettings),
+    ) -> Result<Outcome, CommandError> {
+        let numbers = self.targets(target)?;
+        let state = self.shared.monitor.lock();
+        let why = self.why();
+        let machines = numbers.into_iter().map(|number| {
+            let mut settings = state.machines[number].settings.clone();
+            let before = told(state.threshold_with(number, &settings, self.now));
+            settings.expire(self.now);
+            apply(&mut settings);
+            let after = told(state.threshold_with(number, &settings, self.now));
+            let what = match kind {
+                EventKind::ThresholdChanged => format!("{before} -> {after}{why}"),
+                _ => why.trim_start_matches([' ', ':']).to_owned(),
+            };
+            (number, settings, what)
+        });
+        Ok(Outcome::Change(Change { machines: machines.collect(), kind }))
+    }
+
+    pub fn machine_id(&self, number: usize) -> &str {
+        &self.shared.config.machine[number].id
+    }
+
+    /// What `settings` tells of a machine now.
+    pub fn settings(&self, number: usize) -> SettingsMsg {
+        let state = self.shared.monitor.lock();
+        settings_msg(self.shared, &state, number, &state.machines[number].settings, self.now)
+    }
+
+    /// The threshold that a machine is judged with now.
+    pub fn threshold(&self, number: usize) -> Option<Effective> {
+        let state = self.shared.monitor.lock();
+        state.threshold_with(number, &state.machines[number].settings, self.now)
+    }
+
+    /// Label of the running bundle.
+    pub fn bundle_label(&self) -> Option<String> {
+        self.shared.monitor.lock().loaded.as_ref().map(ActiveBundle::label)
+    }
+
+    /// The machine's own alarm parameters.
+    pub fn alarm_config(&self, number: usize) -> AlarmConfig {
+        self.shared.monitor.lock().machines[number].alarm.config().clone()
+    }
+
+    /// A machine's windows of the last 24 hours, oldest first.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn last_day(&self, number: usize) -> Result<Vec<Entry>, CommandError> {
+        let from = self.now - TimeDelta::hours(24);
+        let id = self.machine_id(number);
+        let stored =
+            self.store.distances(id, from).map_err(|error| CommandError::new(Code::Failed, error.to_string()))?;
+        let waiting = self.shared.history.waiting(id);
+        let all = stored.into_iter().flat_map(|chunk| chunk.entries).chain(waiting);
+        let day = from.timestamp_millis()..=self.now.timestamp_millis();
+        Ok(all.filter(|entry| day.contains(&entry.at_ms)).collect())
+    }
+
+    /// The bundle that was reloaded by its path, where one was.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn chosen_bundle(&self) -> Result<Option<PathBuf>, CommandError> {
+        let chosen = self.store.chosen_bundle().map_err(|error| CommandError::new(Code::Failed, error.to_string()))?;
+        Ok(chosen.map(PathBuf::from))
+    }
+
+    /// Everything that `state.get` tells.
+    pub fn state(&self) -> Value {
+        let state = self.shared.monitor.lock();
+        let bundle = state.loaded.as_ref().map(|loaded| {
+            let bundle = &loaded.bundle;
+            json!({
+                "label": loaded.label(), "name": bundle.name, "version": bundle.version, "digest": bundle.digest,
+                "dir": bundle.dir, "engine": loaded.engine(),
+            })
+        });
+        let machines = state.machines.iter().enumerate().map(|(number, machine)| {
+            let last = machine.last.as_ref();
+            let alarm = machine.alarm.status();
+            json!({
+                "machine": machine.config.id,
+                "model": machine.config.model(),
+                "settings": settings_msg(self.shared, &state, number, &machine.settings, self.now),
+                "verdict": last.map(|last| last.verdict),
+                "reason": last.and_then(|last| last.reason),
+                "distance": last.and_then(|last| last.distance),
+                "level_dbfs": last.map(|last| last.level_dbfs),
+                "alarm": { "state": alarm.state, "since": Timestamp::from(alarm.since), "count": alarm.count },
+                "baseline": {
+                    "in_use": state.loaded.as_ref().and_then(|loaded| loaded.baseline(number))
+                        .map(|(baseline, _)| messages::facts(&machine.config.id, baseline)),
+                    "proposal": machine.learning.proposal.as_ref().map(|it| messages::facts(&machine.config.id, it)),
+                    "learning": machine.learning.learner.as_ref().map(|it| messages::progress_told(&it.progress()).1),
+                    "problem": state.loaded.as_ref().and_then(|loaded| loaded.baseline_problem(number))
+                        .or(machine.learning.failed.as_deref()),
+                },
+                "windows": machine.counts.windows,
+                "assessed": machine.counts.assessed,
+            })
+        });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "boot": self.shared.boot,
+            "uptime_s": self.shared.started.elapsed().as_secs(),
+            "tags": self.shared.config.agent.tags,
+            "bundle": bundle,
+            "store_problem": self.shared.store_problem,
+            "machines": machines.collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! What control shares with the rest of the agent.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::bundle::store::{InstallError, Store};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::monitor::Monitor;
+use crate::monitor::alarm_store::AlarmStore;
+use crate::monitor::history::History;
+use crate::monitor::last_window::LastWindows;
+
+/// What control shares with the rest of the agent.
+pub struct Shared {
+    pub config: Config,
+    pub monitor: Arc<Monitor>,
+    /// Scoring notes every window here.
+    pub history: Arc<History>,
+    /// Alarms on disk.
+    pub alarms: Arc<AlarmStore>,
+    /// The last window of each machine, where `privacy.allow_audio` lets it be asked for.
+    pub evidence: Arc<LastWindows>,
+    pub clock: Clock,
+    /// Id of this start.
+    pub boot: String,
+    pub started: Instant,
+    /// What was wrong with the store at start.
+    pub store_problem: Option<String>,
+    /// Where bundles are installed, once it was needed.
+    pub bundles: OnceLock<Arc<Store>>,
+}
+
+impl Shared {
+    /// Where bundles are installed; `chosen` is the one that was reloaded by its path, if any.
+    ///
+    /// # Errors
+    /// As [`Store::open`], where it was not open yet.
+    pub fn bundles(&self, chosen: Option<PathBuf>) -> Result<Arc<Store>, InstallError> {
+        if let Some(store) = self.bundles.get() {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(Store::open_sparing(&self.config.bundle.path, chosen)?);
+        Ok(self.bundles.get_or_init(|| store).clone())
+    }
+}

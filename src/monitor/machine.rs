@@ -1,0 +1,60 @@
+//! One machine as the agent runs it: its configuration, what was set remotely, its alarm and what is being learned of it.
+
+use std::sync::Arc;
+
+use super::baseline_store::BaselineStore;
+use super::settings::MachineSettings;
+use crate::config::MachineConfig;
+use crate::scoring::alarm::Alarm;
+use crate::scoring::baseline::Learner;
+use crate::scoring::gate::SignalHealth;
+use crate::scoring::gate::debounce::SignalDebounce;
+use crate::scoring::{Assessment, Baseline};
+
+/// One machine as the agent runs it.
+pub struct Machine {
+    pub config: MachineConfig,
+    pub settings: MachineSettings,
+    pub alarm: Alarm,
+    pub counts: WindowCounts,
+    /// The last verdict, for `state.get` and the health message.
+    pub last: Option<Assessment>,
+    pub learning: LearningState,
+    pub signal: SignalState,
+}
+
+/// What is being learned of a machine.
+#[derive(Debug, Default)]
+pub struct LearningState {
+    /// Takes in every window until it has enough.
+    pub learner: Option<Learner>,
+    /// Waits to be applied or discarded.
+    pub proposal: Option<Arc<Baseline>>,
+    /// Why learning came to nothing.
+    pub failed: Option<String>,
+}
+
+impl LearningState {
+    /// What an earlier run has left.
+    pub fn restore(baselines: &BaselineStore, machine: &str) -> LearningState {
+        let (learner, proposal) = (baselines.learner(machine), baselines.proposal(machine).map(Arc::new));
+        LearningState { learner, proposal, failed: None }
+    }
+}
+
+/// How a machine's microphone is doing, by its signal.
+#[derive(Debug, Default)]
+pub struct SignalState {
+    /// Figures of the last window that was looked at.
+    pub signal: Option<SignalHealth>,
+    /// From the faults of windows to those that last.
+    pub watch: SignalDebounce,
+}
+
+/// Windows of a machine since the agent's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WindowCounts {
+    pub windows: u64,
+    /// Of them neither `unknown`.
+    pub assessed: u64,
+}

@@ -1,0 +1,162 @@
+//! The machines and what their windows are judged with: the bundle in use, each machine's settings and alarm. All of it
+//! lies behind one lock, held for the time of one window, so that a new bundle or threshold takes effect between two
+//! windows. Nobody reads, writes or syncs a file while holding it.
+
+pub mod alarm_store;
+pub mod baseline_store;
+pub mod history;
+pub mod last_window;
+pub mod machine;
+pub mod model;
+pub mod preview;
+pub mod settings;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+use self::machine::Machine;
+use self::model::ActiveBundle;
+use self::settings::{Effective, MachineSettings};
+use crate::scoring::alarm::{AlarmState, Change};
+use crate::scoring::baseline::Progress;
+use crate::scoring::gate::debounce::SignalChange;
+use crate::scoring::threshold::ThresholdSource;
+use crate::scoring::{Assessment, Judge, MachineModel, Reason, Scored, Verdict};
+use crate::window::Window;
+use crate::window::level_dbfs;
+
+/// What is behind the lock.
+pub struct MonitorState {
+    /// `None`: no valid bundle; every verdict is `unknown`, `no_bundle` until one is loaded.
+    pub loaded: Option<ActiveBundle>,
+    /// In the configuration's order.
+    pub machines: Vec<Machine>,
+}
+
+/// A window's assessment and what follows from it.
+pub struct Assessed {
+    pub assessment: Assessment,
+    /// Label of the bundle that it was judged with.
+    pub bundle: Option<String>,
+    pub alarm: Option<Change>,
+    /// With this window.
+    pub alarm_state: AlarmState,
+    /// How far learning has come, where this window was taken in or left out.
+    pub learning: Option<Progress>,
+    /// Faults of the signal that began to last, or ended.
+    pub signal: Vec<SignalChange>,
+}
+
+/// Everything that windows are judged with.
+pub struct Monitor {
+    state: Mutex<MonitorState>,
+}
+
+impl Monitor {
+    /// `machines` in the configuration's order.
+    pub fn new(loaded: Option<ActiveBundle>, machines: Vec<Machine>) -> Monitor {
+        Monitor { state: Mutex::new(MonitorState { loaded, machines }) }
+    }
+
+    /// Between two windows: whatever is changed here, the next window is judged with.
+    ///
+    /// A panic while the lock was held leaves data that is still whole, because each field is replaced in one step.
+    pub fn lock(&self) -> MutexGuard<'_, MonitorState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Judges one window.
+    pub fn assess(&self, window: &Window) -> Assessed {
+        let mut state = self.lock();
+        let MonitorState { loaded, machines } = &mut *state;
+        let machine = &mut machines[window.machine];
+        let end = DateTime::<Utc>::from(window.end);
+        let scored = assess(loaded.as_mut(), machine, window, end);
+        let origin = loaded.as_ref().map(|loaded| loaded.origin(window.machine));
+        let learner = machine.learning.learner.as_mut().filter(|learner| {
+            origin.is_some_and(|origin| learner.settings().origin.check(origin).is_ok()) && !learner.progress().complete
+        });
+        let learning = learner.map(|learner| learner.on_window(&scored, end));
+        let (assessment, signal) = (scored.assessment, scored.signal);
+        let mut changes = Vec::new();
+        // A machine that stands still is quiet, and says nothing about its microphone.
+        if let (Some(signal), true) = (&signal, assessment.reason != Some(Reason::MachineOff)) {
+            changes = machine.signal.watch.observe(signal.fault);
+        }
+        machine.signal.signal = signal.or(machine.signal.signal.take());
+        machine.counts.windows += 1;
+        machine.counts.assessed += u64::from(assessment.verdict != Verdict::Unknown);
+        machine.last = Some(assessment.clone());
+        let alarm = machine.alarm.on_verdict(&assessment, end);
+        let alarm_state = machine.alarm.status().state;
+        let bundle = loaded.as_ref().map(ActiveBundle::label);
+        Assessed { assessment, bundle, alarm, alarm_state, learning, signal: changes }
+    }
+}
+
+impl MonitorState {
+    /// The threshold that machine number `machine` is judged with at `now`, and where it comes from.
+    pub fn threshold(&self, machine: usize, now: DateTime<Utc>) -> Option<Effective> {
+        self.threshold_with(machine, &self.machines[machine].settings, now)
+    }
+
+    /// The same with other settings.
+    pub fn threshold_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Option<Effective> {
+        let (learned, bundled) = self.loaded.as_ref().map_or((None, None), |loaded| loaded.thresholds(machine));
+        settings.threshold(now, learned, self.machines[machine].config.threshold, bundled)
+    }
+
+    /// What decides over machine number `machine` with these settings.
+    pub fn judge_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Judge {
+        let loaded = self.loaded.as_ref();
+        let lanes =
+            loaded.and_then(|loaded| loaded.baseline(machine)).is_some_and(|(baseline, _)| baseline.has_lanes());
+        let effective = self.threshold_with(machine, settings, now);
+        match lanes {
+            true => judge_under(self.machines[machine].config.judge, effective),
+            false => Judge::Distance,
+        }
+    }
+}
+
+/// A threshold that was set by hand is meant to decide: from afar always, in the configuration unless that says otherwise.
+fn judge_under(configured: Option<Judge>, effective: Option<Effective>) -> Judge {
+    match (effective.map(|found| found.source), configured) {
+        (Some(ThresholdSource::Override), _) | (Some(ThresholdSource::Config), None) => Judge::Distance,
+        (_, judge) => judge.unwrap_or(Judge::Combined),
+    }
+}
+
+/// The assessment of one window: what capture knows first, then maintenance, then the score.
+fn assess(loaded: Option<&mut ActiveBundle>, machine: &Machine, window: &Window, end: DateTime<Utc>) -> Scored {
+    let (learned, bundled) = loaded.as_ref().map_or((None, None), |loaded| loaded.thresholds(window.machine));
+    let effective = machine.settings.threshold(end, learned, machine.config.threshold, bundled);
+    let threshold = effective.map(|found| found.threshold);
+    let unknown = |reason| {
+        let assessment = Assessment::unknown(reason, threshold, level_dbfs(&window.samples));
+        Scored { assessment, embedding: None, features: None, signal: None }
+    };
+    if let Some(fault) = window.fault {
+        return unknown(fault);
+    }
+    if machine.settings.maintenance(end).is_some() {
+        return unknown(Reason::Maintenance);
+    }
+    let Some(loaded) = loaded else { return unknown(Reason::NoBundle) };
+    let model = &loaded.setups[window.machine].model;
+    let judge = judge_under(machine.config.judge, effective);
+    let model = MachineModel { threshold: threshold.unwrap_or(model.threshold), judge, ..model.clone() };
+    match loaded.scorer.score(&model, &window.samples) {
+        Ok(mut scored) => {
+            // Without a bank there is no threshold either.
+            scored.assessment.threshold = scored.assessment.threshold.filter(|limit| limit.is_finite());
+            scored
+        }
+        Err(error) => {
+            // The front-end was prepared with the same parameters, so capture delivers what another bundle wanted.
+            tracing::error!(machine = machine.config.id, %error, "a window could not be scored");
+            unknown(Reason::NoBundle)
+        }
+    }
+}
