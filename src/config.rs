@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::audio::config::{Channel, SourceConfig};
 use crate::bundle::TrustedKey;
 use crate::encoder::EncoderConfig;
-use crate::mqtt::address::BrokerUrls;
+pub use crate::mqtt::config::{CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
 use crate::scoring::alarm::AlarmConfig;
 use crate::scoring::gate::Gate;
 use crate::scoring::{Judge, baseline};
@@ -63,122 +63,6 @@ impl Default for AgentConfig {
         let host = gethostname::gethostname().to_string_lossy().to_lowercase();
         let id = host.split('.').next().unwrap_or_default().to_owned();
         AgentConfig { id, tags: Vec::new(), state_dir: "/var/lib/auscult".into(), health_every_s: 60.0 }
-    }
-}
-
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MqttConfig {
-    /// Broker: `mqtt://host:1883` or `mqtts://host:8883`, or a list of them to try in turn; default
-    /// `mqtt://localhost:1883`.
-    pub url: BrokerUrls,
-    /// First part of every topic; default `auscult`.
-    pub root: String,
-    /// Login name; default: none.
-    pub username: Option<String>,
-    /// Password; better kept in a file. Default: none.
-    pub password: Option<String>,
-    /// File whose first line is the password; default: none.
-    pub password_file: Option<PathBuf>,
-    /// PEM file of the authorities that may sign the broker's certificate; default: the system's.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file of this agent's certificate (mTLS); default: none.
-    pub cert_file: Option<PathBuf>,
-    /// PEM file of that certificate's key; default: none.
-    pub key_file: Option<PathBuf>,
-    /// Seconds between signs of life; a silent connection is given up after one and a half of it. Default 20.
-    pub keep_alive_s: u64,
-}
-
-impl Default for MqttConfig {
-    fn default() -> Self {
-        MqttConfig {
-            url: BrokerUrls::default(),
-            root: "auscult".into(),
-            username: None,
-            password: None,
-            password_file: None,
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            keep_alive_s: 20,
-        }
-    }
-}
-
-impl MqttConfig {
-    /// Checks what types alone do not say.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, with its key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let root = &self.root;
-        if root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']) || root.ends_with('/') {
-            return Err(ConfigError(format!("mqtt.root: expected topic parts without + # $, found {root:?}")));
-        }
-        if self.cert_file.is_some() != self.key_file.is_some() {
-            return Err(ConfigError("mqtt: expected cert_file and key_file together, found one of them".into()));
-        }
-        check_range("mqtt.keep_alive_s", self.keep_alive_s as f64, 1.0, 3600.0).map_err(ConfigError)
-    }
-}
-
-/// Without the password.
-impl fmt::Debug for MqttConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MqttConfig")
-            .field("url", &self.url)
-            .field("root", &self.root)
-            .field("username", &self.username)
-            .field("password", &self.password.as_ref().map(|_| "***"))
-            .field("password_file", &self.password_file)
-            .field("ca_file", &self.ca_file)
-            .field("cert_file", &self.cert_file)
-            .field("key_file", &self.key_file)
-            .field("keep_alive_s", &self.keep_alive_s)
-            .finish()
-    }
-}
-
-/// What waits on disk for the broker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OutboxConfig {
-    /// Size on disk, in millions of bytes; when it is reached the oldest verdicts go first. Default 200.
-    pub max_mb: u64,
-    /// Days after which what could not be sent is given up; default 30.
-    pub max_age_days: f64,
-    /// Messages a second at which an outage is caught up with; default 500.
-    pub drain_per_s: f64,
-}
-
-impl Default for OutboxConfig {
-    fn default() -> Self {
-        OutboxConfig { max_mb: 200, max_age_days: 30.0, drain_per_s: 500.0 }
-    }
-}
-
-/// For those who come from the original.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CompatConfig {
-    /// Topic that each verdict also goes to, as the original wrote it; default: none.
-    pub escoita_topic: Option<String>,
-}
-
-/// Home Assistant's discovery over MQTT.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HomeAssistantConfig {
-    /// Agent and machines appear in Home Assistant by themselves; default false.
-    pub discovery: bool,
-    /// First part of its discovery topics; default `homeassistant`.
-    pub prefix: String,
-}
-
-impl Default for HomeAssistantConfig {
-    fn default() -> Self {
-        HomeAssistantConfig { discovery: false, prefix: "homeassistant".into() }
     }
 }
 
@@ -388,7 +272,7 @@ impl Config {
     /// The first thing that is wrong, with file and key.
     pub fn load_mqtt(file: Option<&Path>) -> Result<MqttConfig, ConfigError> {
         let mqtt = Config::read(file)?.mqtt;
-        mqtt.check()?;
+        mqtt.check().map_err(ConfigError)?;
         Ok(mqtt)
     }
 
@@ -421,26 +305,11 @@ impl Config {
         for tag in &self.agent.tags {
             check_topic_part("agent.tags", tag)?;
         }
-        self.mqtt.check()?;
+        self.mqtt.check().map_err(ConfigError)?;
         check_range("agent.health_every_s", self.agent.health_every_s, 1.0, 86_400.0).map_err(ConfigError)?;
-        check_range("outbox.max_mb", self.outbox.max_mb as f64, 1.0, 1e6).map_err(ConfigError)?;
-        check_range("outbox.max_age_days", self.outbox.max_age_days, 0.01, 3650.0).map_err(ConfigError)?;
-        check_range("outbox.drain_per_s", self.outbox.drain_per_s, 1.0, 1e6).map_err(ConfigError)?;
-        if let Some(topic) = &self.compat.escoita_topic
-            && (format!("{topic}/").starts_with(&format!("{}/", self.mqtt.root))
-                || topic.is_empty()
-                || topic.contains(['+', '#', '\0'])
-                || topic.starts_with('$'))
-        {
-            return Err(ConfigError(format!(
-                "compat.escoita_topic: expected a topic without + # $ outside mqtt.root, found {topic:?}"
-            )));
-        }
-        let prefix = &self.homeassistant.prefix;
-        if prefix.is_empty() || prefix.contains(['+', '#', '\0']) || prefix.starts_with('$') || prefix.ends_with('/') {
-            let message = format!("homeassistant.prefix: expected topic parts without + # $, found {prefix:?}");
-            return Err(ConfigError(message));
-        }
+        self.outbox.check().map_err(ConfigError)?;
+        self.compat.check(&self.mqtt.root).map_err(ConfigError)?;
+        self.homeassistant.check().map_err(ConfigError)?;
         self.gate.check().map_err(|problem| ConfigError(format!("gate.{problem}")))?;
         self.alarm.check().map_err(|problem| ConfigError(format!("alarm.{problem}")))?;
         if self.machine.is_empty() {
@@ -682,11 +551,5 @@ mod tests {
             let config = load(&format!("[agent]\ntags = {tags}\n{MACHINE}")).expect("a valid configuration");
             assert_eq!(config.agent.tags, ["a", "b"]);
         }
-    }
-
-    #[test]
-    fn debug_hides_the_password() {
-        let mqtt = MqttConfig { password: Some("secret".into()), ..MqttConfig::default() };
-        assert!(!format!("{mqtt:?}").contains("secret"));
     }
 }

@@ -19,6 +19,7 @@
 //! token_bucket  limits of rate
 //! sqlite     opening SQLite files, setting damaged ones aside
 //! fs         files that are there whole or not at all
+//! secret     text that no log shows
 //! systemd    readiness and watchdog
 //! cli        one file per command
 //! ```
@@ -38,6 +39,7 @@ pub mod fs;
 pub mod monitor;
 pub mod mqtt;
 pub mod scoring;
+pub mod secret;
 mod sqlite;
 pub mod systemd;
 mod token_bucket;

@@ -38,7 +38,8 @@ use crate::monitor::last_window::LastWindows;
 use crate::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::monitor::settings::Maintenance;
-use crate::mqtt::{Mqtt, MqttOptions, discovery};
+use crate::mqtt::discovery::{self, Described};
+use crate::mqtt::{Mqtt, MqttOptions};
 use crate::systemd;
 
 /// A clean stop takes no longer than this, whatever hangs.
@@ -120,7 +121,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let monitor = Arc::new(Monitor::new(loaded, machines));
     let capture = Arc::new(capture::start(inputs)?);
 
-    let (mqtt, mut incoming) = Mqtt::start(MqttOptions::from_config(&config), clock)
+    let (mqtt, mut incoming) = Mqtt::start(options_of(&config), clock)
         .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
     let history = Arc::new(History::default());
     let evidence = Arc::new(LastWindows::new(config.privacy.allow_audio));
@@ -144,7 +145,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let config = Arc::new(config);
     let publisher = Publisher::new(config.clone(), monitor.clone(), mqtt.clone(), capture.clone());
     publisher.birth();
-    discovery::announce(&config, &mqtt);
+    let described: Vec<_> =
+        config.machine.iter().map(|machine| Described { id: &machine.id, model: machine.model() }).collect();
+    discovery::announce(&config.homeassistant, &described, &config.agent.state_dir, &mqtt);
     publisher.say(controller.start(now));
     let scoring =
         ScoringThread::start(capture.clone(), monitor.clone(), publisher.clone(), history, evidence, book, baselines)
@@ -187,6 +190,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .await
         .map_err(|error| AgentError::Run(format!("the stop failed: {error}")))?;
     outcome
+}
+
+/// How the MQTT client is set up.
+fn options_of(config: &Config) -> MqttOptions {
+    let Config { agent, mqtt, outbox, compat, homeassistant, .. } = config;
+    MqttOptions::from_config(&agent.id, &agent.state_dir, mqtt, outbox, compat, homeassistant)
 }
 
 /// Capture first, then what it left, then the farewell.

@@ -64,7 +64,7 @@ impl BrokerArgs {
             mqtt.username = Some(username.clone());
         }
         // What a flag said is wrong usage; the file was checked when it was read.
-        mqtt.check().map_err(Failure::usage)?;
+        mqtt.check().map_err(|problem| Failure::usage(anyhow::Error::msg(problem)))?;
         Ok(mqtt)
     }
 }

@@ -234,7 +234,7 @@ impl Driver {
             Err(error) => return self.failed(name, error.to_string()),
         };
         let options = &self.options;
-        let login = login(options.username.as_deref(), options.password.as_deref(), options.password_file.as_deref());
+        let login = login(options.username.as_deref(), options.password.as_ref(), options.password_file.as_deref());
         let login = match login {
             Ok(login) => login,
             Err(error) => return self.failed(name, error),

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::address::BrokerUrl;
+use crate::secret::Secret;
 
 /// A control message may have this many bytes; larger ones are refused by the agent, not by the connection: rumqttc
 /// would end it, and the broker would deliver the same message again, for ever.
@@ -61,7 +62,7 @@ pub struct Received {
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub client_id: String,
-    pub login: Option<(String, String)>,
+    pub login: Option<(String, Secret)>,
     /// Topic and payload, retained, that the broker publishes when the connection breaks.
     pub will: Option<(String, Vec<u8>)>,
     pub keep_alive: Duration,
@@ -77,16 +78,16 @@ pub struct Identity {
 /// A password file that cannot be read, by name.
 pub fn login(
     username: Option<&str>,
-    password: Option<&str>,
+    password: Option<&Secret>,
     password_file: Option<&Path>,
-) -> Result<Option<(String, String)>, String> {
+) -> Result<Option<(String, Secret)>, String> {
     let Some(user) = username else { return Ok(None) };
     let password = match password_file {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            text.lines().next().unwrap_or_default().to_owned()
+            text.lines().next().unwrap_or_default().into()
         }
-        None => password.unwrap_or_default().to_owned(),
+        None => password.cloned().unwrap_or_else(|| "".into()),
     };
     Ok(Some((user.to_owned(), password)))
 }
@@ -118,7 +119,7 @@ impl Connection {
             options.set_last_will(LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true));
         }
         if let Some((user, password)) = &identity.login {
-            options.set_credentials(user, password);
+            options.set_credentials(user, password.expose());
         }
         if let Some(config) = tls {
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));

@@ -13,19 +13,26 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::Mqtt;
+use super::config::HomeAssistantConfig;
 use super::topics::{AgentPart, AgentTopics, MachinePart};
-use crate::config::Config;
 use crate::fs;
 
 /// Which descriptions this agent has ever published, in the state directory: those of machines that are configured no
 /// more are taken back.
 const ANNOUNCED: &str = "homeassistant.json";
 
+/// A machine as its description names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Described<'a> {
+    pub id: &'a str,
+    pub model: &'a str,
+}
+
 /// Publishes the descriptions that the configuration asks for, and takes back all others that were published before.
-pub fn announce(config: &Config, mqtt: &Mqtt) {
-    let file = config.agent.state_dir.join(ANNOUNCED);
+pub fn announce(config: &HomeAssistantConfig, machines: &[Described<'_>], state_dir: &Path, mqtt: &Mqtt) {
+    let file = state_dir.join(ANNOUNCED);
     let mut known = announced(&file);
-    let wanted = if config.homeassistant.discovery { descriptions(config, mqtt.topics()) } else { Vec::new() };
+    let wanted = if config.discovery { descriptions(config, machines, mqtt.topics()) } else { Vec::new() };
     for topic in known.iter().filter(|topic| !wanted.iter().any(|(wanted, _)| wanted == *topic)) {
         mqtt.retained(topic.clone(), Vec::new());
     }
@@ -41,18 +48,16 @@ pub fn announce(config: &Config, mqtt: &Mqtt) {
     }
 }
 
-/// Where Home Assistant says `online` when it has started.
-pub fn status_topic(config: &Config) -> Option<String> {
-    let homeassistant = &config.homeassistant;
-    homeassistant.discovery.then(|| format!("{}/status", homeassistant.prefix))
-}
-
 /// Topic and description of the agent and of each of its machines.
-fn descriptions(config: &Config, topics: &AgentTopics) -> Vec<(String, Value)> {
-    let base = format!("{}/device/{}", config.homeassistant.prefix, node_id(topics.agent()));
-    let machines = config.machine.iter().map(|machine| {
-        let description = machine_device(topics, &machine.id, machine.model());
-        (format!("{base}/{}/config", machine.id), description)
+fn descriptions(
+    config: &HomeAssistantConfig,
+    machines: &[Described<'_>],
+    topics: &AgentTopics,
+) -> Vec<(String, Value)> {
+    let base = format!("{}/device/{}", config.prefix, node_id(topics.agent()));
+    let machines = machines.iter().map(|Described { id, model }| {
+        let description = machine_device(topics, id, model);
+        (format!("{base}/{id}/config"), description)
     });
     std::iter::once((format!("{base}/config"), agent_device(topics))).chain(machines).collect()
 }

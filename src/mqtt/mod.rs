@@ -8,6 +8,7 @@
 
 pub mod address;
 mod client;
+pub mod config;
 pub(crate) mod connection;
 pub mod discovery;
 pub mod fault;
@@ -18,7 +19,7 @@ pub mod tls;
 pub mod topics;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use self::address::BrokerUrls;
+use self::config::{CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
 pub use self::connection::MAX_CONTROL_BYTES;
 use self::outbox::{Bounds, Class, Draft, Outbox, OutboxChange, OutboxOptions};
 use self::payload::{
@@ -35,7 +37,7 @@ use self::payload::{
 use self::tls::TlsFiles;
 use self::topics::{AgentPart, AgentTopics, MachinePart, Topic};
 use crate::clock::{self, Clock, ClockChange};
-use crate::config::Config;
+use crate::secret::Secret;
 
 /// Control messages that may wait for the agent; further ones are dropped and counted.
 const INCOMING_MESSAGES: usize = 64;
@@ -58,7 +60,7 @@ pub struct MqttOptions {
     /// Tried in turn.
     pub urls: BrokerUrls,
     pub username: Option<String>,
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// Read at each connection; its first line is the password.
     pub password_file: Option<PathBuf>,
     pub tls: TlsFiles,
@@ -78,23 +80,29 @@ pub struct MqttOptions {
 }
 
 impl MqttOptions {
-    /// What the configuration says.
-    pub fn from_config(config: &Config) -> Self {
-        let Config { agent, mqtt, outbox, compat, .. } = config;
+    /// The options of agent `agent`, whose outbox lies in `state_dir`, from the sections of its configuration.
+    pub fn from_config(
+        agent: &str,
+        state_dir: &Path,
+        mqtt: &MqttConfig,
+        outbox: &OutboxConfig,
+        compat: &CompatConfig,
+        homeassistant: &HomeAssistantConfig,
+    ) -> Self {
         MqttOptions {
-            agent: agent.id.clone(),
+            agent: agent.to_owned(),
             root: mqtt.root.clone(),
             urls: mqtt.url.clone(),
             username: mqtt.username.clone(),
             password: mqtt.password.clone(),
             password_file: mqtt.password_file.clone(),
-            tls: TlsFiles { ca: mqtt.ca_file.clone(), cert: mqtt.cert_file.clone(), key: mqtt.key_file.clone() },
+            tls: TlsFiles::from_config(mqtt),
             keep_alive: Duration::from_secs(mqtt.keep_alive_s),
             pause: (Duration::from_secs(1), Duration::from_secs(60)),
             drain_per_s: outbox.drain_per_s,
             compat_topic: compat.escoita_topic.clone(),
-            homeassistant_status: discovery::status_topic(config),
-            state_dir: agent.state_dir.clone(),
+            homeassistant_status: homeassistant.status_topic(),
+            state_dir: state_dir.to_owned(),
             bounds: Bounds { max_bytes: outbox.max_mb * 1_000_000, max_age_s: (outbox.max_age_days * 86_400.0) as i64 },
         }
     }

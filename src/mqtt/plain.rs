@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::address::BrokerUrls;
+use super::config::MqttConfig;
 use super::connection::{self, Connection, Heard, Identity};
 use super::tls::{self, TlsFiles};
 use super::topics::Topic;
 use super::{MAX_MESSAGE_BYTES, fault};
-use crate::config::MqttConfig;
 
 /// Messages that may be without acknowledgement at once.
 const IN_FLIGHT: usize = 64;
@@ -59,7 +59,7 @@ impl PlainClient {
         role: &str,
         will: Option<(String, Vec<u8>)>,
     ) -> Result<PlainClient, PlainError> {
-        let (username, password) = (config.username.as_deref(), config.password.as_deref());
+        let (username, password) = (config.username.as_deref(), config.password.as_ref());
         let login = connection::login(username, password, config.password_file.as_deref()).map_err(PlainError)?;
         let identity = Identity {
             client_id: format!("auscult-{role}-{:016x}", rand::random::<u64>()),
@@ -69,8 +69,7 @@ impl PlainClient {
             keep_session: false,
             largest_message: MAX_MESSAGE_BYTES,
         };
-        let files =
-            TlsFiles { ca: config.ca_file.clone(), cert: config.cert_file.clone(), key: config.key_file.clone() };
+        let files = TlsFiles::from_config(config);
         let mut problem = PlainError("no broker is configured".into());
         for url in BrokerUrls::all(&config.url) {
             let tls = url.tls.then(|| tls::client_config(&files)).transpose();

@@ -8,6 +8,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::config::MqttConfig;
+
 /// Paths as of `[mqtt]` in the configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TlsFiles {
@@ -17,6 +19,12 @@ pub struct TlsFiles {
     pub cert: Option<PathBuf>,
     /// That certificate's key.
     pub key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    pub fn from_config(mqtt: &MqttConfig) -> Self {
+        TlsFiles { ca: mqtt.ca_file.clone(), cert: mqtt.cert_file.clone(), key: mqtt.key_file.clone() }
+    }
 }
 
 /// One line that names the file.

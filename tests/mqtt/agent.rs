@@ -109,7 +109,7 @@ fn agent_process() {
         .with_ansi(false)
         .init();
     let tls = TlsFiles { ca: setup.ca, cert: setup.cert, key: setup.key };
-    let (username, password) = (setup.username, setup.password);
+    let (username, password) = (setup.username, setup.password.map(Into::into));
     let options = MqttOptions { username, password, tls, ..options(&setup.url, &setup.state_dir) };
     let (mqtt, mut incoming) = Mqtt::start(options, Clock::new(true)).expect("threads");
     thread::spawn(move || while incoming.blocking_recv().is_some() {});

@@ -168,7 +168,7 @@ fn the_shipped_broker_lets_each_do_what_is_theirs_only() {
         .replace("broker.plant.example:8883", &format!("localhost:{}", broker.port()))
         .replace("/etc/auscult", &broker.dir().join("pi/etc/auscult").display().to_string());
     let config: Config = toml::from_str(&config).expect("the README's configuration");
-    let tls = MqttOptions::from_config(&config).tls;
+    let tls = TlsFiles::from_config(&config.mqtt);
     let (mqtt, mut incoming) = start(MqttOptions { tls, ..options(&config.mqtt.url.to_string(), dir.path()) });
     connected(&mqtt);
     window(&mqtt, "blower-1");

@@ -98,8 +98,7 @@ impl Agent {
     ) -> Result<(), String> {
         let plan = self.plan.clone();
         let mqtt = &plan.mqtt;
-        let login =
-            connection::login(mqtt.username.as_deref(), mqtt.password.as_deref(), mqtt.password_file.as_deref())?;
+        let login = connection::login(mqtt.username.as_deref(), mqtt.password.as_ref(), mqtt.password_file.as_deref())?;
         let identity = Identity {
             client_id: format!("{}-{}", mqtt.root.replace('/', "-"), self.name),
             login,
