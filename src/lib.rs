@@ -10,6 +10,7 @@
 //! scoring    embedding -> distance -> verdict -> alarm    pure: no I/O, no clock of its own
 //! mqtt       topics, payloads, outbox, client
 //! control    commands in, replies out
+//! web        the page: what is published and the commands, in a browser
 //! agent      wires it all together: start, supervise, stop
 //! config     what a user can set
 //! window     a window of sound, and why it could not be assessed
@@ -45,3 +46,5 @@ pub mod systemd;
 mod token_bucket;
 pub mod validate;
 pub mod window;
+#[cfg(feature = "web")]
+pub mod web;

@@ -1,0 +1,143 @@
+//! Passwords at rest: the first line of a file, as it is or as an argon2 hash; checked without telling by time.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use sha2::{Digest as _, Sha256};
+
+/// Shortest password that can be set on the page.
+pub const LEAST_CHARS: usize = 8;
+/// Longest password that is looked at.
+pub const MOST_BYTES: usize = 1024;
+/// Memory of one hash in KiB, and passes over it: what a small computer can spare, as OWASP advises.
+const COST: (u32, u32) = (7168, 5);
+/// Most memory that a hash made elsewhere may ask for, KiB.
+const MOST_MEMORY_KIB: u32 = 64 * 1024;
+
+/// A password, or its hash.
+#[derive(Clone, PartialEq)]
+pub enum Secret {
+    Plain(String),
+    Hash(String),
+}
+
+/// Why there is no password; names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("{}: {source}", file.display())]
+    File { file: PathBuf, source: std::io::Error },
+    #[error("{}: expected a password or an argon2 hash in the first line, found {found}", file.display())]
+    Content { file: PathBuf, found: &'static str },
+    #[error("a password could not be hashed: {0}")]
+    Hash(#[from] argon2::password_hash::Error),
+}
+
+impl Secret {
+    /// Reads a file's first line.
+    ///
+    /// # Errors
+    /// A file that cannot be read or holds neither a password nor an argon2 hash.
+    pub fn read(file: &Path) -> Result<Secret, SecretError> {
+        let text =
+            std::fs::read_to_string(file).map_err(|source| SecretError::File { file: file.to_owned(), source })?;
+        let line = text.lines().next().unwrap_or_default().trim_end();
+        let content = |found| SecretError::Content { file: file.to_owned(), found };
+        if line.is_empty() {
+            return Err(content("none"));
+        }
+        if line.len() > MOST_BYTES {
+            return Err(content("more than 1024 bytes"));
+        }
+        if !line.starts_with("$argon2") {
+            return Ok(Secret::Plain(line.to_owned()));
+        }
+        let hash = PasswordHash::new(line).map_err(|_| content("a hash that is broken"))?;
+        let params = Params::try_from(&hash).map_err(|_| content("a hash that is broken"))?;
+        if params.m_cost() > MOST_MEMORY_KIB {
+            return Err(content("a hash that takes more than 64 MiB to check"));
+        }
+        Ok(Secret::Hash(line.to_owned()))
+    }
+
+    /// Whether `password` is it. Takes some tens of milliseconds where it is a hash.
+    pub fn is(&self, password: &str) -> bool {
+        match self {
+            // Digests, so that the time says nothing about the password.
+            Secret::Plain(plain) => Sha256::digest(plain) == Sha256::digest(password),
+            Secret::Hash(hash) => PasswordHash::new(hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()),
+        }
+    }
+
+    /// Changes when the password does; sessions end with it.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let (Secret::Plain(text) | Secret::Hash(text)) = self;
+        Sha256::digest(text).into()
+    }
+}
+
+/// Writes the argon2 hash of `password` to `file`, readable by its owner only.
+///
+/// # Errors
+/// The disk's; the file is then as before.
+pub fn write(file: &Path, password: &str) -> Result<(), SecretError> {
+    let params = Params::new(COST.0, COST.1, 1, None).map_err(argon2::password_hash::Error::from)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash = argon2.hash_password(password.as_bytes())?.to_string();
+    let written = (|| {
+        let dir = file.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(dir)?;
+        // Temporary files are readable by their owner only.
+        let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+        writeln!(temporary, "{hash}")?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(file)?;
+        std::fs::File::open(dir)?.sync_all()
+    })();
+    written.map_err(|source| SecretError::File { file: file.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_kept_as_a_hash_and_known_again() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("page-password");
+        write(&file, "blower and pump").expect("a hash");
+        let text = std::fs::read_to_string(&file).expect("a file");
+        assert!(text.starts_with("$argon2id$v=19$m=7168,t=5,p=1$") && !text.contains("blower"), "{text}");
+        assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+        let secret = Secret::read(&file).expect("a secret");
+        assert!(secret.is("blower and pump") && !secret.is("blower and pum") && !secret.is(""));
+        write(&file, "blower and pump").expect("a hash");
+        assert_ne!(Secret::read(&file).expect("a secret").fingerprint(), secret.fingerprint());
+    }
+
+    #[test]
+    fn a_file_may_hold_the_password_itself() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("password");
+        std::fs::write(&file, "S3cret word\nnot this\n").expect("a writable file");
+        let secret = Secret::read(&file).expect("a secret");
+        assert!(secret.is("S3cret word") && !secret.is("S3cret word\nnot this"));
+    }
+
+    #[test]
+    fn what_is_no_password_is_an_error() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("password");
+        assert!(Secret::read(&file).is_err());
+        let huge = "$argon2id$v=19$m=4000000,t=1,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        for (text, words) in [("\n", "found none"), ("$argon2id$v=1", "broken"), (huge, "64 MiB")] {
+            std::fs::write(&file, text).expect("a writable file");
+            let error = Secret::read(&file).map(drop).expect_err(text).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One browser's WebSocket: the kept state, then what is published; commands back.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::hub::Message;
+use super::server::Shared;
+use super::sessions::Role;
+use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
+
+/// Messages are gathered for this long.
+const BATCH_EVERY: Duration = Duration::from_millis(100);
+/// A frame is sent when it has grown to this.
+const FRAME_BYTES: usize = 256 * 1024;
+/// A browser that does not take a frame within this time is gone.
+const SEND_WITHIN: Duration = Duration::from_secs(20);
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// Nothing heard for this long, not even the answer to a ping: gone.
+const SILENT_FOR: Duration = Duration::from_secs(65);
+const LIVE_EVERY: Duration = Duration::from_millis(100);
+/// Frames from the browser: so many at once, and then a second.
+const COMMANDS: (f64, f64) = (100.0, 50.0);
+
+/// Codes of RFC 6455 and, from 4000, our own.
+const TOO_SLOW: (u16, &str) = (1013, "too slow: connect again");
+const NOT_TEXT: (u16, &str) = (1003, "expected text");
+const LOGGED_OUT: (u16, &str) = (4401, "logged out");
+
+/// Why a stream ends.
+enum End {
+    /// The browser has gone, or does not read.
+    Gone,
+    /// We close it.
+    Close((u16, &'static str)),
+}
+
+/// One object that a browser sends.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Request {
+    Command { topic: String, payload: Value },
+    Watch { watch: Option<Watched> },
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Watched {
+    agent: String,
+    machine: String,
+}
+
+/// Serves one browser until it goes.
+pub(super) async fn run(shared: &Shared, mut socket: WebSocket, token: Option<&str>) {
+    if let Err(End::Close((code, reason))) = (Stream { shared, socket: &mut socket, token }).run().await {
+        let close = Frame::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let _ = timeout(SEND_WITHIN, socket.send(close)).await;
+    }
+}
+
+struct Stream<'a> {
+    shared: &'a Shared,
+    socket: &'a mut WebSocket,
+    token: Option<&'a str>,
+}
+
+impl Stream<'_> {
+    async fn run(mut self) -> Result<(), End> {
+        let (snapshot, mut news) = self.shared.home.hub().open();
+        let mut batch = Batch::default();
+        for message in snapshot {
+            batch.push(&message);
+            if batch.is_large() {
+                self.send(batch.take()).await?;
+            }
+        }
+        if !batch.is_empty() {
+            self.send(batch.take()).await?;
+        }
+        self.send(json!([{ "ready": true }]).to_string()).await?;
+
+        let mut sent = Instant::now();
+        let mut heard = Instant::now();
+        let mut allowance = Allowance { left: COMMANDS.0, counted: Instant::now() };
+        let mut watched: Option<Watched> = None;
+        let mut live = interval(LIVE_EVERY);
+        let mut pulse = interval(PING_EVERY);
+        live.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wait = allowance.ready_at();
+            let may_read = wait <= Instant::now();
+            tokio::select! {
+                message = news.next() => {
+                    batch.push(&message.ok_or(End::Close(TOO_SLOW))?);
+                    while !batch.is_large() && let Some(message) = news.try_next() {
+                        batch.push(&message);
+                    }
+                    if batch.is_large() {
+                        self.send(batch.take()).await?;
+                        sent = Instant::now();
+                    }
+                }
+                () = sleep_until(sent + BATCH_EVERY), if !batch.is_empty() => {
+                    self.send(batch.take()).await?;
+                    sent = Instant::now();
+                }
+                frame = self.socket.recv(), if may_read => {
+                    heard = Instant::now();
+                    allowance.take();
+                    match frame.ok_or(End::Gone)?.map_err(|_| End::Gone)? {
+                        Frame::Text(text) => match self.take(&text) {
+                            Ok(None) => {}
+                            Ok(Some(watch)) => watched = watch,
+                            Err(refused) => batch.push_value(&refused),
+                        },
+                        Frame::Binary(_) => return Err(End::Close(NOT_TEXT)),
+                        Frame::Close(_) => return Err(End::Gone),
+                        Frame::Ping(_) | Frame::Pong(_) => {}
+                    }
+                }
+                () = sleep_until(wait), if !may_read => {}
+                _ = live.tick(), if watched.is_some() => {
+                    if let Some(Watched { agent, machine }) = &watched {
+                        match self.shared.home.live(agent, machine) {
+                            Ok(None) => {}
+                            Ok(Some(payload)) => batch.push(&self.live_message(agent, machine, &payload)),
+                            Err(refusal) => {
+                                batch.push_value(&refused(None, &refusal.0));
+                                watched = None;
+                            }
+                        }
+                    }
+                }
+                _ = pulse.tick() => {
+                    if heard.elapsed() > SILENT_FOR {
+                        return Err(End::Gone);
+                    }
+                    if self.shared.access.role(self.token).is_none() {
+                        return Err(End::Close(LOGGED_OUT));
+                    }
+                    self.send_frame(Frame::Ping("".into())).await?;
+                }
+            }
+        }
+    }
+
+    /// Does what the browser asks: `Some` changes what it watches.
+    fn take(&self, text: &str) -> Result<Option<Option<Watched>>, Value> {
+        let (topic, payload) = match serde_json::from_str(text) {
+            Ok(Request::Watch { watch }) => return Ok(Some(watch)),
+            Ok(Request::Command { topic, payload }) => (topic, payload),
+            Err(_) => return Err(refused(None, "expected {\"topic\", \"payload\"} or {\"watch\"}")),
+        };
+        let id = payload.get("id").cloned();
+        let refuse = |reason: &str| Err(refused(id.clone(), reason));
+        match self.shared.access.role(self.token) {
+            Some(Role::Operator) => {}
+            Some(Role::Viewer) => return refuse("you may look, not command: log in as operator"),
+            None => return refuse("you are logged out"),
+        }
+        let root = self.shared.home.about().root;
+        let topic = match Topic::parse(&root, &topic) {
+            Some(
+                topic @ (Topic::FleetControl
+                | Topic::Agent { part: AgentPart::Control, .. }
+                | Topic::Machine { part: MachinePart::ThresholdSet, .. }),
+            ) => topic,
+            _ => return refuse("not a topic that takes commands"),
+        };
+        match self.shared.home.send(&topic, payload.to_string().into_bytes()) {
+            Ok(()) => Ok(None),
+            Err(refusal) => refuse(&refusal.0),
+        }
+    }
+
+    fn live_message(&self, agent: &str, machine: &str, payload: &str) -> Message {
+        let topic = format!("{}/{agent}/{machine}/live", self.shared.home.about().root);
+        Message { topic: topic.into(), payload: Some(payload.into()), retained: false }
+    }
+
+    async fn send(&mut self, text: String) -> Result<(), End> {
+        self.send_frame(Frame::Text(text.into())).await
+    }
+
+    async fn send_frame(&mut self, frame: Frame) -> Result<(), End> {
+        match timeout(SEND_WITHIN, self.socket.send(frame)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+}
+
+fn refused(id: Option<Value>, reason: &str) -> Value {
+    json!({ "refused": { "id": id, "reason": reason } })
+}
+
+/// A JSON array under construction.
+#[derive(Default)]
+struct Batch(String);
+
+impl Batch {
+    /// The payload is JSON already: whoever fills the hub has seen to it.
+    fn push(&mut self, message: &Message) {
+        let payload = message.payload.as_deref().unwrap_or("null");
+        self.separate();
+        let topic = Value::from(&*message.topic);
+        // Writing to a text cannot fail.
+        let _ = write!(self.0, "{{\"topic\":{topic},\"payload\":{payload},\"retained\":{}}}", message.retained);
+    }
+
+    fn push_value(&mut self, value: &Value) {
+        self.separate();
+        let _ = write!(self.0, "{value}");
+    }
+
+    fn separate(&mut self) {
+        self.0.push(if self.0.is_empty() { '[' } else { ',' });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn is_large(&self) -> bool {
+        self.0.len() >= FRAME_BYTES
+    }
+
+    fn take(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.0);
+        text.push(']');
+        text
+    }
+}
+
+/// How many frames a browser may still send at once.
+struct Allowance {
+    left: f64,
+    counted: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self) {
+        let now = Instant::now();
+        self.left = (self.left + (now - self.counted).as_secs_f64() * COMMANDS.1).min(COMMANDS.0) - 1.0;
+        self.counted = now;
+    }
+
+    fn ready_at(&self) -> Instant {
+        self.counted + Duration::from_secs_f64(((1.0 - self.left) / COMMANDS.1).max(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_one_array() {
+        let mut batch = Batch::default();
+        let message = |topic: &str, payload: Option<&str>| Message {
+            topic: topic.into(),
+            payload: payload.map(Into::into),
+            retained: true,
+        };
+        batch.push(&message("auscult/pi \"7\"/status", Some("{\"state\":\"online\"}")));
+        batch.push(&message("auscult/pi-7/alarm", None));
+        batch.push_value(&refused(Some("7".into()), "no"));
+        let array: Value = serde_json::from_str(&batch.take()).expect("JSON");
+        assert_eq!(array[0]["topic"], "auscult/pi \"7\"/status");
+        assert_eq!(array[0]["payload"]["state"], "online");
+        assert_eq!((&array[1]["payload"], &array[1]["retained"]), (&Value::Null, &Value::Bool(true)));
+        assert_eq!(array[2]["refused"]["reason"], "no");
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn requests_are_commands_or_watching() {
+        let read = |text| serde_json::from_str::<Request>(text);
+        assert!(matches!(read(r#"{"watch":null}"#), Ok(Request::Watch { watch: None })));
+        assert!(matches!(read(r#"{"watch":{"agent":"a","machine":"m"}}"#), Ok(Request::Watch { watch: Some(_) })));
+        assert!(matches!(read(r#"{"topic":"a","payload":0.3}"#), Ok(Request::Command { .. })));
+        for garbage in ["", "{", "[]", "null", "{\"topic\":\"a\"}", "{\"watch\":3}", "\u{0}"] {
+            let read = read(garbage);
+            assert!(!matches!(read, Ok(Request::Command { .. })), "{garbage}");
+        }
+    }
+}
