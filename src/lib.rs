@@ -45,6 +45,6 @@ mod sqlite;
 pub mod systemd;
 mod token_bucket;
 pub mod validate;
-pub mod window;
 #[cfg(feature = "web")]
 pub mod web;
+pub mod window;

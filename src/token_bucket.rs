@@ -29,6 +29,11 @@ impl TokenBucket {
         available
     }
 
+    /// Returns a token: what it was taken for does not count.
+    pub fn give_back(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.burst);
+    }
+
     /// When the next token can be taken.
     pub fn ready_at(&self) -> Instant {
         self.counted + Duration::from_secs_f64(((1.0 - self.tokens) / self.per_s).max(0.0))

@@ -4,6 +4,8 @@
 mod broker;
 mod bundle;
 mod check;
+#[cfg(feature = "web")]
+mod console;
 mod ctl;
 #[cfg(feature = "demo")]
 mod demo;
@@ -56,6 +58,8 @@ enum Command {
     Check(check::Args),
     Ctl(Box<ctl::Args>),
     Watch(watch::Args),
+    #[cfg(feature = "web")]
+    Console(console::Args),
     Schema(schema::Args),
     Simulate(simulate::Args),
     Synth(synth::Args),
@@ -122,6 +126,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Watch(args) => watch::run(args),
+        #[cfg(feature = "web")]
+        Command::Console(args) => console::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Synth(args) => synth::run(args),

@@ -4,44 +4,25 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Attempts at once from one address, and seconds until one more.
-const ADDRESS: (f64, f64) = (5.0, 20.0);
+use crate::token_bucket::TokenBucket;
+
+/// Attempts a second in the long run from one address, and at once.
+const ADDRESS: (f64, f64) = (1.0 / 20.0, 5.0);
 /// The same for all addresses together.
-const ALL: (f64, f64) = (30.0, 2.0);
+const ALL: (f64, f64) = (1.0 / 2.0, 30.0);
 /// Addresses that are remembered; further ones share what is left for all.
 const ADDRESSES: usize = 1024;
 
 /// Counts attempts. Time is handed in.
 #[derive(Debug)]
 pub struct Attempts {
-    all: Bucket,
-    addresses: HashMap<IpAddr, Bucket>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    left: f64,
-    counted: Instant,
-}
-
-impl Bucket {
-    fn full((most, _): (f64, f64), now: Instant) -> Bucket {
-        Bucket { left: most, counted: now }
-    }
-
-    fn refill(&mut self, (most, seconds): (f64, f64), now: Instant) {
-        self.left = (self.left + now.saturating_duration_since(self.counted).as_secs_f64() / seconds).min(most);
-        self.counted = now;
-    }
-
-    fn wait(&self, (_, seconds): (f64, f64)) -> Option<Duration> {
-        (self.left < 1.0).then(|| Duration::from_secs_f64((1.0 - self.left) * seconds))
-    }
+    all: TokenBucket,
+    addresses: HashMap<IpAddr, TokenBucket>,
 }
 
 impl Attempts {
     pub fn new(now: Instant) -> Attempts {
-        Attempts { all: Bucket::full(ALL, now), addresses: HashMap::new() }
+        Attempts { all: TokenBucket::new(ALL.0, ALL.1, now), addresses: HashMap::new() }
     }
 
     /// Counts one attempt from `address`.
@@ -50,35 +31,33 @@ impl Attempts {
     /// How long to wait: this one must not be looked at.
     pub fn take(&mut self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let address = network(address);
-        self.all.refill(ALL, now);
         if self.addresses.len() >= ADDRESSES && !self.addresses.contains_key(&address) {
-            self.addresses.retain(|_, bucket| {
-                bucket.refill(ADDRESS, now);
-                bucket.left < ADDRESS.0
-            });
+            self.addresses.retain(|_, bucket| bucket.ready_at() > now);
         }
         let mut of_address = None;
         if self.addresses.len() < ADDRESSES || self.addresses.contains_key(&address) {
-            let bucket = self.addresses.entry(address).or_insert_with(|| Bucket::full(ADDRESS, now));
-            bucket.refill(ADDRESS, now);
-            of_address = Some(bucket);
+            let new = || TokenBucket::new(ADDRESS.0, ADDRESS.1, now);
+            of_address = Some(self.addresses.entry(address).or_insert_with(new));
         }
-        let waits = [self.all.wait(ALL), of_address.as_ref().and_then(|bucket| bucket.wait(ADDRESS))];
-        if let Some(wait) = waits.into_iter().flatten().max() {
-            return Err(wait);
+        if let Some(bucket) = &mut of_address
+            && !bucket.take(now)
+        {
+            return Err(bucket.ready_at().saturating_duration_since(now));
         }
-        self.all.left -= 1.0;
+        if self.all.take(now) {
+            return Ok(());
+        }
         if let Some(bucket) = of_address {
-            bucket.left -= 1.0;
+            bucket.give_back();
         }
-        Ok(())
+        Err(self.all.ready_at().saturating_duration_since(now))
     }
 
     /// The last attempt from `address` was right: it does not count.
     pub fn give_back(&mut self, address: IpAddr) {
-        self.all.left = (self.all.left + 1.0).min(ALL.0);
+        self.all.give_back();
         if let Some(bucket) = self.addresses.get_mut(&network(address)) {
-            bucket.left = (bucket.left + 1.0).min(ADDRESS.0);
+            bucket.give_back();
         }
     }
 }
@@ -111,7 +90,7 @@ mod tests {
         }
         let wait = attempts.take(address(1), now).expect_err("too many");
         assert_eq!(attempts.take(address(2), now), Ok(()));
-        now += wait;
+        now += wait + Duration::from_millis(1);
         assert_eq!(attempts.take(address(1), now), Ok(()));
         assert!(attempts.take(address(1), now).is_err());
         attempts.give_back(address(1));
@@ -123,7 +102,7 @@ mod tests {
         let mut now = Instant::now();
         let mut attempts = Attempts::new(now);
         let taken = (0..1000).filter(|&number| attempts.take(address(number), now).is_ok()).count();
-        assert_eq!(taken, ALL.0 as usize);
+        assert_eq!(taken, ALL.1 as usize);
         for number in 0..5000 {
             now += Duration::from_secs(2);
             let _ = attempts.take(address(number), now);

@@ -12,6 +12,7 @@ use super::hub::Message;
 use super::server::Shared;
 use super::sessions::Role;
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
+use crate::token_bucket::TokenBucket;
 
 /// Messages are gathered for this long.
 const BATCH_EVERY: Duration = Duration::from_millis(100);
@@ -23,8 +24,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// Nothing heard for this long, not even the answer to a ping: gone.
 const SILENT_FOR: Duration = Duration::from_secs(65);
 const LIVE_EVERY: Duration = Duration::from_millis(100);
-/// Frames from the browser: so many at once, and then a second.
-const COMMANDS: (f64, f64) = (100.0, 50.0);
+/// Frames from the browser: so many a second in the long run, and at once.
+const COMMANDS: (f64, f64) = (50.0, 100.0);
 
 /// Codes of RFC 6455 and, from 4000, our own.
 const TOO_SLOW: (u16, &str) = (1013, "too slow: connect again");
@@ -84,14 +85,14 @@ impl Stream<'_> {
 
         let mut sent = Instant::now();
         let mut heard = Instant::now();
-        let mut allowance = Allowance { left: COMMANDS.0, counted: Instant::now() };
+        let mut allowance = TokenBucket::new(COMMANDS.0, COMMANDS.1, Instant::now().into_std());
         let mut watched: Option<Watched> = None;
         let mut live = interval(LIVE_EVERY);
         let mut pulse = interval(PING_EVERY);
         live.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let wait = allowance.ready_at();
+            let wait = Instant::from_std(allowance.ready_at());
             let may_read = wait <= Instant::now();
             tokio::select! {
                 message = news.next() => {
@@ -110,7 +111,7 @@ impl Stream<'_> {
                 }
                 frame = self.socket.recv(), if may_read => {
                     heard = Instant::now();
-                    allowance.take();
+                    allowance.take(heard.into_std());
                     match frame.ok_or(End::Gone)?.map_err(|_| End::Gone)? {
                         Frame::Text(text) => match self.take(&text) {
                             Ok(None) => {}
@@ -233,24 +234,6 @@ impl Batch {
         let mut text = std::mem::take(&mut self.0);
         text.push(']');
         text
-    }
-}
-
-/// How many frames a browser may still send at once.
-struct Allowance {
-    left: f64,
-    counted: Instant,
-}
-
-impl Allowance {
-    fn take(&mut self) {
-        let now = Instant::now();
-        self.left = (self.left + (now - self.counted).as_secs_f64() * COMMANDS.1).min(COMMANDS.0) - 1.0;
-        self.counted = now;
-    }
-
-    fn ready_at(&self) -> Instant {
-        self.counted + Duration::from_secs_f64(((1.0 - self.left) / COMMANDS.1).max(0.0))
     }
 }
 

@@ -1,0 +1,284 @@
+//! `auscult console`: the page for a whole fleet, beside the broker.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::broker::{BrokerArgs, converse};
+use super::{Failure, logging};
+use crate::backoff::Backoff;
+use crate::config::{LogConfig, MqttConfig};
+use crate::mqtt::plain::{Message, PlainClient, PlainError};
+use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
+use crate::web::{self, About, Home, HomeKind, Hub, Keep, Page, PageError, PageOptions, Refusal};
+
+/// Commands that may wait for the broker.
+const COMMANDS: usize = 16;
+/// Larger state than any agent publishes is not kept.
+const STATE_BYTES: usize = 256 * 1024;
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+/// The page for a whole fleet: machines, alarms and commands in a browser
+///
+/// Without a password it answers on this computer only.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  auscult console --broker mqtt://broker:1883\n  \
+                  auscult console --listen 0.0.0.0:8478 --page-password-file /etc/auscult/page-password")]
+pub struct Args {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// Address and port to answer on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8478")]
+    listen: SocketAddr,
+    /// File whose first line is the operators' password, or its argon2 hash
+    #[arg(long, value_name = "FILE")]
+    page_password_file: Option<PathBuf>,
+    /// File with the password of those who may look but not command
+    #[arg(long, value_name = "FILE")]
+    viewer_password_file: Option<PathBuf>,
+    /// PEM file of the page's certificate: serves HTTPS
+    #[arg(long, value_name = "FILE", requires = "page_key_file")]
+    page_cert_file: Option<PathBuf>,
+    /// PEM file of that certificate's key
+    #[arg(long, value_name = "FILE", requires = "page_cert_file")]
+    page_key_file: Option<PathBuf>,
+    /// Name that the page is also reached by where it has no password; can be repeated
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+    /// Serves the page's files from this directory, to work on them
+    #[arg(long, value_name = "DIR", hide = true)]
+    assets: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    logging::start(&LogConfig::default())?;
+    let mqtt = args.broker.mqtt()?;
+    let options = PageOptions {
+        listen: args.listen,
+        password_file: args.page_password_file,
+        viewer_password_file: args.viewer_password_file,
+        state_dir: None,
+        tls: args.page_cert_file.zip(args.page_key_file),
+        hosts: args.host,
+        assets_from: args.assets,
+    };
+    let has_password = options.password_file.is_some();
+    let console = Console::new(&mqtt);
+    let page = serve(&console, options)?;
+    eprintln!("The fleet's page: {}", page.url);
+    if !has_password {
+        eprintln!("It has no password and answers on this computer only; --page-password-file sets one.");
+    }
+    converse(async {
+        tokio::select! {
+            () = console.run(&mqtt) => {}
+            () = super::run::stop_signal() => {}
+        }
+        Ok(())
+    })
+}
+
+/// Begins to serve the page of `console`.
+///
+/// # Errors
+/// An address that is taken, as a failure at run time; files that cannot be used, as bad configuration.
+pub(super) fn serve(console: &Arc<Console>, options: PageOptions) -> Result<Page, Failure> {
+    web::bind(console.clone(), options).map_err(|error| match error {
+        PageError::Listen { .. } => Failure::from(error),
+        _ => Failure::config(error),
+    })
+}
+
+/// The fleet as the broker shows it.
+pub(super) struct Console {
+    root: String,
+    hub: Hub,
+    commands: mpsc::Sender<(String, Vec<u8>)>,
+    queued: tokio::sync::Mutex<mpsc::Receiver<(String, Vec<u8>)>>,
+    connected: std::sync::atomic::AtomicBool,
+}
+
+impl Home for Console {
+    fn about(&self) -> About {
+        About {
+            home: HomeKind::Fleet,
+            root: self.root.clone(),
+            agent: None,
+            version: env!("CARGO_PKG_VERSION"),
+            allow_audio: false,
+        }
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    fn send(&self, topic: &Topic, payload: Vec<u8>) -> Result<(), Refusal> {
+        if !self.connected.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Refusal("the broker is away".into()));
+        }
+        let queued = self.commands.try_send((topic.below(&self.root), payload));
+        queued.map_err(|_| Refusal("too many commands wait for the broker".into()))
+    }
+}
+
+impl Console {
+    pub(super) fn new(mqtt: &MqttConfig) -> Arc<Console> {
+        let (commands, queued) = mpsc::channel(COMMANDS);
+        let console = Console {
+            root: mqtt.root.clone(),
+            hub: Hub::default(),
+            commands,
+            queued: queued.into(),
+            connected: false.into(),
+        };
+        console.broker(Err("connecting"));
+        Arc::new(console)
+    }
+
+    /// Follows the broker for ever, through its absences.
+    pub(super) async fn run(&self, mqtt: &MqttConfig) {
+        let mut queued = self.queued.lock().await;
+        let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        loop {
+            let problem = match connect(mqtt).await {
+                Ok(mut client) => {
+                    tracing::info!(broker = client.url(), "connected");
+                    self.broker(Ok(client.url()));
+                    backoff.reset();
+                    self.follow(&mut client, &mut queued).await
+                }
+                Err(problem) => problem,
+            };
+            tracing::warn!(%problem, "the broker is away");
+            self.broker(Err(&problem.to_string()));
+            // What was asked for while it went is not done at some later time, unexpectedly.
+            while queued.try_recv().is_ok() {}
+            sleep(backoff.next()).await;
+        }
+    }
+
+    /// Passes messages and commands on until the connection breaks.
+    async fn follow(&self, client: &mut PlainClient, queued: &mut mpsc::Receiver<(String, Vec<u8>)>) -> PlainError {
+        loop {
+            tokio::select! {
+                message = client.next() => match message {
+                    Ok(message) => self.take(message),
+                    Err(problem) => return problem,
+                },
+                Some((topic, payload)) = queued.recv() => {
+                    if let Err(problem) = client.publish(&topic, false, payload).await {
+                        return problem;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says on the topic `$home` whether the broker is there.
+    fn broker(&self, state: Result<&str, &str>) {
+        let since = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        let payload = match state {
+            Ok(url) => json!({ "broker": "connected", "url": url, "since": since }),
+            Err(problem) => json!({ "broker": "away", "problem": problem, "since": since }),
+        };
+        self.connected.store(state.is_ok(), std::sync::atomic::Ordering::Relaxed);
+        self.hub.publish("$home".into(), Some(payload.to_string().into()), Keep::State);
+    }
+
+    fn take(&self, Message { topic, payload, .. }: Message) {
+        let name = topic.below(&self.root);
+        let keep = keep(&topic, &payload);
+        if payload.is_empty() {
+            return self.hub.publish(name.into(), None, keep);
+        }
+        // A payload goes into a larger JSON text as it is, so it has to be one.
+        let text = String::from_utf8(payload).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+        match text {
+            Some(text) if keep == Keep::No || text.len() <= STATE_BYTES => {
+                self.hub.publish(name.into(), Some(text.into()), keep);
+            }
+            Some(_) => tracing::warn!(topic = name, "a message is passed over: it is too large"),
+            None => tracing::debug!(topic = name, "a message is passed over: it is no JSON"),
+        }
+    }
+}
+
+/// What stays of a message for those who open the page later.
+fn keep(topic: &Topic, payload: &[u8]) -> Keep {
+    #[derive(Deserialize)]
+    struct Late {
+        #[serde(default)]
+        late: bool,
+    }
+    match topic {
+        Topic::Agent { part: AgentPart::Status | AgentPart::Info, .. } => Keep::State,
+        Topic::Agent { part: AgentPart::Health, .. } => Keep::Last,
+        Topic::Machine { part: MachinePart::Alarm | MachinePart::Settings, .. } => Keep::State,
+        // History that comes after an outage is not the newest state.
+        Topic::Machine { part: MachinePart::Verdict, .. } => match serde_json::from_slice(payload) {
+            Ok(Late { late: true }) => Keep::No,
+            _ => Keep::State,
+        },
+        _ => Keep::No,
+    }
+}
+
+/// Everything of the fleet that the page shows.
+async fn connect(mqtt: &MqttConfig) -> Result<PlainClient, PlainError> {
+    let topics = AgentTopics::new(&mqtt.root, "+");
+    let agents = [AgentPart::Status, AgentPart::Info, AgentPart::Health, AgentPart::Event, AgentPart::Reply];
+    let machines =
+        [MachinePart::Verdict, MachinePart::Alarm, MachinePart::Settings, MachinePart::Event, MachinePart::Evidence];
+    let filters = agents.map(|part| topics.of_agent(part)).into_iter();
+    let filters: Vec<_> = filters.chain(machines.map(|part| topics.of_machine("+", part))).collect();
+    let mut client = PlainClient::connect(mqtt, "console").await?;
+    client.subscribe(&filters).await?;
+    Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(console: &Console, topic: &str, payload: &str) {
+        let topic = Topic::parse("auscult", topic).expect("a topic");
+        console.take(Message { topic, payload: payload.into(), retained: false });
+    }
+
+    #[test]
+    fn the_newest_state_is_kept_and_what_is_no_json_is_not() {
+        let console = Console::new(&MqttConfig::default());
+        say(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":5}"#);
+        say(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":3,"late":true}"#);
+        say(&console, "auscult/pi-7/fan-1/alarm", r#"{"state":"normal"}"#);
+        say(&console, "auscult/pi-7/fan-1/alarm", "");
+        say(&console, "auscult/pi-7/info", "}],[{");
+        say(&console, "auscult/pi-7/status", "\u{0}");
+        say(&console, "auscult/pi-7/reply", "{}");
+        let kept: Vec<_> = console.hub.snapshot().into_iter().map(|m| (m.topic, m.payload)).collect();
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert!(kept[0].1.as_deref().is_some_and(|payload| payload.contains("\"away\"")));
+        assert_eq!(kept[1], ("auscult/pi-7/fan-1/verdict".into(), Some(r#"{"seq":5}"#.into())));
+    }
+
+    #[test]
+    fn nothing_is_sent_while_the_broker_is_away() {
+        let console = Console::new(&MqttConfig::default());
+        assert!(console.send(&Topic::FleetControl, b"{}".to_vec()).is_err());
+        console.broker(Ok("mqtt://broker:1883"));
+        for _ in 0..COMMANDS {
+            assert_eq!(console.send(&Topic::FleetControl, b"{}".to_vec()), Ok(()));
+        }
+        assert!(console.send(&Topic::FleetControl, b"{}".to_vec()).is_err());
+    }
+}
