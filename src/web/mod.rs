@@ -49,11 +49,11 @@ pub struct PageOptions {
 /// Why the page cannot be served; one line.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
-    #[error("the page cannot listen on {listen}: {source}")]
+    #[error("the page cannot listen on {listen}")]
     Listen { listen: SocketAddr, source: std::io::Error },
-    #[error("the page's password: {0}")]
+    #[error("the page's password")]
     Password(#[from] secret::SecretError),
-    #[error("the page's certificate: {0}")]
+    #[error("the page's certificate")]
     Tls(#[from] tls::TlsError),
     #[error("expected a password for operators beside the one for viewers, found none")]
     ViewerAlone,

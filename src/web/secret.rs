@@ -27,11 +27,11 @@ pub enum Secret {
 /// Why there is no password; names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("{}: {source}", file.display())]
+    #[error("{}", file.display())]
     File { file: PathBuf, source: std::io::Error },
     #[error("{}: expected a password or an argon2 hash in the first line, found {found}", file.display())]
     Content { file: PathBuf, found: &'static str },
-    #[error("a password could not be hashed: {0}")]
+    #[error("a password could not be hashed")]
     Hash(#[from] argon2::password_hash::Error),
 }
 
@@ -55,6 +55,9 @@ impl Secret {
             return Ok(Secret::Plain(line.to_owned()));
         }
         let hash = PasswordHash::new(line).map_err(|_| content("a hash that is broken"))?;
+        if hash.salt.is_none() || hash.hash.is_none() {
+            return Err(content("a hash that is broken"));
+        }
         let params = Params::try_from(&hash).map_err(|_| content("a hash that is broken"))?;
         if params.m_cost() > MOST_MEMORY_KIB {
             return Err(content("a hash that takes more than 64 MiB to check"));

@@ -13,9 +13,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// What is wrong with the files; one line.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{}: {source}", file.display())]
+    #[error("{}", file.display())]
     Pem { file: PathBuf, source: pem::Error },
-    #[error("{}: {source}", file.display())]
+    #[error("{}", file.display())]
     Files { file: PathBuf, source: tokio_rustls::rustls::Error },
 }
 
