@@ -101,7 +101,9 @@ impl Access {
 
     /// What is needed now. A password file that has become unreadable lets nobody in.
     pub fn lock(&self) -> Lock {
-        let operator = self.operator().map_err(|error| tracing::error!(%error, "nobody can log in to the page"));
+        let operator = self.operator().map_err(|error| {
+            tracing::error!("nobody can log in to the page: {:#}", anyhow::Error::from(error));
+        });
         match operator {
             Ok(None) if self.is_loopback => Lock::Open,
             Ok(None) => Lock::SetUp,

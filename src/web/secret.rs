@@ -1,12 +1,13 @@
 //! Passwords at rest: the first line of a file, as it is or as an argon2 hash; checked without telling by time.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use sha2::{Digest as _, Sha256};
+
+use crate::fs;
 
 /// Shortest password that can be set on the page.
 pub const LEAST_CHARS: usize = 8;
@@ -82,7 +83,7 @@ impl Secret {
     }
 }
 
-/// Writes the argon2 hash of `password` to `file`, readable by its owner only.
+/// Writes the argon2 hash of `password` to `file`, which its owner only can read.
 ///
 /// # Errors
 /// The disk's; the file is then as before.
@@ -90,17 +91,8 @@ pub fn write(file: &Path, password: &str) -> Result<(), SecretError> {
     let params = Params::new(COST.0, COST.1, 1, None).map_err(argon2::password_hash::Error::from)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password(password.as_bytes())?.to_string();
-    let written = (|| {
-        let dir = file.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(dir)?;
-        // Temporary files are readable by their owner only.
-        let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
-        writeln!(temporary, "{hash}")?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(file)?;
-        std::fs::File::open(dir)?.sync_all()
-    })();
-    written.map_err(|source| SecretError::File { file: file.to_owned(), source })
+    fs::replace(file, format!("{hash}\n").as_bytes())
+        .map_err(|source| SecretError::File { file: file.to_owned(), source })
 }
 
 #[cfg(test)]

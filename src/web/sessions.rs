@@ -1,10 +1,12 @@
 //! Who is logged in: random tokens, kept as digests, so that neither memory nor disk holds one that works.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::fs;
 
 /// A session ends this long after its login.
 pub const LASTS: Duration = Duration::from_secs(7 * 86_400);
@@ -91,18 +93,11 @@ impl Sessions {
 
     fn save(&self) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = write(file, &self.open) {
-            tracing::warn!(%error, "sessions of the page do not survive a restart: {}", file.display());
+        let written = serde_json::to_vec(&self.open).map_err(Into::into).and_then(|json| fs::replace(file, &json));
+        if let Err(error) = written {
+            tracing::warn!(%error, "logins to the page do not survive a restart: {}", file.display());
         }
     }
-}
-
-/// Not synced: what a power cut takes is a login.
-fn write(file: &Path, sessions: &[Session]) -> std::io::Result<()> {
-    let temporary = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
-    serde_json::to_writer(&temporary, sessions)?;
-    temporary.persist(file)?;
-    Ok(())
 }
 
 /// A fingerprint as sessions keep it.

@@ -44,7 +44,9 @@ impl Tls {
             self.changed = now;
             match load(&self.cert, &self.key) {
                 Ok(acceptor) => self.acceptor = acceptor,
-                Err(error) => tracing::warn!(%error, "the page's new certificate is not used"),
+                Err(error) => {
+                    tracing::warn!("the page's new certificate is not used: {:#}", anyhow::Error::from(error));
+                }
             }
         }
         self.acceptor.clone()
