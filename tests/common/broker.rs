@@ -17,7 +17,7 @@ use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS, SubscribeFilter};
 use serde_json::Value;
 
-use super::leash::Leash;
+use super::kill_on_drop::KillOnDrop;
 
 /// What any wait gives up after: far more than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,7 +71,7 @@ pub struct Broker {
     dir: tempfile::TempDir,
     port: u16,
     port2: u16,
-    child: Option<(Child, Leash)>,
+    child: Option<(Child, KillOnDrop)>,
 }
 
 impl Broker {
@@ -170,7 +170,7 @@ impl Broker {
             if self.log().get(before..).is_some_and(|said| said.contains(" running"))
                 && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
             {
-                let leash = Leash::new(child.id(), Some(self.dir.path()));
+                let leash = KillOnDrop::new(child.id(), Some(self.dir.path()));
                 self.child = Some((child, leash));
                 return true;
             }

@@ -1,13 +1,14 @@
 //! The test rig: real parts, started for one test and ended with it.
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
+pub mod agent_process;
 pub mod broker;
 pub mod bundles;
 pub mod faults;
-pub mod leash;
+pub mod kill_on_drop;
 pub mod program;
 pub mod recordings;
-pub mod site;
+pub mod sound;
 
 use std::path::PathBuf;
 

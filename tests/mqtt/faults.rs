@@ -9,11 +9,11 @@ use auscult::mqtt::topics::AgentPart;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use rumqttc::QoS;
 
-use crate::agent::{AgentProcess, Setup};
+use crate::agent_process::read_health;
+use crate::client_process::{AgentProcess, Setup};
 use crate::common::broker::{Broker, BrokerOptions, Message, Network, Subscriber, free_port, wait_until, wait_within};
 use crate::disk::SmallDisk;
-use crate::site::read_health;
-use crate::{connected, drained, is_verdict, options, read_verdict, seqs, start, state_dir, window};
+use crate::rig::{connected, drained, is_verdict, options, read_verdict, seqs, start, state_dir, window};
 
 const MACHINES: usize = 8;
 

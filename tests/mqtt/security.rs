@@ -12,10 +12,10 @@ use auscult::mqtt::tls::{TlsFiles, client_config};
 use auscult::mqtt::topics::AgentPart;
 use rumqttc::{TlsConfiguration, Transport};
 
-use crate::agent::{AgentProcess, Setup};
+use crate::agent_process::faketime;
+use crate::client_process::{AgentProcess, Setup};
 use crate::common::broker::{Broker, BrokerOptions, Subscriber, free_port, wait_until};
-use crate::site::faketime;
-use crate::{connected, is_verdict, options, start, state_dir, window};
+use crate::rig::{connected, is_verdict, options, start, state_dir, window};
 
 fn deployed(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/mosquitto").join(file)
@@ -357,7 +357,7 @@ fn nothing_is_lost_to_rules_that_deny_it() {
     std::fs::write(broker.dir().join("acl"), "topic readwrite #\n").expect("a file");
     broker.reload();
     let came = subscriber.wait_for_count("both verdicts", 2, is_verdict);
-    assert_eq!(came.iter().map(|message| crate::read_verdict(message).seq).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(came.iter().map(|message| crate::rig::read_verdict(message).seq).collect::<Vec<_>>(), [0, 1]);
     wait_until("the outbox is empty", || mqtt.stats().outbox_depth == 0);
     assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
 }

@@ -15,7 +15,7 @@ use auscult::mqtt::{Mqtt, MqttOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::common::broker::wait_until;
-use crate::{AGENT, options, window};
+use crate::rig::{AGENT, options, window};
 
 const SETUP: &str = "AUSCULT_TEST_AGENT";
 
@@ -44,7 +44,7 @@ pub struct AgentProcess {
 impl AgentProcess {
     pub fn start(setup: &Setup) -> AgentProcess {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["--exact", "agent::agent_process", "--nocapture"])
+            .args(["--exact", "client_process::client_process", "--nocapture"])
             .env(SETUP, serde_json::to_string(setup).expect("JSON"))
             .env("NO_COLOR", "1")
             .stdin(Stdio::piped())
@@ -100,7 +100,7 @@ impl Drop for AgentProcess {
 
 /// The process's own work; without its setup there is nothing to test.
 #[test]
-fn agent_process() {
+fn client_process() {
     let Ok(setup) = std::env::var(SETUP) else { return };
     let setup: Setup = serde_json::from_str(&setup).expect("the setup");
     tracing_subscriber::fmt()

@@ -1,14 +1,13 @@
 //! A machine's normal learned where it stands, and the life of its alarm: all by `mosquitto_pub`, through a real broker,
 //! over restarts and kills. The machines are simulated and run many times faster than real ones.
 
-mod common;
-
 use std::process::Command;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
-use common::broker::{Broker, Message, Subscriber, wait_until};
-use common::site::Site;
 use serde_json::{Value, json};
+
+use crate::common::agent_process::Site;
+use crate::common::broker::{Broker, Message, Subscriber, wait_until};
 
 /// What people have: a broker, and its command-line clients.
 struct Desk {
@@ -54,7 +53,7 @@ impl Desk {
         is: impl Fn(&Value) -> bool,
     ) -> Value {
         let mut found = None;
-        common::broker::wait_until(what, || {
+        crate::common::broker::wait_until(what, || {
             let messages = self.subscriber.messages();
             let of_machine = messages.iter().skip(from).filter(|message| message.is_machine(machine, part));
             found = of_machine.map(Message::json).find(|json| is(json));
@@ -89,7 +88,7 @@ fn machine(id: &str, rest: &str, source: &str) -> String {
 
 #[test]
 fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let desk = Desk::new();
     // 8 minutes of sound are 12 s here. Neither of the first two is in the bundle.
     let machines = machine(

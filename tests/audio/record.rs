@@ -1,13 +1,10 @@
 //! `auscult devices` and `auscult record` with a real microphone.
 
-#[path = "common/sound.rs"]
-mod sound;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sound::{Rig, wait_for};
+use crate::common::sound::{Rig, wait_for};
 
 fn auscult(rig: &Rig) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
@@ -50,7 +47,7 @@ fn the_level_meter_follows_the_sound() {
     let rig = Rig::for_others(&[(48_000, 1)]);
     let tone = |n: usize| ((n as f64 * 0.1).sin() * 16_384.0) as i16;
     let file = rig.dir().join("tone.wav");
-    sound::write_wav(&file, 48_000, 1, &(0..48_000 * 30).map(tone).collect::<Vec<_>>());
+    crate::common::sound::write_wav(&file, 48_000, 1, &(0..48_000 * 30).map(tone).collect::<Vec<_>>());
     let _player = rig.microphones[0].play(&file);
     let output = auscult(&rig)
         .args(["devices", "--watch", "--json", "--seconds", "5", "--device", "mic0"])
@@ -96,7 +93,7 @@ fn a_recording_holds_what_was_played_and_survives_an_unplugged_microphone() {
     wait_for("a first file", Duration::from_secs(20), || !wav_files(&clips).is_empty());
     let played: Vec<i16> = (0..16_000 * 4).map(|n: i32| (n % 20_011 - 10_000) as i16).collect();
     let file = rig.dir().join("ramp.wav");
-    sound::write_wav(&file, 16_000, 1, &played);
+    crate::common::sound::write_wav(&file, 16_000, 1, &played);
     rig.microphones[0].play(&file).finish();
     std::thread::sleep(Duration::from_secs(2));
     rig.microphones[0].unplug();
@@ -128,7 +125,12 @@ fn a_recording_holds_what_was_played_and_survives_an_unplugged_microphone() {
 fn a_wav_source_is_recorded_to_its_end_and_faults_have_their_exit_codes() {
     let rig = Rig::for_others(&[]);
     let file = rig.dir().join("ramp.wav");
-    sound::write_wav(&file, 16_000, 1, &(0..16_000 * 3).map(|n: i32| (n % 20_011) as i16).collect::<Vec<_>>());
+    crate::common::sound::write_wav(
+        &file,
+        16_000,
+        1,
+        &(0..16_000 * 3).map(|n: i32| (n % 20_011) as i16).collect::<Vec<_>>(),
+    );
     let config = write_config(&rig, &format!("{{ wav = {file:?}, realtime = false }}"));
     let record = |machine: &str, dir: &str, more: &[&str]| {
         let mut command = auscult(&rig);

@@ -1,9 +1,5 @@
 //! The whole agent on microphones that come loose and go bad: real sound servers, a real bundle, a real broker.
 
-mod common;
-#[path = "common/sound.rs"]
-mod sound;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use base64::Engine;
-use common::broker::{Broker, Message, Subscriber, wait_until};
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use sound::{Microphone, Player, Rig, write_wav};
+
+use crate::common::broker::{Broker, Message, Subscriber, wait_until};
+use crate::common::sound::{Microphone, Player, Rig, write_wav};
 
 /// What `mic_lost` may take, and what a busy test machine may add to it.
 const LOST_WITHIN: Duration = Duration::from_secs(3 + 2);
@@ -134,7 +131,7 @@ fn speak(rig: &Rig, microphone: &Microphone, name: &str, samples: &[i16]) -> Pla
 
 fn recording(shared: &std::path::Path) -> Vec<i16> {
     let file = shared.join("audio/mimii_fan_id_04_normal_00000126.wav");
-    let samples = common::recordings::mono(&file);
+    let samples = crate::common::recordings::mono(&file);
     samples.iter().map(|sample| (sample * 32_768.0).round() as i16).collect()
 }
 
@@ -150,7 +147,7 @@ const OUTAGES: [Outage; 4] = [Outage::Kill, Outage::Restart, Outage::Suspend, Ou
 
 /// The first microphone goes through outages while the agent listens to both; the second never notices.
 fn survives(outages: impl Iterator<Item = Outage>) {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let mut rig = Rig::for_others(&[(16_000, 1), (16_000, 1)]);
@@ -212,7 +209,7 @@ fn survives(outages: impl Iterator<Item = Outage>) {
     let other = events(&messages, "fan-2");
     assert!(!other.iter().any(|event| event.starts_with("mic_")), "the other machine notices: {other:?}");
     assert!(of(&messages, "fan-2", MachinePart::Verdict).iter().all(|verdict| verdict["reason"] != "no_signal"));
-    sound::wait_for("as many files and threads as before", Duration::from_secs(10), || {
+    crate::common::sound::wait_for("as many files and threads as before", Duration::from_secs(10), || {
         let now = agent.resources();
         now.0 <= before.0 && now.1 <= before.1
     });
@@ -239,7 +236,7 @@ fn thirty_outages_at_random_leave_nothing_behind() {
 /// One microphone whose signal goes bad and recovers; its state is told, and its sound can be asked for.
 #[test]
 fn a_bad_signal_is_told_as_events_and_figures_and_evidence_can_be_heard() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let rig = Rig::for_others(&[(16_000, 1)]);
@@ -314,7 +311,7 @@ fn ask_for_evidence(subscriber: &Subscriber, sound: &[i16]) {
         // Joined as they came, as a script would.
         let text = &whole[file["file"].as_str().expect("a name")];
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("Base64");
-        assert_eq!(file["sha256"], common::bundles::sha256(&bytes));
+        assert_eq!(file["sha256"], crate::common::bundles::sha256(&bytes));
         if file["file"] == "audio.wav" {
             let mut reader = hound::WavReader::new(bytes.as_slice()).expect("a WAV file");
             let heard: Vec<i16> = reader.samples().map(|sample| sample.expect("whole")).collect();
@@ -333,7 +330,7 @@ fn ask_for_evidence(subscriber: &Subscriber, sound: &[i16]) {
 /// Nothing runs away while a device is not there.
 #[test]
 fn a_device_that_stays_away_costs_little() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let mut rig = Rig::for_others(&[(16_000, 1)]);

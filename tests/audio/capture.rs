@@ -1,7 +1,4 @@
-//! Capture with real parts: PulseAudio's sinks through ALSA and cpal. Outages are in `ears.rs`.
-
-#[path = "common/sound.rs"]
-mod sound;
+//! Capture with real parts: PulseAudio's sinks through ALSA and cpal. Outages are in `microphones.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +9,8 @@ use auscult::config::{Channel, SourceConfig};
 use auscult::window::{Reason, Window};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sound::{Microphone, Rig, wait_for};
+
+use crate::common::sound::{Microphone, Rig, wait_for};
 
 /// A machine that listens to a microphone of the rig, at the microphone's own rate.
 fn machine(number: usize, microphone: &Microphone, channel: Channel, hop_s: f64) -> MachineInput {
@@ -131,7 +129,12 @@ fn comes_back_exactly(microphones: &[(u32, usize)], seconds: usize) {
             let channels: Vec<_> = of_machine.by_ref().take(microphone.channels).collect();
             let frames = (0..channels[0].len()).flat_map(|n| channels.iter().map(move |channel| channel[n]));
             let file = rig.dir().join(format!("{}.wav", microphone.name));
-            sound::write_wav(&file, microphone.rate_hz, microphone.channels, &frames.collect::<Vec<_>>());
+            crate::common::sound::write_wav(
+                &file,
+                microphone.rate_hz,
+                microphone.channels,
+                &frames.collect::<Vec<_>>(),
+            );
             players.push(microphone.play(&file));
         }
         // It has begun once it is not silent, and is over once it is silent again.
@@ -186,7 +189,7 @@ fn every_format_brings_the_same_samples() {
     let microphone = &rig.microphones[0];
     let played = noise(7, 2 * 48_000 * 2);
     let file = rig.dir().join("noise.wav");
-    sound::write_wav(&file, 48_000, 2, &played);
+    crate::common::sound::write_wav(&file, 48_000, 2, &played);
     for format in [Layout::I16, Layout::I24, Layout::I32, Layout::F32] {
         let wish = Wish { rate_hz: Some(48_000), channels: Some(2), format: Some(format), ..Wish::default() };
         let device = microphone.name.parse().expect("a device's name");
@@ -232,7 +235,7 @@ fn another_rate_is_resampled() {
     // 1 kHz for 5 s.
     let tone = |n: usize| ((n as f64 * std::f64::consts::TAU * 1000.0 / 44_100.0).sin() * 16_384.0) as i16;
     let file = rig.dir().join("tone.wav");
-    sound::write_wav(&file, 44_100, 1, &(0..44_100 * 5).map(tone).collect::<Vec<_>>());
+    crate::common::sound::write_wav(&file, 44_100, 1, &(0..44_100 * 5).map(tone).collect::<Vec<_>>());
     let _player = microphone.play(&file);
     // Each sample of a tone is 2 cos(w) times the last minus the one before.
     let factor = 2.0 * (std::f32::consts::TAU / 16.0).cos();

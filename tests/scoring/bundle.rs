@@ -1,7 +1,5 @@
 //! Bundles: the real one as it is, and what is wrong with others.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -11,14 +9,15 @@ use std::time::Duration;
 use auscult::bundle::Bundle;
 use auscult::encoder::{EncoderConfig, EngineChoice};
 use auscult::features::MelExtractor;
-use common::bundles::*;
-use common::faults::{self, Change, Fault};
 use ndarray::{Array1, Array2, ShapeBuilder};
 use serde_json::Value;
 
+use crate::common::bundles::*;
+use crate::common::faults::{self, Change, Fault};
+
 #[test]
 fn the_real_bundle_loads_unmodified() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let bundle = Bundle::read(&shared.join("escoita-bundle")).expect("a valid bundle");
     let found: Vec<_> = bundle.machines.iter().map(|m| (m.name.as_str(), m.index, m.bank.len())).collect();
     assert_eq!(
@@ -72,7 +71,7 @@ fn verify(dir: &Path) -> Run {
 
 #[test]
 fn inspect_shows_the_shares_above_the_thresholds() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let dir = shared.join("escoita-bundle");
     let run = auscult(&["bundle", "inspect", "--json", "--engine", "tract"], &dir);
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""));

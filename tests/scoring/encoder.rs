@@ -1,7 +1,5 @@
 //! The encoder's engines: the real model against the golden values, every operator against LiteRT, hostile models.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tract_tflite::tflite;
 
 fn config(engine: EngineChoice) -> EncoderConfig {
-    let library = (engine == EngineChoice::Litert).then(common::litert_library);
+    let library = (engine == EngineChoice::Litert).then(crate::common::litert_library);
     EncoderConfig { engine, library }
 }
 
@@ -24,7 +22,7 @@ fn read(path: &Path) -> Arc<[u8]> {
 
 /// Embeddings and distances of the real model, for all golden files.
 fn golden_parity(engine: EngineChoice) {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let bundle = shared.join("escoita-bundle");
     let bank: Array2<f32> = ndarray_npy::read_npy(bundle.join("emb_train.npy")).unwrap();
     let rows: Array1<i64> = ndarray_npy::read_npy(bundle.join("ids_train.npy")).unwrap();
@@ -71,7 +69,7 @@ fn litert_gives_the_golden_embeddings_and_distances() {
 
 #[test]
 fn images_and_indices_that_do_not_fit_are_refused() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let model = read(&shared.join("escoita-bundle/encoder.tflite"));
     for engine in [EngineChoice::Tract, EngineChoice::Litert] {
         let mut encoder = load(model.clone(), &config(engine)).unwrap();
@@ -214,7 +212,7 @@ fn what_only_litert_runs_is_named_and_runs_there() {
             load(model.clone(), &config(EngineChoice::Litert)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let embedded = [1, 2].map(|seed| litert.embed(&random_image(litert.shape(), seed), 0).unwrap());
         assert!(furthest(&embedded[0], &embedded[1]) > 0.005, "{name}");
-        let auto = EncoderConfig { engine: EngineChoice::Auto, library: Some(common::litert_library()) };
+        let auto = EncoderConfig { engine: EngineChoice::Auto, library: Some(crate::common::litert_library()) };
         assert_eq!(load(model.clone(), &auto).unwrap().name(), "litert");
     }
 }

@@ -1,7 +1,5 @@
 //! `auscult enroll`, `score` and `replay` from the outside: a machine learned from WAV files, judged, its faults found.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -54,7 +52,7 @@ fn write(dir: &Path, name: &str, samples: &[f32]) -> PathBuf {
 
 #[test]
 fn an_enrolled_machine_is_judged_by_all_lanes() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let bundle = shared.join("escoita-bundle");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let train = write(dir.path(), "train.wav", &sound(0, 60, None));
@@ -111,7 +109,7 @@ fn an_enrolled_machine_is_judged_by_all_lanes() {
 
 #[test]
 fn a_replay_finds_the_fault_and_draws_it() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let bundle = shared.join("escoita-bundle").display().to_string();
     let dir = tempfile::tempdir().expect("a temporary directory");
     write(dir.path(), "1.wav", &sound(0, 60, None));

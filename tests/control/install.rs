@@ -1,7 +1,5 @@
 //! Installing bundles: archives good and hostile, pieces, downloads, signatures, the way back, and power cuts.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, Write};
 use std::net::TcpListener;
@@ -16,9 +14,10 @@ use auscult::bundle::incoming::{Incoming, forget};
 use auscult::bundle::store::{InstallError, Store, resolve};
 use auscult::bundle::{ARCHIVE_LIMIT, Bundle, TrustedKey};
 use auscult::config::BundleConfig;
-use common::bundles::*;
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
+
+use crate::common::bundles::*;
 
 /// A bundle of this name and version. Nothing is encoded here: any bytes do for an encoder.
 fn parts(version: &str) -> Parts {
@@ -729,7 +728,7 @@ fn a_kill_at_any_moment_leaves_a_valid_bundle() {
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for round in 0..50 {
         let mut child = Command::new(std::env::current_exe().expect("this test's binary"))
-            .args(["--exact", "installs_for_ever_when_asked_to", "--nocapture"])
+            .args(["--exact", "install::installs_for_ever_when_asked_to", "--nocapture"])
             .env(INSTALL_FOR_EVER, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

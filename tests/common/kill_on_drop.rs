@@ -5,25 +5,29 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Lets go when dropped, and then does nothing.
-pub struct Leash(Child);
+pub struct KillOnDrop(Child);
 
-impl Leash {
+impl KillOnDrop {
     /// For the process `pid`, which this process has started and not yet waited for, and its directory.
-    pub fn new(pid: u32, dir: Option<&Path>) -> Leash {
+    pub fn new(pid: u32, dir: Option<&Path>) -> KillOnDrop {
         // The pipe closes with this process, however it ends.
         let watcher = Command::new("sh")
-            .args(["-c", "trap '' INT TERM HUP; read -r _; kill -9 \"$1\"; [ -z \"$2\" ] || rm -rf \"$2\"", "leash"])
+            .args([
+                "-c",
+                "trap '' INT TERM HUP; read -r _; kill -9 \"$1\"; [ -z \"$2\" ] || rm -rf \"$2\"",
+                "kill-on-drop",
+            ])
             .arg(pid.to_string())
             .arg(dir.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        Leash(watcher.expect("sh"))
+        KillOnDrop(watcher.expect("sh"))
     }
 }
 
-impl Drop for Leash {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -1,22 +1,16 @@
 //! Retuning from afar, as it is done: a real mosquitto, the real agent, `mosquitto_pub` and `auscult ctl`.
 
-#[path = "../common/mod.rs"]
-mod common;
-
-mod bundles;
-mod fleet;
-mod rig;
-
 use std::path::PathBuf;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
-use common::broker::{Broker, Message, Subscriber};
-use common::bundles::{Parts, encoder};
-use rig::{NORMAL, Site, new_id, publish};
 use serde_json::{Value, json};
 
+use crate::agent_process::{NORMAL, Site, new_id, publish};
+use crate::common::broker::{Broker, Message, Subscriber};
+use crate::common::bundles::{Parts, encoder};
+
 /// A broker, and an agent `pi-7` with the bundles `halls-1.0` (in use) and `halls-2.0`; `None` where `../shared` is missing.
-fn plant(more: &str) -> Option<(Broker, Subscriber, Site)> {
+pub fn plant(more: &str) -> Option<(Broker, Subscriber, Site)> {
     let (encoder, wav) = (encoder()?, recording()?);
     let broker = Broker::start();
     let heard = Subscriber::start(&broker);
@@ -30,14 +24,14 @@ fn plant(more: &str) -> Option<(Broker, Subscriber, Site)> {
 }
 
 /// A small valid bundle of the machines `fan-1` and `fan-2`.
-fn fans(encoder: &[u8], version: &str) -> Parts {
+pub fn fans(encoder: &[u8], version: &str) -> Parts {
     let mut parts = Parts::valid(encoder);
     parts.manifest("halls", version, "");
     parts
 }
 
-fn recording() -> Option<PathBuf> {
-    Some(common::shared()?.join(NORMAL))
+pub fn recording() -> Option<PathBuf> {
+    Some(crate::common::shared()?.join(NORMAL))
 }
 
 fn settings(heard: &Subscriber, machine: &str) -> Value {
@@ -224,7 +218,7 @@ fn a_flood_of_commands_does_not_starve_scoring() {
         }
         false
     };
-    common::broker::wait_until("a ping is answered after the flood", answered);
+    crate::common::broker::wait_until("a ping is answered after the flood", answered);
     let lasted = begin.elapsed().as_secs_f64();
     let verdicts: Vec<(Message, std::time::Instant)> = heard
         .messages_with_times()

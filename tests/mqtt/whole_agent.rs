@@ -10,12 +10,11 @@ use auscult::mqtt::payload::{EventKind, EventMsg, OutboxState, SettingsMsg};
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::json;
 
+use crate::agent_process::{Notified, Site, ask, faketime, health, listener, wait_until_it_answers};
 use crate::common::broker::{Broker, BrokerOptions, Message, Network, Subscriber, free_port, wait_until, wait_within};
-use crate::common::{self};
 use crate::disk::SmallDisk;
 use crate::faults::assert_complete;
-use crate::site::{Notified, Site, ask, faketime, health, listener, wait_until_it_answers};
-use crate::{is_verdict, read_status, read_verdict, seqs};
+use crate::rig::{is_verdict, read_status, read_verdict, seqs};
 
 /// There is none: every verdict is `unknown`, `no_bundle`, and all else is as ever.
 const NO_BUNDLE: &str = "nowhere";
@@ -148,7 +147,7 @@ fn a_killed_agent_keeps_its_settings_and_its_seq_20_times() {
 
 #[test]
 fn on_a_full_disk_the_agent_goes_on_scoring_and_says_so() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let site = Site::new(&broker.url(), &shared.join("escoita-bundle"), 1, 20.0);

@@ -1,7 +1,5 @@
 //! Signal faults made from real recordings get their reason; the recordings themselves never do.
 
-mod common;
-
 use std::path::Path;
 
 use auscult::audio::wav::files::Windows;
@@ -28,7 +26,7 @@ fn windows(file: &Path) -> Vec<(String, Vec<f32>)> {
 }
 
 fn recordings() -> Vec<(String, Vec<f32>)> {
-    let Some(shared) = common::shared() else { return Vec::new() };
+    let Some(shared) = crate::common::shared() else { return Vec::new() };
     let files = std::fs::read_dir(shared.join("audio")).expect("a directory");
     let mut recordings = Vec::new();
     for file in files {
@@ -143,8 +141,8 @@ fn simulated_machines_are_sound() {
 #[test]
 fn clipping_is_found_behind_the_resampler_and_the_mix() {
     use auscult::audio::resample::Resampler;
-    let Some(shared) = common::shared() else { return };
-    for clip in common::recordings::clips(&shared) {
+    let Some(shared) = crate::common::shared() else { return };
+    for clip in crate::common::recordings::clips(&shared) {
         let channel = |number| -> Vec<f32> {
             let windows = Windows::open(&clip, Channel::One(number), 16_000, 80_000).expect("a recording");
             windows.flat_map(|window| window.expect("a whole recording")).collect()

@@ -1,8 +1,6 @@
 //! Models that are broken or made to do harm: each is refused by both engines with one clear line, within a second and
 //! 200 MB, and without a panic.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +17,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 fn timed_load(model: &[u8], engine: EngineChoice) -> Result<Box<dyn Engine>, EncoderError> {
-    let library = (engine == EngineChoice::Litert).then(common::litert_library);
+    let library = (engine == EngineChoice::Litert).then(crate::common::litert_library);
     let begun = Instant::now();
     let result = load(model.into(), &EncoderConfig { engine, library });
     let taken = begun.elapsed();
@@ -176,7 +174,7 @@ fn truncated_models_are_refused() {
             refused(&format!("{name} cut at {end}"), &model[..end], &["expected"]);
         }
     }
-    if let Some(shared) = common::shared() {
+    if let Some(shared) = crate::common::shared() {
         let model = fs::read(shared.join("escoita-bundle/encoder.tflite")).unwrap();
         for part in 0..16 {
             refused("the real model, cut", &model[..model.len() * part / 16], &["expected"]);
@@ -463,5 +461,5 @@ fn a_library_that_is_not_litert_is_named() {
     assert!(message.contains("libc.so.6") && message.contains("LiteRtCreateEnvironment"), "{message}");
     // Where it may choose, tract takes over.
     assert_eq!(with(EngineChoice::Auto, missing).unwrap().name(), "tract");
-    assert_eq!(with(EngineChoice::Auto, &common::litert_library()).unwrap().name(), "litert");
+    assert_eq!(with(EngineChoice::Auto, &crate::common::litert_library()).unwrap().name(), "litert");
 }

@@ -1,15 +1,14 @@
 //! Home Assistant's discovery, through a real broker: what is said, that it is said again and taken back, and that the
 //! topics it names do what they are named for.
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
-use common::broker::{Broker, Message, Subscriber};
-use common::program::Program;
 use serde_json::Value;
+
+use crate::common::broker::{Broker, Message, Subscriber};
+use crate::common::program::Program;
 
 fn agent(broker: &Broker, dir: &Path, machines: &[&str], discovery: bool) -> Program {
     let tables: String = machines

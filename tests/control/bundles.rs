@@ -9,17 +9,17 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use tract_tflite::tflite;
 
+use crate::agent_process::{NORMAL, Shelf, Site, new_id, tar_gz, wait_judging};
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::*;
 use crate::common::faults::{self, Fault};
-use crate::rig::{NORMAL, Shelf, Site, new_id, tar_gz, wait_judging};
-use crate::{common, fans, plant};
+use crate::retuning::{fans, plant};
 
 /// The real bundle, and one that is as good but for one thing: every embedding is moved by 1 in each of its 32 numbers, of
 /// the encoder and of the bank alike. Distances are the same under both; one bundle's embedding against the other's bank
 /// would be off by 5.7. Thresholds are higher by 1 in the second.
 fn two_real_bundles() -> Option<[Parts; 2]> {
-    let dir = common::shared()?.join("escoita-bundle");
+    let dir = crate::common::shared()?.join("escoita-bundle");
     let read = |name: &str| std::fs::read(dir.join(name)).expect("a file of the real bundle");
     let files = [ENCODER, BANK, NAMES, ROW_IDS, THRESHOLDS].map(|name| (name.to_owned(), read(name)));
     let mut one = Parts(BTreeMap::from(files));
@@ -63,7 +63,7 @@ fn bias_of_the_last_layer(model: &[u8]) -> std::ops::Range<usize> {
 /// repeat themselves after 20 windows, whichever bundle they are from.
 fn reload(times: usize) {
     let Some(bundles) = two_real_bundles() else { return };
-    let wav = common::shared().expect("it is there").join(NORMAL);
+    let wav = crate::common::shared().expect("it is there").join(NORMAL);
     let broker = Broker::start();
     let heard = Subscriber::start(&broker);
     let mut site = Site::with_models("pi-7", "north", &broker, &wav, "", ["id_04", "id_00"]);
@@ -82,7 +82,7 @@ fn reload(times: usize) {
         // With at least one window under each.
         let label = path.replace('-', "@");
         let before = heard.messages().len();
-        common::broker::wait_until("a verdict of the new bundle", || {
+        crate::common::broker::wait_until("a verdict of the new bundle", || {
             heard.messages()[before..].iter().any(|message| is_verdict(message) && message.json()["bundle"] == *label)
         });
     }

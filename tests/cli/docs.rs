@@ -1,8 +1,6 @@
 //! Every code block of README and docs: commands are typed in as they stand, configuration and messages are read.
 //! `<!-- not run by a test: WHY -->` on the line before a block leaves it out, `<!-- tested by FILE -->` names its own test.
 
-mod common;
-
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,7 +130,7 @@ fn commands_do_what_the_pages_say() {
 #[test]
 fn configuration_and_messages_are_valid() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let schemas = common::broker::Schemas::new();
+    let schemas = crate::common::broker::Schemas::new();
     let mut seen = (0, 0);
     for block in pages().iter().flat_map(|page| blocks(page)) {
         match block.language.as_str() {

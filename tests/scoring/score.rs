@@ -1,7 +1,5 @@
 //! Parity with the reference, from samples to verdicts; and `auscult score` and `auscult spectrogram` as a user meets them.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,14 +11,15 @@ use auscult::encoder::{EncoderConfig, EngineChoice};
 use auscult::features::{FrontEnd, MelExtractor};
 use auscult::scoring::gate::Gate;
 use auscult::scoring::{MachineModel, Scored, Scorer};
-use common::recordings::{clips, golden, mono, to_rate, write_wav};
 use ndarray::{Array2, Array3, Axis};
 use serde_json::Value;
+
+use crate::common::recordings::{clips, golden, mono, to_rate, write_wav};
 
 fn engines() -> [EncoderConfig; 2] {
     [
         EncoderConfig { engine: EngineChoice::Tract, library: None },
-        EncoderConfig { engine: EngineChoice::Litert, library: Some(common::litert_library()) },
+        EncoderConfig { engine: EngineChoice::Litert, library: Some(crate::common::litert_library()) },
     ]
 }
 
@@ -62,7 +61,7 @@ fn worst<'a>(found: impl IntoIterator<Item = &'a f32>, expected: impl IntoIterat
 
 #[test]
 fn spectrogram_is_librosas() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     for golden in golden(&shared) {
         let front_end = FrontEnd { fmax_hz: golden.fmax_hz, ..FrontEnd::default() };
         let mut extractor = MelExtractor::new(&front_end).unwrap();
@@ -77,7 +76,7 @@ fn spectrogram_is_librosas() {
 
 #[test]
 fn embedding_and_distance_are_the_references_on_both_engines() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     for config in engines() {
         let (bundle, engine) = Bundle::open(&shared.join("escoita-bundle"), &config).unwrap();
         let mut scorer = Scorer::new(engine);
@@ -97,10 +96,10 @@ fn embedding_and_distance_are_the_references_on_both_engines() {
 
 #[test]
 fn the_command_gives_the_references_values() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let npy = dir.path().join("embeddings.npy");
-    let library = common::litert_library();
+    let library = crate::common::litert_library();
     for golden in golden(&shared) {
         for engine in ["tract", "litert"] {
             let bundle = shared.join("escoita-bundle");
@@ -145,7 +144,7 @@ fn the_command_gives_the_references_values() {
 /// Taken up to another rate and resampled again, a clip is scored as before.
 #[test]
 fn the_rate_of_a_recording_does_not_matter() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let (bundle, engine) = Bundle::open(&shared.join("escoita-bundle"), &engines()[1]).unwrap();
     let mut scorer = Scorer::new(engine);
     let dir = tempfile::tempdir().unwrap();
@@ -177,7 +176,7 @@ fn the_rate_of_a_recording_does_not_matter() {
 
 #[test]
 fn rates_that_cannot_carry_the_band_are_scored_and_said() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("telephone.wav");
     write_wav(&file, 8000, 1, 16, false, &to_rate(&mono(&clips(&shared)[0]), 16_000, 8000));
@@ -234,7 +233,7 @@ fn header(rate_hz: u32, channels: u16, data_bytes: u32) -> Vec<u8> {
 
 #[test]
 fn bad_audio_is_named_and_passed_over() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let put = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
     let clip = fs::read(&clips(&shared)[0]).unwrap();
@@ -275,7 +274,7 @@ fn bad_audio_is_named_and_passed_over() {
 
 #[test]
 fn what_cannot_be_assessed_is_unknown() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wav");
     let clip = mono(&clips(&shared)[0]);
@@ -309,7 +308,7 @@ fn what_cannot_be_assessed_is_unknown() {
 
 #[test]
 fn exit_codes_tell_what_was_wrong() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let clip = clips(&shared)[0].to_str().unwrap().to_owned();
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -374,7 +373,7 @@ fn exit_codes_tell_what_was_wrong() {
 
 #[test]
 fn the_table_lines_up_and_sums_up() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let (bundle, audio) = (shared.join("escoita-bundle"), shared.join("audio"));
     let (bundle, audio) = (bundle.to_str().unwrap(), audio.to_str().unwrap());
     let run = auscult(&["score", "--engine", "tract", "--bundle", bundle, "--machine", "id_04", audio]);
@@ -388,7 +387,7 @@ fn the_table_lines_up_and_sums_up() {
 
 #[test]
 fn a_reader_that_has_had_enough_is_no_failure() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let bundle = shared.join("escoita-bundle");
     let clip = clips(&shared)[0].clone();
     let mut child = Command::new(env!("CARGO_BIN_EXE_auscult"))
@@ -407,7 +406,7 @@ fn a_reader_that_has_had_enough_is_no_failure() {
 
 #[test]
 fn spectrogram_writes_numbers_and_a_picture() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (npy, png) = (path("a.npy"), path("a.png"));
@@ -445,7 +444,7 @@ fn spectrogram_writes_numbers_and_a_picture() {
 
 #[test]
 fn spectrograms_of_many_files_go_into_one_array() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let npy = path("all.npy");

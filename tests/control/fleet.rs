@@ -7,10 +7,10 @@ use auscult::mqtt::tls::{TlsFiles, client_config};
 use rumqttc::{TlsConfiguration, Transport};
 use serde_json::{Value, json};
 
+use crate::agent_process::{Site, ctl, new_id};
 use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber};
 use crate::common::bundles::{Parts, encoder};
-use crate::recording;
-use crate::rig::{Site, ctl, new_id};
+use crate::retuning::recording;
 
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))

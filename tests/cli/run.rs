@@ -1,19 +1,16 @@
 //! `auscult run` and `auscult check` from the outside: real WAV files, real microphones, a real bundle, a real broker.
 
-mod common;
-#[path = "common/sound.rs"]
-mod sound;
-
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
-use common::broker::{Broker, Message, Subscriber, wait_until};
-use common::recordings::{clips, mono};
-use common::site::Site;
 use serde_json::Value;
-use sound::Rig;
+
+use crate::common::agent_process::Site;
+use crate::common::broker::{Broker, Message, Subscriber, wait_until};
+use crate::common::recordings::{clips, mono};
+use crate::common::sound::Rig;
 
 fn wav_machine(id: &str, model: &str, wav: &Path, rest: &str) -> String {
     format!("[[machine]]\nid = {id:?}\nmodel = {model:?}\nsource = {{ wav = {wav:?}, realtime = false }}\n{rest}\n")
@@ -28,7 +25,7 @@ const ABNORMAL: &str = "audio/mimii_fan_id_02_abnormal_00000055.wav";
 
 #[test]
 fn verdicts_of_several_machines_are_those_of_score_without_a_gap() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let bundle = shared.join("escoita-bundle");
@@ -88,13 +85,13 @@ fn a_microphone_is_heard_without_a_gap_and_judged_as_score_does() {
     const WINDOW: usize = 80_000;
     const HOP: usize = 16_000;
     const ENOUGH: usize = 6;
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let rig = Rig::new(&[(16_000, 1)]);
     let microphone = &rig.microphones[0];
     let clips = clips(&shared).into_iter().flat_map(|clip| mono(&clip));
     let played: Vec<i16> = clips.map(|sample| (sample * 32_768.0).round() as i16).collect();
     let file = rig.dir().join("played.wav");
-    sound::write_wav(&file, 16_000, 1, &played);
+    crate::common::sound::write_wav(&file, 16_000, 1, &played);
 
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
@@ -139,7 +136,7 @@ fn a_microphone_is_heard_without_a_gap_and_judged_as_score_does() {
         assert_eq!(pair[1].1, pair[0].1 + HOP, "from window {} to the next", pair[0].0);
     }
     let same: Vec<i16> = windows.iter().flat_map(|&(_, start, _)| played[start..start + WINDOW].to_vec()).collect();
-    sound::write_wav(&file, 16_000, 1, &same);
+    crate::common::sound::write_wav(&file, 16_000, 1, &same);
     let scored = score(&bundle, "id_04", &file);
     assert_eq!(scored.len(), windows.len());
     for ((seq, _, live), offline) in windows.iter().zip(&scored) {
@@ -172,7 +169,7 @@ impl Levels {
 
 /// An agent's site with the real bundle and one healthy fan, its broker, and who listens there.
 fn healthy_fan() -> Option<(Broker, Subscriber, Site)> {
-    let shared = common::shared()?;
+    let shared = crate::common::shared()?;
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
@@ -233,7 +230,7 @@ fn text_from_the_environment_stays_text() {
 
 #[test]
 fn without_a_bundle_the_agent_runs_and_says_so() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
@@ -248,7 +245,7 @@ fn without_a_bundle_the_agent_runs_and_says_so() {
 
 #[test]
 fn what_waiting_does_not_mend_ends_the_agent_with_78_and_one_line() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let (bundle, normal) = (shared.join("escoita-bundle"), shared.join(NORMAL));
     for (machines, words) in [
         (wav_machine("fan-4", "id_99", &normal, ""), "id_99"),
@@ -272,7 +269,7 @@ fn lines<'a>(said: &'a str, word: &str) -> Vec<&'a str> {
 
 #[test]
 fn check_tells_each_part_and_changes_nothing() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let (bundle, normal) = (shared.join("escoita-bundle"), shared.join(NORMAL));
@@ -296,7 +293,7 @@ fn check_tells_each_part_and_changes_nothing() {
 
 #[test]
 fn check_names_what_is_wrong_and_goes_on() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let (bundle, normal) = (shared.join("escoita-bundle"), shared.join(NORMAL));
     let fan = wav_machine("fan-4", "id_04", &normal, "");
     let device = "[[machine]]\nid = \"id_00\"\nsource = { device = \"usb-path:9-9.9\" }\n";
@@ -321,7 +318,7 @@ fn check_names_what_is_wrong_and_goes_on() {
 
 #[test]
 fn logs_are_json_where_configured_and_never_tell_the_password() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     let machines =
         wav_machine("fan-4", "id_04", &shared.join(NORMAL), "") + "[log]\nformat = \"json\"\nlevel = \"trace\"\n";
     let site = Site::new("mqtt://127.0.0.1:9", &shared.join("escoita-bundle"), &machines);

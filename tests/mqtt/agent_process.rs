@@ -14,8 +14,8 @@ use auscult::mqtt::topics::AgentPart;
 use serde_json::{Value, json};
 
 use crate::common::broker::{Broker, Message, Subscriber, wait_until};
-use crate::common::leash::Leash;
-use crate::{AGENT, state_dir};
+use crate::common::kill_on_drop::KillOnDrop;
+use crate::rig::{AGENT, state_dir};
 
 /// A configuration in a directory of its own.
 pub struct Site {
@@ -61,7 +61,7 @@ impl Site {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         change(&mut command);
         let child = command.spawn().expect("auscult starts");
-        let leash = Leash::new(child.id(), Some(self.dir.path()));
+        let leash = KillOnDrop::new(child.id(), Some(self.dir.path()));
         Agent { leash: Some(leash), child, log: self.log.clone() }
     }
 
@@ -79,7 +79,7 @@ impl Site {
 
 /// A running agent; killed when dropped.
 pub struct Agent {
-    leash: Option<Leash>,
+    leash: Option<KillOnDrop>,
     child: Child,
     log: PathBuf,
 }

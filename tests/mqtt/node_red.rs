@@ -1,15 +1,14 @@
 //! deploy/node-red as a plant would use it: Node-RED from npm with the flow imported, mosquitto, two agents, Chromium.
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use auscult::mqtt::topics::MachinePart;
-use common::broker::{Broker, Subscriber, free_port, wait_within};
-use common::program::{Program, done};
 use serde_json::{Value, json};
+
+use crate::common::broker::{Broker, Subscriber, free_port, wait_within};
+use crate::common::program::{Program, done};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -70,7 +69,7 @@ fn machine(id: &str, model: &str, wav: &Path, threshold: f64) -> String {
 #[test]
 #[ignore = "heavy: Node-RED from npm, Chromium"]
 fn the_flow_shows_the_fleet_and_commands_it() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     done(Command::new("bash").arg(Path::new(ROOT).join("tests/node-red/setup.sh")));
     done(Command::new("node").arg(Path::new(ROOT).join("deploy/node-red/build.mjs")).arg("--check"));
 
@@ -120,7 +119,7 @@ fn the_flow_shows_the_fleet_and_commands_it() {
         .messages()
         .iter()
         .filter(|message| message.is_machine("fan-b", MachinePart::Alarm))
-        .map(common::broker::Message::json)
+        .map(crate::common::broker::Message::json)
         .collect();
     for state in ["acknowledged", "shelved"] {
         assert!(alarms.iter().any(|alarm| alarm["state"] == state && alarm["by"] == "ana"), "{state}: {alarms:?}");

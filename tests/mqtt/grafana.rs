@@ -1,20 +1,19 @@
 //! The dashboards' queries on a real InfluxDB, filled with what real agents have sent (tests/grafana/check.py).
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
-use common::broker::{Broker, Message, Subscriber};
-use common::program::{Program, done};
+
+use crate::common::broker::{Broker, Message, Subscriber};
+use crate::common::program::{Program, done};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
 #[ignore = "heavy: InfluxDB"]
 fn every_query_finds_what_agents_have_sent() {
-    let Some(shared) = common::shared() else { return };
+    let Some(shared) = crate::common::shared() else { return };
     done(Command::new("bash").arg(Path::new(ROOT).join("tests/grafana/setup.sh")));
     done(Command::new("python3").arg(Path::new(ROOT).join("deploy/grafana/build.py")).arg("--check"));
 

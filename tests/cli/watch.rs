@@ -1,14 +1,13 @@
 //! `auscult watch` in a terminal (tmux's), with a real broker and agents' messages.
 
-mod common;
-
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::broker::{Broker, Subscriber, wait_until};
 use serde_json::{Value, json};
+
+use crate::common::broker::{Broker, Subscriber, wait_until};
 
 /// A terminal of 100 x 30 with `auscult watch` in it, in a tmux server of its own.
 struct Terminal {

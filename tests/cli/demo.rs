@@ -1,14 +1,11 @@
 //! `auscult demo` and `auscult simulate`, as a user runs them.
-#![cfg(feature = "demo")]
-
-#[path = "common/mod.rs"]
-mod common;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 
-use common::broker::Broker;
 use serde_json::Value;
+
+use crate::common::broker::Broker;
 
 fn auscult(args: &[&str], temp: &std::path::Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));

@@ -1,0 +1,12 @@
+//! The program as a user runs it, and the documentation.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod configuration;
+#[cfg(feature = "demo")]
+mod demo;
+mod docs;
+mod packages;
+mod run;
+mod watch;

@@ -1,0 +1,12 @@
+//! Commands: the controller, and agents that are retuned over a real broker.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod agent_process;
+mod baseline;
+mod bundles;
+mod controller;
+mod fleet;
+mod install;
+mod retuning;

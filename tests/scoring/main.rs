@@ -1,0 +1,13 @@
+//! From a window to a verdict and an alarm: bundles, encoders, parity with the reference, learning.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod alarm;
+mod bundle;
+mod encoder;
+mod enroll;
+mod hostile_models;
+mod learning;
+mod score;
+mod train;
