@@ -154,9 +154,9 @@ fn a_retained_command_is_refused() {
 
 #[test]
 fn what_was_answered_ok_survives_a_kill_and_is_done_once() {
-    let shelf = rig::Shelf::new();
+    let shelf = crate::agent_process::Shelf::new();
     let Some((broker, heard, mut site)) = plant(&shelf.allowed()) else { return };
-    let (url, sha256) = shelf.put(&rig::tar_gz(&fans(&encoder().expect("it is there"), "3.0")));
+    let (url, sha256) = shelf.put(&crate::agent_process::tar_gz(&fans(&encoder().expect("it is there"), "3.0")));
     let steps = [
         (json!({ "command": "threshold.set", "machine": "fan-1", "threshold": 0.5 }), "threshold", json!(0.5)),
         (json!({ "command": "maintenance.set", "machine": "fan-1", "on": true }), "reason", json!("maintenance")),
@@ -192,7 +192,7 @@ fn what_was_answered_ok_survives_a_kill_and_is_done_once() {
 #[test]
 fn a_flood_of_commands_does_not_starve_scoring() {
     let Some((broker, heard, site)) = plant("") else { return };
-    rig::wait_judging(&heard, "fan-1");
+    crate::agent_process::wait_judging(&heard, "fan-1");
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let begin = std::time::Instant::now();
     for round in 0..3000 {
