@@ -11,6 +11,8 @@ use super::{EncoderError, Fault};
 
 /// The activations of one model together: 64 MB as f32. The real encoder has 3.6 M elements.
 pub(super) const MAX_ELEMENTS: usize = 1 << 24;
+/// Multiply-adds of one window; the real encoder has 231 M. More than this no Pi computes within a window.
+pub(super) const MAX_WORK: usize = 1 << 32;
 const MAX_TENSORS: usize = 1 << 14;
 const MAX_OPERATORS: usize = 1 << 12;
 const MAX_SUBGRAPHS: usize = 64;
@@ -75,6 +77,14 @@ impl Operator {
     /// For messages: `operator 3 CONV_2D`.
     pub fn label(&self) -> String {
         format!("operator {} {}", self.number, self.name)
+    }
+
+    pub fn invalid(&self, problem: String) -> Fault {
+        Fault::Invalid(format!("{}: {problem}", self.label()))
+    }
+
+    pub fn unsupported(&self, what: &str) -> Fault {
+        Fault::Unsupported(format!("{} {what}", self.label()))
     }
 }
 

@@ -1,29 +1,33 @@
 //! The encoder: a mel spectrogram and a machine's index become an embedding.
 //!
-//! One [`Engine`] trait, two engines: `tract` (pure Rust, always there) and `litert` (LiteRT's C API,
-//! opened at run time where its library is installed).
+//! One [`Engine`] trait, three engines: `native` (our own kernels, for what encoders are usually made of), `litert`
+//! (LiteRT's C API, opened at run time where its library is installed) and `tract` (pure Rust, always there).
 
 mod graph;
 mod interface;
 mod litert;
+mod native;
 mod operator;
+mod slice;
 mod tract;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use litert::LitertEngine;
+use native::{NativeEngine, Refusal};
 use tract::TractEngine;
 
 /// Which engine to use, as configured by `encoder.engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// LiteRT where its library loads, tract otherwise.
+    /// Our own where it can run the model, else LiteRT where its library loads, else tract.
     #[default]
     Auto,
+    Native,
     Tract,
     Litert,
 }
@@ -67,7 +71,7 @@ pub enum EncoderError {
 
 /// A loaded encoder. `Send`, used by one thread at a time.
 pub trait Engine: Send {
-    /// `"tract"` or `"litert"`.
+    /// `"native"`, `"litert"` or `"tract"`.
     fn name(&self) -> &'static str;
 
     /// What the model expects and gives.
@@ -89,15 +93,17 @@ pub fn load(model: Arc<[u8]>, config: &EncoderConfig) -> Result<Box<dyn Engine>,
     let engine: Box<dyn Engine> = match config.engine {
         EngineChoice::Tract => Box::new(TractEngine::load(&model)?),
         EngineChoice::Litert => Box::new(LitertEngine::load(model, library)?),
-        EngineChoice::Auto => match LitertEngine::load(model.clone(), library) {
+        EngineChoice::Native => match NativeEngine::load(&model) {
             Ok(engine) => Box::new(engine),
-            Err(error) => {
-                // A library that was named should have been there.
-                match library {
-                    Some(_) => tracing::warn!(%error, "not LiteRT"),
-                    None => tracing::debug!(%error, "not LiteRT"),
-                }
-                Box::new(TractEngine::load(&model)?)
+            Err(Refusal::Broken(error)) => return Err(error),
+            Err(Refusal::Lacking(what)) => return Err(not_native(&model, &what)),
+        },
+        EngineChoice::Auto => match NativeEngine::load(&model) {
+            Ok(engine) => Box::new(engine),
+            Err(Refusal::Broken(error)) => return Err(error),
+            Err(Refusal::Lacking(lacking)) => {
+                tracing::info!(lacking, "the model is not for the native engine");
+                litert_or_tract(model, library)?
             }
         },
     };
@@ -105,10 +111,34 @@ pub fn load(model: Arc<[u8]>, config: &EncoderConfig) -> Result<Box<dyn Engine>,
     Ok(engine)
 }
 
+fn litert_or_tract(model: Arc<[u8]>, library: Option<&Path>) -> Result<Box<dyn Engine>, EncoderError> {
+    match LitertEngine::load(model.clone(), library) {
+        Ok(engine) => Ok(Box::new(engine)),
+        Err(error) => {
+            // A library that was named should have been there.
+            match library {
+                Some(_) => tracing::warn!(%error, "not LiteRT"),
+                None => tracing::debug!(%error, "not LiteRT"),
+            }
+            Ok(Box::new(TractEngine::load(&model)?))
+        }
+    }
+}
+
+/// Why the native engine does not run a model: because of what the others find wrong with it, or because it lacks `what`.
+fn not_native(model: &[u8], what: &str) -> EncoderError {
+    match TractEngine::check(model) {
+        Err(error) => error,
+        Ok(()) => EncoderError::Model(format!(
+            "{what} is not supported by the native engine; another may run it (encoder.engine = \"auto\")"
+        )),
+    }
+}
+
 /// What is wrong with a model, as far as the engines differ in it.
 #[derive(Debug)]
 enum Fault {
-    /// Only the tract engine lacks it.
+    /// The engine at hand lacks it.
     Unsupported(String),
     /// No engine can run it.
     Invalid(String),

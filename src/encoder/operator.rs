@@ -5,6 +5,7 @@ use tract_tflite::tflite::{
 };
 
 use super::Fault;
+use super::slice::Masks;
 
 /// Slot of `StridedSliceOptions.offset`, newer than the schema at hand.
 const STRIDED_SLICE_OFFSET: u16 = 14;
@@ -31,6 +32,25 @@ pub(super) struct Walk {
     pub dilation: [usize; 2],
     /// SAME: as many outputs as inputs divided by the stride, the rest padded; else VALID.
     pub same: bool,
+}
+
+/// One axis of a walk: how many outputs, and how much padding at both ends.
+#[derive(Debug, PartialEq)]
+pub(super) struct Axis {
+    pub outputs: usize,
+    pub before: usize,
+    pub after: usize,
+}
+
+/// Along one axis, by the rule of TensorFlow's padding schemes; with SAME the odd one goes to the end.
+pub(super) fn walk_axis(input: usize, kernel: usize, stride: usize, dilation: usize, same: bool) -> Option<Axis> {
+    let reach = kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
+    if same {
+        let outputs = input.div_ceil(stride);
+        let padding = (outputs - 1).checked_mul(stride)?.checked_add(reach)?.saturating_sub(input);
+        return Some(Axis { outputs, before: padding / 2, after: padding - padding / 2 });
+    }
+    Some(Axis { outputs: input.checked_sub(reach)? / stride + 1, before: 0, after: 0 })
 }
 
 /// What an operator does. Axes and shapes that are tensors of their own are among its inputs.
@@ -99,11 +119,7 @@ pub(super) enum Kind {
         axis: i32,
     },
     StridedSlice {
-        begin: i32,
-        end: i32,
-        ellipsis: i32,
-        new_axis: i32,
-        shrink: i32,
+        masks: Masks,
     },
     Dequantize,
     /// Rows of a table by index, as `Gather`; only LiteRT runs it.
@@ -292,13 +308,14 @@ fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> Resu
             if options._tab.vtable().get(STRIDED_SLICE_OFFSET) != 0 {
                 return Err(Fault::Unsupported(format!("{label} with ends relative to their begins")));
             }
-            Kind::StridedSlice {
+            let masks = Masks {
                 begin: options.begin_mask(),
                 end: options.end_mask(),
                 ellipsis: options.ellipsis_mask(),
                 new_axis: options.new_axis_mask(),
                 shrink: options.shrink_axis_mask(),
-            }
+            };
+            Kind::StridedSlice { masks }
         }
         Code::DEQUANTIZE => Kind::Dequantize,
         Code::EMBEDDING_LOOKUP => Kind::EmbeddingLookup,
@@ -345,5 +362,23 @@ fn activation(label: &str, fused: ActivationFunctionType) -> Result<Activation, 
             Some(name) => Err(Fault::Unsupported(format!("{label} with the fused activation {name}"))),
             None => Err(Fault::Invalid(format!("{label}: expected a fused activation, found number {}", other.0))),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_follows_tensorflow() {
+        let found = |outputs, before, after| Some(Axis { outputs, before, after });
+        assert_eq!(walk_axis(10, 3, 1, 1, true), found(10, 1, 1));
+        assert_eq!(walk_axis(10, 3, 2, 1, true), found(5, 0, 1), "the odd one goes to the end");
+        assert_eq!(walk_axis(11, 2, 3, 1, true), found(4, 0, 0));
+        assert_eq!(walk_axis(10, 3, 1, 4, true), found(10, 4, 4));
+        assert_eq!(walk_axis(10, 3, 2, 1, false), found(4, 0, 0));
+        assert_eq!(walk_axis(10, 3, 1, 4, false), found(2, 0, 0));
+        assert_eq!(walk_axis(8, 3, 1, 4, false), None, "the kernel reaches over 9");
+        assert_eq!(walk_axis(8, usize::MAX, 2, 2, true), None, "overflow is no panic");
     }
 }

@@ -9,6 +9,7 @@ use super::translate::{Translator, tract_fault};
 use crate::encoder::Fault;
 use crate::encoder::graph::Operator;
 use crate::encoder::operator::{Activation, Kind};
+use crate::encoder::slice::Slices;
 
 const MAX_RANK: usize = 8;
 
@@ -174,128 +175,30 @@ impl Translator<'_> {
         self.constant(dims)
     }
 
-    /// NumPy's `x[begin:end:stride]`, with a bit of each mask for each position: begin and end may be left open, an
-    /// ellipsis stands for all axes not named, a new axis is inserted, a shrunk one is indexed and dropped.
     pub(super) fn strided_slice(&mut self, op: &Operator) -> Result<OutletId, Fault> {
-        let Kind::StridedSlice { begin: open_begin, end: open_end, ellipsis, new_axis, shrink } = op.kind else {
-            return Err(Fault::Unsupported(op.label()));
-        };
+        let Kind::StridedSlice { masks } = op.kind else { return Err(Fault::Unsupported(op.label())) };
         let [mut wire, begins, ends, strides] = self.inputs(op)?;
         let begins = self.integers(op, begins, "begins")?;
         let ends = self.integers(op, ends, "ends")?;
         let strides = self.integers(op, strides, "strides")?;
-        let count = begins.len();
-        if ends.len() != count || strides.len() != count || count > MAX_RANK {
-            return Err(op.invalid(format!(
-                "expected begins, ends and strides of one length, found {begins:?}, {ends:?}, {strides:?}"
-            )));
-        }
-        let set = |mask: i32, position: usize| mask & (1 << position) != 0;
         let from = self.dims(wire);
+        let slices = Slices::of(&masks, &from, [&begins, &ends, &strides]).map_err(|problem| op.invalid(problem))?;
         let mut sliced = from.clone();
-        let mut result = Vec::new();
-        let mut axis = 0;
-        let mut seen_ellipsis = false;
-        for position in 0..count {
-            if set(ellipsis, position) && !seen_ellipsis {
-                seen_ellipsis = true;
-                let named = (position + 1..count).filter(|&later| !set(new_axis, later)).count();
-                let until = from.len().saturating_sub(named).max(axis);
-                result.extend_from_slice(&from[axis..until]);
-                axis = until;
-                continue;
-            }
-            if set(new_axis, position) {
-                result.push(1);
-                continue;
-            }
-            let Some(&dim) = from.get(axis) else {
-                return Err(op.invalid(format!("expected at most {} positions, found {count}", from.len())));
-            };
-            let range = if set(shrink, position) {
-                Range::index(begins[position], dim)
-            } else {
-                let begin = (!set(open_begin, position)).then_some(begins[position]);
-                let end = (!set(open_end, position)).then_some(ends[position]);
-                Range::slice(begin, end, strides[position], dim)
-            };
-            let Some(range) = range else {
-                return Err(op.invalid(format!(
-                    "expected a slice within {dim}, found {}:{}:{}",
-                    begins[position], ends[position], strides[position]
-                )));
-            };
-            if (range.start, range.end) != (0, dim) {
+        for (axis, range) in slices.axes.iter().enumerate() {
+            if (range.start, range.end) != (0, from[axis]) {
                 sliced[axis] = range.end - range.start;
                 wire = self.wire(op, Slice::new(axis, range.start, range.end), &[wire], &sliced)?;
             }
             if range.stride != 1 {
-                sliced[axis] = sliced[axis].div_ceil(range.stride.unsigned_abs());
+                sliced[axis] = range.count();
                 wire = self.wire(op, Downsample { axis, stride: range.stride, modulo: 0 }, &[wire], &sliced)?;
             }
-            if !set(shrink, position) {
-                result.push(sliced[axis]);
-            }
-            axis += 1;
         }
-        result.extend_from_slice(&from[axis..]);
-        self.book(op, &result, from.iter().product())?;
-        self.reshape_to(op, wire, &result)
-    }
-}
-
-/// Elements `start..end` of an axis, every `stride`th of them; from the last one backwards where it is negative.
-#[derive(Debug, PartialEq)]
-struct Range {
-    start: usize,
-    end: usize,
-    stride: isize,
-}
-
-impl Range {
-    fn index(index: i64, dim: usize) -> Option<Range> {
-        let index = usize::try_from(if index < 0 { index.checked_add(dim as i64)? } else { index }).ok()?;
-        (index < dim).then_some(Range { start: index, end: index + 1, stride: 1 })
-    }
-
-    /// `None` for a stride of 0 and for slices without elements.
-    fn slice(begin: Option<i64>, end: Option<i64>, stride: i64, dim: usize) -> Option<Range> {
-        let size = dim as i64;
-        let from_start = |position: i64| if position < 0 { position.saturating_add(size) } else { position };
-        let stride_size = isize::try_from(stride).ok().filter(|&stride| stride != 0 && stride != isize::MIN)?;
-        let (start, end) = if stride > 0 {
-            (begin.map_or(0, from_start).clamp(0, size), end.map_or(size, from_start).clamp(0, size))
-        } else {
-            // Backwards from `begin` down to, but without, `end`.
-            let first = begin.map_or(size - 1, from_start).clamp(-1, size - 1);
-            let last = end.map_or(-1, from_start).clamp(-1, size - 1);
-            (last + 1, first + 1)
-        };
-        (start < end).then_some(Range { start: start as usize, end: end as usize, stride: stride_size })
+        self.book(op, &slices.result, from.iter().product())?;
+        self.reshape_to(op, wire, &slices.result)
     }
 }
 
 fn as_tdims(dims: &[usize]) -> TVec<TDim> {
     dims.iter().map(|dim| dim.to_dim()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slices_are_numpys() {
-        let found = |start, end, stride| Some(Range { start, end, stride });
-        assert_eq!(Range::slice(None, None, 1, 5), found(0, 5, 1));
-        assert_eq!(Range::slice(Some(1), Some(-1), 2, 6), found(1, 5, 2));
-        assert_eq!(Range::slice(Some(-9), Some(99), 1, 6), found(0, 6, 1));
-        assert_eq!(Range::slice(None, None, -1, 6), found(0, 6, -1));
-        assert_eq!(Range::slice(Some(-2), Some(0), -1, 6), found(1, 5, -1));
-        assert_eq!(Range::slice(Some(3), Some(3), 1, 6), None);
-        assert_eq!(Range::slice(None, None, 0, 6), None);
-        assert_eq!(Range::slice(Some(i64::MIN), Some(i64::MIN), i64::MIN, 6), None);
-        assert_eq!(Range::index(-1, 4), found(3, 4, 1));
-        assert_eq!(Range::index(4, 4), None);
-        assert_eq!(Range::index(-5, 4), None);
-    }
 }

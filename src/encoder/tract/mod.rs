@@ -35,6 +35,15 @@ impl TractEngine {
         })
     }
 
+    /// Whether the model is sound, as far as its shapes can be followed.
+    ///
+    /// # Errors
+    /// `Model` for anything wrong with the bytes.
+    pub fn check(model: &[u8]) -> Result<(), EncoderError> {
+        let graph = graph::read(model)?;
+        check(&graph, &Interface::of(&graph)?)
+    }
+
     fn build(model: &[u8]) -> Result<TractEngine, EncoderError> {
         let graph = graph::read(model)?;
         let interface = Interface::of(&graph)?;

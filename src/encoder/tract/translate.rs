@@ -10,13 +10,10 @@ use tract_core::internal::*;
 use tract_core::ops::cast::cast;
 use tract_tflite::tflite::TensorType;
 
-use crate::encoder::graph::{self, Graph, MAX_ELEMENTS, Operator};
+use crate::encoder::graph::{self, Graph, MAX_ELEMENTS, MAX_WORK, Operator};
 use crate::encoder::interface::{IndexType, Interface};
 use crate::encoder::operator::Kind;
 use crate::encoder::{EncoderError, Fault, one_line};
-
-/// Multiply-adds of one window; the real encoder has 231 M. More than this no Pi computes within a window.
-const MAX_WORK: usize = 1 << 32;
 
 pub(in crate::encoder) struct Translation {
     pub model: TypedModel,
@@ -114,16 +111,6 @@ pub(super) struct Translator<'g> {
     elements: usize,
     work: usize,
     names: usize,
-}
-
-impl Operator {
-    pub(super) fn invalid(&self, problem: String) -> Fault {
-        Fault::Invalid(format!("{}: {problem}", self.label()))
-    }
-
-    pub(super) fn unsupported(&self, what: &str) -> Fault {
-        Fault::Unsupported(format!("{} {what}", self.label()))
-    }
 }
 
 impl<'g> Translator<'g> {

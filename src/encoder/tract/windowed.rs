@@ -7,26 +7,7 @@ use tract_core::ops::nn::DataFormat;
 use super::translate::{Translator, tract_fault};
 use crate::encoder::Fault;
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
-use crate::encoder::operator::{Activation, Walk};
-
-/// One axis of a walk: how many outputs, and how much padding at both ends.
-#[derive(Debug, PartialEq)]
-struct Axis {
-    outputs: usize,
-    before: usize,
-    after: usize,
-}
-
-/// The rule of TensorFlow's padding schemes; with SAME the odd one goes to the end.
-fn axis(input: usize, kernel: usize, stride: usize, dilation: usize, same: bool) -> Option<Axis> {
-    let reach = kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
-    if same {
-        let outputs = input.div_ceil(stride);
-        let padding = (outputs - 1).checked_mul(stride)?.checked_add(reach)?.saturating_sub(input);
-        return Some(Axis { outputs, before: padding / 2, after: padding - padding / 2 });
-    }
-    Some(Axis { outputs: input.checked_sub(reach)? / stride + 1, before: 0, after: 0 })
-}
+use crate::encoder::operator::{Activation, Walk, walk_axis};
 
 impl Translator<'_> {
     pub(super) fn conv2d(&mut self, op: &Operator, walk: &Walk, fused: Activation) -> Result<OutletId, Fault> {
@@ -158,7 +139,7 @@ impl Translator<'_> {
         channels: usize,
         out: usize,
     ) -> Result<(PoolSpec, [usize; 4]), Fault> {
-        let along = |n: usize| axis(image[n], kernel[n], walk.stride[n], walk.dilation[n], walk.same);
+        let along = |n: usize| walk_axis(image[n], kernel[n], walk.stride[n], walk.dilation[n], walk.same);
         let (Some(rows), Some(columns)) = (along(0), along(1)) else {
             let reach =
                 if walk.dilation == [1, 1] { String::new() } else { format!(" dilated by {:?}", walk.dilation) };
@@ -207,23 +188,5 @@ impl Translator<'_> {
             );
         }
         self.book(op, dims, work)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn padding_follows_tensorflow() {
-        let found = |outputs, before, after| Some(Axis { outputs, before, after });
-        assert_eq!(axis(10, 3, 1, 1, true), found(10, 1, 1));
-        assert_eq!(axis(10, 3, 2, 1, true), found(5, 0, 1), "the odd one goes to the end");
-        assert_eq!(axis(11, 2, 3, 1, true), found(4, 0, 0));
-        assert_eq!(axis(10, 3, 1, 4, true), found(10, 4, 4));
-        assert_eq!(axis(10, 3, 2, 1, false), found(4, 0, 0));
-        assert_eq!(axis(10, 3, 1, 4, false), found(2, 0, 0));
-        assert_eq!(axis(8, 3, 1, 4, false), None, "the kernel reaches over 9");
-        assert_eq!(axis(8, usize::MAX, 2, 2, true), None, "overflow is no panic");
     }
 }

@@ -1,0 +1,107 @@
+//! The native engine: our own kernels, for the convolutional networks that encoders are.
+//!
+//! The planner turns the model's graph into fused steps; the kernels are written once, for a vector type that each
+//! instruction set fills in its way. A model with anything that it lacks goes to another engine whole.
+
+mod depthwise;
+mod direct;
+mod finish;
+mod isa;
+mod layout;
+mod plan;
+mod planner;
+mod pool;
+mod small;
+mod strided;
+#[cfg(test)]
+mod tests;
+mod vector;
+mod winograd;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::interface::Interface;
+use super::{EncoderError, EncoderShape, Engine, Fault, graph};
+use isa::Isa;
+use plan::{Memory, Plan};
+
+pub(super) struct NativeEngine {
+    interface: Interface,
+    plan: Arc<Plan>,
+    memory: Memory,
+}
+
+/// Why a model is not run by this engine.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// No engine can run it.
+    Broken(EncoderError),
+    /// It may be sound; what this engine lacks.
+    Lacking(String),
+}
+
+impl From<EncoderError> for Refusal {
+    fn from(error: EncoderError) -> Self {
+        Refusal::Broken(error)
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unsupported(what) => Refusal::Lacking(what),
+            invalid @ Fault::Invalid(_) => Refusal::Broken(invalid.into()),
+        }
+    }
+}
+
+impl NativeEngine {
+    /// # Errors
+    /// Where another engine must be asked, or none can help.
+    pub fn load(model: &[u8]) -> Result<NativeEngine, Refusal> {
+        // The planner checks what it hands to the kernels. Should one still panic on an odd model, another engine gets it.
+        catch_unwind(AssertUnwindSafe(|| NativeEngine::with(model, Isa::best())))
+            .unwrap_or_else(|_| Err(Refusal::Lacking("a model that defeats the planner".into())))
+    }
+
+    fn with(model: &[u8], isa: Isa) -> Result<NativeEngine, Refusal> {
+        let graph = graph::read(model)?;
+        let interface = Interface::of(&graph)?;
+        let plan = planner::plan(&graph, &interface, isa)?;
+        let memory = plan.memory();
+        let mut engine = NativeEngine { interface, plan: Arc::new(plan), memory };
+        let EncoderShape { bands, frames, .. } = engine.interface.shape;
+        // As the other engines do: an index that no table has is found out now.
+        match engine.embed(&vec![0.0; bands * frames], 0) {
+            Ok(_) => Ok(engine),
+            Err(error) => Err(Refusal::Broken(EncoderError::Model(format!("trial run: {error}")))),
+        }
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> &'static str {
+        self.plan.isa.name()
+    }
+}
+
+impl Engine for NativeEngine {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn shape(&self) -> EncoderShape {
+        self.interface.shape
+    }
+
+    fn embed(&mut self, image: &[f32], machine_index: u32) -> Result<Vec<f32>, EncoderError> {
+        self.interface.check(image, machine_index)?;
+        self.plan.run(&mut self.memory, image, machine_index as f32).map_err(|beyond| {
+            EncoderError::Run(format!(
+                "machine index {machine_index}: expected 0 to {} in the model's table, found {}",
+                beyond.size - 1,
+                beyond.index
+            ))
+        })
+    }
+}

@@ -1,0 +1,360 @@
+//! Turns the model's graph into a plan: operator by operator into drafts, of which `build` makes steps.
+//!
+//! Whatever is not as expected is [`Fault::Unsupported`] here: another engine takes the model, or says what is wrong with it.
+
+mod build;
+mod elementwise;
+mod images;
+mod shapes;
+
+use tract_tflite::tflite::TensorType;
+
+use super::direct::Taps;
+use super::finish::{Activation, Fold};
+use super::isa::Isa;
+use super::layout::Layout;
+use super::plan::Plan;
+use super::small::Small;
+use crate::encoder::Fault;
+use crate::encoder::graph::{Graph, MAX_ELEMENTS, MAX_WORK, Operator};
+use crate::encoder::interface::Interface;
+use crate::encoder::operator::{self, Kind};
+
+/// Below it f32 holds every integer.
+const EXACT: usize = 1 << f32::MANTISSA_DIGITS;
+const MAX_RANK: usize = 8;
+
+/// # Errors
+/// `Unsupported` for any model that this engine does not run.
+pub(super) fn plan(graph: &Graph, interface: &Interface, isa: Isa) -> Result<Plan, Fault> {
+    let mut planner = Planner::new(graph, isa);
+    let limit = interface.shape.machines.unwrap_or(EXACT);
+    let (image, machine) = (interface.image.0, interface.machine.0);
+    planner.input(image, None)?;
+    planner.input(machine, Some(limit - 1))?;
+    for op in &graph.operators {
+        let value = planner.operator(op)?;
+        planner.write(op, value)?;
+    }
+    planner.build([image, machine, interface.output])
+}
+
+/// What numbers a value has. All are kept as f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Number {
+    Float,
+    Int32,
+    Int64,
+    Truth,
+}
+
+impl Number {
+    fn of(kind: TensorType) -> Option<Number> {
+        match kind {
+            TensorType::FLOAT32 => Some(Number::Float),
+            TensorType::INT32 => Some(Number::Int32),
+            TensorType::INT64 => Some(Number::Int64),
+            TensorType::BOOL => Some(Number::Truth),
+            _ => None,
+        }
+    }
+
+    fn is_integer(self) -> bool {
+        matches!(self, Number::Int32 | Number::Int64)
+    }
+}
+
+/// What a tensor stands for: a buffer seen in some shape.
+#[derive(Debug, Clone)]
+struct Value {
+    /// The tensor that it is first known by.
+    tensor: usize,
+    dims: Vec<usize>,
+    number: Number,
+    /// Of whole numbers: none is larger, up or down.
+    bound: Option<usize>,
+    buffer: usize,
+}
+
+impl Value {
+    fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+}
+
+#[derive(Debug)]
+struct Buffer {
+    layout: Layout,
+    constant: Option<Vec<f32>>,
+    /// Something reads or writes it as values side by side: it can have no border.
+    flat: bool,
+}
+
+/// A convolution, depthwise convolution or dense layer as far as it is known before all that follows is.
+#[derive(Debug)]
+struct Convolution {
+    input: usize,
+    /// Rows, columns and channels of the image.
+    image: [usize; 3],
+    taps: Taps,
+    /// Rows, columns and channels before they are folded.
+    outputs: [usize; 3],
+    depthwise: bool,
+    /// `[outputs][rows][columns][inputs]`; of depthwise ones `[rows][columns][outputs]`.
+    filter: Vec<f32>,
+    bias: Vec<f32>,
+    activation: Activation,
+    fold: Fold,
+    /// The tensor that it writes, for what only follows it to be fused with it.
+    tensor: usize,
+    output: usize,
+}
+
+#[derive(Debug)]
+enum Draft {
+    Convolution(Box<Convolution>),
+    Pool { input: usize, image: [usize; 3], taps: Taps, outputs: [usize; 3], max: bool, activation: Activation, output: usize },
+    Small { small: Small, inputs: Vec<usize>, output: usize },
+}
+
+struct Planner<'g> {
+    graph: &'g Graph<'g>,
+    isa: Isa,
+    /// By tensor.
+    values: Vec<Option<Value>>,
+    /// How often each tensor is read.
+    readers: Vec<usize>,
+    buffers: Vec<Buffer>,
+    drafts: Vec<Draft>,
+    elements: usize,
+    work: usize,
+}
+
+impl<'g> Planner<'g> {
+    fn new(graph: &'g Graph<'g>, isa: Isa) -> Self {
+        let mut readers = vec![0; graph.tensors.len()];
+        let read = graph.operators.iter().flat_map(|op| op.inputs.iter().flatten()).chain(&graph.outputs);
+        read.for_each(|&tensor| readers[tensor] += 1);
+        Planner {
+            graph,
+            isa,
+            values: vec![None; graph.tensors.len()],
+            readers,
+            buffers: Vec::new(),
+            drafts: Vec::new(),
+            elements: 0,
+            work: 0,
+        }
+    }
+
+    fn input(&mut self, tensor: usize, bound: Option<usize>) -> Result<(), Fault> {
+        let stated = &self.graph.tensors[tensor];
+        let number = Number::of(stated.kind).ok_or_else(|| Fault::Unsupported(stated.label()))?;
+        let buffer = self.buffer(&stated.shape, None);
+        self.buffers[buffer].flat = true;
+        self.values[tensor] = Some(Value { tensor, dims: stated.shape.clone(), number, bound, buffer });
+        Ok(())
+    }
+
+    fn operator(&mut self, op: &Operator) -> Result<Value, Fault> {
+        match &op.kind {
+            Kind::Conv2d { walk, activation } => self.conv2d(op, walk, *activation),
+            Kind::DepthwiseConv2d { walk, multiplier, activation } => {
+                self.depthwise_conv2d(op, walk, *multiplier, *activation)
+            }
+            Kind::Pool2d { max, kernel, walk, activation } => self.pool2d(op, *max, *kernel, walk, *activation),
+            Kind::FullyConnected { keep_dims, activation } => self.fully_connected(op, *keep_dims, *activation),
+            Kind::Arithmetic { op: which, activation } => self.arithmetic(op, *which, *activation),
+            Kind::Reduce { mean, keep_dims } => self.reduce(op, *mean, *keep_dims),
+            Kind::Reshape { shape } => self.reshape(op, shape.as_deref()),
+            Kind::Squeeze { axes } => self.squeeze(op, axes),
+            Kind::ExpandDims => self.expand_dims(op),
+            Kind::Concatenation { axis, activation } => self.concatenation(op, *axis, *activation),
+            Kind::Pad => self.pad(op),
+            Kind::LeakyRelu { .. } | Kind::Relu | Kind::Relu6 | Kind::Logistic | Kind::Tanh => self.element_wise(op),
+            Kind::Softmax { beta } => self.softmax(op, *beta),
+            Kind::Gather { axis } => self.gather(op, *axis),
+            Kind::Cast => self.cast(op),
+            Kind::Less => self.less(op),
+            Kind::Select { broadcast } => self.select(op, *broadcast),
+            Kind::Shape => self.shape(op),
+            Kind::Pack { axis } => self.pack(op, *axis),
+            Kind::StridedSlice { .. } => self.strided_slice(op),
+            Kind::Dequantize => self.dequantize(op),
+            Kind::EmbeddingLookup | Kind::Other(_) => Err(op.unsupported("")),
+        }
+    }
+
+    /// Notes what an operator's output is, which must be as the model states it.
+    fn write(&mut self, op: &Operator, value: Value) -> Result<(), Fault> {
+        let &[output] = &op.outputs[..] else { return Err(op.unsupported("with more than one output")) };
+        let stated = &self.graph.tensors[output];
+        let same = value.dims.len() == stated.shape.len()
+            && (0..value.dims.len()).all(|axis| stated.free[axis] || value.dims[axis] == stated.shape[axis]);
+        if !same || Number::of(stated.kind) != Some(value.number) {
+            return Err(op.unsupported(&format!("that writes {:?} to {:?}", value.dims, stated.shape)));
+        }
+        self.values[output] = Some(Value { tensor: output, ..value });
+        Ok(())
+    }
+
+    // What the operators' translations are written with.
+
+    fn buffer(&mut self, dims: &[usize], constant: Option<Vec<f32>>) -> usize {
+        let layout = match *dims {
+            [1, rows, columns, channels] => Layout::new(rows, columns, channels),
+            _ => Layout::new(1, 1, dims.iter().product()),
+        };
+        self.buffers.push(Buffer { layout, constant, flat: false });
+        self.buffers.len() - 1
+    }
+
+    fn value(&mut self, op: &Operator, tensor: usize) -> Result<Value, Fault> {
+        if let Some(value) = &self.values[tensor] {
+            return Ok(value.clone());
+        }
+        let (number, bound, values) = constant(self.graph, tensor).ok_or_else(|| {
+            op.unsupported(&format!("on {} of type {}", self.graph.tensors[tensor].label(), self.graph.tensors[tensor].type_name()))
+        })?;
+        let dims = self.graph.tensors[tensor].shape.clone();
+        let buffer = self.buffer(&dims, Some(values));
+        let value = Value { tensor, dims, number, bound, buffer };
+        self.values[tensor] = Some(value.clone());
+        Ok(value)
+    }
+
+    /// Input `position`, where it is there.
+    fn optional(&mut self, op: &Operator, position: usize) -> Result<Option<Value>, Fault> {
+        op.inputs.get(position).copied().flatten().map(|tensor| self.value(op, tensor)).transpose()
+    }
+
+    fn all_inputs(&mut self, op: &Operator) -> Result<Vec<Value>, Fault> {
+        let input = |input: &Option<usize>| {
+            self.value(op, input.ok_or_else(|| op.unsupported("with an input left out"))?)
+        };
+        op.inputs.iter().map(input).collect()
+    }
+
+    fn inputs<const N: usize>(&mut self, op: &Operator) -> Result<[Value; N], Fault> {
+        self.all_inputs(op)?.try_into().map_err(|_| op.unsupported(&format!("without exactly {N} inputs")))
+    }
+
+    fn constant_of(&self, value: &Value) -> Option<&[f32]> {
+        self.buffers[value.buffer].constant.as_deref()
+    }
+
+    /// A list of integers that is known before the first window.
+    fn integers(&mut self, op: &Operator, position: usize) -> Result<Vec<i64>, Fault> {
+        let missing = || op.unsupported("with a list that depends on the input");
+        let tensor = op.inputs.get(position).copied().flatten().ok_or_else(missing)?;
+        let stated = &self.graph.tensors[tensor];
+        if stated.shape.len() > 2 {
+            return Err(missing());
+        }
+        if let Some(data) = stated.data {
+            return operator_integers(stated.kind, data).ok_or_else(missing);
+        }
+        let value = self.value(op, tensor)?;
+        let list = self.constant_of(&value).filter(|_| value.number.is_integer() && value.dims.len() < 3);
+        Ok(list.ok_or_else(missing)?.iter().map(|&value| value as i64).collect())
+    }
+
+    /// An axis as models write it, where negative ones count from the end.
+    fn axis(op: &Operator, axis: i64, rank: usize) -> Result<usize, Fault> {
+        let from_start = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
+        let axis = usize::try_from(from_start).ok().filter(|&axis| axis < rank);
+        axis.ok_or_else(|| op.unsupported("along an axis that there is not"))
+    }
+
+    /// Books `dims` as the output of an operator that takes `work` multiply-adds.
+    fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> Result<(), Fault> {
+        let elements = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+        let elements = elements.filter(|&elements| elements > 0 && dims.len() <= MAX_RANK);
+        let total = elements.and_then(|elements| self.elements.checked_add(elements));
+        let work = self.work.checked_add(work.max(elements.unwrap_or(0)));
+        match (total, work) {
+            (Some(total), Some(work)) if total <= MAX_ELEMENTS && work <= MAX_WORK => {
+                (self.elements, self.work) = (total, work);
+                Ok(())
+            }
+            _ => Err(op.unsupported(&format!("of this size: {dims:?}"))),
+        }
+    }
+
+    /// Adds a small step, or computes at once what depends on constants alone. The output is booked before.
+    fn small(
+        &mut self,
+        op: &Operator,
+        small: Small,
+        inputs: &[&Value],
+        dims: Vec<usize>,
+        (number, bound): (Number, Option<usize>),
+    ) -> Result<Value, Fault> {
+        let known: Option<Vec<&[f32]>> = inputs.iter().map(|input| self.constant_of(input)).collect();
+        let constant = match known {
+            Some(known) => {
+                let mut output = vec![0.0; dims.iter().product()];
+                small.run(&known, &mut output).map_err(|_| op.unsupported("with an index beyond its table"))?;
+                Some(output)
+            }
+            None => None,
+        };
+        let computed = constant.is_some();
+        let output = self.buffer(&dims, constant);
+        self.buffers[output].flat = true;
+        if !computed {
+            let inputs: Vec<usize> = inputs.iter().map(|input| input.buffer).collect();
+            inputs.iter().for_each(|&input| self.buffers[input].flat = true);
+            self.drafts.push(Draft::Small { small, inputs, output });
+        }
+        Ok(Value { tensor: usize::MAX, dims, number, bound, buffer: output })
+    }
+}
+
+fn activation(fused: operator::Activation) -> Activation {
+    match fused {
+        operator::Activation::None => Activation::NONE,
+        operator::Activation::Relu => Activation::RELU,
+        operator::Activation::Relu6 => Activation::RELU6,
+    }
+}
+
+fn operator_integers(kind: TensorType, data: &[u8]) -> Option<Vec<i64>> {
+    match kind {
+        TensorType::INT32 => Some(data.as_chunks().0.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect()),
+        TensorType::INT64 => Some(data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
+        _ => None,
+    }
+}
+
+/// A constant as f32, with the bound of whole numbers; `None` where f32 does not hold it.
+fn constant(graph: &Graph, tensor: usize) -> Option<(Number, Option<usize>, Vec<f32>)> {
+    let stated = &graph.tensors[tensor];
+    let data = stated.data?;
+    match stated.kind {
+        TensorType::FLOAT32 => {
+            Some((Number::Float, None, data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+        }
+        TensorType::FLOAT16 => {
+            let values = data.as_chunks().0.iter().map(|bytes| from_float16(u16::from_le_bytes(*bytes))).collect();
+            Some((Number::Float, None, values))
+        }
+        TensorType::BOOL => Some((Number::Truth, Some(1), data.iter().map(|&byte| f32::from(byte != 0)).collect())),
+        kind => {
+            let integers = operator_integers(kind, data)?;
+            let bound = integers.iter().map(|value| value.unsigned_abs()).max().unwrap_or(0);
+            let bound = usize::try_from(bound).ok().filter(|&bound| bound <= EXACT)?;
+            Some((Number::of(kind)?, Some(bound), integers.iter().map(|&value| value as f32).collect()))
+        }
+    }
+}
+
+/// The value of an IEEE half; the graph has seen that it is finite.
+fn from_float16(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f32::from(bits & 0x3ff));
+    match exponent {
+        0 => sign * fraction * 2.0_f32.powi(-24),
+        _ => sign * (1.0 + fraction / 1024.0) * 2.0_f32.powi(exponent - 15),
+    }
+}
