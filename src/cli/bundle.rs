@@ -89,7 +89,7 @@ fn word(text: &str) -> Result<String, String> {
 #[derive(ClapArgs)]
 pub(super) struct EngineArgs {
     /// Engine to run the encoder with
-    #[arg(long, default_value = "auto", value_parser = ["auto", "tract", "litert"])]
+    #[arg(long, default_value = "auto", value_parser = ["auto", "native", "litert", "tract"])]
     engine: String,
     /// Path of libLiteRt.so [default: wherever the loader finds it]
     #[arg(long)]
@@ -99,6 +99,7 @@ pub(super) struct EngineArgs {
 impl EngineArgs {
     pub(super) fn config(&self) -> EncoderConfig {
         let engine = match self.engine.as_str() {
+            "native" => EngineChoice::Native,
             "tract" => EngineChoice::Tract,
             "litert" => EngineChoice::Litert,
             _ => EngineChoice::Auto,

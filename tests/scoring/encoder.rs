@@ -11,6 +11,11 @@ use ndarray_npy::NpzReader;
 use rand::{RngExt as _, SeedableRng as _};
 use tract_tflite::tflite;
 
+const ENGINES: [EngineChoice; 3] = [EngineChoice::Native, EngineChoice::Tract, EngineChoice::Litert];
+
+/// Fixtures that the native engine leaves to another, and why.
+const NOT_NATIVE: [(&str, &str); 0] = [];
+
 fn config(engine: EngineChoice) -> EncoderConfig {
     let library = (engine == EngineChoice::Litert).then(crate::common::litert_library);
     EncoderConfig { engine, library }
@@ -21,7 +26,7 @@ fn read(path: &Path) -> Arc<[u8]> {
 }
 
 /// Embeddings and distances of the real model, for all golden files.
-fn golden_parity(engine: EngineChoice) {
+fn golden_parity(engine: EngineChoice, embedding_limit: f32, distance_limit: f32) {
     let Some(shared) = crate::common::shared() else { return };
     let bundle = shared.join("escoita-bundle");
     let bank: Array2<f32> = ndarray_npy::read_npy(bundle.join("emb_train.npy")).unwrap();
@@ -41,7 +46,10 @@ fn golden_parity(engine: EngineChoice) {
         for (window, image) in images.outer_iter().enumerate() {
             let found = encoder.embed(image.as_slice().unwrap(), index).unwrap();
             for (found, expected) in found.iter().zip(embeddings.row(window)) {
-                assert!((found - expected).abs() <= 1e-3, "{stem} window {window}: {found}, golden {expected}");
+                assert!(
+                    (found - expected).abs() <= embedding_limit,
+                    "{stem} window {window}: {found}, golden {expected}"
+                );
             }
             let distance = bank
                 .outer_iter()
@@ -50,7 +58,10 @@ fn golden_parity(engine: EngineChoice) {
                 .map(|(row, _)| row.iter().zip(&found).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt())
                 .fold(f32::INFINITY, f32::min);
             let expected = distances[window];
-            assert!((distance - expected).abs() <= 1e-4, "{stem} window {window}: {distance}, golden {expected}");
+            assert!(
+                (distance - expected).abs() <= distance_limit,
+                "{stem} window {window}: {distance}, golden {expected}"
+            );
         }
         files += 1;
     }
@@ -58,20 +69,25 @@ fn golden_parity(engine: EngineChoice) {
 }
 
 #[test]
+fn native_gives_the_golden_embeddings_and_distances() {
+    golden_parity(EngineChoice::Native, 1e-5, 1e-5);
+}
+
+#[test]
 fn tract_gives_the_golden_embeddings_and_distances() {
-    golden_parity(EngineChoice::Tract);
+    golden_parity(EngineChoice::Tract, 1e-3, 1e-4);
 }
 
 #[test]
 fn litert_gives_the_golden_embeddings_and_distances() {
-    golden_parity(EngineChoice::Litert);
+    golden_parity(EngineChoice::Litert, 1e-3, 1e-4);
 }
 
 #[test]
 fn images_and_indices_that_do_not_fit_are_refused() {
     let Some(shared) = crate::common::shared() else { return };
     let model = read(&shared.join("escoita-bundle/encoder.tflite"));
-    for engine in [EngineChoice::Tract, EngineChoice::Litert] {
+    for engine in ENGINES {
         let mut encoder = load(model.clone(), &config(engine)).unwrap();
         let image = vec![0.5; 128 * 128];
         let refused = |result: Result<Vec<f32>, EncoderError>, words: &[&str]| {
@@ -123,22 +139,19 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max)
 }
 
-/// Both engines on the same images and indices: nothing but rounding between them.
-#[test]
-fn every_operator_agrees_with_litert() {
-    let models = fixtures(runs_on_both);
+/// `engine` and LiteRT on the same images and indices: nothing but rounding between them.
+fn agrees_with_litert(engine: EngineChoice, keep: impl Fn(&str) -> bool) {
+    let models = fixtures(|name| runs_on_both(name) && keep(name));
     let mut faults = Vec::new();
     for (name, model) in &models {
-        let (mut ours, mut theirs) = match (
-            load(model.clone(), &config(EngineChoice::Tract)),
-            load(model.clone(), &config(EngineChoice::Litert)),
-        ) {
-            (Ok(ours), Ok(theirs)) => (ours, theirs),
-            (ours, theirs) => {
-                faults.push(format!("{name}: tract {:?}, litert {:?}", ours.err(), theirs.err()));
-                continue;
-            }
-        };
+        let (mut ours, mut theirs) =
+            match (load(model.clone(), &config(engine)), load(model.clone(), &config(EngineChoice::Litert))) {
+                (Ok(ours), Ok(theirs)) => (ours, theirs),
+                (ours, theirs) => {
+                    faults.push(format!("{name}: {engine:?} {:?}, litert {:?}", ours.err(), theirs.err()));
+                    continue;
+                }
+            };
         let shape = ours.shape();
         assert_eq!(shape, theirs.shape(), "{name}");
         assert!(
@@ -164,6 +177,29 @@ fn every_operator_agrees_with_litert() {
         }
     }
     assert!(faults.is_empty(), "{} of {} models:\n{}", faults.len(), models.len(), faults.join("\n"));
+}
+
+#[test]
+fn every_operator_agrees_with_litert() {
+    agrees_with_litert(EngineChoice::Tract, |_| true);
+}
+
+#[test]
+fn every_operator_of_the_native_engine_agrees_with_litert() {
+    agrees_with_litert(EngineChoice::Native, |name| NOT_NATIVE.iter().all(|(not, _)| *not != name));
+}
+
+#[test]
+fn what_the_native_engine_lacks_is_named_and_goes_to_another() {
+    for (name, word) in NOT_NATIVE {
+        let models = fixtures(|fixture| fixture == name);
+        let Err(EncoderError::Model(message)) = load(models[0].1.clone(), &config(EngineChoice::Native)) else {
+            panic!("{name}: expected a refusal")
+        };
+        assert!(message.contains(word) && message.contains("native engine"), "{name}: {message}");
+        let auto = EncoderConfig { engine: EngineChoice::Auto, library: None };
+        assert_ne!(load(models[0].1.clone(), &auto).unwrap().name(), "native");
+    }
 }
 
 /// What the fixtures must cover.
@@ -220,7 +256,7 @@ fn what_only_litert_runs_is_named_and_runs_there() {
 #[test]
 fn inputs_that_are_no_image_and_index_are_named() {
     for (name, model) in fixtures(|name| name.starts_with("invalid_")) {
-        for engine in [EngineChoice::Tract, EngineChoice::Litert] {
+        for engine in ENGINES {
             let Err(EncoderError::Model(message)) = load(model.clone(), &config(engine)) else { panic!("{name}") };
             assert!(message.contains("expected two inputs") && message.contains("INT8"), "{name}: {message}");
         }

@@ -78,8 +78,11 @@ fn sums<V: Vector>(conv: &Depthwise, input: &[f32], windows: [usize; PIXELS], ch
             let weights = V::load_part(&conv.weights[tap * outputs + channel..][..count]);
             for (sum, window) in sums.iter_mut().zip(windows) {
                 let pixel = &input[window + distance..][..conv.input.channels];
-                let values =
-                    if conv.multiplier == 1 { V::load_part(&pixel[channel..][..count]) } else { spread(conv, pixel, channel, count) };
+                let values = if conv.multiplier == 1 {
+                    V::load_part(&pixel[channel..][..count])
+                } else {
+                    spread(conv, pixel, channel, count)
+                };
                 *sum = values.mul_add(weights, *sum);
             }
             tap += 1;

@@ -1,4 +1,5 @@
 //! Convolutions of any kernel, stride and dilation, computed as they are defined; dense layers are those of one pixel.
+#![allow(clippy::needless_range_loop, reason = "registers are counted; what iterators are given may be compiled apart")]
 
 use super::finish::{Finish, Fold};
 use super::isa::{Isa, Kernel};

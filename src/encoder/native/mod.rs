@@ -74,14 +74,12 @@ impl NativeEngine {
         let EncoderShape { bands, frames, .. } = engine.interface.shape;
         // As the other engines do: an index that no table has is found out now.
         match engine.embed(&vec![0.0; bands * frames], 0) {
-            Ok(_) => Ok(engine),
+            Ok(_) => {
+                tracing::debug!(instructions = isa.name(), steps = engine.plan.steps.len(), "the model is planned");
+                Ok(engine)
+            }
             Err(error) => Err(Refusal::Broken(EncoderError::Model(format!("trial run: {error}")))),
         }
-    }
-
-    /// The instruction set in use.
-    pub fn isa(&self) -> &'static str {
-        self.plan.isa.name()
     }
 }
 

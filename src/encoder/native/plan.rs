@@ -44,7 +44,10 @@ pub(super) enum Step {
 pub(super) enum Place {
     Constant(Vec<f32>),
     /// The first `length` values of a slot, which buffers share that are not needed at the same time.
-    Slot { slot: usize, length: usize },
+    Slot {
+        slot: usize,
+        length: usize,
+    },
     /// No step reads it.
     Unused,
 }
@@ -58,10 +61,7 @@ pub(super) struct Memory {
 
 impl Plan {
     pub fn memory(&self) -> Memory {
-        Memory {
-            slots: self.slots.iter().map(|&length| vec![0.0; length]).collect(),
-            scratch: vec![0.0; self.scratch],
-        }
+        Memory { slots: self.slots.iter().map(|&length| vec![0.0; length]).collect(), scratch: vec![0.0; self.scratch] }
     }
 
     /// # Errors

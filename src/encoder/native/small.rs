@@ -26,16 +26,37 @@ pub(super) enum Pair {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Small {
     Map(Function),
-    Zip { pair: Pair, activation: Activation, dims: Vec<usize>, views: [View; 2] },
+    Zip {
+        pair: Pair,
+        activation: Activation,
+        dims: Vec<usize>,
+        views: [View; 2],
+    },
     /// Where the first is not 0 the second, else the third.
-    Select { dims: Vec<usize>, views: [View; 3] },
+    Select {
+        dims: Vec<usize>,
+        views: [View; 3],
+    },
     /// Copies each input to its place in the output, which is cleared before.
-    Move { parts: Vec<Part>, activation: Activation },
+    Move {
+        parts: Vec<Part>,
+        activation: Activation,
+    },
     /// Sums along `inner` for each element of `outer`, times `scale`.
-    Reduce { outer: (Vec<usize>, View), inner: (Vec<usize>, View), scale: f64 },
-    Softmax { length: usize, beta: f32 },
+    Reduce {
+        outer: (Vec<usize>, View),
+        inner: (Vec<usize>, View),
+        scale: f64,
+    },
+    Softmax {
+        length: usize,
+        beta: f32,
+    },
     /// Rows of a table (the first input) by index (the second): `[outer][size][inner]` gives `[outer][indices][inner]`.
-    Gather { size: usize, inner: usize },
+    Gather {
+        size: usize,
+        inner: usize,
+    },
 }
 
 /// A piece of an output that is copied.

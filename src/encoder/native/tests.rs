@@ -217,9 +217,8 @@ fn check_winograd(case: Case) -> Result<(), TestCaseError> {
         let finish = prepared.finish(if case.fold == Fold::Mean { Border::default() } else { WIDE });
         let output = finish.output;
         let conv = Winograd::new(isa, layout, before, &prepared.filter, finish);
-        let mut scratch = vec![f32::NAN; conv.scratch_length()];
-        let bound = winograd::scratch_length(case.image[2], rows.div_ceil(4) * columns.div_ceil(4), isa.lanes());
-        prop_assert!(Some(scratch.len()) <= bound, "more is used than is planned");
+        let length = winograd::scratch_length(case.image[2], rows.div_ceil(4) * columns.div_ceil(4), isa.lanes());
+        let mut scratch = vec![f32::NAN; length.unwrap()];
         prepared.compare(isa.name(), &output, |output| conv.run(isa, &input, output, &mut scratch))?;
     }
     Ok(())

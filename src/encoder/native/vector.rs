@@ -1,6 +1,7 @@
 //! One vector type for all processors: as many `f32` as a register holds, as a plain array.
 //!
 //! Compiled for an instruction set (`isa`) its loops become that set's instructions; measured within 3 % of intrinsics.
+#![allow(clippy::needless_range_loop, reason = "registers are counted; what iterators are given may be compiled apart")]
 
 /// What the kernels are written with.
 pub(super) trait Vector: Copy {

@@ -3,6 +3,7 @@
 //! Each tile of 4 x 4 outputs is computed from 6 x 6 inputs, which are transformed into 36 points; point by point, that
 //! is a product of matrices (tiles x inputs) x (inputs x outputs); a second transform turns the 36 sums into the outputs.
 //! The interpolation points are 0, +-3/4, +-3/2 and infinity, a little more exact in f32 than 0, +-1, +-2.
+#![allow(clippy::needless_range_loop, reason = "registers are counted; what iterators are given may be compiled apart")]
 
 use super::finish::{Finish, Fold};
 use super::isa::{Isa, Kernel};
@@ -38,9 +39,8 @@ pub(super) struct Winograd {
 
 /// What a convolution reads beyond its image: `before` at the top and on the left, and whole tiles at the other ends.
 pub(super) fn border(rows: usize, columns: usize, image: (usize, usize), before: usize) -> Border {
-    let after = |outputs: usize, inputs: usize| {
-        (outputs.div_ceil(TILE) * TILE + PATCH - TILE).saturating_sub(before + inputs)
-    };
+    let after =
+        |outputs: usize, inputs: usize| (outputs.div_ceil(TILE) * TILE + PATCH - TILE).saturating_sub(before + inputs);
     Border { top: before, bottom: after(rows, image.0), left: before, right: after(columns, image.1) }
 }
 
@@ -77,10 +77,6 @@ impl Winograd {
             input,
             finish,
         }
-    }
-
-    pub fn scratch_length(&self) -> usize {
-        POINTS * (self.plane() + self.sums_plane())
     }
 
     /// Inputs of one tile at one point, in whole vectors.

@@ -82,15 +82,22 @@ impl Planner<'_> {
         for mut draft in drafts {
             if let Draft::Convolution(conv) = &mut draft {
                 let (border, [rows, columns, channels]) = (conv.border(), conv.image);
-                let own = Layout { border: self.buffers[conv.input].layout.border, ..Layout::new(rows, columns, channels) };
-                if border != Border::default() && (self.buffers[conv.input].flat || own != self.buffers[conv.input].layout) {
+                let own =
+                    Layout { border: self.buffers[conv.input].layout.border, ..Layout::new(rows, columns, channels) };
+                if border != Border::default()
+                    && (self.buffers[conv.input].flat || own != self.buffers[conv.input].layout)
+                {
                     let copy = copies[conv.input].filter(|&copy| {
                         let layout = self.buffers[copy].layout;
                         [layout.rows, layout.columns, layout.channels] == conv.image
                     });
                     let copy = copy.unwrap_or_else(|| {
                         let copy = self.buffer(&[1, rows, columns, channels], None);
-                        self.drafts.push(Draft::Small { small: unbordered_copy(), inputs: vec![conv.input], output: copy });
+                        self.drafts.push(Draft::Small {
+                            small: unbordered_copy(),
+                            inputs: vec![conv.input],
+                            output: copy,
+                        });
                         copies[conv.input] = Some(copy);
                         copy
                     });
@@ -122,7 +129,7 @@ impl Planner<'_> {
             }
         }
         let lengths = self.buffers.iter().filter(|buffer| buffer.constant.is_none());
-        let buffers = lengths.map(|buffer| buffer.layout.checked_length());
+        let mut buffers = lengths.map(|buffer| buffer.layout.checked_length());
         let values = buffers.try_fold(scratch, |sum, length| sum.checked_add(length?)).ok_or_else(too_large)?;
         if weights > MAX_VALUES || values > MAX_VALUES {
             return Err(too_large());
@@ -140,8 +147,9 @@ impl Planner<'_> {
             }
             Draft::Convolution(conv) => {
                 let winograd = conv.winograd();
-                let Convolution { input, image, taps, outputs, depthwise, filter, bias, activation, fold, output, .. } =
-                    *conv;
+                let Convolution {
+                    input, image, taps, outputs, depthwise, filter, bias, activation, fold, output, ..
+                } = *conv;
                 let finish = self.finish(outputs, output, bias, activation, fold);
                 let layout = self.layout(input, image);
                 let step = if depthwise {

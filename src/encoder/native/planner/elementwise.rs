@@ -126,8 +126,7 @@ impl Planner<'_> {
         let axes = self.integers(op, 1)?;
         let [input, _] = self.inputs(op)?;
         let rank = input.dims.len();
-        let mut axes: Vec<usize> =
-            axes.iter().map(|&axis| Self::axis(op, axis, rank)).collect::<Result<_, _>>()?;
+        let mut axes: Vec<usize> = axes.iter().map(|&axis| Self::axis(op, axis, rank)).collect::<Result<_, _>>()?;
         axes.sort_unstable();
         axes.dedup();
         if axes.is_empty() || input.number != Number::Float {
@@ -138,7 +137,11 @@ impl Planner<'_> {
         let kept: Vec<usize> = (0..rank).filter(|axis| !axes.contains(axis)).collect();
         let shape: Vec<usize> = if keep_dims { dims } else { kept.iter().map(|&axis| input.dims[axis]).collect() };
         self.book(op, &shape, input.elements())?;
-        if mean && rank == 4 && axes == [1, 2] && let Some(value) = self.fold(op, &input, Fold::Mean, &shape) {
+        if mean
+            && rank == 4
+            && axes == [1, 2]
+            && let Some(value) = self.fold(op, &input, Fold::Mean, &shape)
+        {
             return Ok(value);
         }
         let view = View::of(&input.dims);

@@ -76,7 +76,8 @@ impl Planner<'_> {
         }
         let Windows { taps, outputs } = windows(op, [rows, columns], [kernel_rows, kernel_columns], walk)?;
         let bias = self.bias(op, out)?;
-        let work = outputs.iter().product::<usize>().saturating_mul(out).saturating_mul(kernel_rows * kernel_columns * 4);
+        let work =
+            outputs.iter().product::<usize>().saturating_mul(out).saturating_mul(kernel_rows * kernel_columns * 4);
         self.book(op, &[1, outputs[0], outputs[1], out], work)?;
         let output = self.buffer(&[1, outputs[0], outputs[1], out], None);
         self.convolution(
@@ -173,10 +174,12 @@ impl Planner<'_> {
         let work = dims.iter().product::<usize>().saturating_mul(kernel[0] * kernel[1] * 4);
         self.book(op, &dims, work)?;
         let halves = kernel == [2, 2] && taps.stride == [2, 2] && outputs == [rows / 2, columns / 2];
-        if max && halves && fused == operator::Activation::None {
-            if let Some(value) = self.fold(op, &image, Fold::MaxPool, &dims) {
-                return Ok(value);
-            }
+        if max
+            && halves
+            && fused == operator::Activation::None
+            && let Some(value) = self.fold(op, &image, Fold::MaxPool, &dims)
+        {
+            return Ok(value);
         }
         if self.buffers[image.buffer].constant.is_some() {
             return Err(op.unsupported("on a constant"));

@@ -113,8 +113,20 @@ struct Convolution {
 #[derive(Debug)]
 enum Draft {
     Convolution(Box<Convolution>),
-    Pool { input: usize, image: [usize; 3], taps: Taps, outputs: [usize; 3], max: bool, activation: Activation, output: usize },
-    Small { small: Small, inputs: Vec<usize>, output: usize },
+    Pool {
+        input: usize,
+        image: [usize; 3],
+        taps: Taps,
+        outputs: [usize; 3],
+        max: bool,
+        activation: Activation,
+        output: usize,
+    },
+    Small {
+        small: Small,
+        inputs: Vec<usize>,
+        output: usize,
+    },
 }
 
 struct Planner<'g> {
@@ -214,7 +226,11 @@ impl<'g> Planner<'g> {
             return Ok(value.clone());
         }
         let (number, bound, values) = constant(self.graph, tensor).ok_or_else(|| {
-            op.unsupported(&format!("on {} of type {}", self.graph.tensors[tensor].label(), self.graph.tensors[tensor].type_name()))
+            op.unsupported(&format!(
+                "on {} of type {}",
+                self.graph.tensors[tensor].label(),
+                self.graph.tensors[tensor].type_name()
+            ))
         })?;
         let dims = self.graph.tensors[tensor].shape.clone();
         let buffer = self.buffer(&dims, Some(values));
@@ -229,9 +245,8 @@ impl<'g> Planner<'g> {
     }
 
     fn all_inputs(&mut self, op: &Operator) -> Result<Vec<Value>, Fault> {
-        let input = |input: &Option<usize>| {
-            self.value(op, input.ok_or_else(|| op.unsupported("with an input left out"))?)
-        };
+        let input =
+            |input: &Option<usize>| self.value(op, input.ok_or_else(|| op.unsupported("with an input left out"))?);
         op.inputs.iter().map(input).collect()
     }
 
@@ -321,7 +336,9 @@ fn activation(fused: operator::Activation) -> Activation {
 
 fn operator_integers(kind: TensorType, data: &[u8]) -> Option<Vec<i64>> {
     match kind {
-        TensorType::INT32 => Some(data.as_chunks().0.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect()),
+        TensorType::INT32 => {
+            Some(data.as_chunks().0.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect())
+        }
         TensorType::INT64 => Some(data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
         _ => None,
     }

@@ -100,9 +100,8 @@ impl Planner<'_> {
         let number = inputs[0].number;
         let mut dims = parts[0].clone();
         dims[axis] = parts.iter().filter_map(|part| part.get(axis)).fold(0, |sum: usize, &dim| sum.saturating_add(dim));
-        let fits = |part: &Vec<usize>| {
-            part.len() == dims.len() && (0..dims.len()).all(|n| n == axis || part[n] == dims[n])
-        };
+        let fits =
+            |part: &Vec<usize>| part.len() == dims.len() && (0..dims.len()).all(|n| n == axis || part[n] == dims[n]);
         if !parts.iter().all(fits) || inputs.iter().any(|input| input.number != number) || number == Number::Truth {
             return Err(op.unsupported("on such parts"));
         }
