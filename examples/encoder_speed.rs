@@ -9,7 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use auscult::encoder::{EncoderConfig, EngineChoice, load};
+use auscult::encoder::{EncoderConfig, Engine, EngineChoice, load};
+
+/// An engine, what it took, and how far its embeddings are from the first one's.
+struct Timed {
+    engine: Box<dyn Engine>,
+    loading: Vec<Duration>,
+    windows: Vec<Duration>,
+    difference: f32,
+}
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -18,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     let library = arguments.next().map(PathBuf::from);
     let model: Arc<[u8]> = std::fs::read(&path).with_context(|| path.clone())?.into();
     let mut engines = Vec::new();
-    for engine in [EngineChoice::Tract, EngineChoice::Litert] {
+    for engine in [EngineChoice::Native, EngineChoice::Litert, EngineChoice::Tract] {
         let config = EncoderConfig { engine, library: library.clone() };
         let mut loading = Vec::new();
         for _ in 0..10 {
@@ -32,33 +40,50 @@ fn main() -> anyhow::Result<()> {
             }
         }
         if !loading.is_empty() {
-            engines.push((load(model.clone(), &config)?, loading, Vec::new()));
+            let engine = load(model.clone(), &config)?;
+            engines.push(Timed { engine, loading, windows: Vec::new(), difference: 0.0 });
         }
     }
-    // In turns, so that whatever else the machine does meets both.
+    // In turns, so that whatever else the machine does meets all.
     for run in 0..runs + 5 {
-        for (engine, _, embedding) in &mut engines {
-            let shape = engine.shape();
+        let mut first: Option<Vec<f32>> = None;
+        for timed in &mut engines {
+            let shape = timed.engine.shape();
             let image: Vec<f32> =
                 (0..shape.bands * shape.frames).map(|n| ((n * 31 + run) % 97) as f32 / 97.0).collect();
             let begun = Instant::now();
-            engine.embed(&image, 0)?;
+            let embedding = timed.engine.embed(&image, 0)?;
             if run >= 5 {
-                embedding.push(begun.elapsed());
+                timed.windows.push(begun.elapsed());
             }
+            let first = first.get_or_insert_with(|| embedding.clone());
+            let differences = first.iter().zip(&embedding).map(|(a, b)| (a - b).abs());
+            timed.difference = differences.fold(timed.difference, f32::max);
         }
     }
-    println!("{:<8} {:>9} {:>12} {:>9}", "engine", "load ms", "window ms", "min ms");
-    let mut windows = Vec::new();
-    for (engine, loading, embedding) in &mut engines {
-        let (load, window) = (median(loading), median(embedding));
-        println!("{:<8} {load:>9.1} {window:>12.2} {:>9.2}", engine.name(), milliseconds(embedding[0]));
-        windows.push(window);
-    }
-    if let [tract, litert] = windows[..] {
-        println!("tract / litert: {:.2}", tract / litert);
-    }
+    print(&mut engines);
     Ok(())
+}
+
+/// The median of the ratios of each turn tells more than milliseconds on a machine that is busy.
+fn print(engines: &mut [Timed]) {
+    println!(
+        "{:<8} {:>8} {:>10} {:>8} {:>13} {:>13}",
+        "engine", "load ms", "window ms", "least ms", "of the first", "difference"
+    );
+    let first: Vec<Duration> = engines.first().map(|timed| timed.windows.clone()).unwrap_or_default();
+    for Timed { engine, loading, windows, difference } in engines {
+        let ratios = windows.iter().zip(&first).map(|(own, first)| own.as_secs_f64() / first.as_secs_f64());
+        let mut ratios: Vec<f64> = ratios.collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        let ratio = ratios[ratios.len() / 2];
+        let (load, window) = (median(loading), median(windows));
+        println!(
+            "{:<8} {load:>8.1} {window:>10.2} {:>8.2} {ratio:>13.2} {difference:>13.1e}",
+            engine.name(),
+            milliseconds(windows[0])
+        );
+    }
 }
 
 fn median(times: &mut [Duration]) -> f64 {

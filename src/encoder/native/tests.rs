@@ -2,7 +2,7 @@
 //! processor has.
 
 use proptest::prelude::*;
-use rand::{RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 
 use super::depthwise::Depthwise;
 use super::direct::{Direct, Taps};
