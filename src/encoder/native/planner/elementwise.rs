@@ -161,6 +161,10 @@ impl Planner<'_> {
         }
         let axis = Self::axis(op, i64::from(axis), table.dims.len())?;
         let (size, inner) = (table.dims[axis], table.dims[axis + 1..].iter().product());
+        let beyond = |&index: &f32| !(0.0..size as f32).contains(&index);
+        if self.constant_of(&indices).is_some_and(|indices| indices.iter().any(beyond)) {
+            return Err(op.unsupported("with an index beyond its table"));
+        }
         let dims = [&table.dims[..axis], &indices.dims[..], &table.dims[axis + 1..]].concat();
         self.book(op, &dims, 0)?;
         let kind = (table.number, table.bound);
