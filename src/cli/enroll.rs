@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::Failure;
-use super::bundle::EngineArgs;
+use super::engine::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
 use crate::bundle::enroll::enroll;

@@ -10,6 +10,7 @@ mod ctl;
 #[cfg(feature = "demo")]
 mod demo;
 mod devices;
+mod engine;
 mod enroll;
 mod generate;
 mod logging;

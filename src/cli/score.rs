@@ -9,7 +9,7 @@ use ndarray_npy::WriteNpyExt;
 use serde::Serialize;
 
 use super::Failure;
-use super::bundle::EngineArgs;
+use super::engine::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
 use crate::fs::Output;

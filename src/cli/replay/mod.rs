@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use self::timeline::{Mark, Point, Timeline};
 use super::Failure;
-use super::bundle::EngineArgs;
+use super::engine::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
 use crate::config::default_false_alarm_rate;

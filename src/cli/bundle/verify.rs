@@ -1,0 +1,101 @@
+//! `auscult bundle verify`: whether a bundle holds on this device.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use serde_json::json;
+
+use super::golden_line;
+use crate::bundle::{Bundle, files};
+use crate::cli::engine::EngineArgs;
+use crate::cli::{EXIT_DATA, Failure};
+use crate::encoder;
+
+/// Checks a bundle and runs its golden cases on this device; a line for each check, exit code 65 on any fault.
+#[derive(ClapArgs)]
+#[command(after_help = "Example:\n  auscult bundle verify ./site-fans && echo good")]
+pub struct Args {
+    /// Directory of the bundle
+    dir: PathBuf,
+    /// One JSON object for each check instead of a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// The lines of `verify`, as they come.
+struct Checks {
+    json: bool,
+    failed: bool,
+}
+
+impl Checks {
+    fn say(&mut self, check: &str, outcome: Result<String, String>) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        let (ok, message) = match outcome {
+            Ok(message) => (true, message),
+            Err(message) => (false, message),
+        };
+        self.failed |= !ok;
+        if self.json {
+            writeln!(out, "{}", json!({ "check": check, "ok": ok, "message": message }))?;
+        } else {
+            writeln!(out, "{}  {check:<9} {message}", if ok { "ok  " } else { "FAIL" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let mut checks = Checks { json: args.json, failed: false };
+    verify_each(args, &mut checks)?;
+    if checks.failed { Err(Failure::said(EXIT_DATA)) } else { Ok(()) }
+}
+
+fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
+    let bundle = match Bundle::read(&args.dir) {
+        Ok(bundle) => bundle,
+        Err(error) => return checks.say("files", Err(error.to_string())),
+    };
+    let rows: usize = bundle.machines.iter().map(|machine| machine.bank.len()).sum();
+    checks.say("files", Ok(format!("{} machines, {rows} rows, digest {}", bundle.machines.len(), bundle.digest)))?;
+    checks.say(
+        "manifest",
+        Ok(match &bundle.manifest {
+            None => "none".into(),
+            Some(manifest) => format!("{} {}, {} hashes", bundle.name, bundle.version, manifest.files.len()),
+        }),
+    )?;
+    let without: Vec<_> = bundle.machines.iter().filter(|machine| machine.threshold.is_none()).collect();
+    let without: Vec<_> = without.iter().map(|machine| machine.name.as_str()).collect();
+    checks.say(
+        "threshold",
+        Ok(if without.is_empty() {
+            "of every machine".into()
+        } else {
+            format!("none of {}: the configuration must give one", without.join(", "))
+        }),
+    )?;
+    let mut engine = match encoder::load(bundle.encoder.clone(), &args.engine.config()) {
+        Ok(engine) => engine,
+        Err(error) => {
+            return checks.say("encoder", Err(format!("{}: {error}", args.dir.join(files::ENCODER).display())));
+        }
+    };
+    if let Err(error) = bundle.check_engine(engine.as_mut()) {
+        return checks.say("encoder", Err(error.to_string()));
+    }
+    let shape = engine.shape();
+    let (bands, frames, embedding) = (shape.bands, shape.frames, shape.embedding);
+    checks.say("encoder", Ok(format!("{}: image {bands} x {frames}, embedding {embedding}", engine.name())))?;
+    if bundle.golden.is_empty() {
+        return checks.say("golden", Ok("no cases".into()));
+    }
+    for outcome in bundle.run_golden(engine.as_mut()) {
+        checks.say("golden", golden_line(outcome))?;
+    }
+    Ok(())
+}
