@@ -1,5 +1,7 @@
 //! Checks and readers of configured values that several sections share.
 
+use std::fmt;
+
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use serde::{Deserialize as _, Deserializer, de};
 use serde_json::Value;
@@ -64,4 +66,33 @@ where
 /// As [`checked`].
 pub fn word<T>(text: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, String> {
     read(text).ok_or_else(|| format!("expected {expected}, found {}", shown(&text.into())))
+}
+
+/// Reads a list of words, or one text with commas between them, as an environment variable has it.
+///
+/// # Errors
+/// Anything else.
+pub fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Words;
+    impl<'de> serde::de::Visitor<'de> for Words {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of words")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            Ok(words.map(str::to_owned).collect())
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut words = Vec::new();
+            while let Some(word) = list.next_element()? {
+                words.push(word);
+            }
+            Ok(words)
+        }
+    }
+    deserializer.deserialize_any(Words)
 }

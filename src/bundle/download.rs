@@ -11,8 +11,8 @@ use ureq::http::{StatusCode, Uri, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::archive::ARCHIVE_LIMIT;
+use super::config::BundleConfig;
 use super::store::InstallError;
-use crate::config::BundleConfig;
 
 /// Longest time that a download may take.
 pub const TIME_LIMIT: Duration = Duration::from_secs(15 * 60);

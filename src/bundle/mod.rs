@@ -1,6 +1,7 @@
 //! The model bundle: read, checked against itself and against the engine that runs it.
 
 mod archive;
+pub mod config;
 pub mod download;
 pub mod enroll;
 pub mod files;
@@ -20,13 +21,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use archive::ARCHIVE_LIMIT;
+pub use config::BundleConfig;
 pub use golden::{GoldenCase, GoldenOutcome};
 pub use manifest::Manifest;
 pub use pack::{Packed, draft_manifest, pack};
 pub use share::SAMPLE_LIMIT;
 pub use signature::TrustedKey;
 
-use crate::config::BundleConfig;
 use crate::encoder::{self, EncoderConfig, Engine};
 use crate::features::FrontEnd;
 use crate::scoring::baseline::Origin;

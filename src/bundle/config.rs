@@ -1,0 +1,60 @@
+//! The section `[bundle]` of the configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::signature::TrustedKey;
+use crate::validate::words;
+
+/// Which bundle is used, and which ones are taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BundleConfig {
+    /// Directory of the model bundle; default `/var/lib/auscult/bundles/current`. `bundle.install` wants it to be a link
+    /// to one of the directories beside it, or not there yet; a plain directory works but can only be reloaded.
+    pub path: PathBuf,
+    /// Hosts that `bundle.install` may download from, `HOST` or `HOST:PORT`; redirects are checked too. Default: none.
+    #[serde(deserialize_with = "words")]
+    pub allow_from: Vec<String>,
+    /// PEM file of the authorities that may sign a download server's certificate; default: the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Minisign public key (`RW...`): only bundles whose `bundle.toml` it has signed are taken. Default: none, any is.
+    pub public_key: Option<String>,
+}
+
+impl Default for BundleConfig {
+    fn default() -> Self {
+        BundleConfig {
+            path: "/var/lib/auscult/bundles/current".into(),
+            allow_from: Vec::new(),
+            ca_file: None,
+            public_key: None,
+        }
+    }
+}
+
+impl BundleConfig {
+    /// The key that bundles must be signed with, if any.
+    ///
+    /// # Errors
+    /// A `public_key` that is not one.
+    pub fn trusted_key(&self) -> Result<Option<TrustedKey>, String> {
+        let key = self.public_key.as_deref().map(str::parse).transpose();
+        key.map_err(|problem: String| format!("bundle.public_key: {problem}"))
+    }
+
+    /// Checks what types alone do not say.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its key.
+    pub fn check(&self) -> Result<(), String> {
+        for host in &self.allow_from {
+            let valid = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]_".contains(&b));
+            if !valid {
+                return Err(format!("bundle.allow_from: expected HOST or HOST:PORT, found {host:?}"));
+            }
+        }
+        self.trusted_key().map(|_| ())
+    }
+}

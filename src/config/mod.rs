@@ -1,0 +1,338 @@
+//! What a user can set: a TOML file, then `AUSCULT__SECTION__KEY` environment variables on top.
+//!
+//! Every field's documentation states its default. Unknown keys are errors that name the nearest known one.
+
+mod error;
+mod log;
+mod machine;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::error::ConfigError;
+use self::error::describe;
+pub use self::log::{LogConfig, LogFormat};
+pub use self::machine::{BASELINE_MINUTES, BaselineMode, MachineConfig, default_false_alarm_rate};
+pub use crate::audio::config::{Channel, SourceConfig};
+pub use crate::bundle::config::BundleConfig;
+use crate::encoder::EncoderConfig;
+pub use crate::mqtt::config::{CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
+use crate::scoring::alarm::AlarmConfig;
+use crate::scoring::gate::Gate;
+use crate::validate::{check_range, words};
+
+/// The whole configuration of one agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub agent: AgentConfig,
+    pub mqtt: MqttConfig,
+    pub outbox: OutboxConfig,
+    pub compat: CompatConfig,
+    pub homeassistant: HomeAssistantConfig,
+    pub bundle: BundleConfig,
+    pub encoder: EncoderConfig,
+    pub log: LogConfig,
+    /// Limits of what can be assessed; each machine may override single fields.
+    pub gate: Gate,
+    /// When an alarm is raised and cleared; each machine may override single fields.
+    pub alarm: AlarmConfig,
+    pub privacy: PrivacyConfig,
+    pub machine: Vec<MachineConfig>,
+}
+
+/// What may leave the Pi besides verdicts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrivacyConfig {
+    /// `evidence.get` may send the last window's sound and picture; default false.
+    pub allow_audio: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Name of this agent, second part of its topics; default: the host name.
+    pub id: String,
+    /// Tags that `fleet/control` can address; default: none.
+    #[serde(deserialize_with = "words")]
+    pub tags: Vec<String>,
+    /// Where the outbox, settings and baselines live; default `/var/lib/auscult`.
+    pub state_dir: PathBuf,
+    /// Seconds from one health message to the next; default 60.
+    pub health_every_s: f64,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+        let id = host.split('.').next().unwrap_or_default().to_owned();
+        AgentConfig { id, tags: Vec::new(), state_dir: "/var/lib/auscult".into(), health_every_s: 60.0 }
+    }
+}
+
+impl Config {
+    /// Reads `file`, lays the environment over it and checks the whole.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file and key.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        let config = Config::read(Some(file))?;
+        config.check().map_err(|ConfigError(problem)| ConfigError(format!("{}: {problem}", file.display())))?;
+        Ok(config)
+    }
+
+    /// Reads only how to reach the broker: of `file`, which needs no machines for that, else of the defaults; the
+    /// environment on top.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file and key.
+    pub fn load_mqtt(file: Option<&Path>) -> Result<MqttConfig, ConfigError> {
+        let mqtt = Config::read(file)?.mqtt;
+        mqtt.check()?;
+        Ok(mqtt)
+    }
+
+    fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
+        let variables: HashMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()))
+            .collect();
+        layers(file, &variables).map_err(|error| in_words(file, &variables, &error).into())
+    }
+
+    /// Checks what types alone do not say.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.bundle.check()?;
+        self.log.check()?;
+        if self.agent.state_dir.as_os_str().is_empty() {
+            return Err(ConfigError("agent.state_dir: expected a directory, found none".into()));
+        }
+        check_topic_part("agent.id", &self.agent.id)?;
+        for tag in &self.agent.tags {
+            check_topic_part("agent.tags", tag)?;
+        }
+        self.mqtt.check()?;
+        check_range("agent.health_every_s", self.agent.health_every_s, 1.0, 86_400.0)?;
+        self.outbox.check()?;
+        self.compat.check(&self.mqtt.root)?;
+        self.homeassistant.check()?;
+        self.gate.check().map_err(|problem| ConfigError(format!("gate.{problem}")))?;
+        self.alarm.check().map_err(|problem| ConfigError(format!("alarm.{problem}")))?;
+        if self.machine.is_empty() {
+            return Err(ConfigError("machine: expected at least one [[machine]], found none".into()));
+        }
+        for (number, machine) in self.machine.iter().enumerate() {
+            let key = format!("machine[{number}]");
+            machine.check(&key, &self.gate, &self.alarm)?;
+            if self.machine[..number].iter().any(|earlier| earlier.id == machine.id) {
+                return Err(ConfigError(format!("{key}.id: {:?} is used twice", machine.id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The file with the environment's `variables` laid over it.
+fn layers(file: Option<&Path>, variables: &HashMap<String, String>) -> Result<Config, LayerError> {
+    let mut layers = config::Config::builder();
+    if let Some(file) = file {
+        if file.is_dir() {
+            return Err(LayerError::File("expected a file, found a directory"));
+        }
+        if !file.is_file() {
+            return Err(LayerError::File("no such file"));
+        }
+        layers = layers.add_source(config::File::from(file).format(config::FileFormat::Toml));
+    }
+    let environment = config::Environment::with_prefix("AUSCULT").prefix_separator("__").separator("__");
+    let layers = layers.add_source(environment.source(Some(variables.clone())));
+    layers.build().and_then(config::Config::try_deserialize).map_err(LayerError::Content)
+}
+
+/// Why the layers are no configuration.
+enum LayerError {
+    File(&'static str),
+    Content(config::ConfigError),
+}
+
+/// The error in one line that begins with where the mistake stands: the variable, where the file alone is good, else the
+/// file.
+fn in_words(file: Option<&Path>, variables: &HashMap<String, String>, error: &LayerError) -> String {
+    let name = file.map_or("the environment".into(), |file| file.display().to_string());
+    let error = match error {
+        LayerError::File(problem) => return format!("{name}: {problem}"),
+        LayerError::Content(error) => error,
+    };
+    let culprit = || {
+        layers(file, &HashMap::new()).ok()?;
+        let mut ours: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with("AUSCULT__")).collect();
+        ours.sort();
+        ours.into_iter().find_map(|(name, value)| match layers(file, &HashMap::from([(name.clone(), value.clone())])) {
+            Err(LayerError::Content(error)) => Some((name, error)),
+            _ => None,
+        })
+    };
+    match culprit() {
+        Some((variable, error)) => describe(variable, &error.to_string()),
+        None => describe(&name, &error.to_string()),
+    }
+}
+
+/// Checks the name of an agent or a tag, which is one part of a topic.
+fn check_topic_part(key: &str, part: &str) -> Result<(), ConfigError> {
+    let valid = !part.is_empty()
+        && part.len() <= 64
+        && part != "fleet"
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if valid {
+        return Ok(());
+    }
+    Err(ConfigError(format!("{key}: expected 1 to 64 of A-Z a-z 0-9 _ - . and not \"fleet\", found {part:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("agent.toml");
+        std::fs::write(&file, text).expect("a writable file");
+        Config::load(&file).map_err(|error| error.to_string())
+    }
+
+    const MACHINE: &str = "[[machine]]\nid = \"fan-1\"\nsource = { wav = \"a.wav\", loop = true }\n";
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let config = load(MACHINE).expect("a valid configuration");
+        assert_eq!(config.mqtt.url.to_string(), "mqtt://localhost:1883");
+        assert_eq!((config.machine[0].model(), config.machine[0].hop_s), ("fan-1", 5.0));
+        assert_eq!(config.machine[0].source.channel, Channel::Mix);
+        assert!(config.machine[0].source.repeat);
+    }
+
+    #[test]
+    fn a_machine_overrides_single_limits_of_the_gate() {
+        let text = format!("[gate]\nsilent_below = 0.0002\n{MACHINE}gate = {{ noise_flatness = 2 }}\n");
+        let config = load(&text).expect("a valid configuration");
+        let gate = config.machine[0].gate(&config.gate).expect("a valid gate");
+        assert_eq!((gate.silent_below, gate.noise_flatness, gate.dc_offset), (0.0002, 2.0, 0.03));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_nearest() {
+        for (text, unknown, nearest) in [
+            (format!("[mqtt]\nurll = \"x\"\n{MACHINE}"), "urll", "`url`"),
+            (format!("[agnet]\nid = \"x\"\n{MACHINE}"), "agnet", "`agent`"),
+            (MACHINE.replace("loop", "lop"), "lop", "`loop`"),
+            (format!("{MACHINE}gate = {{ silent_belo = 0.1 }}"), "silent_belo", "`silent_below`"),
+            (format!("{MACHINE}judge = \"distnce\""), "machine[0].judge", "`distance`"),
+            (format!("{MACHINE}baseline = \"atuo\""), "machine[0].baseline", "`auto`"),
+            (format!("[log]\nformat = \"jsno\"\n{MACHINE}"), "log.format", "`json`"),
+            (format!("[encoder]\nengine = \"trcat\"\n{MACHINE}"), "encoder.engine", "`tract`"),
+            (
+                MACHINE.replace("wav = \"a.wav\", loop = true", "device = \"x\", format = \"i15\""),
+                "machine[0].source.format",
+                "`i16`",
+            ),
+        ] {
+            let error = load(&text).expect_err("a key that does not exist");
+            assert!(error.contains(unknown) && error.contains(&format!("did you mean {nearest}?")), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (text, words) in [
+            (String::new(), "machine: expected at least one"),
+            (MACHINE.replace("fan-1", "fleet"), "machine[0].id"),
+            (MACHINE.replace("fan-1", "Fan"), "machine[0].id"),
+            (format!("{MACHINE}{MACHINE}"), "used twice"),
+            (format!("{MACHINE}hop_s = 0.1"), "machine[0].hop_s: expected 0.5 to"),
+            (format!("{MACHINE}threshold = -1"), "machine[0].threshold"),
+            (format!("[gate]\ndc_offset = -1\n{MACHINE}"), "gate.dc_offset: expected 0 to 10, found -1"),
+            (format!("{MACHINE}gate = {{ silent_below = nan }}"), "machine[0].gate"),
+            (format!("{MACHINE}gate = {{ silent = 1 }}"), "machine[0].gate: unknown field `silent`"),
+            (MACHINE.replace("wav", "rate_hz = 9, wav"), "goes with device, not with wav"),
+            (MACHINE.replace("wav = \"a.wav\", loop = true", ""), "expected one of device, wav, synth, found none"),
+            (MACHINE.replace("loop = true", "channel = \"left\""), "expected a channel number from 0 or \"mix\""),
+            (MACHINE.replace("loop = true", "channel = -1"), "expected a channel number from 0 or \"mix\", found -1"),
+            (format!("[mqtt]\nurl = 5\n{MACHINE}"), "expected a URL or a list of URLs"),
+            (format!("[mqtt]\ncert_file = \"a.pem\"\n{MACHINE}"), "cert_file and key_file together"),
+            (format!("[compat]\nescoita_topic = \"auscult/pi-7/control\"\n{MACHINE}"), "compat.escoita_topic"),
+            (
+                MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fam\""),
+                "synth: expected one of fan, blower, pump",
+            ),
+            (
+                MACHINE.replace("wav = \"a.wav\", loop = true", "synth = \"fan\", fault = \"cavitation\""),
+                "fault: expected one of rub, blocked, unbalance, bearing, loose, bursts, found \"cavitation\"",
+            ),
+            (
+                format!("[bundle]\nallow_from = [\"http://host/\"]\n{MACHINE}"),
+                "bundle.allow_from: expected HOST or HOST:PORT",
+            ),
+            (
+                format!("[bundle]\npublic_key = \"RWabc\"\n{MACHINE}"),
+                "bundle.public_key: expected a minisign public key",
+            ),
+            (format!("{MACHINE}["), "agent.toml"),
+            (format!("{MACHINE}hop_s = \"often\""), "`machine[0].hop_s`"),
+            (format!("[agent]\nstate_dir = \"\"\n{MACHINE}"), "agent.state_dir: expected a directory"),
+            (format!("[log]\nlevel = \"inof\"\n{MACHINE}"), "log.level: expected one of off, error"),
+        ] {
+            let error = load(&text).expect_err(words);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_environment_names_the_variable() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("agent.toml");
+        std::fs::write(&file, MACHINE).expect("a writable file");
+        let told = |file: &Path, name: &str, value: &str| {
+            let variables = HashMap::from([(name.to_owned(), value.to_owned()), ("HOME".into(), "/".into())]);
+            let error = layers(Some(file), &variables).err().expect("a mistake");
+            in_words(Some(file), &variables, &error)
+        };
+        let wrong_type = told(&file, "AUSCULT__MQTT__KEEP_ALIVE_S", "often");
+        assert!(wrong_type.starts_with("AUSCULT__MQTT__KEEP_ALIVE_S: "), "{wrong_type}");
+        assert!(!wrong_type.contains("agent.toml"), "{wrong_type}");
+        let unknown = told(&file, "AUSCULT__MQTT__URLL", "mqtt://broker");
+        assert!(unknown.starts_with("AUSCULT__MQTT__URLL: ") && unknown.contains("did you mean `url`?"), "{unknown}");
+        // Where the file is wrong already, the file is named.
+        std::fs::write(&file, format!("[mqtt]\nurll = \"x\"\n{MACHINE}")).expect("a writable file");
+        let of_file = told(&file, "AUSCULT__MQTT__ROOT", "plant");
+        assert!(of_file.contains("agent.toml"), "{of_file}");
+    }
+
+    #[test]
+    fn what_is_no_table_of_machines_and_what_is_no_file_are_said() {
+        let error = load(&MACHINE.replace("[[machine]]", "[machine]")).expect_err("single brackets");
+        assert!(error.contains("expected [[machine]] in double brackets"), "{error}");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let error = Config::load(dir.path()).expect_err("a directory").to_string();
+        assert!(error.ends_with("expected a file, found a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_mistake_beside_the_password_does_not_print_it() {
+        let error = load(&format!("[mqtt]\npassword = \"S3CRET\n{MACHINE}")).expect_err("a quote is missing");
+        assert!(error.contains("line 2") && !error.contains("S3CRET") && error.lines().count() == 1, "{error}");
+    }
+
+    #[test]
+    fn lists_are_lists_or_words_with_commas() {
+        for tags in ["[\"a\", \"b\"]", "\"a, b\""] {
+            let config = load(&format!("[agent]\ntags = {tags}\n{MACHINE}")).expect("a valid configuration");
+            assert_eq!(config.agent.tags, ["a", "b"]);
+        }
+    }
+}
