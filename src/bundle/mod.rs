@@ -115,7 +115,7 @@ impl Bundle {
         bundle: &BundleConfig,
         encoder: &EncoderConfig,
     ) -> Result<(Bundle, Box<dyn Engine>), BundleError> {
-        let key = bundle.trusted_key().map_err(|error| BundleError::new(dir, error.to_string()))?;
+        let key = bundle.trusted_key().map_err(|error| BundleError::new(dir, error))?;
         let (bundle, mut engine) = Self::load(read::bundle(dir, key.as_ref())?, encoder)?;
         for outcome in bundle.run_golden(engine.as_mut()) {
             if let Some(fault) = outcome.fault {

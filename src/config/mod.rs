@@ -155,6 +155,7 @@ fn layers(file: Option<&Path>, variables: &HashMap<String, String>) -> Result<Co
 }
 
 /// Why the layers are no configuration.
+#[derive(Debug)]
 enum LayerError {
     File(&'static str),
     Content(config::ConfigError),
@@ -299,7 +300,7 @@ mod tests {
         std::fs::write(&file, MACHINE).expect("a writable file");
         let told = |file: &Path, name: &str, value: &str| {
             let variables = HashMap::from([(name.to_owned(), value.to_owned()), ("HOME".into(), "/".into())]);
-            let error = layers(Some(file), &variables).err().expect("a mistake");
+            let error = layers(Some(file), &variables).expect_err("a mistake");
             in_words(Some(file), &variables, &error)
         };
         let wrong_type = told(&file, "AUSCULT__MQTT__KEEP_ALIVE_S", "often");
