@@ -1,0 +1,94 @@
+// @ts-check
+// How a machine is shown: one state of it all, its word, and how urgent it is.
+import { clock, number, plural, span, times, words } from './format.js'
+import { store } from './store.js'
+
+/** @typedef {import('./store.js').Machine} Machine
+ * @typedef {{ name: string, group: string, rank: number, word: string, detail: string, since: string | null, stale: boolean }} Look
+ * name: colour and icon; group: the filter that it belongs to; stale: it is not what is, but what was */
+
+/** The filters, in the order of urgency. */
+export const GROUPS = [
+  { name: 'alarm', word: 'Alarm' }, { name: 'deaf', word: 'Not heard' }, { name: 'acknowledged', word: 'Acknowledged' },
+  { name: 'gone', word: 'Offline' }, { name: 'watch', word: 'Above limit' }, { name: 'idle', word: 'Not judged' },
+  { name: 'normal', word: 'Normal' }
+]
+const RANK = Object.fromEntries(GROUPS.map((group, rank) => [group.name, rank]))
+const FAULTS = ['silent', 'flat', 'clipped', 'dc_offset', 'noise', 'gap', 'no_signal', 'not_finite', 'overload']
+const REASONS = { learning: 'Learning', machine_off: 'Standing still', no_bundle: 'No bundle', maintenance: 'Maintenance' }
+const KINDS = { fault: 'Fault', wear: 'Wear', deaf: 'Not heard' }
+/** A verdict is old when four windows have not come, and never before so long. */
+const STALE_MS = 30000
+
+/** @param {string} name @param {string} group @param {string} word @param {string} [detail] @param {string | null} [since] @returns {Look} */
+const of = (name, group, word, detail = '', since = null) => ({ name, group, rank: RANK[group], word, detail, since, stale: false })
+
+/** @param {Machine} machine @param {number} [now] @returns {Look} */
+export function look (machine, now = Date.now()) {
+  const said = saidOf(machine)
+  const state = store.world.agents.get(machine.agent)?.status?.state
+  if (state !== 'online') {
+    const word = state === 'stopped' ? 'Agent stopped' : state === 'offline' ? 'Agent offline' : 'Agent unknown'
+    return { ...of('gone', 'gone', word, `last known: ${said.word.toLowerCase()}`), since: said.since, stale: true }
+  }
+  if (store.link.state !== 'open') return { ...said, name: 'gone', word: `Was: ${said.word.toLowerCase()}`, stale: true }
+  if (machine.verdict && now - machine.verdictAt > Math.max(STALE_MS, 4 * machine.track.pace())) {
+    return { ...of('gone', 'gone', 'No verdict', `for ${span(now - machine.verdictAt)}, was ${said.word.toLowerCase()}`), since: said.since, stale: true }
+  }
+  return said
+}
+
+/** What was last said of the machine, however old. @param {Machine} machine @returns {Look} */
+function saidOf ({ verdict, alarm, settings }) {
+  const reason = verdict?.reason ?? null
+  if (alarm?.state === 'active') {
+    if (alarm.kind === 'deaf') return of('deaf', 'deaf', 'Not heard', reason ? words(reason) : '', alarm.since)
+    return of('alarm', 'alarm', alarm.kind === 'wear' ? 'Alarm: wear' : 'Alarm: fault', sentence(alarm), alarm.since)
+  }
+  if (settings?.maintenance) return of('maintenance', 'idle', 'Maintenance', until(settings.maintenance_until), alarm?.since)
+  if (alarm?.state === 'shelved') return of('shelved', 'idle', 'Shelved', until(alarm.until), alarm.since)
+  if (alarm?.state === 'acknowledged') return of('acknowledged', 'acknowledged', 'Acknowledged', [alarm.by && `by ${alarm.by}`, alarm.comment].filter(Boolean).join(': ') || sentence(alarm), alarm.since)
+  const since = alarm?.since ?? null
+  if (!verdict) return of('waiting', 'idle', 'No window yet')
+  if (reason && FAULTS.includes(reason)) return of('deaf', 'deaf', cap(words(reason)), 'the window could not be judged', since)
+  if (reason) return of(reason === 'learning' ? 'learning' : 'idle', 'idle', REASONS[/** @type {keyof typeof REASONS} */ (reason)] ?? cap(words(reason)), '', since)
+  if (verdict.verdict === 'anomalous') return of('watch', 'watch', 'Above limit', `one window, ${whatSpoke(verdict)}`, since)
+  return of('normal', 'normal', 'Normal', '', since)
+}
+
+/** @param {string | null | undefined} time */
+const until = time => (time ? `until ${clock(time)}` : 'until ended by hand')
+/** @param {string} word */
+const cap = word => word.charAt(0).toUpperCase() + word.slice(1)
+
+/** Which lane called a window anomalous. @param {Verdict} verdict */
+export const whatSpoke = verdict => (verdict.ratio !== null && verdict.ratio > 1 ? `${times(verdict.ratio)} threshold` : `by ${verdict.lane ?? 'distance'}`)
+
+/** @param {Band} band */
+export const band = ({ from_hz: from, to_hz: to, difference_db: db }) => `${hertz(from)}–${hertz(to)} Hz ${db > 0 ? '+' : '−'}${Math.abs(db).toFixed(1)} dB`
+/** @param {number} hz */
+const hertz = hz => (hz >= 1000 ? Math.round(hz) : number(hz))
+
+/** What an alarm is about, in one line. @param {Alarm} alarm */
+export function sentence (alarm) {
+  if (!alarm.kind || alarm.kind === 'deaf') return ''
+  const parts = [alarm.lane, alarm.ratio !== null && `${times(alarm.ratio)} threshold`, alarm.bands[0] && band(alarm.bands[0])]
+  return parts.filter(Boolean).join(', ')
+}
+
+/** The long form, for the machine's own screen. @param {Alarm} alarm */
+export function story (alarm) {
+  if (!alarm.kind) return ''
+  const kind = KINDS[alarm.kind]
+  const rest = [sentence(alarm), alarm.percentile !== null && `above ${number(alarm.percentile, 4)} % of what was learned`, alarm.count > 0 && plural(alarm.count, 'window')]
+  return `${kind}: ${rest.filter(Boolean).join(' · ')}`
+}
+
+/** Most urgent first; what is equally urgent keeps its place. @param {{ machine: Machine, look: Look }} a @param {{ machine: Machine, look: Look }} b */
+export function byUrgency (a, b) {
+  return a.look.rank - b.look.rank || order.compare(a.machine.key, b.machine.key)
+}
+const order = new Intl.Collator('en', { numeric: true })
+
+/** Alarms that somebody has to know of. */
+export const openAlarms = () => [...store.world.machines.values()].filter(machine => machine.alarm?.state === 'active')
