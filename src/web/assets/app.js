@@ -94,11 +94,11 @@ function Account () {
     try { localStorage.setItem('auscult-theme', next) } catch { /* for this visit only */ }
     setTheme(next)
   }
-  const words = { system: 'Colours of the system', light: 'Light', dark: 'Dark' }
+  const words = { system: 'System colours', light: 'Light', dark: 'Dark' }
   const viewer = store.session?.role === 'viewer'
-  return html`<button type="button" class="plain" onClick=${turn} aria-label=${`Colours: ${theme}. Change`}>${icon(theme)}<span class="wide-only">${words[/** @type {'light'} */ (theme)]}</span></button>
+  return html`<button type="button" class="plain" onClick=${turn} aria-label=${`${words[/** @type {'light'} */ (theme)]}: change`}>${icon(theme)}<span class="wide-only">${words[/** @type {'light'} */ (theme)]}</span></button>
     ${viewer ? html`<div class="linked"><span>Viewer: commands are off</span></div>`
-      : html`<button type="button" class="plain" onClick=${changeName} aria-label=${`Your name: ${who() ?? 'not set'}. Change`}>${icon('person')}<span class="wide-only">${who() ?? 'Your name'}</span></button>`}
+      : html`<button type="button" class="plain" onClick=${changeName} aria-label=${`${who() ?? 'Your name'}: change who you are`}>${icon('person')}<span class="wide-only">${who() ?? 'Your name'}</span></button>`}
     ${store.session?.password && html`<button type="button" class="plain" onClick=${logout} aria-label="Log out">${icon('leave')}<span class="wide-only">Log out</span></button>`}`
 }
 

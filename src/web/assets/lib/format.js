@@ -62,7 +62,7 @@ const zone = () => new Intl.DateTimeFormat('en', { timeZoneName: 'short' }).form
 export function clock (time) {
   const date = new Date(time ?? NaN)
   if (Number.isNaN(date.getTime())) return DASH
-  const hour = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' })
+  const hour = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
   if (date.toDateString() === new Date().toDateString()) return hour
   return `${date.toLocaleDateString([], { day: 'numeric', month: 'short' })} ${hour.slice(0, 5)}`
 }
@@ -71,7 +71,7 @@ export function clock (time) {
  * @param {string | number | null | undefined} time */
 export function moment (time) {
   const date = new Date(time ?? NaN)
-  return Number.isNaN(date.getTime()) ? '' : `${date.toLocaleString()} ${zone()}`
+  return Number.isNaN(date.getTime()) ? '' : `${date.toLocaleString([], { hourCycle: 'h23' })} ${zone()}`
 }
 
 /** `machine_off` as `machine off`. @param {string | null | undefined} word */

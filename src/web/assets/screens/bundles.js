@@ -81,6 +81,6 @@ function ByUrl ({ id }) {
   const submit = (/** @type {Event} */ event) => { event.preventDefault(); send(id, 'bundle.install', form, { timeout: BUNDLE_MS }) }
   return html`<${Card} title="Install from a web server"><form onSubmit=${submit}><p class="note">The agent downloads it itself. Its configuration names the allowed hosts in <code>bundle.allow_from</code>.</p><br />
     <div class="row-of"><label class="field grow">URL<input type="url" value=${form.url} onInput=${set('url')} /></label>
-      <label class="field grow">SHA-256, as <code>pack</code> printed it<input value=${form.sha256} spellcheck="false" maxlength="64" onInput=${set('sha256')} /></label>
+      <label class="field grow">SHA-256 (pack prints it)<input value=${form.sha256} spellcheck="false" maxlength="64" onInput=${set('sha256')} /></label>
       <button class="button" type="submit" disabled=${!can(id, 'bundle.install') || !form.url || form.sha256.length !== 64 || isBusy(id, 'bundle.install')}>Install</button></div></form><//>`
 }

@@ -43,7 +43,7 @@ export function Machines () {
   </div>`
 }
 
-const head = html`<div role="row"><span role="columnheader">State</span><span role="columnheader">Machine</span><span role="columnheader">Distance against threshold</span>
+const head = html`<div role="row"><span role="columnheader">State</span><span role="columnheader">Machine</span><span role="columnheader">Against threshold</span>
   <span role="columnheader">Last hour</span><span role="columnheader">Since</span><span role="columnheader">Verdict</span></div>`
 
 /** @param {number} now @param {boolean} fleet */

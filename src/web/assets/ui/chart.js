@@ -114,7 +114,7 @@ function options (shown, box) {
 function hour (time, { from, to }) {
   const date = new Date(time)
   if (to - from > 3 * 86400000) return date.toLocaleDateString([], { weekday: 'short', day: 'numeric' })
-  return date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', ...(to - from < 300000 ? { second: '2-digit' } : {}) })
+  return date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(to - from < 300000 ? { second: '2-digit' } : {}) })
 }
 
 /** Shades where windows were not judged. @param {any} plot @param {Shown} shown */

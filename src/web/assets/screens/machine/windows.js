@@ -7,7 +7,7 @@ import { band } from '../../lib/look.js'
 
 /** @typedef {import('../../lib/store.js').Machine} Machine */
 const LOW_HZ = 60
-const TICKS = [100, 300, 1000, 3000, 8000]
+const TICKS = [100, 300, 1000, 3000, 7000]
 
 /** The frequencies that differ, on a logarithmic scale. @param {{ machine: Machine }} props */
 export function Bands ({ machine }) {
@@ -17,7 +17,7 @@ export function Bands ({ machine }) {
   const place = (/** @type {number} */ hz) => 100 * Math.log(Math.max(hz, LOW_HZ) / LOW_HZ) / Math.log(high / LOW_HZ)
   return html`<${Card} title="What differs" name="bands" aside="in the window that raised the alarm">
     <div class="band-line" role="img" aria-label=${`Frequencies that differ from normal: ${alarm.bands.map(band).join('; ')}`}>${alarm.bands.map(one => html`<i key=${one.from_hz} class=${one.difference_db < 0 ? 'less' : ''} style=${{ left: `${place(one.from_hz)}%`, width: `max(3px, ${place(one.to_hz) - place(one.from_hz)}%)` }}></i>`)}</div>
-    <div class="band-scale">${TICKS.map(hz => html`<span key=${hz}>${hz >= 1000 ? `${hz / 1000} kHz` : `${hz} Hz`}</span>`)}</div><br />
+    <div class="band-scale">${TICKS.map(hz => html`<span key=${hz} style=${{ left: `${place(hz)}%` }}>${hz >= 1000 ? `${hz / 1000} kHz` : `${hz} Hz`}</span>`)}</div><br />
     <ul class="events">${alarm.bands.map(one => html`<li key=${one.from_hz}><span>${one.difference_db > 0 ? 'louder' : 'quieter'}</span><div>${band(one)}</div></li>`)}</ul><//>`
 }
 
