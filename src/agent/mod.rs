@@ -6,6 +6,8 @@
 //! ```
 
 mod lock;
+#[cfg(feature = "web")]
+mod page;
 pub mod process_stats;
 mod publisher;
 mod scoring_thread;
@@ -20,6 +22,8 @@ use chrono::Utc;
 use tokio::time::MissedTickBehavior;
 
 use self::lock::StateLock;
+#[cfg(feature = "web")]
+use self::page::AgentPage;
 use self::publisher::Publisher;
 use self::scoring_thread::ScoringThread;
 use crate::audio::capture::{self, Capture};
@@ -144,6 +148,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let mut controller = Controller::new(shared, store, now);
     let config = Arc::new(config);
     let publisher = Publisher::new(config.clone(), monitor.clone(), mqtt.clone(), capture.clone());
+    // Before anything is published, so that the page misses nothing.
+    #[cfg(feature = "web")]
+    let mut page = AgentPage::open(&config, &mqtt, capture.clone());
     publisher.birth();
     let described: Vec<_> =
         config.machine.iter().map(|machine| Described { id: &machine.id, model: machine.model() }).collect();
@@ -152,6 +159,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let scoring =
         ScoringThread::start(capture.clone(), monitor.clone(), publisher.clone(), history, evidence, book, baselines)
             .map_err(|error| AgentError::Run(format!("cannot start the judging thread: {error}")))?;
+    #[cfg(feature = "web")]
+    if page.is_some() {
+        publisher.health();
+    }
     systemd::ready();
     tracing::info!(agent = config.agent.id, machines = config.machine.len(), "listening");
 
@@ -176,7 +187,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
                 commands.take(Instant::now());
             }
             // Time passes for overrides and maintenance.
-            _ = tick.tick() => publisher.say(controller.tick(Utc::now())),
+            _ = tick.tick() => {
+                publisher.say(controller.tick(Utc::now()));
+                #[cfg(feature = "web")]
+                if let Some(page) = &mut page {
+                    page.follow(&mqtt);
+                }
+            }
             // A bundle that is being read may be ready.
             () = tokio::time::sleep(READY_WITHIN), if controller.is_busy() => publisher.say(controller.tick(Utc::now())),
             _ = health.tick() => publisher.health(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -87,11 +86,29 @@ pub fn run(args: Args) -> Result<(), Failure> {
     })
 }
 
+/// Begins to serve the page of `console` to this computer, without a password.
+///
+/// # Errors
+/// A port that is taken.
+#[cfg(feature = "demo")]
+pub(super) fn serve_open(console: &Arc<Console>, port: u16) -> Result<Page, Failure> {
+    let options = PageOptions {
+        listen: (std::net::Ipv4Addr::LOCALHOST, port).into(),
+        password_file: None,
+        viewer_password_file: None,
+        state_dir: None,
+        tls: None,
+        hosts: Vec::new(),
+        assets_from: None,
+    };
+    serve(console, options)
+}
+
 /// Begins to serve the page of `console`.
 ///
 /// # Errors
 /// An address that is taken, as a failure at run time; files that cannot be used, as bad configuration.
-pub(super) fn serve(console: &Arc<Console>, options: PageOptions) -> Result<Page, Failure> {
+fn serve(console: &Arc<Console>, options: PageOptions) -> Result<Page, Failure> {
     web::bind(console.clone(), options).map_err(|error| match error {
         PageError::Listen { .. } => Failure::from(error),
         _ => Failure::config(error),
@@ -197,7 +214,7 @@ impl Console {
 
     fn take(&self, Message { topic, payload, .. }: Message) {
         let name = topic.below(&self.root);
-        let keep = keep(&topic, &payload);
+        let keep = Keep::of(&topic, &payload);
         if payload.is_empty() {
             return self.hub.publish(name.into(), None, keep);
         }
@@ -210,26 +227,6 @@ impl Console {
             Some(_) => tracing::warn!(topic = name, "a message is passed over: it is too large"),
             None => tracing::debug!(topic = name, "a message is passed over: it is no JSON"),
         }
-    }
-}
-
-/// What stays of a message for those who open the page later.
-fn keep(topic: &Topic, payload: &[u8]) -> Keep {
-    #[derive(Deserialize)]
-    struct Late {
-        #[serde(default)]
-        late: bool,
-    }
-    match topic {
-        Topic::Agent { part: AgentPart::Status | AgentPart::Info, .. } => Keep::State,
-        Topic::Agent { part: AgentPart::Health, .. } => Keep::Last,
-        Topic::Machine { part: MachinePart::Alarm | MachinePart::Settings, .. } => Keep::State,
-        // History that comes after an outage is not the newest state.
-        Topic::Machine { part: MachinePart::Verdict, .. } => match serde_json::from_slice(payload) {
-            Ok(Late { late: true }) => Keep::No,
-            _ => Keep::State,
-        },
-        _ => Keep::No,
     }
 }
 

@@ -5,6 +5,7 @@
 mod error;
 mod log;
 mod machine;
+pub mod web;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub use self::error::ConfigError;
 use self::error::describe;
 pub use self::log::{LogConfig, LogFormat};
 pub use self::machine::{BASELINE_MINUTES, BaselineMode, MachineConfig, default_false_alarm_rate};
+pub use self::web::WebConfig;
 pub use crate::audio::config::{Channel, SourceConfig};
 pub use crate::bundle::config::BundleConfig;
 use crate::encoder::EncoderConfig;
@@ -40,6 +42,7 @@ pub struct Config {
     /// When an alarm is raised and cleared; each machine may override single fields.
     pub alarm: AlarmConfig,
     pub privacy: PrivacyConfig,
+    pub web: WebConfig,
     pub machine: Vec<MachineConfig>,
 }
 
@@ -109,6 +112,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.bundle.check()?;
         self.log.check()?;
+        self.web.check()?;
         if self.agent.state_dir.as_os_str().is_empty() {
             return Err(ConfigError("agent.state_dir: expected a directory, found none".into()));
         }

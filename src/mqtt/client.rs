@@ -14,9 +14,7 @@ use super::connection::{Connection, Heard, Identity, MAX_CONTROL_BYTES, Received
 use super::outbox::{OutboxChange, OutboxReader, Row};
 use super::payload::{self, EventKind, SchemaVersion, State, Status};
 use super::topics::{AgentPart, Topic};
-use super::{
-    INCOMING_BYTES, Incoming, MqttOptions, Shared, StateSlot, Stop, StopReport, fault, lock, payload_bytes, tls,
-};
+use super::{Incoming, MqttOptions, Shared, StateSlot, Stop, StopReport, fault, lock, tls};
 use crate::backoff::Backoff;
 use crate::systemd;
 use crate::token_bucket::TokenBucket;
@@ -243,23 +241,13 @@ impl Driver {
         let identity = Identity {
             client_id: format!("{}-{}", topics.root().replace('/', "-"), topics.agent()),
             login,
-            will: Some((topics.of_agent(AgentPart::Status), self.status(State::Offline))),
+            will: Some((topics.of_agent(AgentPart::Status), self.shared.status(State::Offline))),
             keep_alive: self.options.keep_alive,
             keep_session: true,
             largest_message: MAX_CONTROL_BYTES,
         };
         let connection = Connection::open(&url, tls, &identity, IN_FLIGHT);
         self.session = Some(Session { connection, url: name, last_heard: Instant::now(), link: None });
-    }
-
-    fn status(&self, state: State) -> Vec<u8> {
-        payload::encode(&Status {
-            schema: SchemaVersion,
-            state,
-            boot: self.shared.boot.clone(),
-            ts: self.shared.clock.now(),
-            clock: self.shared.clock.mark(),
-        })
     }
 
     /// The attempt came to nothing, or the connection was lost.
@@ -372,7 +360,7 @@ impl Driver {
     }
 
     fn say_online(&self) {
-        let online = StateSlot { payload: self.status(State::Online), due: true };
+        let online = StateSlot { payload: self.shared.status(State::Online), due: true };
         lock(&self.shared.states).insert(self.shared.topics.of_agent(AgentPart::Status), online);
     }
 
@@ -416,13 +404,9 @@ impl Driver {
 
     /// Hands a control message to the agent, if it can keep up.
     fn take_in(&mut self, incoming: Incoming) {
-        let bytes = payload_bytes(&incoming);
-        let waiting = &self.shared.incoming_bytes;
-        let room = waiting.fetch_add(bytes, Ordering::Relaxed) + bytes <= INCOMING_BYTES;
-        if room && self.deliver.try_send(incoming).is_ok() {
+        if self.shared.take_in(&self.deliver, incoming) {
             return;
         }
-        waiting.fetch_sub(bytes, Ordering::Relaxed);
         let dropped = self.shared.incoming_dropped.fetch_add(1, Ordering::Relaxed) + 1;
         if self.told_flood.is_none_or(|told| told.elapsed() >= TELL_FLOOD_EVERY) {
             self.told_flood = Some(Instant::now());

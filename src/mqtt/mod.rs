@@ -21,7 +21,7 @@ pub mod topics;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -32,7 +32,7 @@ pub use self::connection::MAX_CONTROL_BYTES;
 use self::outbox::{Bounds, Class, Draft, Outbox, OutboxChange, OutboxOptions};
 use self::payload::{
     AlarmMsg, CompatRecord, EventKind, EventMsg, EvidenceMsg, Health, Info, MqttHealth, SchemaVersion, SettingsMsg,
-    VerdictMsg,
+    State, Status, VerdictMsg,
 };
 use self::tls::TlsFiles;
 use self::topics::{AgentPart, AgentTopics, MachinePart, Topic};
@@ -161,6 +161,10 @@ struct Stop {
     done: std::sync::mpsc::Sender<StopReport>,
 }
 
+/// Sees every message of this agent when it is published, whether there is a broker or not: topic and payload. It must not
+/// wait, nor publish.
+pub type Tap = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
+
 /// What handle and driver share.
 struct Shared {
     topics: AgentTopics,
@@ -181,6 +185,9 @@ struct Shared {
     incoming_dropped: AtomicU64,
     incoming_bytes: Arc<AtomicUsize>,
     last_error: Mutex<Option<String>>,
+    tap: OnceLock<Tap>,
+    /// Weak, so that the receiver knows when the driver has ended.
+    deliver: mpsc::WeakSender<Incoming>,
 }
 
 struct StateSlot {
@@ -230,11 +237,25 @@ impl Mqtt {
             incoming_dropped: AtomicU64::new(0),
             incoming_bytes: Arc::clone(&incoming_bytes),
             last_error: Mutex::default(),
+            tap: OnceLock::new(),
+            deliver: deliver.downgrade(),
         });
         client::spawn(options, Arc::clone(&shared), deliver, changes, stopped)?;
         let mqtt = Mqtt { shared, stop };
         mqtt.watch_clock()?;
         Ok((mqtt, IncomingReceiver { receiver, bytes: incoming_bytes }))
+    }
+
+    /// Shows every message to `tap` from now on, beginning with `online`. The first call counts.
+    pub fn set_tap(&self, tap: Tap) {
+        if self.shared.tap.set(tap).is_ok() {
+            self.shared.tap_status(State::Online);
+        }
+    }
+
+    /// Hands a control message that did not come from the broker to the agent; false when too many wait.
+    pub fn deliver(&self, incoming: Incoming) -> bool {
+        self.shared.deliver.upgrade().is_some_and(|deliver| self.shared.take_in(&deliver, incoming))
     }
 
     /// Id of this start.
@@ -253,7 +274,7 @@ impl Mqtt {
     /// Publishes a window's verdict and answers the `seq` that it got. Waits up to 5 s while the disk cannot keep up.
     pub fn verdict(&self, mut message: VerdictMsg) -> u64 {
         let shared = &self.shared;
-        let mut given = 0;
+        let (mut given, mut tapped) = (0, None);
         let machine = message.machine.clone();
         shared.outbox.push_window(&machine, |seq| {
             given = seq;
@@ -264,6 +285,7 @@ impl Mqtt {
                 topic: shared.topics.of_machine(&machine, MachinePart::Verdict),
                 payload: payload::encode(&message),
             };
+            tapped = shared.tap.get().map(|tap| (tap, own.topic.clone(), own.payload.clone()));
             let compat = shared.compat_topic.as_ref().zip(CompatRecord::of(&message));
             let compat = compat.map(|(topic, record)| Draft {
                 class: Class::Verdict,
@@ -273,6 +295,9 @@ impl Mqtt {
             });
             std::iter::once(own).chain(compat).collect()
         });
+        if let Some((tap, topic, payload)) = tapped {
+            tap(&topic, &payload);
+        }
         given
     }
 
@@ -317,32 +342,37 @@ impl Mqtt {
 
     /// Publishes health, unless there is no connection.
     pub fn health(&self, message: &Health) {
-        if !self.shared.connected.load(Ordering::Relaxed) {
+        let (topic, payload) = (self.shared.topics.of_agent(AgentPart::Health), payload::encode(message));
+        self.shared.tap(&topic, &payload);
+        if !self.is_connected() {
             return;
         }
         let mut volatile = lock(&self.shared.volatile);
         if volatile.len() >= VOLATILE_MESSAGES {
             volatile.pop_front();
         }
-        volatile.push_back((self.shared.topics.of_agent(AgentPart::Health), payload::encode(message)));
+        volatile.push_back((topic, payload));
         drop(volatile);
         self.shared.poke.notify_one();
     }
 
     /// Publishes a part of the evidence that was asked for, unless there is no connection or too much waits already.
     pub fn evidence(&self, message: &EvidenceMsg) {
+        let topic = self.shared.topics.of_machine(&message.machine, MachinePart::Evidence);
+        let payload = payload::encode(message);
+        self.shared.tap(&topic, &payload);
         let mut waiting = lock(&self.shared.evidence);
         if !self.is_connected() || waiting.len() >= EVIDENCE_MESSAGES {
             return;
         }
-        let topic = self.shared.topics.of_machine(&message.machine, MachinePart::Evidence);
-        waiting.push_back((topic, payload::encode(message)));
+        waiting.push_back((topic, payload));
         drop(waiting);
         self.shared.poke.notify_one();
     }
 
     /// Publishes retained state on any topic, now and with each connection; an empty payload takes it back.
     pub fn retained(&self, topic: String, payload: Vec<u8>) {
+        self.shared.tap(&topic, &payload);
         lock(&self.shared.states).insert(topic, StateSlot { payload, due: true });
         self.shared.poke.notify_one();
     }
@@ -380,6 +410,7 @@ impl Mqtt {
     /// Sends what can be sent, says `stopped`, disconnects and closes the outbox, all within `limit`. Blocks; nothing may
     /// be published afterwards.
     pub fn stop(&self, limit: Duration) -> StopReport {
+        self.shared.tap_status(State::Stopped);
         let (done, report) = std::sync::mpsc::channel();
         if self.stop.try_send(Stop { limit, done }).is_err() {
             return StopReport::default();
@@ -393,6 +424,7 @@ impl Mqtt {
             tracing::error!("a message for {topic} has {bytes} bytes, more than {MAX_MESSAGE_BYTES}: not sent");
             return;
         }
+        self.shared.tap(&draft.topic, &draft.payload);
         self.shared.outbox.push(draft);
     }
 
@@ -416,6 +448,37 @@ impl Mqtt {
 }
 
 impl Shared {
+    /// Hands a control message to the agent; false where it cannot keep up.
+    fn take_in(&self, deliver: &mpsc::Sender<Incoming>, incoming: Incoming) -> bool {
+        let bytes = payload_bytes(&incoming);
+        let room = self.incoming_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= INCOMING_BYTES;
+        if room && deliver.try_send(incoming).is_ok() {
+            return true;
+        }
+        self.incoming_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        false
+    }
+
+    fn status(&self, state: State) -> Vec<u8> {
+        payload::encode(&Status {
+            schema: SchemaVersion,
+            state,
+            boot: self.boot.clone(),
+            ts: self.clock.now(),
+            clock: self.clock.mark(),
+        })
+    }
+
+    fn tap(&self, topic: &str, payload: &[u8]) {
+        if let Some(tap) = self.tap.get() {
+            tap(topic, payload);
+        }
+    }
+
+    fn tap_status(&self, state: State) {
+        self.tap(&self.topics.of_agent(AgentPart::Status), &self.status(state));
+    }
+
     fn event_draft(&self, message: &EventMsg) -> Draft {
         let topic = match &message.machine {
             Some(machine) => self.topics.of_machine(machine, MachinePart::Event),
@@ -437,6 +500,8 @@ impl Shared {
             clock: self.clock.mark(),
             late: false,
         };
-        self.outbox.push_now(self.event_draft(&message));
+        let draft = self.event_draft(&message);
+        self.tap(&draft.topic, &draft.payload);
+        self.outbox.push_now(draft);
     }
 }

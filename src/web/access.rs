@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::attempts::Attempts;
-use super::secret::{self, LEAST_CHARS, MOST_BYTES, Secret};
+use super::password::{self, LEAST_CHARS, MOST_BYTES, Password};
 use super::sessions::{self, Role, Sessions};
 use super::{PageError, PageOptions};
 
@@ -21,7 +21,7 @@ pub enum Lock {
     /// No password yet: only the set-up code is taken.
     SetUp,
     /// A password is needed.
-    Passwords { operator: Option<Secret>, viewer: Option<Secret> },
+    Passwords { operator: Option<Password>, viewer: Option<Password> },
 }
 
 /// Why nobody was let in.
@@ -72,7 +72,7 @@ impl Access {
         };
         let operator = access.operator()?;
         if let Some(file) = &access.viewer_file {
-            Secret::read(file)?;
+            Password::read(file)?;
             if operator.is_none() {
                 return Err(PageError::ViewerAlone);
             }
@@ -91,10 +91,10 @@ impl Access {
         lock(&self.code).clone()
     }
 
-    fn operator(&self) -> Result<Option<Secret>, secret::SecretError> {
+    fn operator(&self) -> Result<Option<Password>, password::PasswordError> {
         match (&self.password_file, &self.own_file) {
-            (Some(file), _) => Secret::read(file).map(Some),
-            (None, Some(file)) if file.exists() => Secret::read(file).map(Some),
+            (Some(file), _) => Password::read(file).map(Some),
+            (None, Some(file)) if file.exists() => Password::read(file).map(Some),
             _ => Ok(None),
         }
     }
@@ -108,7 +108,7 @@ impl Access {
             Ok(None) if self.is_loopback => Lock::Open,
             Ok(None) => Lock::SetUp,
             operator => {
-                let viewer = self.viewer_file.as_deref().and_then(|file| Secret::read(file).ok());
+                let viewer = self.viewer_file.as_deref().and_then(|file| Password::read(file).ok());
                 Lock::Passwords { operator: operator.ok().flatten(), viewer }
             }
         }
@@ -175,7 +175,7 @@ impl Access {
         lock(&self.attempts).take(address, Instant::now()).map_err(Denied::Wait)?;
         let (Lock::SetUp, Some(own_file)) = (self.lock(), self.own_file.clone()) else { return Err(Denied::Wrong) };
         let plain = |code: &str| code.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_uppercase();
-        let is_right = lock(&self.code).as_deref().is_some_and(|right| Secret::Plain(plain(right)).is(&plain(code)));
+        let is_right = lock(&self.code).as_deref().is_some_and(|right| Password::Plain(plain(right)).is(&plain(code)));
         if !is_right {
             return Err(Denied::Wrong);
         }
@@ -184,7 +184,8 @@ impl Access {
                 "expected a password of {LEAST_CHARS} characters or more that neither begins nor ends with a space"
             )));
         }
-        let kept = self.blocking(move || secret::write(&own_file, &password).and_then(|()| Secret::read(&own_file)));
+        let kept =
+            self.blocking(move || password::write(&own_file, &password).and_then(|()| Password::read(&own_file)));
         let secret = match kept.await {
             Some(Ok(secret)) => secret,
             Some(Err(error)) => return Err(Denied::Unfit(error.to_string())),

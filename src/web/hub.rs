@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::Deserialize;
 use tokio::sync::mpsc;
+
+use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 
 /// What may wait for one browser; one that falls further behind is disconnected.
 const QUEUE_MESSAGES: usize = 16_384;
@@ -39,6 +42,28 @@ pub enum Keep {
     Last,
     /// Nothing.
     No,
+}
+
+impl Keep {
+    /// What is kept of the messages of a topic.
+    pub fn of(topic: &Topic, payload: &[u8]) -> Keep {
+        #[derive(Deserialize)]
+        struct Late {
+            #[serde(default)]
+            late: bool,
+        }
+        match topic {
+            Topic::Agent { part: AgentPart::Status | AgentPart::Info, .. } => Keep::State,
+            Topic::Agent { part: AgentPart::Health, .. } => Keep::Last,
+            Topic::Machine { part: MachinePart::Alarm | MachinePart::Settings, .. } => Keep::State,
+            // History that comes after an outage is not the newest state.
+            Topic::Machine { part: MachinePart::Verdict, .. } => match serde_json::from_slice(payload) {
+                Ok(Late { late: true }) => Keep::No,
+                _ => Keep::State,
+            },
+            _ => Keep::No,
+        }
+    }
 }
 
 /// Where messages go to the browsers that are there, and wait for those to come.

@@ -15,7 +15,7 @@ mod headers;
 pub mod home;
 pub mod hub;
 mod metrics;
-mod secret;
+mod password;
 mod server;
 mod sessions;
 mod stream;
@@ -52,7 +52,7 @@ pub enum PageError {
     #[error("the page cannot listen on {listen}")]
     Listen { listen: SocketAddr, source: std::io::Error },
     #[error("the page's password")]
-    Password(#[from] secret::SecretError),
+    Password(#[from] password::PasswordError),
     #[error("the page's certificate")]
     Tls(#[from] tls::TlsError),
     #[error("expected a password for operators beside the one for viewers, found none")]

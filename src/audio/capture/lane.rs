@@ -100,6 +100,9 @@ impl CaptureLane {
         if let Some(resampler) = &mut self.resampler {
             resampler.push(&self.mono, &mut resampled);
         }
+        if let Some(live) = self.output.live(self.input.machine) {
+            live.leave(&resampled);
+        }
         self.taken += self.mono.len() as u64;
         self.cut(&resampled, format, end);
         self.resampled = resampled;

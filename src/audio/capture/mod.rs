@@ -3,6 +3,7 @@
 mod cutter;
 mod event;
 mod lane;
+mod live;
 mod open;
 mod output;
 mod queue;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use self::event::{CaptureEvent, CaptureState, Captured, MachineStats};
+pub use self::live::{LIVE_SAMPLES, LiveSound};
 pub use self::stream::{Opener, StreamSpec};
 
 use self::output::Output;
@@ -42,8 +44,8 @@ pub fn start(inputs: Vec<MachineInput>) -> Result<Capture, SourceError> {
 /// # Errors
 /// `Lost`: threads cannot be started.
 pub fn start_streams(specs: Vec<StreamSpec>) -> Result<Capture, SourceError> {
-    let stats = specs.iter().flat_map(|spec| &spec.machines).map(|(input, _)| MachineStats::new(input)).collect();
-    let output = Arc::new(Output::new(stats));
+    let machines = || specs.iter().flat_map(|spec| &spec.machines).map(|(input, _)| input);
+    let output = Arc::new(Output::new(machines()));
     let capture = Capture { output: output.clone(), threads: Mutex::default() };
     for spec in specs {
         let name = spec.machines.first().map_or("capture", |(input, _)| &input.id);
@@ -64,6 +66,11 @@ impl Capture {
     /// everything has been taken.
     pub fn next(&self, timeout: Duration) -> Option<Captured> {
         self.output.queue.next(timeout)
+    }
+
+    /// The newest sound of a machine; kept while it is asked for, a few times a second. `None`: nothing new.
+    pub fn live(&self, machine: usize) -> Option<LiveSound> {
+        self.output.live(machine)?.take()
     }
 
     /// How each machine's source is doing, in the order of the machines given.

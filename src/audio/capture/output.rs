@@ -5,18 +5,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::event::{CaptureEvent, Captured, MachineStats};
+use super::live::LiveTap;
 use super::queue::Queue;
+use crate::audio::config::MachineInput;
 
 /// Where all streams of one capture put what they have.
 pub(super) struct Output {
     pub queue: Queue,
     stop: AtomicBool,
     stats: Mutex<Vec<MachineStats>>,
+    /// By the machine's number.
+    live: Vec<(usize, LiveTap)>,
 }
 
 impl Output {
-    pub fn new(stats: Vec<MachineStats>) -> Self {
-        Output { queue: Queue::default(), stop: AtomicBool::new(false), stats: Mutex::new(stats) }
+    pub fn new<'a>(machines: impl Iterator<Item = &'a MachineInput> + Clone) -> Self {
+        Output {
+            queue: Queue::default(),
+            stop: AtomicBool::new(false),
+            stats: Mutex::new(machines.clone().map(MachineStats::new).collect()),
+            live: machines.map(|input| (input.machine, LiveTap::new(input.rate_hz))).collect(),
+        }
+    }
+
+    pub fn live(&self, machine: usize) -> Option<&LiveTap> {
+        self.live.iter().find(|(number, _)| *number == machine).map(|(_, tap)| tap)
     }
 
     pub fn update(&self, machine: usize, change: impl FnOnce(&mut MachineStats)) {

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use crate::agent::{self, AgentError};
 use crate::audio::synth::Fault;
-use crate::config::{AgentConfig, BundleConfig, Config, MachineConfig, MqttConfig};
+use crate::config::web::Listen;
+use crate::config::{AgentConfig, BundleConfig, Config, MachineConfig, MqttConfig, WebConfig};
 use crate::mqtt::address::BrokerUrl;
 
 /// Agents, their machines, and what each machine is.
@@ -75,6 +76,8 @@ impl Fleet {
                     state_dir: dir.join(id),
                     ..AgentConfig::default()
                 },
+                // One page for both, over the broker.
+                web: WebConfig { listen: Listen(None), ..WebConfig::default() },
                 mqtt: MqttConfig { url: broker.clone().into(), ..MqttConfig::default() },
                 bundle: BundleConfig { path: bundle.clone(), ..BundleConfig::default() },
                 machine: machines.map(|(machine, kind)| machine_config(machine, kind, pace)).into(),

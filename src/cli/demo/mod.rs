@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::board::{Board, Note};
 use self::fleet::{FAULT, Fleet, ILL, Pace};
-use self::screen::Screen;
+use self::screen::{Places, Screen};
 use super::{Failure, logging};
 use crate::config::{LogConfig, MqttConfig};
 use crate::mqtt::address::BrokerUrl;
@@ -25,6 +25,9 @@ use crate::mqtt::topics::Topic;
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// Plain lines come this often.
 const LINE_EVERY_S: f64 = 5.0;
+/// Where the page is, unless that port is taken.
+#[cfg(feature = "web")]
+const PAGE_PORT: u16 = 8477;
 /// The broker inside answers within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -100,7 +103,8 @@ async fn watch(args: &Args, url: &BrokerUrl, dir: &std::path::Path, live: bool) 
     let pace = Pace { speed: args.speed, fault_after_s: fault_s, take: args.take };
     let fleet = Fleet::start(dir, url, pace)?;
     let begun = Instant::now();
-    let mut out = Output::start(args, url, live)?;
+    let (page, _page) = serve_page(url)?;
+    let mut out = Output::start(args, Places { broker: url.clone(), page }, live)?;
     let mut tick = tokio::time::interval(DRAW_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let stop = super::run::stop_signal();
@@ -139,6 +143,23 @@ async fn watch(args: &Args, url: &BrokerUrl, dir: &std::path::Path, live: bool) 
     Ok(board)
 }
 
+/// The page of both agents, on its usual port or any that is free; its address, and what ends it when dropped.
+#[cfg(feature = "web")]
+fn serve_page(url: &BrokerUrl) -> Result<(Option<String>, impl Sized), Failure> {
+    use super::console;
+    let config = MqttConfig { url: url.clone().into(), ..MqttConfig::default() };
+    let console = console::Console::new(&config);
+    let page = console::serve_open(&console, PAGE_PORT).or_else(|_| console::serve_open(&console, 0))?;
+    let address = page.url.clone();
+    tokio::spawn(async move { console.run(&config).await });
+    Ok((Some(address), page))
+}
+
+#[cfg(not(feature = "web"))]
+fn serve_page(_: &BrokerUrl) -> Result<(Option<String>, impl Sized), Failure> {
+    Ok((None, ()))
+}
+
 /// The broker's thread may still be opening its port.
 async fn connect(url: &BrokerUrl) -> Result<PlainClient, Failure> {
     let config = MqttConfig { url: url.clone().into(), ..MqttConfig::default() };
@@ -160,16 +181,20 @@ enum Output {
 }
 
 impl Output {
-    fn start(args: &Args, url: &BrokerUrl, live: bool) -> Result<Output, Failure> {
+    fn start(args: &Args, places: Places, live: bool) -> Result<Output, Failure> {
         if args.json {
             return Ok(Output::Json);
         }
         if live {
-            return Ok(Output::Live(Screen::open(url.clone(), args.speed)?));
+            return Ok(Output::Live(Screen::open(places, args.speed)?));
         }
         let mut out = io::stdout().lock();
-        writeln!(out, "Two agents, eight simulated machines, {} times real time. Broker: {url}", args.speed)?;
-        writeln!(out, "{}", screen::hints(url).join("\n"))?;
+        writeln!(
+            out,
+            "Two agents, eight simulated machines, {} times real time. Broker: {}",
+            args.speed, places.broker
+        )?;
+        writeln!(out, "{}", screen::hints(&places).join("\n"))?;
         Ok(Output::Lines { told: 0, line_s: LINE_EVERY_S })
     }
 

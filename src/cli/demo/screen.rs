@@ -19,23 +19,34 @@ use crate::scoring::alarm::AlarmState;
 /// Distances are drawn up to this many thresholds.
 const FULL: f64 = 2.0;
 
+/// Where the running demo can be reached.
+#[derive(Debug, Clone)]
+pub struct Places {
+    pub broker: BrokerUrl,
+    /// The page, where there is one.
+    pub page: Option<String>,
+}
+
 /// What works against the running demo, a line each.
-pub fn hints(url: &BrokerUrl) -> Vec<String> {
+pub fn hints(places: &Places) -> Vec<String> {
     let (agent, machines) = PLANT[0];
+    let url = &places.broker;
     let port = url.port;
-    vec![
+    let mut hints = vec![
         "While it runs, in another terminal:".into(),
         format!("  mosquitto_sub -h 127.0.0.1 -p {port} -v -t 'auscult/+/+/alarm'"),
         format!("  auscult ctl --broker {url} --agent {agent} \\"),
         format!("    threshold.set --machine {} --threshold 2", machines[0].0),
         format!("  Node-RED: import deploy/node-red/flows.json, broker 127.0.0.1:{port}"),
-    ]
+    ];
+    hints.extend(places.page.as_ref().map(|page| format!("  In a browser: {page}")));
+    hints
 }
 
 /// The terminal, which is given back when this is dropped.
 pub struct Screen {
     terminal: DefaultTerminal,
-    url: BrokerUrl,
+    places: Places,
     speed: f64,
     colour: bool,
 }
@@ -49,9 +60,9 @@ impl Drop for Screen {
 impl Screen {
     /// # Errors
     /// The terminal refuses.
-    pub fn open(url: BrokerUrl, speed: f64) -> io::Result<Screen> {
+    pub fn open(places: Places, speed: f64) -> io::Result<Screen> {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Ok(Screen { terminal: ratatui::try_init()?, url, speed, colour })
+        Ok(Screen { terminal: ratatui::try_init()?, places, speed, colour })
     }
 
     /// Draws all; true when the user wants to end.
@@ -59,8 +70,8 @@ impl Screen {
     /// # Errors
     /// The terminal is gone.
     pub fn draw(&mut self, board: &Board, now_s: f64) -> io::Result<bool> {
-        let (url, paint, speed) = (&self.url, Paint { colour: self.colour }, self.speed);
-        self.terminal.draw(|frame| view(frame, board, now_s, url, speed, paint))?;
+        let (places, paint, speed) = (&self.places, Paint { colour: self.colour }, self.speed);
+        self.terminal.draw(|frame| view(frame, board, now_s, places, speed, paint))?;
         while event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()? {
                 let interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
@@ -93,8 +104,8 @@ impl Paint {
     }
 }
 
-fn view(frame: &mut Frame, board: &Board, now_s: f64, url: &BrokerUrl, speed: f64, paint: Paint) {
-    let hints = hints(url);
+fn view(frame: &mut Frame, board: &Board, now_s: f64, places: &Places, speed: f64, paint: Paint) {
+    let hints = hints(places);
     let rows = board.rows.len() as u16;
     let areas = Layout::vertical([
         Constraint::Length(2),
@@ -202,16 +213,19 @@ mod tests {
 
     #[test]
     fn it_fits_eighty_columns_and_does_not_mind_fewer() {
-        let url: BrokerUrl = "mqtt://127.0.0.1:1883".parse().expect("a URL");
+        let broker = "mqtt://127.0.0.1:1883".parse().expect("a URL");
+        let places = Places { broker, page: Some("http://127.0.0.1:8477/".into()) };
         let mut board = Board::new(1.0);
         board.tick(2.0, "cavitation");
         for (width, height) in [(80, 24), (200, 60), (20, 5), (1, 1)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("it draws into memory");
             let paint = Paint { colour: true };
-            terminal.draw(|frame| view(frame, &board, 12.0, &url, 10.0, paint)).expect("it draws");
+            terminal.draw(|frame| view(frame, &board, 12.0, &places, 10.0, paint)).expect("it draws");
             if width >= 80 {
                 let text = terminal.backend().to_string();
-                for part in ["hall-2", "pump-b", "cavitation begins", "threshold.set", "Node-RED", "q ends it."] {
+                for part in
+                    ["hall-2", "pump-b", "cavitation begins", "threshold.set", "Node-RED", "browser", "q ends it."]
+                {
                     assert!(text.contains(part), "{width}x{height}: {part:?} is missing in\n{text}");
                 }
             }

@@ -20,14 +20,14 @@ const MOST_MEMORY_KIB: u32 = 64 * 1024;
 
 /// A password, or its hash.
 #[derive(Clone, PartialEq)]
-pub enum Secret {
+pub enum Password {
     Plain(String),
     Hash(String),
 }
 
 /// Why there is no password; names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub enum PasswordError {
     #[error("{}", file.display())]
     File { file: PathBuf, source: std::io::Error },
     #[error("{}: expected a password or an argon2 hash in the first line, found {found}", file.display())]
@@ -36,16 +36,16 @@ pub enum SecretError {
     Hash(#[from] argon2::password_hash::Error),
 }
 
-impl Secret {
+impl Password {
     /// Reads a file's first line.
     ///
     /// # Errors
     /// A file that cannot be read or holds neither a password nor an argon2 hash.
-    pub fn read(file: &Path) -> Result<Secret, SecretError> {
+    pub fn read(file: &Path) -> Result<Password, PasswordError> {
         let text =
-            std::fs::read_to_string(file).map_err(|source| SecretError::File { file: file.to_owned(), source })?;
+            std::fs::read_to_string(file).map_err(|source| PasswordError::File { file: file.to_owned(), source })?;
         let line = text.lines().next().unwrap_or_default().trim_end();
-        let content = |found| SecretError::Content { file: file.to_owned(), found };
+        let content = |found| PasswordError::Content { file: file.to_owned(), found };
         if line.is_empty() {
             return Err(content("none"));
         }
@@ -53,7 +53,7 @@ impl Secret {
             return Err(content("more than 1024 bytes"));
         }
         if !line.starts_with("$argon2") {
-            return Ok(Secret::Plain(line.to_owned()));
+            return Ok(Password::Plain(line.to_owned()));
         }
         let hash = PasswordHash::new(line).map_err(|_| content("a hash that is broken"))?;
         if hash.salt.is_none() || hash.hash.is_none() {
@@ -63,22 +63,22 @@ impl Secret {
         if params.m_cost() > MOST_MEMORY_KIB {
             return Err(content("a hash that takes more than 64 MiB to check"));
         }
-        Ok(Secret::Hash(line.to_owned()))
+        Ok(Password::Hash(line.to_owned()))
     }
 
     /// Whether `password` is it. Takes some tens of milliseconds where it is a hash.
     pub fn is(&self, password: &str) -> bool {
         match self {
             // Digests, so that the time says nothing about the password.
-            Secret::Plain(plain) => Sha256::digest(plain) == Sha256::digest(password),
-            Secret::Hash(hash) => PasswordHash::new(hash)
+            Password::Plain(plain) => Sha256::digest(plain) == Sha256::digest(password),
+            Password::Hash(hash) => PasswordHash::new(hash)
                 .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()),
         }
     }
 
     /// Changes when the password does; sessions end with it.
     pub fn fingerprint(&self) -> [u8; 32] {
-        let (Secret::Plain(text) | Secret::Hash(text)) = self;
+        let (Password::Plain(text) | Password::Hash(text)) = self;
         Sha256::digest(text).into()
     }
 }
@@ -87,12 +87,12 @@ impl Secret {
 ///
 /// # Errors
 /// The disk's; the file is then as before.
-pub fn write(file: &Path, password: &str) -> Result<(), SecretError> {
+pub fn write(file: &Path, password: &str) -> Result<(), PasswordError> {
     let params = Params::new(COST.0, COST.1, 1, None).map_err(argon2::password_hash::Error::from)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password(password.as_bytes())?.to_string();
     fs::replace(file, format!("{hash}\n").as_bytes())
-        .map_err(|source| SecretError::File { file: file.to_owned(), source })
+        .map_err(|source| PasswordError::File { file: file.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -108,10 +108,10 @@ mod tests {
         let text = std::fs::read_to_string(&file).expect("a file");
         assert!(text.starts_with("$argon2id$v=19$m=7168,t=5,p=1$") && !text.contains("blower"), "{text}");
         assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
-        let secret = Secret::read(&file).expect("a secret");
-        assert!(secret.is("blower and pump") && !secret.is("blower and pum") && !secret.is(""));
+        let password = Password::read(&file).expect("a password");
+        assert!(password.is("blower and pump") && !password.is("blower and pum") && !password.is(""));
         write(&file, "blower and pump").expect("a hash");
-        assert_ne!(Secret::read(&file).expect("a secret").fingerprint(), secret.fingerprint());
+        assert_ne!(Password::read(&file).expect("a password").fingerprint(), password.fingerprint());
     }
 
     #[test]
@@ -119,19 +119,19 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("password");
         std::fs::write(&file, "S3cret word\nnot this\n").expect("a writable file");
-        let secret = Secret::read(&file).expect("a secret");
-        assert!(secret.is("S3cret word") && !secret.is("S3cret word\nnot this"));
+        let password = Password::read(&file).expect("a password");
+        assert!(password.is("S3cret word") && !password.is("S3cret word\nnot this"));
     }
 
     #[test]
     fn what_is_no_password_is_an_error() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("password");
-        assert!(Secret::read(&file).is_err());
+        assert!(Password::read(&file).is_err());
         let huge = "$argon2id$v=19$m=4000000,t=1,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         for (text, words) in [("\n", "found none"), ("$argon2id$v=1", "broken"), (huge, "64 MiB")] {
             std::fs::write(&file, text).expect("a writable file");
-            let error = Secret::read(&file).map(drop).expect_err(text).to_string();
+            let error = Password::read(&file).map(drop).expect_err(text).to_string();
             assert!(error.contains(words), "{error}");
         }
     }
