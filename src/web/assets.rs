@@ -31,6 +31,7 @@ static ASSETS: &[Asset] = assets![
     "lib/format.js",
     "lib/history.js",
     "lib/look.js",
+    "lib/past.js",
     "lib/route.js",
     "lib/sha256.js",
     "lib/store.js",

@@ -49,5 +49,6 @@ export const setBroker = (agent, broker, keep) => send(agent, 'setup.broker', { 
 export const setNotify = (agent, url, keep) => send(agent, 'setup.notify', { url, test: !keep }, { timeout: TEST_MS, quiet: true })
 
 /** The id that a name makes: what topics and files can hold. @param {string} name */
-export const idOf = name => name.normalize('NFKD').replace(/[\u0300-\u036f]/g, '').replaceAll('ß', 'ss').toLowerCase()
+export const idOf = name => name.toLowerCase().replace(/[äöüß]/g, letter => ({ ä: 'ae', ö: 'oe', ü: 'ue', ß: 'ss' })[letter] ?? '')
+  .normalize('NFKD').replace(/[\u0300-\u036f]/g, '')
   .replace(/[^a-z0-9]+/g, '-').replace(/^-+|-+$/g, '').slice(0, 48)

@@ -6,10 +6,10 @@ import { send } from './commands.js'
 const POINTS = 1500
 const TIMEOUT_MS = 20000
 
-/** @param {string} agent @param {string} machine @param {number} from ms
+/** @param {string} agent @param {string} machine @param {number} from ms @param {number} [most] points; of many windows the highest
  * @returns {Promise<{ points: import('./track.js').Point[], problem: string }>} */
-export async function readHistory (agent, machine, from) {
-  const args = { machine, from: new Date(from).toISOString(), points: POINTS }
+export async function readHistory (agent, machine, from, most = POINTS) {
+  const args = { machine, from: new Date(from).toISOString(), points: most }
   const reply = await send(agent, 'history.get', args, { quiet: true, named: false, timeout: TIMEOUT_MS })
   if (!reply.ok) return { points: [], problem: reply.text }
   const points = (reply.data?.points ?? []).filter(Array.isArray).map((/** @type {any[]} */ [time, distance, threshold, score, verdict]) =>

@@ -31,7 +31,7 @@ export function look (machine, now = Date.now()) {
     const word = state === 'stopped' ? 'Agent stopped' : state === 'offline' ? 'Agent offline' : 'Agent unknown'
     return { ...of('gone', 'gone', word, `last known: ${said.word.toLowerCase()}`), since: said.since, stale: true }
   }
-  if (store.link.state !== 'open') return { ...said, name: 'gone', word: `Was: ${said.word.toLowerCase()}`, stale: true }
+  if (store.link.state !== 'open') return { ...said, name: 'gone', word: 'No connection', detail: `last known: ${said.word.toLowerCase()}`, stale: true }
   if (machine.verdict && now - machine.verdictAt > Math.max(STALE_MS, 4 * machine.track.pace())) {
     return { ...of('gone', 'gone', 'No verdict', `for ${span(now - machine.verdictAt)}, was ${said.word.toLowerCase()}`), since: said.since, stale: true }
   }

@@ -8,6 +8,7 @@ import { Spark } from '../ui/spark.js'
 import { age, moment, number, plural, span } from '../lib/format.js'
 import { byUrgency, GROUPS, look } from '../lib/look.js'
 import { link, route, setQuery } from '../lib/route.js'
+import { wantPast } from '../lib/past.js'
 import { store } from '../lib/store.js'
 
 /** @typedef {import('../lib/store.js').Machine} Machine
@@ -49,6 +50,7 @@ const head = html`<div role="row"><span role="columnheader">State</span><span ro
 /** @param {number} now @param {boolean} fleet */
 const row = (now, fleet) => function machineRow (/** @type {{ machine: Machine, look: Look }} */ { machine, look }, /** @type {number} */ index) {
   const { verdict } = machine
+  wantPast(machine)
   const limit = verdict?.threshold ?? machine.settings?.threshold ?? null
   const over = verdict?.verdict === 'anomalous'
   const since = look.since ? Date.parse(look.since) : null

@@ -9,6 +9,8 @@ import { clock, number } from '../lib/format.js'
  * column: 1 for the distance, 3 for the score; draft: a threshold that is being tried */
 
 const MOST_POINTS = 1600
+/** From so many windows on the marks are small. */
+const MANY = 240
 /** @type {Promise<any> | null} */
 let loading = null
 
@@ -105,7 +107,7 @@ function options (shown, box) {
     series: [{ label: 'time', value: date },
       { label: name, stroke: colour('trace'), width: 1.6, points: { show: false }, value, spanGaps: false },
       { label: name === 'distance' ? 'threshold' : 'limit', stroke: colour('limit'), width: 1.4, dash: [6, 4], points: { show: false }, value },
-      { label: 'anomalous', stroke: colour('alarm'), paths: () => null, points: { show: true, size: 6, fill: colour('alarm'), width: 0 }, value }],
+      { label: 'anomalous', stroke: colour('alarm'), paths: () => null, points: { show: true, size: shown().points.filter(point => point[4] === 'a').length > MANY ? 3 : 6, fill: colour('alarm'), width: 0 }, value }],
     hooks: { drawClear: [(/** @type {any} */ plot) => unheard(plot, shown())], draw: [(/** @type {any} */ plot) => draft(plot, shown())] }
   }
 }
