@@ -8,5 +8,7 @@ mod configuration;
 mod demo;
 mod docs;
 mod packages;
+mod page;
+mod page_types;
 mod run;
 mod watch;

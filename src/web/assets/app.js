@@ -37,7 +37,6 @@ function App () {
     shown.current = place
   })
   if (!session) return html`<p class="starting">${connection.state === 'lost' ? `No connection${connection.why ? `: ${connection.why}` : ''}. Trying again …` : 'Connecting …'}</p>`
-  // @ts-ignore the server says so while there is no password
   if (session.setup) return html`<${FirstPassword} />`
   if (session.role === null) return html`<${Login} />`
   if (!connection.ready) return html`<p class="starting">${connection.state === 'lost' ? 'No connection. Trying again …' : 'Reading the state …'}</p>`

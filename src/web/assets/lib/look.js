@@ -61,22 +61,22 @@ const until = time => (time ? `until ${clock(time)}` : 'until ended by hand')
 /** @param {string} word */
 const cap = word => word.charAt(0).toUpperCase() + word.slice(1)
 
-/** Which lane called a window anomalous. @param {Verdict} verdict */
+/** Which lane called a window anomalous. @param {VerdictMsg} verdict */
 export const whatSpoke = verdict => (verdict.ratio !== null && verdict.ratio > 1 ? `${times(verdict.ratio)} threshold` : `by ${verdict.lane ?? 'distance'}`)
 
-/** @param {Band} band */
+/** @param {BandDifference} band */
 export const band = ({ from_hz: from, to_hz: to, difference_db: db }) => `${hertz(from)}–${hertz(to)} Hz ${db > 0 ? '+' : '−'}${Math.abs(db).toFixed(1)} dB`
 /** @param {number} hz */
 const hertz = hz => (hz >= 1000 ? Math.round(hz) : number(hz))
 
-/** What an alarm is about, in one line. @param {Alarm} alarm */
+/** What an alarm is about, in one line. @param {AlarmMsg} alarm */
 export function sentence (alarm) {
   if (!alarm.kind || alarm.kind === 'deaf') return ''
   const parts = [alarm.lane, alarm.ratio !== null && `${times(alarm.ratio)} threshold`, alarm.bands[0] && band(alarm.bands[0])]
   return parts.filter(Boolean).join(', ')
 }
 
-/** The long form, for the machine's own screen. @param {Alarm} alarm */
+/** The long form, for the machine's own screen. @param {AlarmMsg} alarm */
 export function story (alarm) {
   if (!alarm.kind) return ''
   const kind = KINDS[alarm.kind]

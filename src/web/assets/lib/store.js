@@ -4,10 +4,10 @@ import { Track } from './track.js'
 
 /** @typedef {{ id: string, status: Status | null, info: Info | null, health: Health | null, healthAt: number,
  *   events: EventMsg[], skew: number | null }} Agent
- * @typedef {{ key: string, agent: string, id: string, verdict: Verdict | null, verdictAt: number, alarm: Alarm | null,
- *   settings: Settings | null, events: EventMsg[], lanes: Verdict[], track: Track }} Machine
+ * @typedef {{ key: string, agent: string, id: string, verdict: VerdictMsg | null, verdictAt: number, alarm: AlarmMsg | null,
+ *   settings: SettingsMsg | null, events: EventMsg[], lanes: VerdictMsg[], track: Track }} Machine
  * @typedef {{ role: 'operator' | 'viewer' | null, home: 'agent' | 'fleet', root: string, agent: string | null,
- *   version: string, password: boolean, allow_audio: boolean }} Session
+ *   version: string, password: boolean, allow_audio: boolean, setup?: boolean, forget?: boolean }} Session
  * @typedef {{ topic: string, payload: any, retained: boolean }} Message
  * @typedef {{ agents: Map<string, Agent>, machines: Map<string, Machine> }} World */
 
@@ -180,7 +180,7 @@ function takeMachine (world, agent, id, part, payload, retained) {
   else if (part === 'event') machine.events = [payload, ...machine.events].slice(0, EVENTS)
 }
 
-/** @param {World} world @param {Machine} machine @param {Verdict} verdict @param {boolean} retained */
+/** @param {World} world @param {Machine} machine @param {VerdictMsg} verdict @param {boolean} retained */
 function takeVerdict (world, machine, verdict, retained) {
   const told = Date.parse(verdict.ts)
   const agent = agentOf(world, machine.agent)

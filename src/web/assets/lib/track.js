@@ -14,7 +14,7 @@ export class Track {
     this.revision = 0
   }
 
-  /** @param {Verdict} verdict */
+  /** @param {VerdictMsg} verdict */
   push (verdict) {
     this.add([Date.parse(verdict.ts), verdict.distance, verdict.threshold, verdict.score, verdict.verdict[0]])
   }

@@ -58,13 +58,13 @@ function One ({ agent, alone }) {
       <p class="story">auscult ${info?.version ?? ''}${info?.tags.length ? ` · ${info.tags.join(', ')}` : ''} · ${status ? html`${status.state} for <span title=${moment(status.ts)}>${span(Date.now() - Date.parse(status.ts))}</span>` : 'no status'}${status?.clock ? ' · clock not set' : ''}</p>
       <div class="acts"><a class="button" href=${`${link('machines')}?agent=${encodeURIComponent(id)}`}>${plural(info?.machines.length ?? 0, 'machine')}</a>
         <${Button} disabled=${!can(id, 'health.get')} busy=${isBusy(id, 'health.get')} onClick=${() => send(id, 'health.get', {}, { named: false })}>Read its health now<//>
-        ${!alone && gone && html`<${Forget} id=${id} />`}</div></header>
-    <div class="cards">${agent.health ? html`<${Health} agent=${agent} health=${agent.health} gone=${gone} />` : html`<${Card} title="Health" wide=${true}><p class="note">No health message yet. Agents send one every minute.</p><//>`}
+        ${!alone && gone && store.session?.forget && html`<${Forget} id=${id} />`}</div></header>
+    <div class="cards">${agent.health ? html`<${HealthCards} agent=${agent} health=${agent.health} gone=${gone} />` : html`<${Card} title="Health" wide=${true}><p class="note">No health message yet. Agents send one every minute.</p><//>`}
       <${Keeping} id=${id} /><${Events} events=${agent.events} /></div></div>`
 }
 
 /** @param {{ agent: Agent, health: Health, gone: boolean }} props */
-function Health ({ agent, health, gone }) {
+function HealthCards ({ agent, health, gone }) {
   const waits = health.outbox_depth > 50
   return html`<${Card} title="The device" name="device" aside=${html`${gone ? 'last known, ' : ''}<${Ago} at=${agent.healthAt} />`}><dl class="figures">
       <${Figure} label="Running for" value=${span(health.uptime_s * 1000)} />
@@ -83,7 +83,7 @@ function Health ({ agent, health, gone }) {
         <td class="num">${number(one.lost_s)} s</td><td class="num">${one.losses}</td><td class="num">${one.overload}</td><td class="num">${one.last_frame_age_s === null ? 'never' : age(one.last_frame_age_s * 1000)}</td></tr>`)}</tbody></table></div><//>`
 }
 
-/** Drops what the broker keeps of an agent that is gone. @param {{ id: string }} props */
+/** Drops what the broker keeps of an agent that is gone; where the console can. @param {{ id: string }} props */
 function Forget ({ id }) {
   const [sure, setSure] = useState(false)
   const go = () => { if (sure) transmit({ forget: { agent: id } }); setSure(!sure) }

@@ -25,7 +25,7 @@ export function Alarms () {
 
 /** @param {{ machine: Machine, look: import('../lib/look.js').Look }} item @param {number} now */
 function alarmCard ({ machine, look }, now) {
-  const alarm = /** @type {Alarm} */ (machine.alarm)
+  const alarm = /** @type {AlarmMsg} */ (machine.alarm)
   const hand = [alarm.by && `by ${alarm.by}`, alarm.comment && `“${alarm.comment}”`].filter(Boolean).join(', ')
   return html`<article class=${`alarm-card is-${look.name}`} key=${machine.key} data-alarm=${machine.key}>
     <div><h2><a href=${link('machine', machine.agent, machine.id)}>${machine.id}</a>${store.session?.home === 'fleet' && html`<small>${machine.agent}</small>`}</h2>

@@ -35,7 +35,8 @@ export function Over ({ machine, draft, state }) {
   const inside = points.filter(point => point[0] >= from)
   const odd = inside.filter(point => point[4] === 'a').length
   const unheard = inside.filter(point => point[4] === 'u').length
-  const summary = `${column === 1 ? 'Distance' : 'Score'} over ${span(to - from)}: ${plural(inside.length, 'window')}, ${odd} anomalous, ${unheard} not judged${last?.[column] != null ? `; now ${number(last[column])}${limit ? `, limit ${number(limit)}` : ''}` : ''}`
+  const value = last?.[column]
+  const summary = `${column === 1 ? 'Distance' : 'Score'} over ${span(to - from)}: ${plural(inside.length, 'window')}, ${odd} anomalous, ${unheard} not judged${typeof value === 'number' ? `; now ${number(value)}${limit ? `, limit ${number(limit)}` : ''}` : ''}`
   const aside = html`<span class="row-of"><${Choice} label="What" value=${column} onChange=${setColumn} options=${[{ value: 1, label: 'Distance' }, { value: 3, label: 'Score', disabled: !points.some(point => point[3] !== null) }]} />
     <${Choice} label="How long" value=${range} onChange=${setRange} options=${RANGES.map(one => ({ ...one, disabled: one.value > 60 * MINUTE && !remembers, title: one.value > 60 * MINUTE && !remembers ? 'This agent does not hand out its past' : undefined }))} /></span>`
   return html`<${Card} title=${column === 1 ? 'Distance over time' : 'Score over time'} wide=${true} name="chart" aside=${aside}>

@@ -71,7 +71,7 @@ function preview ({ at, answer, problem }, shown, changed) {
     ${changed && answer.now && html`<p class="note">The present one: ${plural(answer.now.anomalous, 'window')} (${percent(answer.now.share)}), ${alarms(answer.now)}.</p>`}`
 }
 
-/** @param {Settings | null} settings */
+/** @param {SettingsMsg | null} settings */
 function origin (settings) {
   if (!settings) return ''
   if (settings.source !== 'override') return `from the ${settings.source === 'config' ? 'configuration' : settings.source}`

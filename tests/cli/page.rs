@@ -1,0 +1,149 @@
+//! The page as a person uses it: `auscult console` beside mosquitto and real agents, in a real Chromium.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use auscult::mqtt::topics::MachinePart;
+use serde_json::{Value, json};
+
+use crate::common;
+use crate::common::broker::{Broker, Message, Subscriber, free_port, wait_within};
+use crate::common::program::{Program, done};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const PASSWORD: &str = "correct horse";
+
+fn agent(id: &str, broker: &Broker, bundle: &Path, machines: &str, dir: &Path) -> Program {
+    let config = dir.join(format!("{id}.toml"));
+    let state = dir.join(id);
+    let text = format!(
+        "[agent]\nid = {id:?}\ntags = [\"hall-1\"]\nstate_dir = {state:?}\n[mqtt]\nurl = {:?}\n[bundle]\npath = {bundle:?}\n\
+         [alarm]\nclear_after_s = 600\n[encoder]\nengine = \"tract\"\n{machines}",
+        broker.url()
+    );
+    std::fs::write(&config, text).expect("a writable file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    command.arg("run").arg("--config").arg(&config);
+    Program::start(&mut command, dir.join(format!("{id}.log")))
+}
+
+/// Two windows a second of a WAV file that never ends.
+fn machine(id: &str, model: &str, wav: &Path, threshold: f64) -> String {
+    format!(
+        "[[machine]]\nid = {id:?}\nmodel = {model:?}\nhop_s = 0.5\nthreshold = {threshold}\n\
+         source = {{ wav = {wav:?}, loop = true }}\n"
+    )
+}
+
+fn console(broker: &Broker, port: u16, dir: &Path) -> Program {
+    let password = dir.join("password");
+    std::fs::write(&password, PASSWORD).expect("a writable file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    command.args(["console", "--broker", &broker.url(), "--listen", &format!("127.0.0.1:{port}")]);
+    command.arg("--page-password-file").arg(&password);
+    Program::start(&mut command, dir.join("console.log"))
+}
+
+/// What an agent that lost its connection leaves on the broker.
+fn gone_agent(subscriber: &Subscriber) {
+    let (ts, boot) = ("2026-03-01T12:00:00.000Z", "1");
+    let status = json!({ "schema": 1, "state": "offline", "boot": boot, "ts": ts });
+    let info = json!({
+        "schema": 1, "ts": ts, "agent": "pi-3", "version": "0.1.0", "boot": boot, "bundle": null, "machines": ["fan-d"],
+        "tags": [], "commands": [],
+    });
+    subscriber.publish("auscult/pi-3/status", true, status.to_string());
+    subscriber.publish("auscult/pi-3/info", true, info.to_string());
+}
+
+/// A bundle that differs from `bundle`, packed.
+fn packed(bundle: &Path, dir: &Path) -> PathBuf {
+    let copy = dir.join("next");
+    std::fs::create_dir(&copy).expect("a directory");
+    for entry in std::fs::read_dir(bundle).expect("the bundle") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    let mut pack = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    pack.args(["bundle", "pack", "--bundle-version", "2026.2"]).arg(&copy).current_dir(dir);
+    done(&mut pack);
+    let files = std::fs::read_dir(dir).expect("the directory").map(|entry| entry.expect("an entry").path());
+    files.into_iter().find(|path| path.extension().is_some_and(|end| end == "gz")).expect("an archive")
+}
+
+/// Runs the browser's script; what it asks for by a line `please ...` is done here. Answers all that it printed.
+fn drive(arguments: &[&str], mut please: impl FnMut(&str)) -> String {
+    let mut command = Command::new("node");
+    command.arg(Path::new(ROOT).join("tests/page/drive.mjs")).args(arguments).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("node starts");
+    let mut said = String::new();
+    for line in BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok) {
+        println!("{line}");
+        if let Some(what) = line.strip_prefix("please ") {
+            please(what);
+        }
+        said += &line;
+        said += "\n";
+    }
+    assert!(child.wait().expect("a child").success(), "the browser's script failed");
+    said
+}
+
+#[test]
+#[ignore = "heavy: Chromium, packages from npm"]
+fn the_page_shows_the_fleet_and_commands_it() {
+    let Some(shared) = common::shared() else { return };
+    done(Command::new("bash").arg(Path::new(ROOT).join("tests/page/setup.sh")));
+    let tsc = Path::new(ROOT).join("target/page/node_modules/.bin/tsc");
+    done(Command::new(tsc).arg("-p").arg(Path::new(ROOT).join("src/web/tsconfig.json")));
+
+    let dir = tempfile::Builder::new().prefix("auscult-page-").tempdir().expect("a temporary directory");
+    let mut broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    gone_agent(&subscriber);
+    let bundle = shared.join("escoita-bundle");
+    let (normal, abnormal) = (
+        shared.join("audio/mimii_fan_id_04_normal_00000126.wav"),
+        shared.join("audio/mimii_fan_id_02_abnormal_00000055.wav"),
+    );
+    let first = machine("fan-a", "id_04", &normal, 2.0) + &machine("fan-b", "id_02", &abnormal, 0.1);
+    let _first = agent("pi-1", &broker, &bundle, &first, dir.path());
+    let mut second = Some(agent("pi-2", &broker, &bundle, &machine("fan-c", "id_04", &normal, 2.0), dir.path()));
+    let port = free_port();
+    let mut page = Some(console(&broker, port, dir.path()));
+
+    let shots = Path::new(ROOT).join("target/page/shots");
+    std::fs::create_dir_all(&shots).expect("a folder for screenshots");
+    let (address, shots) = (format!("http://127.0.0.1:{port}"), shots.to_string_lossy().into_owned());
+    let archive = packed(&bundle, dir.path()).to_string_lossy().into_owned();
+    let said = drive(&[&address, &shots, PASSWORD, &archive], |what| match what {
+        "take the broker away" => broker.kill(),
+        "bring the broker back" => broker.restart(),
+        "stop the console" => drop(page.take()),
+        "start the console" => page = Some(console(&broker, port, dir.path())),
+        "kill an agent" => drop(second.take()),
+        other => panic!("what is {other:?}?"),
+    });
+
+    // What the person did has arrived where it counts.
+    let wanted = said.lines().find_map(|line| line.strip_prefix("threshold ")).expect("the threshold that was set");
+    let wanted: f64 = wanted.parse().expect("a number");
+    let settings = |message: &Message| message.is_machine("fan-a", MachinePart::Settings);
+    wait_within(Duration::from_secs(30), "the threshold that the person set", || {
+        subscriber.messages().iter().filter(|message| settings(message)).any(|message| {
+            let settings = message.json();
+            settings["threshold"] == wanted && settings["source"] == "override" && settings["by"] == "ana"
+        })
+    });
+    let alarms: Vec<Value> = subscriber
+        .messages()
+        .iter()
+        .filter(|message| message.is_machine("fan-b", MachinePart::Alarm))
+        .map(Message::json)
+        .collect();
+    for state in ["acknowledged", "shelved"] {
+        assert!(alarms.iter().any(|alarm| alarm["state"] == state && alarm["by"] == "ana"), "{state}: {alarms:?}");
+    }
+}
