@@ -55,23 +55,26 @@ export function span (ms) {
 /** @param {number | null | undefined} ms */
 export const age = ms => (typeof ms === 'number' ? (ms < 1500 ? 'now' : `${span(ms)} ago`) : DASH)
 
-const zone = () => new Intl.DateTimeFormat('en', { timeZoneName: 'short' }).formatToParts().find(part => part.type === 'timeZoneName')?.value ?? ''
+// Formatters are slow to make and quick to use.
+const whole = new Intl.DateTimeFormat([], { dateStyle: 'medium', timeStyle: 'long', hourCycle: 'h23' })
+const hours = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
+const days = new Intl.DateTimeFormat([], { day: 'numeric', month: 'short' })
 
 /** Local time; with the date where it is not today's.
  * @param {string | number | null | undefined} time */
 export function clock (time) {
   const date = new Date(time ?? NaN)
   if (Number.isNaN(date.getTime())) return DASH
-  const hour = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
+  const hour = hours.format(date)
   if (date.toDateString() === new Date().toDateString()) return hour
-  return `${date.toLocaleDateString([], { day: 'numeric', month: 'short' })} ${hour.slice(0, 5)}`
+  return `${days.format(date)} ${hour.slice(0, 5)}`
 }
 
 /** For a title: date, time and zone.
  * @param {string | number | null | undefined} time */
 export function moment (time) {
   const date = new Date(time ?? NaN)
-  return Number.isNaN(date.getTime()) ? '' : `${date.toLocaleString([], { hourCycle: 'h23' })} ${zone()}`
+  return Number.isNaN(date.getTime()) ? '' : whole.format(date)
 }
 
 /** `machine_off` as `machine off`. @param {string | null | undefined} word */

@@ -32,8 +32,9 @@ export function look (machine, now = Date.now()) {
     return { ...of('gone', 'gone', word, `last known: ${said.word.toLowerCase()}`), since: said.since, stale: true }
   }
   if (store.link.state !== 'open') return { ...said, name: 'gone', word: 'No connection', detail: `last known: ${said.word.toLowerCase()}`, stale: true }
-  if (machine.verdict && now - machine.verdictAt > Math.max(STALE_MS, 4 * machine.track.pace())) {
-    return { ...of('gone', 'gone', 'No verdict', `for ${span(now - machine.verdictAt)}, was ${said.word.toLowerCase()}`), since: said.since, stale: true }
+  const old = now - machine.verdictAt
+  if (machine.verdict && old > STALE_MS && old > 4 * machine.track.pace()) {
+    return { ...of('gone', 'gone', 'No verdict', `for ${span(old)}, was ${said.word.toLowerCase()}`), since: said.since, stale: true }
   }
   return said
 }
@@ -84,11 +85,32 @@ export function story (alarm) {
   return `${kind}: ${rest.filter(Boolean).join(' · ')}`
 }
 
-/** Most urgent first; what is equally urgent keeps its place. @param {{ machine: Machine, look: Look }} a @param {{ machine: Machine, look: Look }} b */
-export function byUrgency (a, b) {
-  return a.look.rank - b.look.rank || order.compare(a.machine.key, b.machine.key)
+/** Machines with their states, most urgent first, equally urgent ones by name. Two thousand are sorted four times a second:
+ * by name only when one has come or gone, by urgency into one heap for each rank.
+ * @param {(machine: Machine) => boolean} [wanted] @param {number} [now] @returns {{ machine: Machine, look: Look }[]} */
+export function byUrgency (wanted = () => true, now = Date.now()) {
+  /** @type {{ machine: Machine, look: Look }[][]} */
+  const heaps = GROUPS.map(() => [])
+  for (const machine of byName()) {
+    if (!wanted(machine)) continue
+    const item = { machine, look: look(machine, now) }
+    heaps[item.look.rank].push(item)
+  }
+  return heaps.flat()
 }
-const order = new Intl.Collator('en', { numeric: true })
+
+const collator = new Intl.Collator('en', { numeric: true })
+/** @type {{ world: object | null, changes: number, machines: Machine[] }} */
+let sorted = { world: null, changes: -1, machines: [] }
+
+function byName () {
+  const { world } = store
+  if (sorted.world !== world || sorted.changes !== world.changes) {
+    const machines = [...world.machines.values()].sort((a, b) => collator.compare(a.key, b.key))
+    sorted = { world, changes: world.changes, machines }
+  }
+  return sorted.machines
+}
 
 /** Alarms that somebody has to know of. */
-export const openAlarms = () => [...store.world.machines.values()].filter(machine => machine.alarm?.state === 'active')
+export const openAlarms = () => byName().filter(machine => machine.alarm?.state === 'active')

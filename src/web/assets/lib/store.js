@@ -9,13 +9,14 @@ import { Track } from './track.js'
  * @typedef {{ role: 'operator' | 'viewer' | null, home: 'agent' | 'fleet', root: string, agent: string | null,
  *   version: string, password: boolean, allow_audio: boolean, setup?: boolean, forget?: boolean }} Session
  * @typedef {{ topic: string, payload: any, retained: boolean }} Message
- * @typedef {{ agents: Map<string, Agent>, machines: Map<string, Machine> }} World */
+ * @typedef {{ agents: Map<string, Agent>, machines: Map<string, Machine>, changes: number }} World
+ * changes: how often a machine has come or gone */
 
 const EVENTS = 40
 const RECENT = 24
 
 /** @returns {World} */
-const emptyWorld = () => ({ agents: new Map(), machines: new Map() })
+const emptyWorld = () => ({ agents: new Map(), machines: new Map(), changes: 0 })
 
 export const store = {
   /** @type {Session | null} */
@@ -85,6 +86,7 @@ function machineOf (world, agent, id) {
     const track = new Track(world.machines.size > 100 ? 720 : 4000)
     machine = { key, agent, id, verdict: null, verdictAt: 0, alarm: null, settings: null, events: [], lanes: [], track }
     world.machines.set(key, machine)
+    world.changes++
   }
   return machine
 }
@@ -150,6 +152,7 @@ function takeAgent (world, id, part, payload) {
     for (const machine of world.machines.values()) {
       if (machine.agent === id && !ids.has(machine.id)) world.machines.delete(machine.key)
     }
+    world.changes++
     for (const machine of payload.machines) machineOf(world, id, machine)
   }
 }
@@ -158,6 +161,7 @@ function takeAgent (world, id, part, payload) {
 function forget (world, id) {
   world.agents.delete(id)
   for (const machine of world.machines.values()) if (machine.agent === id) world.machines.delete(machine.key)
+  world.changes++
 }
 
 /** @param {World} world @param {string} agent @param {string} id @param {string} part @param {any} payload

@@ -5,7 +5,7 @@ import { Acts } from '../ui/acts.js'
 import { At, Empty, State } from '../ui/parts.js'
 import { Spark } from '../ui/spark.js'
 import { moment, span } from '../lib/format.js'
-import { byUrgency, look, story } from '../lib/look.js'
+import { byUrgency, story } from '../lib/look.js'
 import { link } from '../lib/route.js'
 import { store } from '../lib/store.js'
 
@@ -14,8 +14,7 @@ const SECTIONS = [{ state: 'active', word: 'Open' }, { state: 'acknowledged', wo
 
 export function Alarms () {
   const now = Date.now()
-  const all = [...store.world.machines.values()].filter(machine => machine.alarm && machine.alarm.state !== 'normal')
-    .map(machine => ({ machine, look: look(machine, now) })).sort(byUrgency)
+  const all = byUrgency(machine => !!machine.alarm && machine.alarm.state !== 'normal', now)
   const part = (/** @type {string} */ state) => all.filter(item => item.machine.alarm?.state === state)
   return html`<div class="screen"><header class="title"><h1>Alarms</h1><p>${part('active').length ? `${part('active').length} open` : 'No open alarm'}</p></header>
     ${all.length === 0 && html`<${Empty} symbol="acknowledged" title="No alarm stands">An alarm appears here when several windows agree that a machine sounds different, or that it cannot be heard.<//>`}

@@ -6,7 +6,7 @@ import { Ago, Bar, Empty, State } from '../ui/parts.js'
 import { List } from '../ui/list.js'
 import { Spark } from '../ui/spark.js'
 import { age, moment, number, plural, span } from '../lib/format.js'
-import { byUrgency, GROUPS, look } from '../lib/look.js'
+import { byUrgency, GROUPS } from '../lib/look.js'
 import { link, route, setQuery } from '../lib/route.js'
 import { wantPast } from '../lib/past.js'
 import { store } from '../lib/store.js'
@@ -26,9 +26,8 @@ export function Machines () {
   const { query } = route()
   const [filter, words, agent] = [query.get('state') ?? '', query.get('find') ?? '', query.get('agent') ?? '']
   const now = Date.now()
-  const all = [...store.world.machines.values()].filter(machine => !agent || machine.agent === agent)
-    .map(machine => ({ machine, look: look(machine, now) }))
-  const shown = all.filter(item => (!filter || item.look.group === filter) && fits(item.machine, words)).sort(byUrgency)
+  const all = byUrgency(machine => !agent || machine.agent === agent, now)
+  const shown = all.filter(item => (!filter || item.look.group === filter) && fits(item.machine, words))
   const set = (/** @type {Record<string, string>} */ change) => setQuery({ state: filter, find: words, agent, ...change })
   const fleet = store.session?.home === 'fleet'
   return html`<div class="screen machines">
