@@ -33,7 +33,7 @@ export function Machine ({ agent, id }) {
     <div class="cards">
       <${Over} machine=${machine} draft=${draft} state=${state} />
       <${Figures} machine=${machine} stale=${shown.stale} />
-      <${Card} title="What it sounds like now" name="listen"><${Listen} agent=${agent} machine=${id} refused=${refusal.text} /><//>
+      ${store.session?.home === 'agent' && html`<${Card} title="What it sounds like now" name="listen"><${Listen} agent=${agent} machine=${id} refused=${refusal.text} /><//>`}
       <${Threshold} machine=${machine} draft=${draft} setDraft=${setDraft} state=${state} />
       <${Learning} machine=${machine} state=${state} />
       <${Bands} machine=${machine} />
@@ -67,7 +67,7 @@ function Head ({ machine, shown }) {
   const hand = alarm && alarm.state !== 'normal' && [alarm.by && `by ${alarm.by}`, alarm.comment && `“${alarm.comment}”`, alarm.until && `until ${clock(alarm.until)}`].filter(Boolean).join(', ')
   return html`<header class="machine-head"><h1>${machine.id}</h1><div><${State} look=${shown} large=${true} /></div>
     <p class="story">${alarm && alarm.kind ? html`<strong>${story(alarm)}</strong> · ` : shown.detail ? `${shown.detail} · ` : ''}
-      ${shown.since && html`<span title=${moment(shown.since)}>for ${span(Date.now() - Date.parse(shown.since))}</span> · `}${hand && `${hand} · `}on <a href=${link('agent', agent)}>${agent}</a></p>
+      ${shown.since && html`<span title=${moment(shown.since)}>${alarm?.state === 'normal' ? 'no alarm for' : 'for'} ${span(Date.now() - Date.parse(shown.since))}</span> · `}${hand && `${hand} · `}on <a href=${link('agent', agent)}>${agent}</a></p>
     <${Acts} machine=${machine} maintenance=${true} /></header>`
 }
 
@@ -84,7 +84,7 @@ function Figures ({ machine, stale }) {
     <${Figure} label="Score" name="score" value=${steady(verdict.score)} note=${verdict.p_value !== null ? `p ${number(verdict.p_value, 2)}` : combined ? '' : 'no baseline'} />
     <${Figure} label="Lane" name="lane" value=${verdict.lane ?? '–'} note=${combined ? 'all lanes decide' : 'the distance decides'} />
     <${Figure} label="Level" name="level" value=${verdict.level_dbfs.toFixed(1)} unit="dBFS" />
-  </dl><p class="note">Window ${verdict.seq} at <${At} at=${verdict.ts} />${verdict.bundle ? `, bundle ${verdict.bundle}` : ''}${verdict.clock ? '. The agent’s clock is not set' : ''}.</p><//>`
+  </dl><p class="note">Window ${verdict.seq} at <${At} at=${verdict.ts} />${verdict.bundle ? `, bundle ${verdict.bundle}` : ''}${verdict.clock ? '. The agent’s clock is not set' : ''}.${store.session?.home === 'fleet' ? ' Live sound is on the agent’s own page.' : ''}</p><//>`
 }
 
 /** @param {{ events: EventMsg[] }} props */
