@@ -164,7 +164,7 @@ impl Manifest {
         }
         let front_end: FrontEnd =
             table.try_into().map_err(|error: toml::de::Error| format!("front_end: {}", error.message()))?;
-        check_front_end(&front_end)?;
+        front_end.check().map_err(|error| format!("front_end.{error}"))?;
         Ok(front_end)
     }
 }
@@ -178,37 +178,4 @@ pub fn check_word(word: &str) -> Result<(), String> {
         && word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-'));
     if valid { Ok(()) } else { Err(format!("expected [A-Za-z0-9][A-Za-z0-9._+-]{{0,63}}, found {word:?}")) }
-}
-
-/// Bounds what a front-end can cost before one is built.
-fn check_front_end(front_end: &FrontEnd) -> Result<(), String> {
-    let nyquist_hz = f64::from(front_end.rate_hz) / 2.0;
-    for (key, value, least, most) in [
-        ("rate_hz", f64::from(front_end.rate_hz), 1000.0, 192_000.0),
-        ("window_s", front_end.window_s, 0.1, 60.0),
-        ("n_fft", front_end.n_fft as f64, 16.0, 65_536.0),
-        ("hop", front_end.hop as f64, 1.0, 65_536.0),
-        ("n_mels", front_end.n_mels as f64, 1.0, 1024.0),
-        ("fmin_hz", front_end.fmin_hz, 0.0, nyquist_hz),
-        ("fmax_hz", front_end.fmax_hz, front_end.fmin_hz, nyquist_hz),
-        ("pre_emphasis", front_end.pre_emphasis, 0.0, 1.0),
-        ("top_db", front_end.top_db, 1.0, 400.0),
-        ("frames", front_end.frames as f64, 1.0, 4096.0),
-    ] {
-        if !(value.is_finite() && (least..=most).contains(&value)) {
-            return Err(format!("front_end.{key}: expected {least} to {most}, found {value}"));
-        }
-    }
-    if front_end.fmin_hz == front_end.fmax_hz {
-        return Err(format!("front_end.fmax_hz: expected above fmin_hz {}, found the same", front_end.fmin_hz));
-    }
-    // Centred frames: one for each hop, and the first.
-    let computed = 1 + front_end.window_samples() / front_end.hop;
-    if front_end.frames > computed {
-        return Err(format!(
-            "front_end.frames: expected at most the {computed} of a window, found {}",
-            front_end.frames
-        ));
-    }
-    Ok(())
 }

@@ -52,6 +52,24 @@ impl BundleError {
     }
 }
 
+/// Gives memory back to the system when it is dropped. glibc keeps what a reader has freed for its thread, so that an agent
+/// would stay large after a bundle that was refused. (A child process under a memory limit would also bound the reader
+/// itself, but the engine must be loaded in this process in any case; sizes are bounded before they are allocated instead.)
+struct GiveBack;
+
+impl Drop for GiveBack {
+    #[allow(
+        unsafe_code,
+        reason = "malloc_trim has no preconditions; it walks the allocator's own lists under its locks"
+    )]
+    fn drop(&mut self) {
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 /// One machine that the bundle was trained on.
 #[derive(Debug, Clone)]
 pub struct BundleMachine {
@@ -115,6 +133,7 @@ impl Bundle {
         bundle: &BundleConfig,
         encoder: &EncoderConfig,
     ) -> Result<(Bundle, Box<dyn Engine>), BundleError> {
+        let _memory = GiveBack;
         let key = bundle.trusted_key().map_err(|error| BundleError::new(dir, error))?;
         let (bundle, mut engine) = Self::load(read::bundle(dir, key.as_ref())?, encoder)?;
         for outcome in bundle.run_golden(engine.as_mut()) {

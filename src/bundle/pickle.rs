@@ -2,8 +2,9 @@
 //!
 //! A reader of its own, because a general one (serde-pickle) drops what numpy's scalars need: it keeps either the kind
 //! or the byte order of a dtype, never both. It also copies what the memo refers to, so that a few hundred bytes can
-//! ask for gigabytes. Here values live in one list and refer to each other by number, as in Python: memory and time
-//! are linear in the length of the file, and nothing recurses.
+//! ask for gigabytes. Here values live in one list and refer to each other by number, as in Python, and nothing recurses.
+//! What is made anew from the file's bytes is counted against a budget, also what is dropped at once: memory and time are
+//! linear in the length of the file.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,6 +18,12 @@ use numpy::{Dtype, dtype, scalar};
 
 /// Longest text that a dict may hold as key or value, bytes.
 const TEXT_LIMIT: usize = 256;
+
+/// Bytes that may be made anew for each byte of the file. What numpy writes needs less than three: the escaped text, the
+/// bytes decoded from it, the scalar made of them.
+const MADE_PER_BYTE: usize = 8;
+/// And for any file, bytes.
+const MADE_LEAST: usize = 4096;
 
 /// A key or value of a dict.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +71,8 @@ impl std::fmt::Display for Atom {
 /// # Errors
 /// One line: what was expected, what was found, at which byte.
 pub fn read_dict(bytes: &[u8]) -> Result<Vec<(Atom, Atom)>, String> {
-    let mut machine = Machine { input: Input { bytes, at: 0 }, ..Machine::default() };
+    let budget = MADE_LEAST + MADE_PER_BYTE * bytes.len();
+    let mut machine = Machine { input: Input { bytes, at: 0 }, budget, ..Machine::default() };
     let top = machine.run().map_err(|problem| format!("{problem} (byte {})", machine.input.at))?;
     if machine.input.at != bytes.len() {
         return Err(format!(
@@ -164,6 +172,8 @@ struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    /// Bytes that may still be made.
+    budget: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -222,7 +232,9 @@ impl<'a> Machine<'a> {
                 b'X' => self.text::<4>()?,
                 0x8d => self.text::<8>()?,
                 b'V' => {
-                    let text = unescape(self.input.line()?)?;
+                    let line = self.input.line()?;
+                    self.spend(line.len())?;
+                    let text = unescape(line)?;
                     self.push(Node::Text(text.into()));
                 }
                 b'C' => self.bytes::<1>()?,
@@ -309,6 +321,14 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Counts bytes before they are made.
+    fn spend(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.budget.checked_sub(bytes);
+        self.budget =
+            left.ok_or("expected values that grow with the file, found some that are made again and again")?;
+        Ok(())
+    }
+
     fn push(&mut self, node: Node<'a>) {
         self.stack.push(self.nodes.len());
         self.nodes.push(node);
@@ -386,7 +406,17 @@ impl<'a> Machine<'a> {
         Err(format!("expected a dict, found {}", self.describe(top)))
     }
 
-    fn call(&self, callee: Id, arguments: Id) -> Result<Node<'a>, String> {
+    fn call(&mut self, callee: Id, arguments: Id) -> Result<Node<'a>, String> {
+        if let Node::Tuple(items) = &self.nodes[arguments] {
+            let length = |id: &Id| match &self.nodes[*id] {
+                Node::Text(text) => text.len(),
+                Node::Bytes(bytes) => bytes.len(),
+                _ => 0,
+            };
+            // No call looks at more than two.
+            let bytes = items.iter().take(2).map(length).sum();
+            self.spend(bytes)?;
+        }
         let (Node::Global(global), Node::Tuple(arguments)) = (&self.nodes[callee], &self.nodes[arguments]) else {
             return Err(format!("expected a numpy scalar, found a call of {}", self.describe(callee)));
         };

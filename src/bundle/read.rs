@@ -19,6 +19,8 @@ use crate::scoring::{Bank, Baseline};
 const NAME_LIMIT: usize = 128;
 /// Most machines of one bundle: the encoder is tried for each when a bundle is opened.
 const MACHINE_LIMIT: usize = 1024;
+/// Most values in `baselines.json`.
+const BASELINE_VALUES_LIMIT: usize = 1 << 18;
 /// The index reaches the encoder as an f32, which holds whole numbers up to here.
 const INDEX_LIMIT: u32 = 1 << 24;
 
@@ -237,6 +239,12 @@ fn baselines(reader: &mut Reader) -> Result<BTreeMap<String, Arc<Baseline>>, Bun
         return Ok(BTreeMap::new());
     }
     let text = reader.read(BASELINES)?;
+    // Each value costs up to a hundred times its text; baselines keep their arrays as Base64, in few values.
+    let values = text.iter().filter(|byte| matches!(byte, b',' | b':')).count();
+    if values > BASELINE_VALUES_LIMIT {
+        let problem = format!("expected at most {BASELINE_VALUES_LIMIT} values, found {values}");
+        return Err(reader.fault(BASELINES, problem));
+    }
     let all: BTreeMap<String, Baseline> =
         serde_json::from_slice(&text).map_err(|error| reader.fault(BASELINES, error.to_string()))?;
     all.into_iter()

@@ -65,8 +65,8 @@ impl Default for FrontEnd {
 const MAX_WINDOW_SAMPLES: f64 = 4e6;
 const MAX_N_FFT: usize = 1 << 16;
 const MAX_N_MELS: usize = 2048;
-/// Of the power spectrogram, `frames_total * bins`: 64 MiB as f32.
-const MAX_POWER_VALUES: usize = 1 << 24;
+/// Of all that is computed from one window, [`FrontEnd::values`]: 64 MiB as f32.
+const MAX_VALUES: usize = 1 << 24;
 
 impl FrontEnd {
     /// Samples in one window.
@@ -83,6 +83,13 @@ impl FrontEnd {
     pub fn frames_total(&self) -> usize {
         let padded = self.window_samples() + 2 * (self.n_fft / 2);
         (padded - self.n_fft) / self.hop + 1
+    }
+
+    /// Values that one window is turned into: the power spectrogram, the mel spectrogram linear and in dB, and the image.
+    /// Saturates.
+    fn values(&self) -> usize {
+        let of_frame = self.n_mels.saturating_mul(2).saturating_add(self.bins());
+        self.frames_total().saturating_mul(of_frame).saturating_add(self.frames.saturating_mul(self.n_mels))
     }
 
     /// Edges of the mel bands, Hz, `[n_mels + 2]`: band `i` rises from edge `i`, peaks at `i + 1` and falls to `i + 2`.
@@ -112,12 +119,16 @@ impl FrontEnd {
             let expected = format!("{least_s} (n_fft samples) to {most_s} seconds");
             return fail("window_s", expected, &self.window_s);
         }
-        if self.hop == 0 || self.frames_total().saturating_mul(self.bins()) > MAX_POWER_VALUES {
-            let least = (self.window_samples() * self.bins()).div_ceil(MAX_POWER_VALUES).max(1);
-            return fail("hop", format!("at least {least} samples"), &self.hop);
-        }
         if !(1..=MAX_N_MELS).contains(&self.n_mels) {
             return fail("n_mels", format!("1 to {MAX_N_MELS}"), &self.n_mels);
+        }
+        if self.hop == 0 {
+            return fail("hop", "at least 1 sample".into(), &self.hop);
+        }
+        if self.values() > MAX_VALUES {
+            let values = self.values();
+            let expected = format!("a step at which a window gives at most {MAX_VALUES} values of power and mel bands");
+            return fail("hop", expected, &format_args!("{values} at a step of {} samples", self.hop));
         }
         if !(self.fmax_hz > 0.0 && self.fmax_hz <= rate_hz / 2.0) {
             let expected = format!("above 0 and at most half the rate, {} Hz", rate_hz / 2.0);

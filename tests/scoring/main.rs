@@ -5,6 +5,7 @@ mod common;
 
 mod alarm;
 mod bundle;
+mod bundle_memory;
 mod encoder;
 mod enroll;
 mod hostile_models;

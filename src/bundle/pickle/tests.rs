@@ -196,3 +196,30 @@ fn bombs_do_not_go_off() {
         assert!(start.elapsed().as_millis() < 1000, "{what}: {:?}", start.elapsed());
     }
 }
+
+/// One long text in the memo, and calls on it whose results are dropped at once.
+fn dropped_calls(module: &str, name: &str, text: &str, calls: usize) -> Vec<u8> {
+    let mut bytes = vec![0x80, 2];
+    bytes.extend(format!("c{module}\n{name}\nq\x00X").bytes());
+    bytes.extend(u32::try_from(text.len()).expect("a short text").to_le_bytes());
+    bytes.extend(text.bytes());
+    bytes.extend(b"q\x01X\x06\x00\x00\x00latin1\x86q\x02");
+    for _ in 0..calls {
+        bytes.extend(b"h\x00h\x02R0");
+    }
+    bytes.extend(b"}.");
+    bytes
+}
+
+#[test]
+fn what_is_made_and_dropped_again_is_bounded() {
+    for (module, name, text) in
+        [("_codecs", "encode", "a".repeat(128 << 10)), ("numpy", "dtype", format!("{}f8", "<".repeat(128 << 10)))]
+    {
+        let few = dropped_calls(module, name, &text, 3);
+        assert_eq!(read_dict(&few), Ok(Vec::new()), "{module}.{name}: a few calls are no attack");
+        let many = dropped_calls(module, name, &text, 20_000);
+        let error = read_dict(&many).expect_err("two gigabytes from 250 kB");
+        assert!(error.contains("made again and again"), "{error}");
+    }
+}
