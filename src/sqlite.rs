@@ -89,6 +89,17 @@ pub fn open(file: &Path, layout: &Layout) -> Result<Connection, SqliteError> {
     if std::fs::metadata(file).is_ok_and(|file| file.is_file() && file.len() == 0) {
         return Err(SqliteError::damaged("expected a store, found an empty file"));
     }
+    if file.is_dir() {
+        return Err(SqliteError::damaged("expected a store, found a directory"));
+    }
+    for suffix in ["-wal", "-shm"] {
+        let beside = with_suffix(file, suffix);
+        if beside.is_dir() {
+            let aside = free_name(&beside, Utc::now());
+            tracing::error!("{}: a directory is in its place; set aside as {}", beside.display(), aside.display());
+            std::fs::rename(&beside, &aside)?;
+        }
+    }
     prepare(Connection::open(file)?, layout)
 }
 
@@ -189,11 +200,18 @@ mod tests {
             assert_eq!(std::fs::read(aside).expect("what was set aside"), bytes);
             open(&file, &LAYOUT).expect("a new file");
         }
-        let blocked = dir.path().join("blocked.db");
-        std::fs::create_dir(&blocked).expect("a directory");
-        let error = open(&blocked, &LAYOUT).expect_err("a directory");
+        std::fs::remove_file(&file).expect("removed");
+        std::fs::create_dir(&file).expect("a directory");
+        let error = open(&file, &LAYOUT).expect_err("a directory");
+        assert!(matches!(error, SqliteError::Damaged(_)), "{error}");
+        set_aside(&file, Utc::now()).expect("renamed");
+        open(&file, &LAYOUT).expect("a new file");
+        std::fs::create_dir(dir.path().join("words.db-shm")).expect("a directory");
+        open(&file, &LAYOUT).expect("the file, its index made anew");
+        let blocked = dir.path().join("no such directory/words.db");
+        let error = open(&blocked, &LAYOUT).expect_err("no directory");
         assert!(matches!(error, SqliteError::Unavailable(_)), "{error}");
-        assert!(error.to_string().contains("is a directory in its place"), "{error}");
+        assert!(error.to_string().contains("cannot be opened"), "{error}");
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Driver {
                 // The connection said something.
                 heard = heard(&mut self.session) => self.on_heard(heard),
                 // The outbox has something new to send.
-                () = outbox.news() => self.expect_live(),
+                () = outbox.changed() => self.expect_live(),
                 // There is new state, or health.
                 () = shared.poke.notified() => {}
                 // The outbox has something to say about itself.
@@ -442,12 +442,13 @@ impl Driver {
         let (event, detail) = match change {
             OutboxChange::Failed(error) => (EventKind::OutboxFailed, Some(error)),
             OutboxChange::Back => (EventKind::OutboxBack, None),
+            OutboxChange::SeqSkipped(why) => (EventKind::SeqSkipped, Some(why)),
             OutboxChange::Corrupt(what) => (EventKind::OutboxCorrupt, Some(what)),
             OutboxChange::Dropped(total) => {
                 (EventKind::OutboxDropped, Some(format!("{total} messages were given up since the store was made")))
             }
         };
-        self.shared.say_event(event, detail);
+        self.shared.publish_event(event, detail);
     }
 
     fn expect_live(&mut self) {

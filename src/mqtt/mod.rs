@@ -322,7 +322,7 @@ impl Mqtt {
 
     /// An event of the whole agent, now.
     pub fn agent_event(&self, event: EventKind, detail: Option<String>) {
-        self.shared.say_event(event, detail);
+        self.shared.publish_event(event, detail);
     }
 
     /// Publishes an encoded [`payload::Reply`]: the same command twice gets the same bytes twice.
@@ -440,7 +440,7 @@ impl Mqtt {
                     ClockChange::Synchronised => (EventKind::ClockSynchronised, None),
                 };
                 tracing::warn!(?event, detail, "the system clock changed");
-                shared.say_event(event, detail);
+                shared.publish_event(event, detail);
             }
             true
         })
@@ -488,7 +488,7 @@ impl Shared {
     }
 
     /// An event of the whole agent.
-    fn say_event(&self, event: EventKind, detail: Option<String>) {
+    fn publish_event(&self, event: EventKind, detail: Option<String>) {
         let message = EventMsg {
             schema: SchemaVersion,
             ts: self.clock.now(),

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use sha2::{Digest, Sha256};
 
 use crate::sqlite::{self, Layout, SqliteError};
 
@@ -39,6 +40,62 @@ pub struct Row {
     pub payload: Vec<u8>,
     /// Unix time of its making, s; `None` while the clock was not synchronised: it then has no age.
     pub created_s: Option<i64>,
+}
+
+impl Row {
+    /// Over all but the id, which may change.
+    fn sum(&self) -> i64 {
+        let created_s = self.created_s.map(i64::to_le_bytes);
+        sum_of(&[
+            &[self.class as u8, u8::from(self.retain)],
+            &self.topic.len().to_le_bytes(),
+            self.topic.as_bytes(),
+            created_s.as_ref().map_or(&[], <[u8; 8]>::as_slice),
+            &self.payload,
+        ])
+    }
+}
+
+fn sum_of_seq(machine: &str, next: u64) -> i64 {
+    sum_of(&[&next.to_le_bytes(), machine.as_bytes()])
+}
+
+/// A check sum, so that a bit that flipped on the disk is found: SQLite has none over its pages.
+fn sum_of(parts: &[&[u8]]) -> i64 {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part);
+    }
+    digest.finalize().iter().take(8).fold(0, |sum, byte| (sum << 8) | i64::from(*byte))
+}
+
+/// The counters of `seq` as the store has them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoredSeqs {
+    /// Those whose check sum fits.
+    pub checked: BTreeMap<String, u64>,
+    /// Those without a check sum, or with one that does not fit.
+    pub unchecked: BTreeMap<String, u64>,
+    /// Whether there is any check sum: version 0.1 wrote none.
+    pub has_sums: bool,
+}
+
+impl StoredSeqs {
+    pub fn next(&self, machine: &str) -> Option<u64> {
+        self.checked.get(machine).or_else(|| self.unchecked.get(machine)).copied()
+    }
+
+    pub fn machines(&self) -> impl Iterator<Item = &String> {
+        self.checked.keys().chain(self.unchecked.keys())
+    }
+}
+
+/// A page of messages.
+#[derive(Debug, Default, PartialEq)]
+pub struct Page {
+    pub rows: Vec<Row>,
+    /// Ids of messages whose check sum does not fit: they must not be sent.
+    pub damaged: Vec<i64>,
 }
 
 /// What one transaction changes.
@@ -81,13 +138,18 @@ const TABLES: &str = "
         retain INTEGER NOT NULL,
         topic TEXT NOT NULL,
         payload BLOB NOT NULL,
-        created_s INTEGER
+        created_s INTEGER,
+        sum INTEGER
     );
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// Prefix of the counters that hold a machine's next `seq`.
+/// Version 0.1 had no check sums; its file is extended, and version 0.1 can still read it.
+const ADD_SUM: &str = "ALTER TABLE message ADD COLUMN sum INTEGER";
+
+/// Prefix of the counters that hold a machine's next `seq`, and of those that hold the check sum of that.
 const SEQ: &str = "seq/";
+const SEQ_SUM: &str = "seqsum/";
 
 /// Rows that are given up at once when the store is full.
 const EVICT_ROWS: i64 = 256;
@@ -113,6 +175,14 @@ impl Store {
         let unavailable = |error| SqliteError::unavailable(format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(unavailable)?;
         let connection = sqlite::open(&file(dir), &LAYOUT)?;
+        let has_sums: i64 = connection.query_row(
+            "SELECT count(*) FROM pragma_table_info('message') WHERE name = 'sum'",
+            [],
+            |row| row.get(0),
+        )?;
+        if has_sums == 0 {
+            connection.execute(ADD_SUM, [])?;
+        }
         let mut store = Store { connection, totals: Totals::default(), bounds };
         let depth: i64 = counter(&store.connection, "depth")?.unwrap_or(0);
         let dropped: i64 = counter(&store.connection, "dropped")?.unwrap_or(0);
@@ -128,13 +198,18 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Store::commit`].
-    pub fn next_seqs(&self) -> Result<BTreeMap<String, u64>, SqliteError> {
-        let mut statement = self.connection.prepare("SELECT name, value FROM counter WHERE name GLOB 'seq/*'")?;
+    pub fn next_seqs(&self) -> Result<StoredSeqs, SqliteError> {
+        let mut statement = self.connection.prepare("SELECT name, value FROM counter WHERE name GLOB 'seq*/*'")?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-        let mut seqs = BTreeMap::new();
-        for row in rows {
-            let (name, value) = row?;
-            seqs.insert(name[SEQ.len()..].to_owned(), value.max(0).cast_unsigned());
+        let counters: BTreeMap<String, i64> = rows.collect::<Result<_, _>>()?;
+        let mut seqs = StoredSeqs::default();
+        for (name, value) in &counters {
+            seqs.has_sums |= name.starts_with(SEQ_SUM);
+            let Some(machine) = name.strip_prefix(SEQ) else { continue };
+            let next = (*value).max(0).cast_unsigned();
+            let checked = counters.get(&format!("{SEQ_SUM}{machine}")) == Some(&sum_of_seq(machine, next));
+            let seqs = if checked { &mut seqs.checked } else { &mut seqs.unchecked };
+            seqs.insert(machine.to_owned(), next);
         }
         Ok(seqs)
     }
@@ -179,11 +254,11 @@ impl Store {
         let max_bytes = self.bounds.max_bytes;
         self.change(|transaction, totals| {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO message (id, class, retain, topic, payload, created_s) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO message (id, class, retain, topic, payload, created_s, sum) VALUES (?, ?, ?, ?, ?, ?, ?)",
             )?;
             for row in &changes.rows {
                 let class = row.class as i64;
-                insert.execute(params![row.id, class, row.retain, row.topic, row.payload, row.created_s])?;
+                insert.execute(params![row.id, class, row.retain, row.topic, row.payload, row.created_s, row.sum()])?;
                 totals.depth += 1;
             }
             let mut delete = transaction.prepare_cached("DELETE FROM message WHERE id = ?")?;
@@ -193,6 +268,7 @@ impl Store {
             }
             for (machine, next) in &changes.next_seqs {
                 set_counter(transaction, &format!("{SEQ}{machine}"), next.cast_signed())?;
+                set_counter(transaction, &format!("{SEQ_SUM}{machine}"), sum_of_seq(machine, *next))?;
             }
             if changes.probe {
                 set_counter(transaction, "probe", 1)?;
@@ -256,46 +332,55 @@ impl Store {
 }
 
 /// Reads beside the writer, without waiting for its fsync.
-pub struct Reader {
+pub struct StoreReader {
     connection: Connection,
 }
 
-impl Reader {
+impl StoreReader {
     /// # Errors
     /// As of [`Store::open`]; `Unavailable` while there is no file.
-    pub fn open(dir: &Path) -> Result<Reader, SqliteError> {
+    pub fn open(dir: &Path) -> Result<StoreReader, SqliteError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file(dir), flags)?;
         connection.pragma_update(None, "query_only", true)?;
-        Ok(Reader { connection })
+        Ok(StoreReader { connection })
     }
 
     /// The first `limit` messages with `from <= id < before`.
     ///
     /// # Errors
-    /// `Damaged` or `Unavailable`.
-    pub fn read(&self, from: i64, before: i64, limit: usize) -> Result<Vec<Row>, SqliteError> {
+    /// As of [`Store::commit`].
+    pub fn read(&self, from: i64, before: i64, limit: usize) -> Result<Page, SqliteError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, class, retain, topic, payload, created_s FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            "SELECT id, class, retain, topic, payload, created_s, sum FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = statement.query_map([from, before, limit], |row| {
-            let class = match row.get::<_, i64>(1)? {
-                0 => Class::Verdict,
-                1 => Class::Event,
-                _ => Class::Last,
-            };
-            Ok(Row {
-                id: row.get(0)?,
-                class,
-                retain: row.get(2)?,
-                topic: row.get(3)?,
-                payload: row.get(4)?,
-                created_s: row.get(5)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut found = statement.query([from, before, limit])?;
+        let mut page = Page::default();
+        while let Some(row) = found.next()? {
+            let id = row.get(0)?;
+            match checked_row(id, row) {
+                Ok(Some(row)) => page.rows.push(row),
+                Ok(None) | Err(rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::Utf8Error(..)) => {
+                    page.damaged.push(id);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(page)
     }
+}
+
+/// A message; `None` when its check sum does not fit. One of version 0.1 has none.
+fn checked_row(id: i64, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
+    let class = match row.get::<_, i64>(1)? {
+        0 => Class::Verdict,
+        1 => Class::Event,
+        _ => Class::Last,
+    };
+    let sum: Option<i64> = row.get(6)?;
+    let row = Row { id, class, retain: row.get(2)?, topic: row.get(3)?, payload: row.get(4)?, created_s: row.get(5)? };
+    Ok(sum.is_none_or(|sum| sum == row.sum()).then_some(row))
 }
 
 fn used_bytes(connection: &Connection) -> Result<u64, SqliteError> {
@@ -335,8 +420,8 @@ mod tests {
         Row { id, class, retain: true, topic: "a/b/verdict".into(), payload: vec![b'x'; bytes], created_s: Some(1000) }
     }
 
-    fn ids(reader: &Reader) -> Vec<i64> {
-        reader.read(i64::MIN, i64::MAX, usize::MAX).expect("rows").iter().map(|row| row.id).collect()
+    fn ids(reader: &StoreReader) -> Vec<i64> {
+        reader.read(i64::MIN, i64::MAX, usize::MAX).expect("rows").rows.iter().map(|row| row.id).collect()
     }
 
     #[test]
@@ -346,17 +431,17 @@ mod tests {
         let rows = [row(1, Class::Verdict, 10), row(2, Class::Last, 10), row(3, Class::Verdict, 10)];
         let next_seqs = vec![("m1".to_owned(), 3), ("m-2".to_owned(), 9)];
         store.commit(&Changes { rows: rows.iter().collect(), next_seqs, ..Changes::default() }).expect("a commit");
-        let reader = Reader::open(dir.path()).expect("a reader");
-        assert_eq!(reader.read(1, 3, 10).expect("rows"), rows[..2]);
-        assert_eq!(reader.read(2, i64::MAX, 1).expect("rows"), rows[1..2]);
+        let reader = StoreReader::open(dir.path()).expect("a reader");
+        assert_eq!(reader.read(1, 3, 10).expect("rows").rows, rows[..2]);
+        assert_eq!(reader.read(2, i64::MAX, 1).expect("rows").rows, rows[1..2]);
         store.commit(&Changes { acked: vec![1, 77], ..Changes::default() }).expect("a commit");
         assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
         drop((store, reader));
         let store = Store::open(dir.path(), ROOMY).expect("the store again");
         assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
         assert_eq!(store.last_id().expect("an id"), 3);
-        assert_eq!(store.next_seqs().expect("seqs"), [("m-2".into(), 9), ("m1".into(), 3)].into());
-        assert_eq!(ids(&Reader::open(dir.path()).expect("a reader")), [2, 3]);
+        assert_eq!(store.next_seqs().expect("seqs").checked, [("m-2".into(), 9), ("m1".into(), 3)].into());
+        assert_eq!(ids(&StoreReader::open(dir.path()).expect("a reader")), [2, 3]);
     }
 
     #[test]
@@ -366,8 +451,8 @@ mod tests {
         let rows = [row(1, Class::Verdict, 10), row(2, Class::Last, 20), row(5, Class::Verdict, 30)];
         store.commit(&Changes { rows: rows.iter().collect(), ..Changes::default() }).expect("a commit");
         store.make_room_for_new_ids().expect("moved");
-        let reader = Reader::open(dir.path()).expect("a reader");
-        let moved = reader.read(i64::MIN, 1, 10).expect("rows");
+        let reader = StoreReader::open(dir.path()).expect("a reader");
+        let moved = reader.read(i64::MIN, 1, 10).expect("rows").rows;
         assert_eq!(
             moved.iter().map(|row| (row.id, row.payload.len())).collect::<Vec<_>>(),
             [(-4, 10), (-3, 20), (0, 30)]
@@ -389,7 +474,7 @@ mod tests {
             store.commit(&Changes { rows: batch.iter().collect(), ..Changes::default() }).expect("a commit");
             assert!(store.used_bytes().expect("a size") <= bounds.max_bytes);
         }
-        let kept = ids(&Reader::open(dir.path()).expect("a reader"));
+        let kept = ids(&StoreReader::open(dir.path()).expect("a reader"));
         assert_eq!(kept[..200], (1..=200).collect::<Vec<_>>());
         let verdicts = &kept[200..];
         assert_eq!(verdicts.last(), Some(&2000));
@@ -398,7 +483,7 @@ mod tests {
 
         let alarms: Vec<Row> = (3001..=4000).map(|id| row(id, Class::Last, 1000)).collect();
         store.commit(&Changes { rows: alarms.iter().collect(), ..Changes::default() }).expect("a commit");
-        let kept = ids(&Reader::open(dir.path()).expect("a reader"));
+        let kept = ids(&StoreReader::open(dir.path()).expect("a reader"));
         assert!(!kept.contains(&150) && !kept.contains(&2000), "events and verdicts went before alarms");
         assert_eq!(kept.last(), Some(&4000));
     }
@@ -413,7 +498,7 @@ mod tests {
         store.commit(&Changes { rows: rows.iter().collect(), ..Changes::default() }).expect("a commit");
         store.drop_old(1000).expect("a commit");
         // The last one's clock was wrong: it is no older than what stands before it.
-        assert_eq!(ids(&Reader::open(dir.path()).expect("a reader")), [2, 4, 5]);
+        assert_eq!(ids(&StoreReader::open(dir.path()).expect("a reader")), [2, 4, 5]);
         assert_eq!(store.totals(), Totals { depth: 3, dropped: 2 });
     }
 

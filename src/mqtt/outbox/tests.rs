@@ -1,4 +1,7 @@
+use super::writer::SPILL_ROWS;
 use super::*;
+use crate::clock::Clock;
+use crate::mqtt::payload::health::OutboxState;
 
 fn options(dir: &std::path::Path) -> OutboxOptions {
     OutboxOptions {
@@ -190,4 +193,148 @@ fn memory_is_bounded_and_keeps_what_weighs_most() {
     let rows = wait_for(&mut outbox.reader(), SPILL_ROWS);
     assert_eq!(texts(&rows[..2]), ["alarm", "m1 501"]);
     assert_eq!(rows.len(), SPILL_ROWS);
+}
+
+/// A state directory in which `m1` has used 0 to 39, left as by `kill -9`: with the store's log beside it.
+fn killed() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    for _ in 0..40 {
+        window(&outbox, "m1");
+    }
+    wait_for(&mut outbox.reader(), 40);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !outbox.is_settled() {
+        assert!(Instant::now() < deadline, "the messages are not on disk");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    for entry in std::fs::read_dir(dir.path()).expect("a directory").flatten() {
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+    }
+    outbox.close(Duration::from_secs(20));
+    copy
+}
+
+#[test]
+fn after_a_kill_the_numbers_go_on_without_a_gap() {
+    let dir = killed();
+    let (outbox, told) = open(dir.path());
+    assert_eq!(window(&outbox, "m1"), 40);
+    assert_eq!(texts(&wait_for(&mut outbox.reader(), 41)[40..]), ["m1 40"]);
+    outbox.close(Duration::from_secs(20));
+    assert_eq!(told.try_recv().ok(), None);
+}
+
+#[test]
+fn whatever_becomes_of_one_file_no_seq_comes_twice_and_the_loss_is_reported() {
+    type Damage = fn(&std::path::Path, &std::path::Path);
+    let damages: [(&str, Damage); 8] = [
+        ("zeroed", |file, _| {
+            let bytes = std::fs::metadata(file).expect("a file").len();
+            std::fs::write(file, vec![0; bytes as usize]).expect("written");
+        }),
+        ("truncated", |file, _| {
+            let file = std::fs::File::options().write(true).open(file).expect("a file");
+            let bytes = file.metadata().expect("a file").len();
+            file.set_len(bytes / 3).expect("truncated");
+        }),
+        ("empty", |file, _| std::fs::write(file, "").expect("written")),
+        ("garbage", |file, _| std::fs::write(file, vec![0x5a; 20_000]).expect("written")),
+        ("deleted", |file, _| std::fs::remove_file(file).expect("removed")),
+        ("a directory", |file, _| {
+            std::fs::remove_file(file).expect("removed");
+            std::fs::create_dir(file).expect("a directory");
+        }),
+        ("swapped", |file, other| {
+            let aside = file.with_extension("aside");
+            std::fs::rename(file, &aside).expect("renamed");
+            std::fs::rename(other, file).expect("renamed");
+            std::fs::rename(&aside, other).expect("renamed");
+        }),
+        ("a bit flipped", |file, _| {
+            let mut bytes = std::fs::read(file).expect("a file");
+            let middle = bytes.iter().position(|byte| *byte == b'0').unwrap_or(bytes.len() / 2);
+            bytes[middle] ^= 1;
+            std::fs::write(file, bytes).expect("written");
+        }),
+    ];
+    let files = ["seq.json", "seq-reached.json", "outbox.sqlite", "outbox.sqlite-wal"];
+    for (what, damage) in damages {
+        for (number, name) in files.into_iter().enumerate() {
+            let dir = killed();
+            let other = dir.path().join(files[(number + 1) % files.len()]);
+            damage(&dir.path().join(name), &other);
+            let (outbox, told) = open(dir.path());
+            let seq = window(&outbox, "m1");
+            let rows = wait_for(&mut outbox.reader(), 1);
+            outbox.close(Duration::from_secs(20));
+            let reports: Vec<OutboxChange> = told.try_iter().collect();
+            assert!(seq >= 40, "{what}, {name}: seq {seq} was used before: {reports:?}");
+            for row in &rows[..rows.len() - 1] {
+                let text = String::from_utf8_lossy(&row.payload);
+                let old = (0..40).any(|seq| text == format!("m1 {seq}"));
+                assert!(old, "{what}, {name}: {text:?} was never enqueued");
+            }
+            assert!(seq == 40 || !reports.is_empty(), "{what}, {name}: seq {seq} and nothing is reported");
+
+            let (outbox, told) = open(dir.path());
+            assert_eq!(window(&outbox, "m1"), seq + 1, "{what}, {name}: the start after");
+            outbox.close(Duration::from_secs(20));
+            assert_eq!(told.try_recv().ok(), None, "{what}, {name}: the start after");
+        }
+    }
+}
+
+#[test]
+fn a_message_with_a_flipped_bit_is_not_sent() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    for _ in 0..40 {
+        window(&outbox, "m1");
+    }
+    wait_for(&mut outbox.reader(), 40);
+    outbox.close(Duration::from_secs(20));
+    let file = store::file(dir.path());
+    let mut bytes = std::fs::read(&file).expect("the store");
+    let at = bytes.windows(5).position(|text| text == b"m1 17").expect("the message");
+    bytes[at + 4] ^= 1;
+    std::fs::write(&file, bytes).expect("written over");
+
+    let (outbox, told) = open(dir.path());
+    let rows = wait_for(&mut outbox.reader(), 39);
+    assert_eq!(rows.len(), 39);
+    assert_eq!(texts(&rows).iter().filter(|text| *text == "m1 16").count(), 1, "17 became another 16");
+    let report = told.recv_timeout(Duration::from_secs(20)).expect("a report");
+    assert!(matches!(&report, OutboxChange::Corrupt(what) if what.contains("1 messages were damaged")), "{report:?}");
+    assert_eq!(window(&outbox, "m1"), 40);
+    outbox.close(Duration::from_secs(20));
+    assert_eq!(outbox.stats().depth, 40);
+}
+
+#[test]
+fn a_state_directory_of_version_0_1_is_continued() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    for _ in 0..40 {
+        window(&outbox, "m1");
+    }
+    wait_for(&mut outbox.reader(), 40);
+    outbox.close(Duration::from_secs(20));
+    let old = rusqlite::Connection::open(store::file(dir.path())).expect("the store");
+    old.execute_batch("ALTER TABLE message DROP COLUMN sum; DELETE FROM counter WHERE name GLOB 'seqsum/*';")
+        .expect("as version 0.1 wrote it");
+    drop(old);
+    std::fs::remove_file(dir.path().join("seq-reached.json")).expect("removed");
+    let mut ceilings = br#"{"store_is_sure":true,"ceilings":{"m1":1000}}"#.to_vec();
+    ceilings.resize(32 * 1024, b' ');
+    std::fs::write(dir.path().join("seq.json"), ceilings).expect("written");
+
+    for seq in 40..42 {
+        let (outbox, told) = open(dir.path());
+        assert_eq!(window(&outbox, "m1"), seq);
+        wait_for(&mut outbox.reader(), seq as usize + 1);
+        outbox.close(Duration::from_secs(20));
+        assert_eq!(told.try_recv().ok(), None);
+    }
 }

@@ -1,0 +1,461 @@
+//! Reservation of `seq`: no number is ever used for two different windows, whatever happens to one of the files.
+//!
+//! Three files know where each machine's `seq` stands: the store, with a check sum beside each counter, and two small
+//! files beside it. Both hold a ceiling for every machine, a number that its `seq` has not reached yet; it is raised by
+//! a thousand at a time, long before it is needed. The second one also holds what the store held after its last commit;
+//! it is written without fsync, so it may lag behind after a power cut but never runs ahead. While all three are whole and
+//! agree, the numbers go on without a gap. Otherwise they go on above everything that any of the files reserves, and the
+//! reason is reported. The files are overwritten in place: that works on a full disk as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::store::StoredSeqs;
+use crate::{fs, sqlite};
+
+/// Room for some hundreds of machines; the files never grow before that.
+const FILE_BYTES: usize = 32 * 1024;
+const PAGE_BYTES: usize = 4096;
+
+/// How far ahead a ceiling is set, and how far numbers step over what may have been used.
+const STEP: u64 = 1000;
+
+/// The two files; the name is part of the check sum, so that one cannot be taken for the other.
+const CEILINGS: &str = "seq.json";
+const REACHED: &str = "seq-reached.json";
+
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+struct Content {
+    /// Whether the store knows every `seq` that was used; otherwise only the ceilings are certain.
+    store_is_sure: bool,
+    ceilings: BTreeMap<String, u64>,
+    /// What the store held after its last commit; only in the second file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    reached: BTreeMap<String, u64>,
+    /// Over all the rest. Version 0.1 wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sum: Option<String>,
+}
+
+/// What was found under a file's name.
+#[derive(Debug)]
+enum Found {
+    Missing,
+    Damaged(String),
+    /// Written by version 0.1, without a check sum.
+    Unchecked(Content),
+    Whole(Content),
+}
+
+/// Where the numbers go on.
+#[derive(Debug, Default, PartialEq)]
+pub struct Recovered {
+    pub next_seqs: BTreeMap<String, u64>,
+    /// Why numbers were skipped; `None` where none were.
+    pub skipped: Option<String>,
+}
+
+/// The reservations of all machines.
+#[derive(Debug)]
+pub struct SeqReservation {
+    ceilings: Slot,
+    reached: Slot,
+    found: [Found; 2],
+    /// What both files hold together, as found: this run's own numbers do not count for [`SeqReservation::recover`].
+    before: Content,
+    /// What the files hold now, or should.
+    content: Content,
+}
+
+impl SeqReservation {
+    /// Reads the files in `dir`.
+    pub fn open(dir: &Path) -> Self {
+        let (ceilings, reached) = (Slot::new(dir, CEILINGS), Slot::new(dir, REACHED));
+        let found = [ceilings.read(), reached.read()];
+        let mut content = Content { store_is_sure: true, ..Content::default() };
+        for found in &found {
+            if let Found::Whole(whole) | Found::Unchecked(whole) = found {
+                content.store_is_sure &= whole.store_is_sure;
+                for (machine, ceiling) in &whole.ceilings {
+                    let entry = content.ceilings.entry(machine.clone()).or_insert(0);
+                    *entry = (*entry).max(*ceiling);
+                }
+                content.reached.extend(whole.reached.clone());
+            }
+        }
+        SeqReservation { ceilings, reached, found, before: content.clone(), content }
+    }
+
+    /// Where each machine's `seq` goes on; `stored` is what the store knows, `None` while it cannot be opened.
+    pub fn recover(&mut self, stored: Option<&StoredSeqs>) -> Recovered {
+        let has_sums = stored.is_some_and(|stored| stored.has_sums);
+        let mut problems: BTreeSet<String> = self.problems_of_files(has_sums);
+        // The state directory of version 0.1: one file, and no check sums.
+        let upgrade = matches!(self.found, [Found::Unchecked(_) | Found::Missing, Found::Missing]) && !has_sums;
+        if !self.before.store_is_sure {
+            problems.insert("the store could not be written when numbers were used last".into());
+        }
+        match stored {
+            None if self.before.ceilings.is_empty() => {}
+            None => {
+                problems.insert("the store cannot be opened".into());
+            }
+            Some(stored) => {
+                let unchecked =
+                    |(machine, next): &(&String, &u64)| !upgrade && self.before.reached.get(*machine) != Some(next);
+                let damaged = stored.unchecked.iter().filter(unchecked).map(|(machine, _)| machine);
+                problems.extend(damaged.map(|machine| format!("the store's counter of {machine} is damaged")));
+                for (machine, reached) in &self.before.reached {
+                    if stored.next(machine).unwrap_or(0) < *reached {
+                        problems
+                            .insert(format!("the store was lost or is an old one: it does not know all of {machine}"));
+                    }
+                }
+            }
+        }
+        let empty = StoredSeqs::default();
+        let stored = stored.unwrap_or(&empty);
+        let machines: BTreeSet<&String> =
+            stored.machines().chain(self.before.ceilings.keys()).chain(self.before.reached.keys()).collect();
+        let next = |machine: &String| {
+            if problems.is_empty() {
+                return stored.next(machine).unwrap_or(0);
+            }
+            let ceiling = self.before.ceilings.get(machine).copied();
+            let reached = self.before.reached.get(machine).copied().unwrap_or(0);
+            // A damaged counter may be any number: it counts only where nothing else is known.
+            let guess = if ceiling.is_none() { stored.next(machine) } else { stored.checked.get(machine).copied() };
+            ceiling.unwrap_or(0).max(guess.unwrap_or(0).max(reached).saturating_add(STEP))
+        };
+        let next_seqs: BTreeMap<String, u64> =
+            machines.into_iter().map(|machine| (machine.clone(), next(machine))).collect();
+        if problems.is_empty() {
+            self.content.reached.clone_from(&next_seqs);
+        }
+        let skipped = (!problems.is_empty() && !next_seqs.is_empty()).then(|| {
+            let goes_on: Vec<String> = next_seqs.iter().map(|(machine, next)| format!("{machine} at {next}")).collect();
+            let problems: Vec<String> = problems.iter().cloned().collect();
+            format!("{}; seq continues for {}", problems.join("; "), goes_on.join(", "))
+        });
+        Recovered { next_seqs, skipped }
+    }
+
+    /// What is wrong with the two files, given whether the store was written by a version that has both.
+    fn problems_of_files(&self, has_sums: bool) -> BTreeSet<String> {
+        let [ceilings, reached] = &self.found;
+        let first_start = matches!((ceilings, reached), (Found::Missing, Found::Missing)) && !has_sums;
+        let upgrade = matches!((ceilings, reached), (Found::Unchecked(_), Found::Missing)) && !has_sums;
+        let names = [CEILINGS, REACHED].into_iter().zip(&self.found);
+        names
+            .filter_map(|(name, found)| match found {
+                Found::Whole(_) => None,
+                Found::Missing | Found::Unchecked(_) if first_start || upgrade => None,
+                Found::Missing => Some(format!("{name} is missing")),
+                Found::Unchecked(_) => Some(format!("{name} is damaged: it has no check sum")),
+                Found::Damaged(problem) => Some(format!("{name} is damaged: {problem}")),
+            })
+            .collect()
+    }
+
+    /// Before messages are sent: raises the ceilings above `next_seqs` where needed, and records whether the store will
+    /// know them. Writes only when something changes, or when a file was not whole.
+    ///
+    /// # Errors
+    /// A file could not be written; the other one was tried as well.
+    pub fn reserve<'a>(
+        &mut self,
+        next_seqs: impl IntoIterator<Item = (&'a String, u64)>,
+        store_is_sure: bool,
+    ) -> io::Result<()> {
+        let changed_before = self.content.store_is_sure != store_is_sure;
+        self.content.store_is_sure = store_is_sure;
+        let mut changed = changed_before;
+        for (machine, next) in next_seqs {
+            let ceiling = self.content.ceilings.entry(machine.clone()).or_insert(0);
+            if next >= *ceiling {
+                *ceiling = next + STEP;
+                changed = true;
+            }
+        }
+        self.ceilings.stale |= changed;
+        self.reached.stale |= changed;
+        let without = Content { reached: BTreeMap::new(), ..self.content.clone() };
+        let first = self.ceilings.write_if_stale(&without);
+        first.and(self.reached.write_if_stale(&self.content))
+    }
+
+    /// After a commit: what the store holds now. Not synced.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn committed(&mut self, next_seqs: &BTreeMap<String, u64>) -> io::Result<()> {
+        if self.content.reached == *next_seqs {
+            return Ok(());
+        }
+        self.content.reached.clone_from(next_seqs);
+        self.reached.write(&self.content).map(drop)
+    }
+}
+
+/// One of the two files.
+#[derive(Debug)]
+struct Slot {
+    name: &'static str,
+    path: PathBuf,
+    file: Option<File>,
+    /// Bytes of the file that are not known to be blank.
+    written: usize,
+    /// The file does not hold the present content.
+    stale: bool,
+}
+
+impl Slot {
+    fn new(dir: &Path, name: &'static str) -> Slot {
+        Slot { name, path: dir.join(name), file: None, written: FILE_BYTES, stale: true }
+    }
+
+    fn read(&self) -> Found {
+        let text = match std::fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Found::Missing;
+            }
+            Err(error) => return Found::Damaged(error.to_string()),
+        };
+        let mut content: Content = match serde_json::from_slice(&text) {
+            Ok(content) => content,
+            Err(error) => return Found::Damaged(error.to_string()),
+        };
+        match content.sum.take() {
+            None => Found::Unchecked(content),
+            Some(sum) if sum == self.sum(&content) => Found::Whole(content),
+            Some(_) => Found::Damaged("the check sum does not fit".into()),
+        }
+    }
+
+    fn sum(&self, content: &Content) -> String {
+        let text = serde_json::to_string(&(self.name, content)).unwrap_or_default();
+        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn write_if_stale(&mut self, content: &Content) -> io::Result<()> {
+        if self.stale {
+            self.write(content)?.sync_data()?;
+            self.stale = false;
+        }
+        Ok(())
+    }
+
+    /// Overwrites the file in place: the pages that hold text, now or before.
+    fn write(&mut self, content: &Content) -> io::Result<&File> {
+        let mut text = self.text(content)?;
+        let used = text.len().next_multiple_of(PAGE_BYTES);
+        text.resize(used.max(self.written), b' ');
+        if self.file.is_none() {
+            self.file = Some(self.open_file(&text)?);
+        }
+        let Some(file) = &self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        let done = file.write_all_at(&text, 0);
+        self.stale |= done.is_err();
+        done?;
+        self.written = used;
+        Ok(file)
+    }
+
+    fn text(&self, content: &Content) -> io::Result<Vec<u8>> {
+        let content = Content { sum: None, ..content.clone() };
+        Ok(serde_json::to_vec(&Content { sum: Some(self.sum(&content)), ..content })?)
+    }
+
+    /// The file with all its blocks; a new one is complete before it has its name.
+    fn open_file(&self, text: &[u8]) -> io::Result<File> {
+        let whole = |file: &File| file.metadata().is_ok_and(|found| found.len() >= FILE_BYTES as u64);
+        if self.path.is_dir() {
+            sqlite::set_aside(&self.path, Utc::now())?;
+        }
+        match File::options().write(true).open(&self.path) {
+            Ok(file) if whole(&file) => {
+                // What a longer file holds beyond its first blocks is not text of ours.
+                file.set_len(FILE_BYTES.max(text.len()) as u64)?;
+                return Ok(file);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut text = text.to_vec();
+        text.resize(text.len().max(FILE_BYTES), b' ');
+        fs::replace_with(&self.path, |file| file.write_all(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seqs(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        pairs.iter().map(|(machine, seq)| ((*machine).to_owned(), *seq)).collect()
+    }
+
+    fn stored(pairs: &[(&str, u64)]) -> StoredSeqs {
+        StoredSeqs { checked: seqs(pairs), has_sums: true, ..StoredSeqs::default() }
+    }
+
+    /// A directory in which `m1` has reached 606.
+    fn used() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut reservation = SeqReservation::open(dir.path());
+        let next = seqs(&[("m1", 606)]);
+        reservation.reserve([(&"m1".to_owned(), 6)], true).expect("written");
+        reservation.reserve([(&"m1".to_owned(), 606)], true).expect("written");
+        reservation.committed(&next).expect("written");
+        dir
+    }
+
+    fn next(dir: &Path, stored: Option<&StoredSeqs>) -> (Option<u64>, Option<String>) {
+        let Recovered { next_seqs, skipped } = SeqReservation::open(dir).recover(stored);
+        (next_seqs.get("m1").copied(), skipped)
+    }
+
+    #[test]
+    fn whole_files_that_agree_lose_no_number() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let new = SeqReservation::open(dir.path()).recover(Some(&StoredSeqs::default()));
+        assert_eq!(new, Recovered::default(), "the first start");
+        let dir = used();
+        assert_eq!(next(dir.path(), Some(&stored(&[("m1", 606)]))), (Some(606), None));
+        assert_eq!(next(dir.path(), Some(&stored(&[("m1", 609)]))), (Some(609), None), "a power cut lost the newest");
+        let new = stored(&[("m1", 606), ("m2", 4)]);
+        assert_eq!(SeqReservation::open(dir.path()).recover(Some(&new)).next_seqs, new.checked);
+    }
+
+    #[test]
+    fn numbers_that_were_reserved_but_never_stored_are_used() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut reservation = SeqReservation::open(dir.path());
+        reservation.reserve([(&"m1".to_owned(), 1)], true).expect("written");
+        assert_eq!(next(dir.path(), Some(&StoredSeqs::default())), (Some(0), None));
+    }
+
+    #[test]
+    fn a_lost_or_old_or_damaged_store_is_stepped_over() {
+        let dir = used();
+        let unchecked = StoredSeqs { unchecked: seqs(&[("m1", 600)]), has_sums: true, ..StoredSeqs::default() };
+        for (store, what) in [
+            (None, "cannot be opened"),
+            (Some(StoredSeqs::default()), "was lost"),
+            (Some(stored(&[("m1", 605)])), "is an old one"),
+            (Some(unchecked), "counter of m1 is damaged"),
+        ] {
+            let (seq, skipped) = next(dir.path(), store.as_ref());
+            assert!(seq >= Some(1606), "{what}: {seq:?}");
+            let skipped = skipped.expect(what);
+            assert!(skipped.contains(what) && skipped.contains("m1 at "), "{skipped}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_could_not_be_written_is_stepped_over() {
+        let dir = used();
+        let mut reservation = SeqReservation::open(dir.path());
+        reservation.reserve([(&"m1".to_owned(), 1500)], false).expect("written");
+        assert_eq!(next(dir.path(), Some(&stored(&[("m1", 606)]))).0, Some(2500));
+    }
+
+    #[test]
+    fn any_damage_to_a_file_is_reported_and_repaired_and_repeats_no_number() {
+        type Damage = fn(&Path, &Path) -> io::Result<()>;
+        let damages: [(&str, Damage); 8] = [
+            ("zeroed", |file, _| std::fs::write(file, vec![0; FILE_BYTES])),
+            ("truncated", |file, _| File::options().write(true).open(file)?.set_len(20)),
+            ("empty", |file, _| std::fs::write(file, "")),
+            ("a bit of a number", |file, _| {
+                let text = std::fs::read_to_string(file)?;
+                std::fs::write(file, text.replace("1006", "1004"))
+            }),
+            ("garbage", |file, _| std::fs::write(file, [0xa5; 5000])),
+            ("deleted", |file, _| std::fs::remove_file(file)),
+            ("a directory in its place", |file, _| std::fs::remove_file(file).and_then(|()| std::fs::create_dir(file))),
+            ("swapped", |file, other| {
+                let aside = file.with_extension("aside");
+                std::fs::rename(file, &aside)?;
+                std::fs::rename(other, file)?;
+                std::fs::rename(aside, other)
+            }),
+        ];
+        for (what, damage) in damages {
+            for (name, other) in [(CEILINGS, REACHED), (REACHED, CEILINGS)] {
+                let dir = used();
+                damage(&dir.path().join(name), &dir.path().join(other)).expect(what);
+                let mut reservation = SeqReservation::open(dir.path());
+                let Recovered { next_seqs, skipped } = reservation.recover(Some(&stored(&[("m1", 606)])));
+                let next_seq = next_seqs["m1"];
+                assert!(next_seq >= 1606, "{what}, {name}: {next_seq}");
+                assert!(skipped.expect(what).contains(name), "{what}, {name}");
+
+                reservation.reserve([(&"m1".to_owned(), next_seq)], true).expect(what);
+                reservation.committed(&next_seqs).expect(what);
+                let (seq, skipped) = next(dir.path(), Some(&stored(&[("m1", next_seq)])));
+                assert_eq!((seq, skipped), (Some(next_seq), None), "{what}, {name}: the next start");
+            }
+        }
+    }
+
+    #[test]
+    fn every_single_bit_may_flip() {
+        let dir = used();
+        for name in [CEILINGS, REACHED] {
+            let file = dir.path().join(name);
+            let text = std::fs::read(&file).expect("the file");
+            for bit in 0..8 * 200 {
+                let mut flipped = text.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                std::fs::write(&file, &flipped).expect("written");
+                let mut reservation = SeqReservation::open(dir.path());
+                let seq = reservation.recover(Some(&stored(&[("m1", 606)]))).next_seqs["m1"];
+                assert!(seq == 606 || seq >= 1606, "bit {bit} of {name}: {seq}");
+            }
+            std::fs::write(&file, text).expect("written");
+        }
+    }
+
+    #[test]
+    fn a_file_of_version_0_1_is_believed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut old = br#"{"store_is_sure":true,"ceilings":{"m1":1606}}"#.to_vec();
+        old.resize(FILE_BYTES, b' ');
+        std::fs::write(dir.path().join(CEILINGS), old).expect("written");
+        let store = StoredSeqs { unchecked: seqs(&[("m1", 606)]), ..StoredSeqs::default() };
+        let mut reservation = SeqReservation::open(dir.path());
+        assert_eq!(reservation.recover(Some(&store)), Recovered { next_seqs: seqs(&[("m1", 606)]), skipped: None });
+        // A crash between this version's first write here and its first commit.
+        reservation.reserve([(&"m1".to_owned(), 606)], true).expect("written");
+        assert_eq!(next(dir.path(), Some(&store)), (Some(606), None));
+    }
+
+    #[test]
+    fn the_files_are_overwritten_in_place_and_only_when_needed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let machine = "m1".to_owned();
+        let mut reservation = SeqReservation::open(dir.path());
+        reservation.reserve([(&machine, 1)], true).expect("written");
+        let path = dir.path().join(CEILINGS);
+        let before = std::fs::read(&path).expect("the file");
+        std::fs::write(&path, vec![b'-'; before.len()]).expect("written over");
+        for next in 2..1001 {
+            reservation.reserve([(&machine, next)], true).expect("nothing to write");
+        }
+        assert!(std::fs::read(&path).expect("the file").starts_with(b"--"), "written although nothing changed");
+        reservation.reserve([(&machine, 1001)], true).expect("written");
+        let after = std::fs::read(&path).expect("the file");
+        assert_eq!(after.len(), before.len());
+        assert_eq!(next(dir.path(), None).0, Some(2001));
+    }
+}

@@ -1,0 +1,42 @@
+//! The alarm of a machine over time.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::version::SchemaVersion;
+use crate::clock::{ClockMark, Timestamp};
+use crate::scoring::alarm::{AlarmState, Kind};
+use crate::scoring::{BandDifference, Lane};
+
+/// `<agent>/<machine>/alarm`: of one machine over time. The newest is retained; late ones tell the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlarmMsg {
+    pub schema: SchemaVersion,
+    pub ts: Timestamp,
+    pub agent: String,
+    pub machine: String,
+    pub state: AlarmState,
+    /// What the alarm is about; null when nothing stands.
+    pub kind: Option<Kind>,
+    /// When this state began.
+    pub since: Timestamp,
+    /// Windows that spoke for the alarm since shortly before it was raised; when it has cleared, in all.
+    pub count: u64,
+    /// The window that raised it: its distance as a multiple of the threshold; null where nothing stands.
+    pub ratio: Option<f64>,
+    /// Share of the baseline's windows with a smaller distance, %; null without a learned baseline.
+    pub percentile: Option<f64>,
+    /// The lane that was the most surprised; null without a learned baseline.
+    pub lane: Option<Lane>,
+    /// The frequencies that differ most from the nearest normal windows, at most three ranges, the strongest first;
+    /// empty without a learned baseline.
+    pub bands: Vec<BandDifference>,
+    /// Who acknowledged or shelved it.
+    pub by: Option<String>,
+    pub comment: Option<String>,
+    /// When the shelving ends.
+    pub until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockMark>,
+    pub late: bool,
+}

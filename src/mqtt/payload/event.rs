@@ -1,0 +1,83 @@
+//! What happened.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::version::SchemaVersion;
+use crate::clock::{ClockMark, Timestamp};
+
+/// `<agent>/<machine>/event`, and `<agent>/event` for what concerns the whole agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventMsg {
+    pub schema: SchemaVersion,
+    pub ts: Timestamp,
+    pub agent: String,
+    /// Null when it concerns the whole agent.
+    pub machine: Option<String>,
+    pub event: EventKind,
+    /// One line for a person.
+    pub detail: Option<String>,
+    /// What can be counted, by names that go with `event`; see docs/topics.md.
+    #[serde(flatten)]
+    pub facts: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockMark>,
+    pub late: bool,
+}
+
+/// What happened. More may be added: a reader passes over what it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The source delivers nothing any more.
+    MicLost,
+    MicBack,
+    /// The machine's windows began to be `unknown` for this reason.
+    Silent,
+    Flat,
+    Clipped,
+    DcOffset,
+    Noise,
+    NotFinite,
+    /// Sound was lost while the source was there.
+    Gap,
+    /// Windows could not be scored in time.
+    Overload,
+    /// The signal's fault is over.
+    SignalBack,
+    ThresholdChanged,
+    BundleChanged,
+    /// A bundle was refused or failed; the one before stays in use.
+    BundleFailed,
+    /// How far learning has come.
+    BaselineLearning,
+    /// A baseline has been learned and waits to be applied.
+    BaselineLearned,
+    /// It is in use.
+    BaselineApplied,
+    /// It is not any more, or will not be.
+    BaselineDiscarded,
+    /// Learning came to nothing, or what was learned does not count under this bundle.
+    BaselineFailed,
+    MaintenanceOn,
+    MaintenanceOff,
+    /// What was set from afar could not be read at start; the configuration's and the bundle's values apply.
+    SettingsLost,
+    /// The agent started.
+    Started,
+    /// Wall time moved against the monotonic clock.
+    ClockJumped,
+    /// The clock is synchronised from now on.
+    ClockSynchronised,
+    /// The outbox cannot write to disk and keeps what it can in memory.
+    OutboxFailed,
+    /// The outbox is on disk again.
+    OutboxBack,
+    /// The store was corrupt and was set aside; what it held unsent is lost.
+    OutboxCorrupt,
+    /// The outbox is full or its messages too old: the oldest were dropped.
+    OutboxDropped,
+    /// A file that keeps the machines' `seq` was lost or damaged: the numbers continue higher, so that none is used twice.
+    SeqSkipped,
+}

@@ -1,0 +1,92 @@
+//! How the agent and its machines are doing.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::version::SchemaVersion;
+use crate::clock::{ClockMark, Timestamp};
+use crate::window::Reason;
+
+/// `<agent>/health`, every 60 s and on request; not stored, so a time without connection has none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    pub schema: SchemaVersion,
+    pub ts: Timestamp,
+    pub agent: String,
+    pub boot: String,
+    /// Seconds since this start.
+    pub uptime_s: f64,
+    /// Resident memory of the process, MiB.
+    pub memory_mb: Option<f64>,
+    /// Temperature of the CPU, degrees Celsius.
+    pub cpu_temp_c: Option<f64>,
+    #[serde(flatten)]
+    pub mqtt: MqttHealth,
+    /// One entry for each machine.
+    pub machines: Vec<MachineHealth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockMark>,
+}
+
+/// The part of [`Health`] that the outbox and the connection know.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MqttHealth {
+    /// Messages that wait for their acknowledgement.
+    pub outbox_depth: u64,
+    /// Bytes of the store on disk.
+    pub outbox_bytes: u64,
+    /// Where new messages wait.
+    pub outbox_state: OutboxState,
+    /// Why the outbox is not on disk.
+    pub outbox_error: Option<String>,
+    /// Messages that were given up unsent since the store was made: it was full, or they were too old.
+    pub dropped: u64,
+    /// Connections after the first since this start.
+    pub reconnects: u64,
+    /// Control messages that were not taken in since this start, because too many came at once.
+    pub incoming_dropped: u64,
+    /// What last went wrong with the connection.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutboxState {
+    /// On disk: nothing is lost by a power cut.
+    #[default]
+    Disk,
+    /// In memory, bounded: the disk is full or broken.
+    Memory,
+}
+
+/// One machine in [`Health`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MachineHealth {
+    pub machine: String,
+    /// State of the capture: `running`, `lost`, `ended`, ...
+    pub capture: String,
+    /// Why it is lost.
+    pub capture_problem: Option<String>,
+    /// Times that the capture lost samples since this start while its source was there.
+    pub xruns: u64,
+    /// Seconds of sound lost so.
+    pub lost_s: f64,
+    /// Times that the source was lost since this start.
+    pub losses: u64,
+    /// Windows that could not be scored in time since this start.
+    pub overload: u64,
+    /// Windows without a verdict since this start: given up after hours of overload.
+    pub dropped: u64,
+    /// Seconds since sound last came; null before the first.
+    pub last_frame_age_s: Option<f64>,
+    /// Share of the windows since the last health message that could be assessed, 0..1; null when there was none.
+    pub assessed: Option<f64>,
+    /// The signal's fault that lasts, as its event tells it; null without one.
+    pub signal: Option<Reason>,
+    /// Level of the sound that came last, dB of full scale, floor -120; null before the first.
+    pub level_dbfs: Option<f64>,
+    /// Share of the samples of the last window that are cut off at one height, 0..1; null before the first.
+    pub clipped_share: Option<f64>,
+    /// Mean of the samples of the last window, full scale is 1; null before the first.
+    pub dc: Option<f64>,
+}

@@ -1,0 +1,42 @@
+//! What a machine is scored with.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::version::SchemaVersion;
+use crate::clock::{ClockMark, Timestamp};
+use crate::scoring::Judge;
+use crate::scoring::threshold::ThresholdSource;
+
+/// `<agent>/<machine>/settings`, retained: what the machine is judged by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingsMsg {
+    pub schema: SchemaVersion,
+    pub ts: Timestamp,
+    pub agent: String,
+    pub machine: String,
+    /// Limit of the distance; null without a bundle.
+    pub threshold: Option<f64>,
+    /// Where the threshold comes from.
+    pub source: ThresholdSource,
+    /// What decides over a window: the distance, or all lanes together, where a baseline was learned.
+    pub judge: Judge,
+    /// When the baseline in use was learned; null where there is none.
+    pub baseline: Option<String>,
+    /// Counts the changes of this machine's settings.
+    pub revision: u64,
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    /// When the override ends; null when it stays.
+    pub until: Option<Timestamp>,
+    /// Name and version of the bundle in use.
+    pub bundle: Option<String>,
+    /// The bundle that the override was set under, where another one runs now; null otherwise.
+    pub made_for: Option<String>,
+    /// Windows are not judged, because somebody works on the machine.
+    pub maintenance: bool,
+    /// When the maintenance ends by itself.
+    pub maintenance_until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockMark>,
+}
