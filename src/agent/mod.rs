@@ -224,7 +224,7 @@ fn stop(capture: &Capture, scoring: ScoringThread, mqtt: &Mqtt) {
     if report.left > 0 {
         tracing::info!(messages = report.left, "wait on disk for the next start");
     }
-    match report.said_stopped {
+    match report.stopped_published {
         true => tracing::info!("stopped; the broker knows"),
         false => tracing::warn!("stopped; the broker could not be told"),
     }

@@ -12,7 +12,7 @@ use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
 use crate::config::{Config, MachineConfig, MqttConfig};
 use crate::monitor::model::{ActiveBundle, LoadError};
-use crate::mqtt::plain::PlainClient;
+use crate::mqtt::simple_client::SimpleClient;
 
 /// A source that lives is heard within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
@@ -173,7 +173,7 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for url in config.mqtt.url.all() {
         let mqtt = MqttConfig { url: url.clone().into(), ..config.mqtt.clone() };
-        let visit = async { PlainClient::connect(&mqtt, "check").await?.close().await };
+        let visit = async { SimpleClient::connect(&mqtt, "check").await?.close().await };
         match runtime.block_on(visit) {
             Ok(()) => report.ok("broker", format!("{url}: lets the agent in"))?,
             Err(problem) => report.fail("broker", 1, problem)?,

@@ -15,7 +15,7 @@ use super::broker::{BrokerArgs, converse};
 use super::{Failure, logging};
 use crate::backoff::Backoff;
 use crate::config::{LogConfig, MqttConfig};
-use crate::mqtt::plain::{Message, PlainClient, PlainError};
+use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
 use crate::web::{self, About, Home, HomeKind, Hub, Keep, Page, PageError, PageOptions, Refusal};
 
@@ -185,7 +185,11 @@ impl Console {
     }
 
     /// Passes messages and commands on until the connection breaks.
-    async fn follow(&self, client: &mut PlainClient, queued: &mut mpsc::Receiver<(String, Vec<u8>)>) -> PlainError {
+    async fn follow(
+        &self,
+        client: &mut SimpleClient,
+        queued: &mut mpsc::Receiver<(String, Vec<u8>)>,
+    ) -> SimpleClientError {
         loop {
             tokio::select! {
                 message = client.next() => match message {
@@ -231,14 +235,14 @@ impl Console {
 }
 
 /// Everything of the fleet that the page shows.
-async fn connect(mqtt: &MqttConfig) -> Result<PlainClient, PlainError> {
+async fn connect(mqtt: &MqttConfig) -> Result<SimpleClient, SimpleClientError> {
     let topics = AgentTopics::new(&mqtt.root, "+");
     let agents = [AgentPart::Status, AgentPart::Info, AgentPart::Health, AgentPart::Event, AgentPart::Reply];
     let machines =
         [MachinePart::Verdict, MachinePart::Alarm, MachinePart::Settings, MachinePart::Event, MachinePart::Evidence];
     let filters = agents.map(|part| topics.of_agent(part)).into_iter();
     let filters: Vec<_> = filters.chain(machines.map(|part| topics.of_machine("+", part))).collect();
-    let mut client = PlainClient::connect(mqtt, "console").await?;
+    let mut client = SimpleClient::connect(mqtt, "console").await?;
     client.subscribe(&filters).await?;
     Ok(client)
 }

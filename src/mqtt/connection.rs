@@ -1,4 +1,4 @@
-//! One connection to one broker: a task that polls and does nothing else, and what it heard, for the driver.
+//! One connection to one broker: a task that polls and does nothing else, and its events, for the driver.
 //!
 //! Each attempt makes a new event loop. rumqttc keeps unacknowledged messages of its own and forgets them when the
 //! broker forgot the session; the outbox sends them again instead, so nothing of the old loop may live on.
@@ -19,24 +19,27 @@ use super::address::BrokerUrl;
 use crate::secret::Secret;
 
 /// A control message may have this many bytes; larger ones are refused by the agent, not by the connection: rumqttc
-/// would end it, and the broker would deliver the same message again, for ever.
+/// would end the connection, and the broker would deliver the same message again and again.
 pub const MAX_CONTROL_BYTES: usize = 256 * 1024;
+
+/// No message is larger than this; brokers refuse far smaller ones, and a refused message must not block the rest.
+pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
 /// The largest packet of MQTT 3.1.1.
 const MAX_PACKET_BYTES: usize = 268_435_455 + 5;
 
-/// Packet ids go round at this number, far above the messages in flight, so that a late acknowledgement meets no
+/// Packet ids wrap around at this number, far above the messages in flight, so that a late acknowledgement meets no
 /// second message with its id.
 const PACKET_IDS: u16 = 200;
 
 /// Time for the network, TLS and the broker to accept a connection, and for a packet to leave.
 const NETWORK_TIMEOUT_S: u64 = 10;
 
-/// What the driver hears.
+/// What happened on the connection.
 #[derive(Debug)]
-pub enum Heard {
+pub enum ConnectionEvent {
     Connected,
-    /// The next message that was handed over got this packet id.
+    /// The oldest message that was handed over and has no packet id yet got this one.
     Sent(u16),
     Acknowledged(u16),
     /// For each filter, in order, whether it was accepted.
@@ -58,7 +61,7 @@ pub struct Received {
     pub retained: bool,
 }
 
-/// Who connects, and what is said when it dies.
+/// Who connects, and what the broker publishes when the connection breaks.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub client_id: String,
@@ -72,10 +75,10 @@ pub struct Identity {
     pub largest_message: usize,
 }
 
-/// User name and password; the first line of `password_file`, read now, goes before `password`.
+/// User name and password; the first line of `password_file`, which is read now, takes precedence over `password`.
 ///
 /// # Errors
-/// A password file that cannot be read, by name.
+/// A password file that cannot be read, with its name.
 pub fn login(
     username: Option<&str>,
     password: Option<&Secret>,
@@ -95,7 +98,7 @@ pub fn login(
 /// A connection, or an attempt at one. Ends when dropped.
 pub struct Connection {
     requests: AsyncClient,
-    heard: mpsc::Receiver<Heard>,
+    events: mpsc::Receiver<ConnectionEvent>,
     task: JoinHandle<()>,
 }
 
@@ -129,36 +132,36 @@ impl Connection {
         let mut network = event_loop.network_options();
         network.set_connection_timeout(NETWORK_TIMEOUT_S).set_tcp_nodelay(true);
         event_loop.set_network_options(network);
-        let (tell, heard) = mpsc::channel(32);
+        let (sender, events) = mpsc::channel(32);
         let largest_message = identity.largest_message;
         let task = tokio::spawn(async move {
             loop {
-                let heard = match event_loop.poll().await {
+                let event = match event_loop.poll().await {
                     Ok(event) => match translate(event, largest_message) {
-                        Some(heard) => heard,
+                        Some(event) => event,
                         None => continue,
                     },
-                    Err(error) => Heard::Lost(error),
+                    Err(error) => ConnectionEvent::Lost(error),
                 };
-                let last = matches!(heard, Heard::Lost(_));
-                if tell.send(heard).await.is_err() || last {
+                let last = matches!(event, ConnectionEvent::Lost(_));
+                if sender.send(event).await.is_err() || last {
                     return;
                 }
             }
         });
-        Connection { requests, heard, task }
+        Connection { requests, events, task }
     }
 
-    /// What happened next. Safe to cancel.
-    pub async fn heard(&mut self) -> Heard {
-        let ended = || Heard::Lost(ConnectionError::RequestsDone);
-        self.heard.recv().await.unwrap_or_else(ended)
+    /// The next event. Safe to cancel.
+    pub async fn next_event(&mut self) -> ConnectionEvent {
+        let ended = || ConnectionEvent::Lost(ConnectionError::RequestsDone);
+        self.events.recv().await.unwrap_or_else(ended)
     }
 
     /// Hands a message over.
     ///
     /// # Errors
-    /// More than the agreed number are in flight, or the topic is none.
+    /// More messages than agreed are in flight, or the topic is not valid.
     pub fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), ClientError> {
         self.requests.try_publish(topic, QoS::AtLeastOnce, retain, payload)
     }
@@ -177,23 +180,23 @@ impl Connection {
     }
 }
 
-fn translate(event: Event, largest_message: usize) -> Option<Heard> {
+fn translate(event: Event, largest_message: usize) -> Option<ConnectionEvent> {
     Some(match event {
-        Event::Incoming(Packet::ConnAck(_)) => Heard::Connected,
-        Event::Incoming(Packet::PubAck(ack)) => Heard::Acknowledged(ack.pkid),
+        Event::Incoming(Packet::ConnAck(_)) => ConnectionEvent::Connected,
+        Event::Incoming(Packet::PubAck(ack)) => ConnectionEvent::Acknowledged(ack.pkid),
         Event::Incoming(Packet::SubAck(ack)) => {
             let accepted = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
-            Heard::Subscribed(ack.return_codes.iter().map(accepted).collect())
+            ConnectionEvent::Subscribed(ack.return_codes.iter().map(accepted).collect())
         }
         Event::Incoming(Packet::Publish(message)) => {
             let bytes = message.payload.len();
             // Copied, so that a small message does not hold the whole read buffer.
             let payload = if bytes <= largest_message { Ok(message.payload.to_vec()) } else { Err(bytes) };
-            Heard::Message(Received { topic: message.topic, payload, retained: message.retain })
+            ConnectionEvent::Message(Received { topic: message.topic, payload, retained: message.retain })
         }
-        Event::Incoming(_) => Heard::Alive,
-        Event::Outgoing(Outgoing::Publish(packet_id)) => Heard::Sent(packet_id),
-        Event::Outgoing(Outgoing::Disconnect) => Heard::Disconnected,
+        Event::Incoming(_) => ConnectionEvent::Alive,
+        Event::Outgoing(Outgoing::Publish(packet_id)) => ConnectionEvent::Sent(packet_id),
+        Event::Outgoing(Outgoing::Disconnect) => ConnectionEvent::Disconnected,
         Event::Outgoing(_) => return None,
     })
 }

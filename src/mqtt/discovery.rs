@@ -12,8 +12,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::Mqtt;
 use super::config::HomeAssistantConfig;
+use super::handle::Mqtt;
 use super::topics::{AgentPart, AgentTopics, MachinePart};
 use crate::fs;
 

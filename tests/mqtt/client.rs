@@ -32,7 +32,7 @@ fn verdicts_arrive_in_order_and_the_newest_is_retained() {
     assert!(kept.retained);
     assert_eq!(read_verdict(&kept).seq, 99);
     let report = mqtt.stop(Duration::from_secs(5));
-    assert!(report.said_stopped);
+    assert!(report.stopped_published);
     assert_eq!(report.left, 0);
 }
 
@@ -106,7 +106,7 @@ fn birth_death_and_an_old_will() {
 
     subscriber.clear();
     let started = Instant::now();
-    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+    assert!(mqtt.stop(Duration::from_secs(5)).stopped_published);
     assert!(started.elapsed() < Duration::from_secs(5));
     subscriber.wait_for("stopped", is_state(State::Stopped));
     let kept =

@@ -110,7 +110,7 @@ fn agent_killed(rounds: usize) {
         last.is_some_and(|health| read_health(health).mqtt.outbox_depth < 2 * MACHINES as u64)
     });
     agent.stop();
-    assert_eq!(agent.lines_with("said_stopped: true, left: 0").len(), 1, "{:?}", agent.lines());
+    assert_eq!(agent.lines_with("stopped_published: true, left: 0").len(), 1, "{:?}", agent.lines());
     subscriber
         .wait_for("stopped", |message| message.is_agent(AgentPart::Status) && message.json()["state"] == "stopped");
     let messages = subscriber.messages();
@@ -226,7 +226,7 @@ fn a_full_disk_is_said_and_survived() {
         let (seqs, _) = seqs(&subscriber.messages());
         seqs.values().map(Vec::len).sum::<usize>() as u64 == expected
     });
-    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+    assert!(mqtt.stop(Duration::from_secs(5)).stopped_published);
 }
 
 fn is_event(kind: EventKind) -> impl Fn(&Message) -> bool {

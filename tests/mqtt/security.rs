@@ -314,12 +314,12 @@ fn ipv6_several_brokers_and_tls_by_address() {
     let tls = TlsFiles { ca: Some(broker.dir().join("certs/ca.pem")), ..TlsFiles::default() };
     let (mqtt, _incoming) = start(MqttOptions { tls, ..options(&url, dir.path()) });
     connected(&mqtt);
-    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+    assert!(mqtt.stop(Duration::from_secs(5)).stopped_published);
 
     let plain = Broker::start_with(&BrokerOptions { ipv6: true, ..BrokerOptions::default() });
     let (mqtt, _incoming) = start(options(&format!("mqtt://[::1]:{}", plain.port()), dir.path()));
     connected(&mqtt);
-    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+    assert!(mqtt.stop(Duration::from_secs(5)).stopped_published);
 }
 
 /// A broker with access rules, which `rules` writes to the file `acl` in its directory.
@@ -339,7 +339,7 @@ fn a_topic_that_the_rules_deny_is_named() {
         let said = |error: String| error.contains("auscult/pi-7/status") && error.contains("access rules");
         mqtt.stats().last_error.is_some_and(said)
     });
-    assert!(!mqtt.stop(Duration::from_secs(5)).said_stopped);
+    assert!(!mqtt.stop(Duration::from_secs(5)).stopped_published);
 }
 
 /// What the rules deny is acknowledged all the same: none of it may leave the disk, and all of it goes once they allow it.
@@ -359,7 +359,7 @@ fn nothing_is_lost_to_rules_that_deny_it() {
     let came = subscriber.wait_for_count("both verdicts", 2, is_verdict);
     assert_eq!(came.iter().map(|message| crate::rig::read_verdict(message).seq).collect::<Vec<_>>(), [0, 1]);
     wait_until("the outbox is empty", || mqtt.stats().outbox_depth == 0);
-    assert!(mqtt.stop(Duration::from_secs(5)).said_stopped);
+    assert!(mqtt.stop(Duration::from_secs(5)).stopped_published);
 }
 
 /// A broker that denies a subscription aloud, as others than mosquitto do.

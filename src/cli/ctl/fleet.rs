@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cli::Failure;
 use crate::mqtt::payload::{Info, Reply, State, Status};
-use crate::mqtt::plain::{Message, PlainClient};
+use crate::mqtt::simple_client::{Message, SimpleClient};
 use crate::mqtt::topics::{AgentPart, AgentTopics, Topic};
 
 /// The broker has told all that it keeps when it says nothing for this long.
@@ -55,7 +55,7 @@ impl Fleet {
     ///
     /// # Errors
     /// A broken connection; nobody who is meant is online.
-    pub async fn find(client: &mut PlainClient, meant: Meant) -> Result<Fleet, Failure> {
+    pub async fn find(client: &mut SimpleClient, meant: Meant) -> Result<Fleet, Failure> {
         let one = match &meant {
             Meant::Agent(agent) => agent.as_str(),
             Meant::Fleet { .. } => "+",
@@ -80,7 +80,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn nobody(&self, client: &PlainClient) -> String {
+    fn nobody(&self, client: &SimpleClient) -> String {
         let (url, root) = (client.url(), client.root());
         match &self.meant {
             Meant::Agent(agent) => match self.known.get(agent).and_then(|known| known.state) {
@@ -138,7 +138,7 @@ impl Fleet {
     }
 
     /// Where commands to those that are meant go.
-    fn topic(&self, client: &PlainClient) -> String {
+    fn topic(&self, client: &SimpleClient) -> String {
         match &self.meant {
             Meant::Agent(agent) => AgentTopics::new(client.root(), agent).of_agent(AgentPart::Control),
             Meant::Fleet { .. } => AgentTopics::new(client.root(), "fleet").fleet_control(),
@@ -149,7 +149,7 @@ impl Fleet {
     ///
     /// # Errors
     /// A broken connection.
-    pub async fn send(&self, client: &mut PlainClient, command: &Value) -> Result<(), Failure> {
+    pub async fn send(&self, client: &mut SimpleClient, command: &Value) -> Result<(), Failure> {
         client.publish(&self.topic(client), false, command.to_string().into_bytes()).await?;
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Fleet {
     ///
     /// # Errors
     /// A broken connection.
-    pub async fn next_reply(&mut self, client: &mut PlainClient, end: Instant) -> Result<Option<Answer>, Failure> {
+    pub async fn next_reply(&mut self, client: &mut SimpleClient, end: Instant) -> Result<Option<Answer>, Failure> {
         loop {
             let Ok(message) = timeout_at(end, client.next()).await else { return Ok(None) };
             let message = message?;
@@ -180,7 +180,7 @@ impl Fleet {
     /// A broken connection, or what `came` says.
     pub async fn ask(
         &mut self,
-        client: &mut PlainClient,
+        client: &mut SimpleClient,
         command: &Value,
         patience: Duration,
         mut came: impl FnMut(&Answer) -> Result<(), Failure>,

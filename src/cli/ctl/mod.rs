@@ -20,7 +20,7 @@ use crate::control::envelope::Envelope;
 use crate::control::request::Request;
 use crate::control::values::ShortText;
 use crate::mqtt::payload::{Reply, ReplyStatus};
-use crate::mqtt::plain::PlainClient;
+use crate::mqtt::simple_client::SimpleClient;
 
 /// Sends one control command and prints the replies
 ///
@@ -96,7 +96,7 @@ async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failur
         command = Command::BundleInstall(archive.command());
         upload = Some(archive);
     }
-    let mut client = PlainClient::connect(&args.broker.mqtt()?, "ctl").await?;
+    let mut client = SimpleClient::connect(&args.broker.mqtt()?, "ctl").await?;
     let mut fleet = Fleet::find(&mut client, meant).await?;
     let request = Request { envelope: envelope(args), command };
     let mut replies = match &upload {

@@ -18,7 +18,7 @@ use crate::control::commands::{BundleInstall, Command};
 use crate::control::envelope::Envelope;
 use crate::control::request::Request;
 use crate::control::values::{Bytes, Chunk, Sha256};
-use crate::mqtt::plain::PlainClient;
+use crate::mqtt::simple_client::SimpleClient;
 
 /// Bytes of a piece: with Base64 around it, it stays well below what an agent takes in.
 const PIECE: usize = 128 * 1024;
@@ -63,7 +63,7 @@ impl Upload {
     /// A broken connection; no agent that has it all.
     pub async fn send(
         &self,
-        client: &mut PlainClient,
+        client: &mut SimpleClient,
         fleet: &mut Fleet,
         envelope: &Envelope,
         patience: Duration,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::mqtt::payload::{AlarmMsg, VerdictMsg};
-use crate::mqtt::plain::Message;
+use crate::mqtt::simple_client::Message;
 use crate::mqtt::topics::{MachinePart, Topic};
 use crate::scoring::alarm::AlarmState;
 

@@ -19,7 +19,7 @@ use self::screen::{Places, Screen};
 use super::{Failure, logging};
 use crate::config::{LogConfig, MqttConfig};
 use crate::mqtt::address::BrokerUrl;
-use crate::mqtt::plain::{Message, PlainClient};
+use crate::mqtt::simple_client::{Message, SimpleClient};
 use crate::mqtt::topics::Topic;
 
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -161,11 +161,11 @@ fn serve_page(_: &BrokerUrl) -> Result<(Option<String>, impl Sized), Failure> {
 }
 
 /// The broker's thread may still be opening its port.
-async fn connect(url: &BrokerUrl) -> Result<PlainClient, Failure> {
+async fn connect(url: &BrokerUrl) -> Result<SimpleClient, Failure> {
     let config = MqttConfig { url: url.clone().into(), ..MqttConfig::default() };
     let begun = Instant::now();
     loop {
-        match PlainClient::connect(&config, "demo").await {
+        match SimpleClient::connect(&config, "demo").await {
             Ok(client) => return Ok(client),
             Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -15,8 +15,8 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::MqttConfig;
 use crate::mqtt::address::BrokerUrl;
-use crate::mqtt::connection::{self, Connection, Heard, Identity, MAX_CONTROL_BYTES};
-use crate::mqtt::fault;
+use crate::mqtt::connection::{self, Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES};
+use crate::mqtt::diagnose;
 use crate::mqtt::payload::{Info, SchemaVersion, State, Status, VerdictMsg, encode};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart};
 
@@ -114,13 +114,13 @@ impl Agent {
         let mut connected = false;
         let outcome = loop {
             tokio::select! {
-                heard = connection.heard() => match heard {
-                    Heard::Connected => {
+                heard = connection.next_event() => match heard {
+                    ConnectionEvent::Connected => {
                         connected = true;
                         self.figures.connected_after(begun.elapsed());
                         self.birth(&connection, in_flight)?;
                     }
-                    Heard::Lost(error) => break Err(fault::describe(&error)),
+                    ConnectionEvent::Lost(error) => break Err(diagnose::describe(&error)),
                     other => self.note(&other, in_flight),
                 },
                 () = sleep_until(*due) => {
@@ -140,14 +140,14 @@ impl Agent {
         if connected { self.farewell(&mut connection, in_flight).await } else { Ok(()) }
     }
 
-    fn note(&self, heard: &Heard, in_flight: &mut InFlight) {
+    fn note(&self, heard: &ConnectionEvent, in_flight: &mut InFlight) {
         match heard {
-            Heard::Sent(id) => {
+            ConnectionEvent::Sent(id) => {
                 if let Some(handed) = in_flight.handed.pop_front() {
                     in_flight.sent.insert(*id, handed);
                 }
             }
-            Heard::Acknowledged(id) => {
+            ConnectionEvent::Acknowledged(id) => {
                 if let Some(handed) = in_flight.sent.remove(id) {
                     self.figures.acknowledged_after(handed.elapsed());
                 }
@@ -211,10 +211,10 @@ impl Agent {
 
     /// Waits for the last acknowledgements, takes back what the broker keeps, and says goodbye.
     async fn farewell(&self, connection: &mut Connection, in_flight: &mut InFlight) -> Result<(), String> {
-        let lost = |error| fault::describe(&error);
+        let lost = |error| diagnose::describe(&error);
         while in_flight.len() > 0 {
-            match connection.heard().await {
-                Heard::Lost(error) => return Err(lost(error)),
+            match connection.next_event().await {
+                ConnectionEvent::Lost(error) => return Err(lost(error)),
                 other => self.note(&other, in_flight),
             }
         }
@@ -226,14 +226,14 @@ impl Agent {
             left += 1;
         }
         while left > 0 {
-            match connection.heard().await {
-                Heard::Acknowledged(_) => left -= 1,
-                Heard::Lost(error) => return Err(lost(error)),
+            match connection.next_event().await {
+                ConnectionEvent::Acknowledged(_) => left -= 1,
+                ConnectionEvent::Lost(error) => return Err(lost(error)),
                 _ => {}
             }
         }
         connection.disconnect().map_err(|error| error.to_string())?;
-        while !matches!(connection.heard().await, Heard::Disconnected | Heard::Lost(_)) {}
+        while !matches!(connection.next_event().await, ConnectionEvent::Disconnected | ConnectionEvent::Lost(_)) {}
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use self::app::{Action, App};
 use super::Failure;
 use super::broker::{BrokerArgs, converse};
 use crate::config::MqttConfig;
-use crate::mqtt::plain::{Message, PlainClient, PlainError};
+use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
 
 /// At most so many pictures a second.
@@ -63,13 +63,13 @@ fn filters(root: &str) -> Vec<String> {
     agents.into_iter().chain(machines).collect()
 }
 
-async fn connect(mqtt: &MqttConfig) -> Result<PlainClient, PlainError> {
-    let mut client = PlainClient::connect(mqtt, "watch").await?;
+async fn connect(mqtt: &MqttConfig) -> Result<SimpleClient, SimpleClientError> {
+    let mut client = SimpleClient::connect(mqtt, "watch").await?;
     client.subscribe(&filters(&mqtt.root)).await?;
     Ok(client)
 }
 
-async fn connect_at(mqtt: &MqttConfig, at: Instant) -> Result<PlainClient, PlainError> {
+async fn connect_at(mqtt: &MqttConfig, at: Instant) -> Result<SimpleClient, SimpleClientError> {
     sleep_until(at).await;
     connect(mqtt).await
 }
@@ -170,7 +170,7 @@ fn take(app: &mut App, message: &Message) {
     app.fleet.take(&message.topic, &message.payload);
 }
 
-async fn next(client: &mut Option<PlainClient>) -> Result<Message, PlainError> {
+async fn next(client: &mut Option<SimpleClient>) -> Result<Message, SimpleClientError> {
     match client {
         Some(client) => client.next().await,
         None => std::future::pending().await,

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use super::address::BrokerUrls;
 use super::config::MqttConfig;
-use super::connection::{self, Connection, Heard, Identity};
+use super::connection::{self, Connection, ConnectionEvent, Identity, MAX_MESSAGE_BYTES};
+use super::diagnose;
 use super::tls::{self, TlsFiles};
 use super::topics::Topic;
-use super::{MAX_MESSAGE_BYTES, fault};
 
 /// Messages that may be without acknowledgement at once.
 const IN_FLIGHT: usize = 64;
 /// Longest wait for the acceptance of a subscription.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What went wrong, in one line that names the broker or the topic.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct PlainError(String);
+pub struct SimpleClientError(String);
 
 /// A message, with its topic taken apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Message {
 }
 
 /// A connection to one broker. Lost when dropped; the broker then publishes the will, if there is one.
-pub struct PlainClient {
+pub struct SimpleClient {
     connection: Connection,
     url: String,
     root: String,
@@ -41,26 +41,27 @@ pub struct PlainClient {
     waiting: VecDeque<Message>,
 }
 
-impl PlainClient {
+impl SimpleClient {
     /// Connects to the first broker of `config` that accepts; `role` begins the client id, a random number ends it.
     ///
     /// # Errors
     /// What the last of them said; a password or certificate file that cannot be read.
-    pub async fn connect(config: &MqttConfig, role: &str) -> Result<PlainClient, PlainError> {
+    pub async fn connect(config: &MqttConfig, role: &str) -> Result<SimpleClient, SimpleClientError> {
         Self::connect_with_will(config, role, None).await
     }
 
-    /// As [`PlainClient::connect`], with a will: topic and payload, retained.
+    /// As [`SimpleClient::connect`], with a will: topic and payload, retained.
     ///
     /// # Errors
-    /// As [`PlainClient::connect`].
+    /// As [`SimpleClient::connect`].
     pub async fn connect_with_will(
         config: &MqttConfig,
         role: &str,
         will: Option<(String, Vec<u8>)>,
-    ) -> Result<PlainClient, PlainError> {
+    ) -> Result<SimpleClient, SimpleClientError> {
         let (username, password) = (config.username.as_deref(), config.password.as_ref());
-        let login = connection::login(username, password, config.password_file.as_deref()).map_err(PlainError)?;
+        let login =
+            connection::login(username, password, config.password_file.as_deref()).map_err(SimpleClientError)?;
         let identity = Identity {
             client_id: format!("auscult-{role}-{:016x}", rand::random::<u64>()),
             login,
@@ -70,19 +71,21 @@ impl PlainClient {
             largest_message: MAX_MESSAGE_BYTES,
         };
         let files = TlsFiles::from_config(config);
-        let mut problem = PlainError("no broker is configured".into());
+        let mut problem = SimpleClientError("no broker is configured".into());
         for url in BrokerUrls::all(&config.url) {
             let tls = url.tls.then(|| tls::client_config(&files)).transpose();
-            let tls = tls.map_err(|error| PlainError(error.to_string()))?;
+            let tls = tls.map_err(|error| SimpleClientError(error.to_string()))?;
             let mut connection = Connection::open(url, tls, &identity, IN_FLIGHT);
             let url = url.to_string();
             problem = loop {
-                match connection.heard().await {
-                    Heard::Connected => {
+                match connection.next_event().await {
+                    ConnectionEvent::Connected => {
                         let root = config.root.clone();
-                        return Ok(PlainClient { connection, url, root, in_flight: 0, waiting: VecDeque::new() });
+                        return Ok(SimpleClient { connection, url, root, in_flight: 0, waiting: VecDeque::new() });
                     }
-                    Heard::Lost(error) => break PlainError(format!("{url}: {}", fault::describe(&error))),
+                    ConnectionEvent::Lost(error) => {
+                        break SimpleClientError(format!("{url}: {}", diagnose::describe(&error)));
+                    }
                     _ => {}
                 }
             };
@@ -104,22 +107,22 @@ impl PlainClient {
     ///
     /// # Errors
     /// A filter that the broker's access rules deny; a connection that breaks.
-    pub async fn subscribe(&mut self, filters: &[String]) -> Result<(), PlainError> {
+    pub async fn subscribe(&mut self, filters: &[String]) -> Result<(), SimpleClientError> {
         let asked = self.connection.subscribe(filters);
-        asked.map_err(|error| PlainError(format!("{}: {error}", self.url)))?;
-        let accepted = tokio::time::timeout(PATIENCE, async {
+        asked.map_err(|error| SimpleClientError(format!("{}: {error}", self.url)))?;
+        let accepted = tokio::time::timeout(TIMEOUT, async {
             loop {
-                if let Heard::Subscribed(accepted) = self.heard().await? {
+                if let ConnectionEvent::Subscribed(accepted) = self.next_event().await? {
                     return Ok(accepted);
                 }
             }
         });
         let accepted =
-            accepted.await.map_err(|_| PlainError(format!("{}: no answer to a subscription", self.url)))??;
+            accepted.await.map_err(|_| SimpleClientError(format!("{}: no answer to a subscription", self.url)))??;
         match filters.iter().zip(accepted).find(|(_, accepted)| !accepted) {
             None => Ok(()),
             Some((filter, _)) => {
-                Err(PlainError(format!("{}: the broker's access rules do not let {filter} be read", self.url)))
+                Err(SimpleClientError(format!("{}: the broker's access rules do not let {filter} be read", self.url)))
             }
         }
     }
@@ -128,22 +131,22 @@ impl PlainClient {
     ///
     /// # Errors
     /// A connection that breaks; what was published is then perhaps lost.
-    pub async fn publish(&mut self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), PlainError> {
+    pub async fn publish(&mut self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), SimpleClientError> {
         while self.in_flight >= IN_FLIGHT {
-            self.heard().await?;
+            self.next_event().await?;
         }
         self.in_flight += 1;
         let published = self.connection.publish(topic, retain, payload);
-        published.map_err(|error| PlainError(format!("{}: {topic}: {error}", self.url)))
+        published.map_err(|error| SimpleClientError(format!("{}: {topic}: {error}", self.url)))
     }
 
     /// Waits until the broker has acknowledged all that was published.
     ///
     /// # Errors
     /// A connection that breaks.
-    pub async fn flush(&mut self) -> Result<(), PlainError> {
+    pub async fn flush(&mut self) -> Result<(), SimpleClientError> {
         while self.in_flight > 0 {
-            self.heard().await?;
+            self.next_event().await?;
         }
         Ok(())
     }
@@ -152,12 +155,12 @@ impl PlainClient {
     ///
     /// # Errors
     /// A connection that breaks.
-    pub async fn next(&mut self) -> Result<Message, PlainError> {
+    pub async fn next(&mut self) -> Result<Message, SimpleClientError> {
         loop {
             if let Some(message) = self.waiting.pop_front() {
                 return Ok(message);
             }
-            self.heard().await?;
+            self.next_event().await?;
         }
     }
 
@@ -165,30 +168,37 @@ impl PlainClient {
     ///
     /// # Errors
     /// A connection that breaks before all is acknowledged.
-    pub async fn close(mut self) -> Result<(), PlainError> {
+    pub async fn close(mut self) -> Result<(), SimpleClientError> {
         self.flush().await?;
         if self.connection.disconnect().is_ok() {
-            while !matches!(self.connection.heard().await, Heard::Disconnected | Heard::Lost(_)) {}
+            while !matches!(
+                self.connection.next_event().await,
+                ConnectionEvent::Disconnected | ConnectionEvent::Lost(_)
+            ) {}
         }
         Ok(())
     }
 
     /// Takes in one thing. Safe to cancel.
-    async fn heard(&mut self) -> Result<Heard, PlainError> {
-        let mut heard = self.connection.heard().await;
-        match &mut heard {
-            Heard::Lost(error) => return Err(PlainError(format!("{}: {}", self.url, fault::describe(error)))),
-            Heard::Acknowledged(_) => self.in_flight = self.in_flight.saturating_sub(1),
-            Heard::Message(received) => match (Topic::parse(&self.root, &received.topic), &mut received.payload) {
-                (Some(topic), Ok(payload)) => {
-                    let (payload, retained) = (std::mem::take(payload), received.retained);
-                    self.waiting.push_back(Message { topic, payload, retained });
+    async fn next_event(&mut self) -> Result<ConnectionEvent, SimpleClientError> {
+        let mut event = self.connection.next_event().await;
+        match &mut event {
+            ConnectionEvent::Lost(error) => {
+                return Err(SimpleClientError(format!("{}: {}", self.url, diagnose::describe(error))));
+            }
+            ConnectionEvent::Acknowledged(_) => self.in_flight = self.in_flight.saturating_sub(1),
+            ConnectionEvent::Message(received) => {
+                match (Topic::parse(&self.root, &received.topic), &mut received.payload) {
+                    (Some(topic), Ok(payload)) => {
+                        let (payload, retained) = (std::mem::take(payload), received.retained);
+                        self.waiting.push_back(Message { topic, payload, retained });
+                    }
+                    (_, Err(bytes)) => tracing::warn!("{}: a message of {bytes} bytes is passed over", received.topic),
+                    (None, _) => {}
                 }
-                (_, Err(bytes)) => tracing::warn!("{}: a message of {bytes} bytes is passed over", received.topic),
-                (None, _) => {}
-            },
+            }
             _ => {}
         }
-        Ok(heard)
+        Ok(event)
     }
 }

@@ -1,0 +1,230 @@
+//! What is sent over one accepted connection, in which order, and what of it is unacknowledged.
+//!
+//! Retained state goes first, then health, then live messages, then evidence, then the backlog: the messages from before
+//! the connection, oldest first, throttled, and marked `late`.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::mqtt::outbox::{OutboxReader, Row};
+use crate::mqtt::payload::mark_late;
+use crate::mqtt::shared::{Shared, StateSlot};
+use crate::mqtt::topics::AgentPart;
+use crate::token_bucket::TokenBucket;
+
+/// Messages that may be unacknowledged at once, and how many of them may be of the backlog.
+pub const IN_FLIGHT: usize = 20;
+const REPLAYED_IN_FLIGHT: usize = 10;
+
+/// Messages of the backlog that may be sent at once after a quiet time.
+const DRAIN_BURST: f64 = 16.0;
+
+/// Messages of the backlog that are read at once.
+const BACKLOG_PAGE: usize = 64;
+
+/// The agent's own `online` must come back within this time; otherwise the broker's access rules are in the way.
+pub const ECHO_WITHIN: Duration = Duration::from_secs(10);
+/// Pause before a status that did not come back is published again.
+pub const ECHO_AGAIN: Duration = Duration::from_secs(10);
+
+pub struct Link {
+    pub since: Instant,
+    pub echo: Echo,
+    pub filters: Vec<String>,
+    /// There may be live messages to read.
+    pub live_changed: bool,
+    /// Messages with a smaller id existed before the connection: they are the backlog.
+    backlog_end: i64,
+    generation: u64,
+    live_from: i64,
+    live: VecDeque<Row>,
+    backlog_from: i64,
+    backlog: VecDeque<Row>,
+    backlog_done: bool,
+    throttle: TokenBucket,
+    /// Handed over, without a packet id yet, in order.
+    handed_over: VecDeque<Sent>,
+    /// By packet id.
+    unacknowledged: HashMap<u16, Sent>,
+    /// Those of the outbox among both.
+    ids: HashSet<i64>,
+    replayed_in_flight: usize,
+}
+
+/// Whether the agent's own status came back from the broker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Echo {
+    AwaitedUntil(Instant),
+    Heard,
+    /// Published again at that time: somebody may have corrected the broker's rules.
+    MissingUntil(Instant),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sent {
+    Row {
+        id: i64,
+        replayed: bool,
+    },
+    /// State, health, evidence: sent again on the next connection, or not at all.
+    Unstored,
+    Stopped,
+}
+
+/// A message to hand over to the connection.
+pub struct Outgoing {
+    pub topic: String,
+    pub retain: bool,
+    pub payload: Vec<u8>,
+    pub sent: Sent,
+}
+
+impl Link {
+    pub fn new(backlog_end: i64, generation: u64, drain_per_s: f64, filters: Vec<String>) -> Self {
+        let now = Instant::now();
+        Link {
+            since: now,
+            echo: Echo::AwaitedUntil(now + ECHO_WITHIN),
+            filters,
+            live_changed: true,
+            backlog_end,
+            generation,
+            live_from: backlog_end,
+            live: VecDeque::new(),
+            backlog_from: i64::MIN,
+            backlog: VecDeque::new(),
+            backlog_done: false,
+            throttle: TokenBucket::new(drain_per_s, DRAIN_BURST, now),
+            handed_over: VecDeque::new(),
+            unacknowledged: HashMap::new(),
+            ids: HashSet::new(),
+            replayed_in_flight: 0,
+        }
+    }
+
+    /// Starts to read again when the store has become another file; what is in flight is not sent twice.
+    pub fn follow(&mut self, generation: u64) {
+        if self.generation == generation {
+            return;
+        }
+        self.generation = generation;
+        self.live.clear();
+        self.live_from = self.backlog_end;
+        self.live_changed = true;
+        self.backlog.clear();
+        self.backlog_from = i64::MIN;
+        self.backlog_done = false;
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.handed_over.len() + self.unacknowledged.len()
+    }
+
+    /// Whether all messages that could be read have been handed over.
+    pub fn is_drained(&self) -> bool {
+        !self.live_changed && self.live.is_empty() && self.backlog_done
+    }
+
+    /// When the next message of the backlog may be sent, if one waits for that.
+    pub fn throttled_until(&self) -> Option<Instant> {
+        let waits = !self.backlog.is_empty() && self.replayed_in_flight < REPLAYED_IN_FLIGHT;
+        (waits && self.in_flight() < IN_FLIGHT).then(|| self.throttle.ready_at())
+    }
+
+    pub fn handed_over(&mut self, sent: Sent) {
+        if let Sent::Row { id, replayed } = sent {
+            self.ids.insert(id);
+            self.replayed_in_flight += usize::from(replayed);
+        }
+        self.handed_over.push_back(sent);
+    }
+
+    /// The oldest message without a packet id got this one.
+    pub fn got_packet_id(&mut self, packet_id: u16) {
+        if let Some(sent) = self.handed_over.pop_front() {
+            self.unacknowledged.insert(packet_id, sent);
+        }
+    }
+
+    pub fn acknowledged(&mut self, packet_id: u16) -> Option<Sent> {
+        let sent = self.unacknowledged.remove(&packet_id)?;
+        if let Sent::Row { id, replayed } = sent {
+            self.ids.remove(&id);
+            self.replayed_in_flight -= usize::from(replayed);
+        }
+        Some(sent)
+    }
+
+    /// The message that goes next.
+    pub fn next(&mut self, shared: &Shared, reader: &mut OutboxReader) -> Option<Outgoing> {
+        let unstored = |(topic, payload), retain| Outgoing { topic, retain, payload, sent: Sent::Unstored };
+        let status = shared.topics.of_agent(AgentPart::Status);
+        if let Some(state) = take_due(&mut shared.states.lock(), &status) {
+            return Some(unstored(state, true));
+        }
+        if let Some(message) = shared.volatile.lock().pop_front() {
+            return Some(unstored(message, false));
+        }
+        // mosquitto acknowledges messages that its rules deny: stored ones stay on disk until the own status came back.
+        if self.echo != Echo::Heard {
+            return None;
+        }
+        if let Some(Row { id, topic, retain, payload, .. }) = self.next_live(reader) {
+            return Some(Outgoing { topic, retain, payload, sent: Sent::Row { id, replayed: false } });
+        }
+        if let Some(message) = shared.evidence.lock().pop_front() {
+            return Some(unstored(message, false));
+        }
+        let Row { id, topic, mut payload, .. } = self.next_of_backlog(reader)?;
+        mark_late(&mut payload);
+        Some(Outgoing { topic, retain: false, payload, sent: Sent::Row { id, replayed: true } })
+    }
+
+    fn next_live(&mut self, reader: &mut OutboxReader) -> Option<Row> {
+        while self.live.is_empty() && self.live_changed {
+            let (rows, next) = reader.read(self.live_from, i64::MAX, IN_FLIGHT);
+            self.live_changed = !rows.is_empty();
+            self.live_from = next;
+            self.live.extend(rows.into_iter().filter(|row| !self.ids.contains(&row.id)));
+        }
+        self.live.pop_front()
+    }
+
+    fn next_of_backlog(&mut self, reader: &mut OutboxReader) -> Option<Row> {
+        if self.backlog_done || self.replayed_in_flight >= REPLAYED_IN_FLIGHT {
+            return None;
+        }
+        while self.backlog.is_empty() {
+            // Asked before the read: a message that was just enqueued may not be on disk yet, and is then sent live.
+            let complete = reader.can_read_before(self.backlog_end);
+            let (rows, next) = reader.read(self.backlog_from, self.backlog_end, BACKLOG_PAGE);
+            if rows.is_empty() {
+                self.backlog_done = complete;
+                return None;
+            }
+            self.backlog_from = next;
+            self.backlog.extend(rows.into_iter().filter(|row| !self.ids.contains(&row.id)));
+        }
+        if !self.throttle.take(Instant::now()) {
+            return None;
+        }
+        self.backlog.pop_front()
+    }
+}
+
+/// The next state that is due, `first` before the others.
+fn take_due(states: &mut BTreeMap<String, StateSlot>, first: &str) -> Option<(String, Vec<u8>)> {
+    let is_due = |state: &StateSlot| state.due;
+    let topic = match states.get(first).is_some_and(is_due) {
+        true => first.to_owned(),
+        false => states.iter().find(|(_, state)| is_due(state)).map(|(topic, _)| topic.clone())?,
+    };
+    let state = states.get_mut(&topic)?;
+    state.due = false;
+    let payload = state.payload.clone();
+    if payload.is_empty() {
+        // Removing it once is enough.
+        states.remove(&topic);
+    }
+    Some((topic, payload))
+}

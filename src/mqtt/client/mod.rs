@@ -1,0 +1,458 @@
+//! The driver: keeps one connection to a broker, sends from the outbox, receives control messages.
+//!
+//! It runs on a thread of its own, so that a slow disk or a flood of messages delays nobody else.
+
+pub mod link;
+mod problems;
+pub mod stop;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use self::link::{ECHO_AGAIN, ECHO_WITHIN, Echo, IN_FLIGHT, Link, Outgoing, Sent};
+use self::problems::Problems;
+use self::stop::{CLOSE_TIME, Phase, Stop, StopReport, Stopping};
+use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, Received, login};
+use super::incoming::{Incoming, IncomingSender};
+use super::options::MqttOptions;
+use super::outbox::{OutboxChange, OutboxReader};
+use super::payload::{EventKind, State, Status};
+use super::shared::Shared;
+use super::topics::{AgentPart, Topic};
+use super::{diagnose, tls};
+use crate::backoff::Backoff;
+use crate::systemd;
+
+const RULES: &str = "do the broker's access rules allow this agent to write and read it?";
+
+/// Time between two log lines about dropped control messages.
+const LOG_FLOOD_EVERY: Duration = Duration::from_secs(60);
+
+/// Starts the driver on a thread of its own.
+pub fn spawn(
+    options: MqttOptions,
+    shared: Arc<Shared>,
+    deliver: IncomingSender,
+    changes: mpsc::UnboundedReceiver<OutboxChange>,
+    stop: mpsc::Receiver<Stop>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let driver = Driver {
+        reader: shared.outbox.reader(),
+        backoff: Backoff::new(options.pause.0, options.pause.1),
+        options,
+        shared,
+        deliver,
+        session: None,
+        next_url: 0,
+        connect_at: Instant::now(),
+        was_connected: false,
+        was_heard: false,
+        stopping: None,
+        problems: Problems::default(),
+        flood_logged: None,
+    };
+    let thread = std::thread::Builder::new().name("mqtt".into());
+    thread.spawn(move || runtime.block_on(driver.run(changes, stop))).map(drop)
+}
+
+struct Driver {
+    options: MqttOptions,
+    shared: Arc<Shared>,
+    reader: OutboxReader,
+    deliver: IncomingSender,
+    session: Option<Session>,
+    backoff: Backoff,
+    next_url: usize,
+    connect_at: Instant,
+    was_connected: bool,
+    /// The broker has returned what was published, at least once in this run.
+    was_heard: bool,
+    stopping: Option<Stopping>,
+    problems: Problems,
+    flood_logged: Option<Instant>,
+}
+
+/// A connection, or an attempt at one.
+struct Session {
+    connection: Connection,
+    url: String,
+    last_event: Instant,
+    /// Once the broker has accepted the connection.
+    link: Option<Link>,
+}
+
+impl Driver {
+    async fn run(mut self, mut changes: mpsc::UnboundedReceiver<OutboxChange>, mut stop: mpsc::Receiver<Stop>) {
+        let outbox = self.shared.outbox.clone();
+        let shared = Arc::clone(&self.shared);
+        loop {
+            if self.session.is_none() && self.stopping.is_none() && Instant::now() >= self.connect_at {
+                self.connect();
+            }
+            // A stop checks for itself whether there is more: the notification may still be on its way.
+            let settled = self.stopping.is_some() && outbox.is_settled();
+            if settled {
+                self.expect_live();
+            }
+            self.pump();
+            self.watch();
+            if self.advance_stop(settled) {
+                break;
+            }
+            let wake_at = tokio::time::Instant::from_std(self.wake_at());
+            tokio::select! {
+                event = next_event(&mut self.session) => self.on_event(event),
+                () = outbox.changed() => self.expect_live(),
+                // There is new state, health or evidence.
+                () = shared.wake.notified() => {}
+                Some(change) = changes.recv() => self.on_outbox_change(change),
+                // The agent stops, or has dropped its handle.
+                stop = stop.recv(), if self.stopping.is_none() => match stop {
+                    Some(stop) => self.stopping = Some(Stopping::begin(stop, Instant::now())),
+                    None => break,
+                },
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+        }
+        self.finish();
+    }
+
+    /// Closes connection and outbox, and reports how the stop went.
+    fn finish(self) {
+        drop(self.session);
+        self.shared.connected.store(false, Ordering::Relaxed);
+        let now = Instant::now();
+        let left =
+            self.stopping.as_ref().map_or(Duration::ZERO, |stopping| stopping.end.saturating_duration_since(now));
+        self.shared.outbox.close(left + CLOSE_TIME);
+        if let Some(Stopping { stop, stopped_published, .. }) = self.stopping {
+            let report = StopReport { stopped_published, left: self.shared.outbox.stats().depth };
+            // The agent may have given up waiting.
+            let _ = stop.done.send(report);
+        }
+    }
+
+    fn connect(&mut self) {
+        let urls = self.options.urls.all();
+        let url = urls[self.next_url % urls.len()].clone();
+        let name = url.to_string();
+        if self.problems.concern(&name) {
+            tracing::debug!("connecting to {name} again");
+        } else {
+            tracing::info!("connecting to {name}");
+        }
+        let tls = match url.tls.then(|| tls::client_config(&self.options.tls)).transpose() {
+            Ok(tls) => tls,
+            Err(error) => return self.failed(name, error.to_string()),
+        };
+        let options = &self.options;
+        let login = login(options.username.as_deref(), options.password.as_ref(), options.password_file.as_deref());
+        let login = match login {
+            Ok(login) => login,
+            Err(error) => return self.failed(name, error),
+        };
+        let topics = &self.shared.topics;
+        let identity = Identity {
+            client_id: format!("{}-{}", topics.root().replace('/', "-"), topics.agent()),
+            login,
+            will: Some((topics.of_agent(AgentPart::Status), self.shared.status(State::Offline))),
+            keep_alive: self.options.keep_alive,
+            keep_session: true,
+            largest_message: MAX_CONTROL_BYTES,
+        };
+        let connection = Connection::open(&url, tls, &identity, IN_FLIGHT);
+        self.session = Some(Session { connection, url: name, last_event: Instant::now(), link: None });
+    }
+
+    /// The attempt failed, or the connection was lost.
+    fn failed(&mut self, url: String, problem: String) {
+        let link = self.session.take().and_then(|session| session.link);
+        let lived = link.as_ref().map(|link| link.since.elapsed());
+        self.shared.connected.store(false, Ordering::Relaxed);
+        let urls = self.options.urls.all().len();
+        let pause = match lived {
+            Some(lived) => {
+                self.backoff.connection_ended(lived);
+                self.next_url = 0;
+                self.backoff.next_spread(rand::random())
+            }
+            None => {
+                self.next_url = (self.next_url + 1) % urls;
+                // The other brokers at once, then a pause.
+                if self.next_url == 0 { self.backoff.next_spread(rand::random()) } else { Duration::ZERO }
+            }
+        };
+        self.connect_at = Instant::now() + pause;
+        let problem = match link.map(|link| link.echo) {
+            None => problem,
+            Some(Echo::Heard) => format!("the connection was lost: {problem}"),
+            // mosquitto 2.0.11 sometimes closes the connection on a message that its rules deny.
+            Some(_) => {
+                let topic = self.shared.topics.of_agent(AgentPart::Status);
+                format!("the connection was lost before {topic} came back ({problem}): {RULES}")
+            }
+        };
+        self.report_problem(url, problem);
+    }
+
+    fn report_problem(&mut self, about: String, problem: String) {
+        let line = self.problems.log(about, problem);
+        systemd::status(&line);
+        *self.shared.last_error.lock() = Some(line);
+    }
+
+    fn on_event(&mut self, event: ConnectionEvent) {
+        let Some(session) = &mut self.session else { return };
+        session.last_event = Instant::now();
+        match event {
+            ConnectionEvent::Connected => self.on_connected(),
+            ConnectionEvent::Lost(error) => {
+                let url = session.url.clone();
+                self.failed(url, diagnose::describe(&error));
+            }
+            ConnectionEvent::Subscribed(accepted) => self.on_subscribed(&accepted),
+            ConnectionEvent::Message(message) => self.on_message(message),
+            ConnectionEvent::Alive => {}
+            ConnectionEvent::Sent(packet_id) => {
+                if let Some(link) = &mut session.link {
+                    link.got_packet_id(packet_id);
+                }
+            }
+            ConnectionEvent::Acknowledged(packet_id) => self.on_acknowledged(packet_id),
+            ConnectionEvent::Disconnected => {
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.phase = Phase::Over;
+                }
+            }
+        }
+    }
+
+    fn on_acknowledged(&mut self, packet_id: u16) {
+        let Some(Session { connection, link: Some(link), .. }) = &mut self.session else { return };
+        let heard = link.echo == Echo::Heard;
+        match link.acknowledged(packet_id) {
+            Some(Sent::Row { id, .. }) => self.shared.outbox.acknowledged(id),
+            Some(Sent::Stopped) => {
+                if let Some(stopping) = &mut self.stopping {
+                    stopping.stopped_published = heard;
+                    stopping.phase = Phase::Leave;
+                    let _ = connection.disconnect();
+                }
+            }
+            Some(Sent::Unstored) | None => {}
+        }
+    }
+
+    fn on_connected(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        self.shared.connected.store(true, Ordering::Relaxed);
+        if std::mem::replace(&mut self.was_connected, true) {
+            self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut filters = self.shared.topics.subscriptions();
+        filters.extend(self.options.homeassistant_status.clone());
+        if let Err(error) = session.connection.subscribe(&filters) {
+            tracing::error!(%error, "the subscription could not be sent");
+        }
+        let backlog_end = self.shared.outbox.next_id();
+        session.link = Some(Link::new(backlog_end, self.reader.generation(), self.options.drain_per_s, filters));
+        tracing::debug!(url = session.url, "the broker accepts the connection");
+        self.shared.publish_online();
+        self.shared.republish_all();
+    }
+
+    fn on_subscribed(&mut self, accepted: &[bool]) {
+        let Some(link) = self.session.as_ref().and_then(|session| session.link.as_ref()) else { return };
+        let filters = link.filters.clone();
+        for (filter, accepted) in filters.into_iter().zip(accepted) {
+            if *accepted {
+                self.problems.solved(&filter);
+            } else {
+                let problem = "the broker denies the subscription: do its access rules allow it?";
+                self.report_problem(filter, problem.into());
+            }
+        }
+    }
+
+    fn on_message(&mut self, Received { topic, payload, retained }: Received) {
+        match self.shared.topics.parse(&topic) {
+            Some(Topic::Agent { part: AgentPart::Status, .. }) => {
+                if let Ok(payload) = payload
+                    && let Ok(status) = serde_json::from_slice(&payload)
+                {
+                    self.on_own_status(topic, &status, retained);
+                }
+            }
+            Some(topic) => self.deliver(Incoming { topic, payload, retained }),
+            None => {
+                let of_homeassistant = self.options.homeassistant_status.as_ref() == Some(&topic);
+                if of_homeassistant && !retained && payload.is_ok_and(|payload| payload == b"online") {
+                    self.shared.republish_all();
+                }
+            }
+        }
+    }
+
+    /// Hands a control message to the agent, if it can keep up.
+    fn deliver(&mut self, incoming: Incoming) {
+        if self.deliver.try_send(incoming) {
+            return;
+        }
+        let dropped = self.shared.incoming_dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.flood_logged.is_none_or(|logged| logged.elapsed() >= LOG_FLOOD_EVERY) {
+            self.flood_logged = Some(Instant::now());
+            tracing::warn!(dropped, "more control messages arrive than can be handled: some are dropped");
+        }
+    }
+
+    /// The agent's status as the broker has it. The will of an older connection may come late and overwrite `online`.
+    fn on_own_status(&mut self, topic: String, status: &Status, retained: bool) {
+        let ours = status.boot == self.shared.boot;
+        match status.state {
+            State::Online if ours => {
+                if let Some(Session { link: Some(link), url, .. }) = &mut self.session
+                    && std::mem::replace(&mut link.echo, Echo::Heard) != Echo::Heard
+                {
+                    self.was_heard = true;
+                    // Only now is it certain that messages get through.
+                    tracing::info!(waiting = self.shared.outbox.stats().depth, "connected to {url}");
+                    systemd::status(&format!("connected to {url}"));
+                    self.problems.solved(url);
+                    self.problems.solved(&topic);
+                }
+            }
+            // Of the start before this one.
+            State::Online if retained && !self.was_heard => {}
+            State::Online => self.report_problem(topic, "another agent seems to run under the same id".into()),
+            State::Offline | State::Stopped if self.stopping.is_none() => self.shared.publish_online(),
+            State::Offline | State::Stopped => {}
+        }
+    }
+
+    fn on_outbox_change(&mut self, change: OutboxChange) {
+        let (event, detail) = match change {
+            OutboxChange::Failed(error) => (EventKind::OutboxFailed, Some(error)),
+            OutboxChange::Back => (EventKind::OutboxBack, None),
+            OutboxChange::Corrupt(what) => (EventKind::OutboxCorrupt, Some(what)),
+            OutboxChange::SeqSkipped(why) => (EventKind::SeqSkipped, Some(why)),
+            OutboxChange::Dropped(total) => {
+                (EventKind::OutboxDropped, Some(format!("{total} messages were dropped since the store was created")))
+            }
+        };
+        self.shared.publish_event(event, detail);
+    }
+
+    fn expect_live(&mut self) {
+        if let Some(link) = self.session.as_mut().and_then(|session| session.link.as_mut()) {
+            link.live_changed = true;
+        }
+    }
+
+    /// Hands over the messages that may be sent now.
+    fn pump(&mut self) {
+        let Some(Session { connection, link: Some(link), .. }) = &mut self.session else { return };
+        link.follow(self.reader.generation());
+        while link.in_flight() < IN_FLIGHT {
+            let next = match self.stopping.as_mut() {
+                None | Some(Stopping { phase: Phase::Drain, .. }) => link.next(&self.shared, &mut self.reader),
+                Some(Stopping { phase: phase @ Phase::PublishStopped, .. }) => {
+                    *phase = Phase::AwaitAcknowledgement;
+                    let topic = self.shared.topics.of_agent(AgentPart::Status);
+                    let payload = self.shared.status(State::Stopped);
+                    Some(Outgoing { topic, retain: true, payload, sent: Sent::Stopped })
+                }
+                Some(_) => None,
+            };
+            let Some(Outgoing { topic, retain, payload, sent }) = next else { break };
+            match connection.publish(&topic, retain, payload) {
+                Ok(()) => link.handed_over(sent),
+                Err(error) => {
+                    // No such topic can be built; if there were one, it must not block the rest.
+                    tracing::error!(topic, %error, "a message cannot be sent and is dropped");
+                    if let Sent::Row { id, .. } = sent {
+                        self.shared.outbox.acknowledged(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds what did not happen: a silent connection, a message that never came back.
+    fn watch(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let Some(link) = &mut session.link else { return };
+        if session.last_event.elapsed() >= self.options.keep_alive.mul_f64(1.5) {
+            let url = session.url.clone();
+            return self.failed(url, "the broker does not answer any more".into());
+        }
+        match link.echo {
+            Echo::AwaitedUntil(until) if Instant::now() >= until => {
+                link.echo = Echo::MissingUntil(until + ECHO_AGAIN);
+                let topic = self.shared.topics.of_agent(AgentPart::Status);
+                let problem = format!("what is published here does not come back, so nothing is sent: {RULES}");
+                self.report_problem(topic, problem);
+            }
+            Echo::MissingUntil(until) if Instant::now() >= until => {
+                link.echo = Echo::AwaitedUntil(until + ECHO_WITHIN);
+                self.shared.publish_online();
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a stop to its next phase; true when it is over. `settled`: before the last [`Driver::pump`] everything could
+    /// be read.
+    fn advance_stop(&mut self, settled: bool) -> bool {
+        let Some(stopping) = &mut self.stopping else { return false };
+        let Some(Session { link: Some(link), .. }) = &self.session else { return true };
+        let now = Instant::now();
+        if stopping.phase == Phase::Drain {
+            let held_back = matches!(link.echo, Echo::MissingUntil(_));
+            let sent = held_back || settled && link.is_drained();
+            if (sent && link.in_flight() == 0) || now >= stopping.until {
+                stopping.phase = Phase::PublishStopped;
+                stopping.until = stopping.end;
+                // Only now is there room for it.
+                self.pump();
+            }
+            return false;
+        }
+        stopping.phase == Phase::Over || now >= stopping.end
+    }
+
+    /// When there is something to do without a notification.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let mut wake_at = now + Duration::from_secs(60);
+        match &self.session {
+            None if self.stopping.is_none() => wake_at = wake_at.min(self.connect_at),
+            None => {}
+            Some(Session { link: None, .. }) => {}
+            Some(Session { link: Some(link), last_event, .. }) => {
+                wake_at = wake_at.min(*last_event + self.options.keep_alive.mul_f64(1.5));
+                if let Echo::AwaitedUntil(until) | Echo::MissingUntil(until) = link.echo {
+                    wake_at = wake_at.min(until);
+                }
+                if let Some(until) = link.throttled_until() {
+                    wake_at = wake_at.min(until);
+                }
+            }
+        }
+        if let Some(stopping) = &self.stopping {
+            // Whether the outbox has settled is asked for, not notified.
+            wake_at = wake_at.min(stopping.until).min(now + Duration::from_millis(10));
+        }
+        wake_at
+    }
+}
+
+async fn next_event(session: &mut Option<Session>) -> ConnectionEvent {
+    match session {
+        Some(session) => session.connection.next_event().await,
+        None => std::future::pending().await,
+    }
+}

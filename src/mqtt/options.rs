@@ -1,0 +1,66 @@
+//! How the MQTT client is set up.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::address::BrokerUrls;
+use super::config::{CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
+use super::outbox::Bounds;
+use super::tls::TlsFiles;
+use crate::secret::Secret;
+
+/// How the client is set up.
+#[derive(Debug, Clone)]
+pub struct MqttOptions {
+    pub agent: String,
+    pub root: String,
+    /// Tried in turn.
+    pub urls: BrokerUrls,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    /// Read at each connection; its first line is the password.
+    pub password_file: Option<PathBuf>,
+    pub tls: TlsFiles,
+    /// A connection that stays silent for one and a half times as long is given up.
+    pub keep_alive: Duration,
+    /// Shortest and longest pause between two attempts to connect.
+    pub pause: (Duration, Duration),
+    /// Messages per second at which the backlog is sent.
+    pub drain_per_s: f64,
+    /// Topic that each verdict is also published to in the original's format.
+    pub compat_topic: Option<String>,
+    /// Topic where Home Assistant publishes `online` when it has started: retained state is then republished.
+    pub homeassistant_status: Option<String>,
+    /// Directory of the outbox.
+    pub state_dir: PathBuf,
+    pub bounds: Bounds,
+}
+
+impl MqttOptions {
+    /// The options of agent `agent`, whose outbox lies in `state_dir`, from the sections of its configuration.
+    pub fn from_config(
+        agent: &str,
+        state_dir: &Path,
+        mqtt: &MqttConfig,
+        outbox: &OutboxConfig,
+        compat: &CompatConfig,
+        homeassistant: &HomeAssistantConfig,
+    ) -> Self {
+        MqttOptions {
+            agent: agent.to_owned(),
+            root: mqtt.root.clone(),
+            urls: mqtt.url.clone(),
+            username: mqtt.username.clone(),
+            password: mqtt.password.clone(),
+            password_file: mqtt.password_file.clone(),
+            tls: TlsFiles::from_config(mqtt),
+            keep_alive: Duration::from_secs(mqtt.keep_alive_s),
+            pause: (Duration::from_secs(1), Duration::from_secs(60)),
+            drain_per_s: outbox.drain_per_s,
+            compat_topic: compat.escoita_topic.clone(),
+            homeassistant_status: homeassistant.status_topic(),
+            state_dir: state_dir.to_owned(),
+            bounds: Bounds { max_bytes: outbox.max_mb * 1_000_000, max_age_s: (outbox.max_age_days * 86_400.0) as i64 },
+        }
+    }
+}

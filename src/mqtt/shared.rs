@@ -1,0 +1,141 @@
+//! What the agent's handle and the client's driver share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::incoming::WeakIncomingSender;
+use super::outbox::{Class, Draft, Outbox};
+use super::payload::status::{State, Status};
+use super::payload::version::SchemaVersion;
+use super::payload::{EventKind, EventMsg, encode};
+use super::topics::{AgentPart, AgentTopics, MachinePart};
+use crate::clock::Clock;
+
+/// A message that is not stored: topic and payload.
+pub type Unstored = (String, Vec<u8>);
+
+/// Sees every message of this agent when it is published, whether there is a broker or not: topic and payload. It must not
+/// wait, nor publish.
+pub type Tap = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
+
+pub struct Shared {
+    pub topics: AgentTopics,
+    /// Id of this start.
+    pub boot: String,
+    pub clock: Clock,
+    pub compat_topic: Option<String>,
+    pub outbox: Outbox,
+    /// Retained state: the newest payload of each topic, and whether it still has to be published.
+    pub states: Mutex<BTreeMap<String, StateSlot>>,
+    /// Messages that are worth sending only now.
+    pub volatile: Mutex<VecDeque<Unstored>>,
+    /// As `volatile`, but sent only after everything else that is live.
+    pub evidence: Mutex<VecDeque<Unstored>>,
+    /// Wakes the driver.
+    pub wake: Notify,
+    pub connected: AtomicBool,
+    pub reconnects: AtomicU64,
+    pub incoming_dropped: AtomicU64,
+    pub last_error: Mutex<Option<String>>,
+    pub tap: OnceLock<Tap>,
+    /// Weak, so that the receiver knows when the driver has ended.
+    pub deliver: WeakIncomingSender,
+}
+
+pub struct StateSlot {
+    pub payload: Vec<u8>,
+    /// Whether it still has to be published on this connection.
+    pub due: bool,
+}
+
+impl Shared {
+    pub fn new(
+        topics: AgentTopics,
+        clock: Clock,
+        compat_topic: Option<String>,
+        outbox: Outbox,
+        deliver: WeakIncomingSender,
+    ) -> Shared {
+        Shared {
+            topics,
+            boot: format!("{:016x}", rand::random::<u64>()),
+            clock,
+            compat_topic,
+            outbox,
+            states: Mutex::default(),
+            volatile: Mutex::default(),
+            evidence: Mutex::default(),
+            wake: Notify::new(),
+            connected: AtomicBool::new(false),
+            reconnects: AtomicU64::new(0),
+            incoming_dropped: AtomicU64::new(0),
+            last_error: Mutex::default(),
+            tap: OnceLock::new(),
+            deliver,
+        }
+    }
+
+    /// The payload of `<agent>/status`, now.
+    pub fn status(&self, state: State) -> Vec<u8> {
+        encode(&Status {
+            schema: SchemaVersion,
+            state,
+            boot: self.boot.clone(),
+            ts: self.clock.now(),
+            clock: self.clock.mark(),
+        })
+    }
+
+    pub fn tap(&self, topic: &str, payload: &[u8]) {
+        if let Some(tap) = self.tap.get() {
+            tap(topic, payload);
+        }
+    }
+
+    pub fn tap_status(&self, state: State) {
+        self.tap(&self.topics.of_agent(AgentPart::Status), &self.status(state));
+    }
+
+    /// Sets `online` as the agent's status, to be published.
+    pub fn publish_online(&self) {
+        let online = StateSlot { payload: self.status(State::Online), due: true };
+        self.states.lock().insert(self.topics.of_agent(AgentPart::Status), online);
+    }
+
+    /// Marks all retained state as due: the broker or Home Assistant has started anew.
+    pub fn republish_all(&self) {
+        for state in self.states.lock().values_mut() {
+            state.due = true;
+        }
+    }
+
+    pub fn event_draft(&self, message: &EventMsg) -> Draft {
+        let topic = match &message.machine {
+            Some(machine) => self.topics.of_machine(machine, MachinePart::Event),
+            None => self.topics.of_agent(AgentPart::Event),
+        };
+        Draft { class: Class::Event, retain: false, topic, payload: encode(message) }
+    }
+
+    /// Publishes an event of the whole agent.
+    pub fn publish_event(&self, event: EventKind, detail: Option<String>) {
+        let message = EventMsg {
+            schema: SchemaVersion,
+            ts: self.clock.now(),
+            agent: self.topics.agent().to_owned(),
+            machine: None,
+            event,
+            detail,
+            facts: serde_json::Map::new(),
+            clock: self.clock.mark(),
+            late: false,
+        };
+        let draft = self.event_draft(&message);
+        self.tap(&draft.topic, &draft.payload);
+        self.outbox.push_now(draft);
+    }
+}
