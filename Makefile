@@ -25,11 +25,11 @@ lint:
 
 test:                      ## every test but the heavy ones
 	tests/setup.sh
-	$(CARGO) test --release --no-fail-fast
+	tests/run.sh
 
 test-heavy:                ## the heavy ones: Node-RED in a browser, InfluxDB, training, packages, long outages
 	tests/setup.sh
-	$(CARGO) test --release --no-fail-fast -- --ignored
+	tests/run.sh -- --ignored
 
 test-all: test test-heavy  ## every test
 
