@@ -98,28 +98,22 @@ class Publisher(Peer):
 
     def __init__(self, port, per_second):
         super().__init__("publisher", port)
+        # Packet identifiers; they begin anew only after 65535 messages.
         self.acknowledged = set()
         self.number_of = {}
         self.sent = 0
-        self.lock = threading.Lock()
         self.may_send = threading.Event()
         self.may_send.set()
         self.ending = False
-        self.client.on_publish = lambda _client, _data, mid, _code, _properties: self._acknowledge(mid)
+        self.client.on_publish = lambda _client, _data, mid, _code, _properties: self.acknowledged.add(mid)
         self.thread = threading.Thread(target=self._publish, args=(1 / per_second,))
-
-    def _acknowledge(self, mid):
-        with self.lock:
-            self.acknowledged.add(self.number_of[mid])
 
     def _publish(self, every_s):
         while not self.ending:
             self.may_send.wait()
-            # An acknowledgement must not overtake the note of what it is for.
-            with self.lock:
-                info = self.client.publish(TOPIC, str(self.sent), qos=1)
-                self.number_of[info.mid] = self.sent
-                self.sent += 1
+            info = self.client.publish(TOPIC, str(self.sent), qos=1)
+            self.number_of[info.mid] = self.sent
+            self.sent += 1
             time.sleep(every_s)
 
     def start(self):
@@ -181,8 +175,8 @@ def lost(kind, kills, per_second):
                 broker.kill()
             time.sleep(random.uniform(0, 0.2))
             broker.start()
-            X                subscriber.wait_subscribed(before + 1)
             if kind == "prompt":
+                subscriber.wait_subscribed(before + 1)
                 publisher.client.reconnect()
                 publisher.client.loop_start()
                 publisher.may_send.set()
@@ -192,7 +186,8 @@ def lost(kind, kills, per_second):
         wait_until("nothing more comes", lambda: time.monotonic() - subscriber.last > 3)
         subscriber.leave()
         broker.kill()
-        return len(publisher.acknowledged), len(publisher.acknowledged - subscriber.numbers)
+        acknowledged = {publisher.number_of[mid] for mid in publisher.acknowledged}
+        return len(acknowledged), len(acknowledged - subscriber.numbers)
 
 
 def main():

@@ -18,7 +18,8 @@ use auscult::mqtt::tls::TlsFiles;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use auscult::scoring::judge;
 use chrono::Utc;
-use common::broker::{Broker, Message, Subscriber, free_port, wait_within};
+use common::broker::{Broker, Message, Subscriber, free_port};
+use common::wait::wait_within;
 use rumqttc::{Client, Event, Packet, QoS};
 
 const LONG: Duration = Duration::from_secs(600);

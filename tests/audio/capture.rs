@@ -272,7 +272,8 @@ fn capture_stops_within_a_second_even_when_the_sound_server_hangs() {
     listener.until_heard();
     listener.until("some more windows", Duration::from_secs(10), |listener| listener.windows[1].len() >= 3);
     rig.microphones[0].freeze(true);
-    std::thread::sleep(Duration::from_millis(600));
+    let before = listener.windows[1].len();
+    listener.until("the other goes on", Duration::from_secs(10), |listener| listener.windows[1].len() >= before + 2);
     let begun = Instant::now();
     listener.capture.stop();
     let took = begun.elapsed();

@@ -11,6 +11,8 @@ use auscult::audio::{
 use auscult::config::{Channel, SourceConfig};
 use auscult::window::{Reason, Window};
 
+use crate::common::wait::wait_until;
+
 const RATE: u32 = 8000;
 
 /// Counts 0, 1, 2... in each channel, ten blocks a second; what a script says comes first.
@@ -150,7 +152,7 @@ fn twice_the_load_drops_the_oldest_and_says_so() {
             if window.fault.is_none() {
                 scored += 1;
                 if score {
-                    std::thread::sleep(Duration::from_millis(50));
+                    crate::common::wait::pace(Duration::from_millis(50));
                 }
             }
             let age = SystemTime::now().duration_since(window.end).unwrap_or_default();
@@ -189,7 +191,7 @@ fn what_is_not_live_waits_and_loses_nothing() {
     let script = (0..200).map(|_| Step::Frames(800)).chain([Step::End]).collect::<Vec<_>>();
     let capture =
         start(vec![(input(0, 0.1, 800), Channel::One(0))], false, move || Ok(Counter::boxed(1, script.clone())));
-    std::thread::sleep(Duration::from_millis(300));
+    wait_until("the queue is full", || capture.stats()[0].windows >= 4);
     let (windows, events, ended) = take_all(&capture, Duration::from_secs(20));
     assert!(ended && events.is_empty());
     assert_eq!(windows.len(), 200);
@@ -240,7 +242,7 @@ fn an_opener_that_hangs_or_panics_harms_nobody_else() {
             0,
             Arc::new(|| {
                 loop {
-                    std::thread::sleep(Duration::from_secs(60))
+                    std::thread::park();
                 }
             }),
         ),

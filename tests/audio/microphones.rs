@@ -12,8 +12,9 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::common::broker::{Broker, Message, Subscriber, wait_until};
+use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::sound::{Microphone, Player, Rig, write_wav};
+use crate::common::wait::wait_until;
 
 /// What `mic_lost` may take, and what a busy test machine may add to it.
 const LOST_WITHIN: Duration = Duration::from_secs(3 + 2);

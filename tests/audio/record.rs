@@ -95,7 +95,11 @@ fn a_recording_holds_what_was_played_and_survives_an_unplugged_microphone() {
     let file = rig.dir().join("ramp.wav");
     crate::common::sound::write_wav(&file, 16_000, 1, &played);
     rig.microphones[0].play(&file).finish();
-    std::thread::sleep(Duration::from_secs(2));
+    // What was played is still on its way; the same time again has to be recorded after it.
+    let recorded =
+        || wav_files(&clips).iter().filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum::<u64>();
+    let at_its_end = recorded();
+    wait_for("what was played is recorded", Duration::from_secs(20), || recorded() >= at_its_end + 2 * 16_000 * 2);
     rig.microphones[0].unplug();
     let before = wav_files(&clips).len();
     wait_for("the loss", Duration::from_secs(10), || {

@@ -7,6 +7,7 @@ mod configuration;
 #[cfg(feature = "demo")]
 mod demo;
 mod docs;
+mod imports;
 mod packages;
 mod page;
 mod page_types;

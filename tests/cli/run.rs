@@ -8,9 +8,10 @@ use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::Value;
 
 use crate::common::agent_process::Site;
-use crate::common::broker::{Broker, Message, Subscriber, wait_until};
+use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::recordings::{clips, mono};
 use crate::common::sound::Rig;
+use crate::common::wait::wait_until;
 
 fn wav_machine(id: &str, model: &str, wav: &Path, rest: &str) -> String {
     format!("[[machine]]\nid = {id:?}\nmodel = {model:?}\nsource = {{ wav = {wav:?}, realtime = false }}\n{rest}\n")

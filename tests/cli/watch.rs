@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::broker::{Broker, Subscriber, wait_until};
+use crate::common::broker::{Broker, Subscriber};
+use crate::common::wait::wait_until;
 
 /// A terminal of 100 x 30 with `auscult watch` in it, in a tmux server of its own.
 struct Terminal {

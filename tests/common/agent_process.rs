@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use super::broker::wait_until;
+use super::wait::wait_until;
 
 /// A directory with a configuration, for one agent `pi-1`.
 pub struct Site {

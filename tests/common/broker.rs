@@ -1,10 +1,9 @@
-//! A real mosquitto for one test, a subscriber that checks every message against its JSON Schema, a network that can
-//! be cut. All end with the test, also when it panics.
+//! A real mosquitto for one test, and a subscriber that checks every message against its JSON Schema. Both end with the
+//! test, also when it panics.
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,22 +17,7 @@ use rumqttc::{Client, Event, MqttOptions, Packet, QoS, SubscribeFilter};
 use serde_json::Value;
 
 use super::kill_on_drop::KillOnDrop;
-
-/// What any wait gives up after: far more than anything takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until `done`, or panics with `what`.
-pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
-    wait_within(PATIENCE, what, done);
-}
-
-pub fn wait_within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
-    while !done() {
-        assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
-        thread::sleep(Duration::from_millis(5));
-    }
-}
+use super::wait::{TIMEOUT, pace, wait_until};
 
 /// A port that was free a moment ago, on both loopback addresses. It lies below those that the system gives to outgoing
 /// connections: one of them could take it while a broker is being restarted.
@@ -161,7 +145,7 @@ impl Broker {
             .stderr(log)
             .spawn()
             .expect("mosquitto: run tests/setup.sh");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if child.try_wait().expect("our own process").is_some() {
                 return false;
@@ -174,7 +158,7 @@ impl Broker {
                 self.child = Some((child, leash));
                 return true;
             }
-            thread::sleep(Duration::from_millis(5));
+            pace(Duration::from_millis(5));
         }
         child.kill().expect("our own process");
         child.wait().expect("our own process");
@@ -340,7 +324,7 @@ impl Subscriber {
                         }
                         Ok(_) => {}
                         Err(_) if heard.ending.load(Ordering::SeqCst) => return,
-                        Err(_) => thread::sleep(Duration::from_millis(20)),
+                        Err(_) => pace(Duration::from_millis(20)),
                     }
                 }
             }
@@ -407,7 +391,7 @@ impl Subscriber {
 
     /// Waits until `count` messages are there that `is` accepts; answers them.
     pub fn wait_for_count(&self, what: &str, count: usize, is: impl Fn(&Message) -> bool) -> Vec<Message> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut messages = self.heard.messages.lock().expect("no panic");
         loop {
             let all = messages.iter().map(|(message, _)| message);
@@ -422,7 +406,7 @@ impl Subscriber {
             // Not at each single message: the search costs.
             messages = self.heard.news.wait_timeout(messages, left).expect("no panic").0;
             drop(messages);
-            thread::sleep(Duration::from_millis(5));
+            pace(Duration::from_millis(5));
             messages = self.heard.messages.lock().expect("no panic");
         }
     }
@@ -449,133 +433,4 @@ impl Drop for Subscriber {
 fn client_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// A network between a client and a broker that can be cut without a word, held up, and mended.
-pub struct Network {
-    port: u16,
-    state: Arc<NetworkState>,
-}
-
-struct NetworkState {
-    target: u16,
-    /// Packets are swallowed and no connection is refused or closed.
-    cut: AtomicBool,
-    /// New connections are closed at once.
-    shut: AtomicBool,
-    ending: AtomicBool,
-    streams: Mutex<Vec<TcpStream>>,
-}
-
-impl Network {
-    pub fn to(broker: &Broker) -> Network {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        let state = Arc::new(NetworkState {
-            target: broker.port(),
-            cut: AtomicBool::new(false),
-            shut: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
-            streams: Mutex::default(),
-        });
-        thread::spawn({
-            let state = Arc::clone(&state);
-            move || {
-                for stream in listener.incoming() {
-                    if state.ending.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    if let Ok(client) = stream
-                        && !state.shut.load(Ordering::SeqCst)
-                    {
-                        let state = Arc::clone(&state);
-                        thread::spawn(move || carry(&state, client));
-                    }
-                }
-            }
-        });
-        Network { port, state }
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub fn url(&self) -> String {
-        format!("mqtt://127.0.0.1:{}", self.port)
-    }
-
-    /// Swallows every packet, both ways, without a FIN. Connections of before stay dead when it is mended.
-    pub fn cut(&self) {
-        self.state.cut.store(true, Ordering::SeqCst);
-    }
-
-    /// New connections get through again.
-    pub fn mend(&self) {
-        self.state.cut.store(false, Ordering::SeqCst);
-    }
-
-    /// Lets new connections through, or closes them at once; those that are there stay.
-    pub fn let_in(&self, open: bool) {
-        self.state.shut.store(!open, Ordering::SeqCst);
-    }
-
-    /// Closes all connections, as a router that restarts.
-    pub fn close_all(&self) {
-        for stream in self.state.streams.lock().expect("no panic").drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        self.state.ending.store(true, Ordering::SeqCst);
-        self.close_all();
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-    }
-}
-
-fn carry(state: &Arc<NetworkState>, client: TcpStream) {
-    let keep = |stream: &TcpStream| {
-        let copy = stream.try_clone().expect("a socket");
-        state.streams.lock().expect("no panic").push(copy);
-    };
-    keep(&client);
-    // While cut, a new connection hangs: nobody answers.
-    while state.cut.load(Ordering::SeqCst) && !state.ending.load(Ordering::SeqCst) {
-        thread::sleep(Duration::from_millis(10));
-    }
-    let Ok(broker) = TcpStream::connect(("127.0.0.1", state.target)) else {
-        let _ = client.shutdown(Shutdown::Both);
-        return;
-    };
-    keep(&broker);
-    let swallowed = Arc::new(AtomicBool::new(false));
-    let copies = (client.try_clone().expect("a socket"), broker.try_clone().expect("a socket"));
-    let (state_up, swallowed_up) = (Arc::clone(state), Arc::clone(&swallowed));
-    let up = thread::spawn(move || carry_one_way(&state_up, &swallowed_up, copies.0, copies.1));
-    carry_one_way(state, &swallowed, broker, client);
-    let _ = up.join();
-}
-
-fn carry_one_way(state: &NetworkState, swallowed: &AtomicBool, mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        let read = from.read(&mut buffer).unwrap_or(0);
-        if state.cut.load(Ordering::SeqCst) {
-            swallowed.store(true, Ordering::SeqCst);
-        }
-        let dead = swallowed.load(Ordering::SeqCst);
-        if read == 0 {
-            if !dead {
-                let _ = to.shutdown(Shutdown::Write);
-            }
-            return;
-        }
-        if !dead && to.write_all(&buffer[..read]).is_err() {
-            let _ = from.shutdown(Shutdown::Both);
-            return;
-        }
-    }
 }

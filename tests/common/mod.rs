@@ -6,9 +6,11 @@ pub mod broker;
 pub mod bundles;
 pub mod faults;
 pub mod kill_on_drop;
+pub mod network;
 pub mod program;
 pub mod recordings;
 pub mod sound;
+pub mod wait;
 
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::broker::wait_until;
+use super::wait::wait_until;
 
 /// A program of this test, ended with it; its output is shown when the test fails.
 pub struct Program {

@@ -10,7 +10,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::wait::wait_within;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -186,12 +188,8 @@ impl Drop for Player {
 
 /// Waits until `condition` holds, for `limit` at most.
 #[track_caller]
-pub fn wait_for(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+pub fn wait_for(what: &str, limit: Duration, condition: impl FnMut() -> bool) {
+    wait_within(limit, what, condition);
 }
 
 /// Writes a WAV file of 16-bit samples, interleaved.

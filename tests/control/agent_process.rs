@@ -10,8 +10,9 @@ use auscult::mqtt::topics::{AgentPart, MachinePart};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
-use crate::common::broker::{Broker, Message, Subscriber, wait_until};
+use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::Parts;
+use crate::common::wait::wait_until;
 
 pub const NORMAL: &str = "audio/mimii_fan_id_04_normal_00000126.wav";
 

@@ -7,7 +7,8 @@ use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::{Value, json};
 
 use crate::common::agent_process::Site;
-use crate::common::broker::{Broker, Message, Subscriber, wait_until};
+use crate::common::broker::{Broker, Message, Subscriber};
+use crate::common::wait::wait_until;
 
 /// What people have: a broker, and its command-line clients.
 struct Desk {
@@ -53,7 +54,7 @@ impl Desk {
         is: impl Fn(&Value) -> bool,
     ) -> Value {
         let mut found = None;
-        crate::common::broker::wait_until(what, || {
+        crate::common::wait::wait_until(what, || {
             let messages = self.subscriber.messages();
             let of_machine = messages.iter().skip(from).filter(|message| message.is_machine(machine, part));
             found = of_machine.map(Message::json).find(|json| is(json));

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use auscult::mqtt::topics::MachinePart;
 use ndarray_npy::ReadNpyExt;
-use rand::RngExt;
 use serde_json::{Value, json};
 use tract_tflite::tflite;
 
@@ -13,6 +12,7 @@ use crate::agent_process::{NORMAL, Shelf, Site, new_id, tar_gz, wait_judging};
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::*;
 use crate::common::faults::{self, Fault};
+use crate::common::wait::random_moment;
 use crate::retuning::{fans, plant};
 
 /// The real bundle, and one that is as good but for one thing: every embedding is moved by 1 in each of its 32 numbers, of
@@ -82,7 +82,7 @@ fn reload(times: usize) {
         // With at least one window under each.
         let label = path.replace('-', "@");
         let before = heard.messages().len();
-        crate::common::broker::wait_until("a verdict of the new bundle", || {
+        crate::common::wait::wait_until("a verdict of the new bundle", || {
             heard.messages()[before..].iter().any(|message| is_verdict(message) && message.json()["bundle"] == *label)
         });
     }
@@ -208,7 +208,7 @@ fn kills(times: usize) {
         let target = format!("halls@{version}");
         let command = install(&new_id(), archive);
         heard.publish(&site.control(), false, command.to_string());
-        std::thread::sleep(rand::rng().random_range(Duration::ZERO..span));
+        random_moment(Duration::ZERO..span);
         site.kill();
         heard.clear();
         site.start(&heard);

@@ -29,6 +29,8 @@ use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::common::wait::wait_until;
+
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a valid time")
 }
@@ -440,6 +442,16 @@ impl Agent {
         (reply(&out), out)
     }
 
+    /// Waits for what is worked on in the background; what comes out of it.
+    fn answer(&mut self, now: DateTime<Utc>) -> Vec<Output> {
+        let mut out = Vec::new();
+        wait_until("an answer", || {
+            out = self.controller.tick(now);
+            !out.is_empty()
+        });
+        out
+    }
+
     fn threshold(&self, machine: usize, seconds: i64) -> Option<(f64, ThresholdSource)> {
         self.monitor.lock().threshold(machine, at(seconds)).map(|found| (found.threshold, found.source))
     }
@@ -704,17 +716,9 @@ fn a_bad_bundle_is_refused_and_may_be_tried_again() {
     assert!(agent.controller.is_busy());
     assert!(agent.send_to(control(), &ask, false, 1).is_empty(), "the same command is under way");
     let other = json!({ "id": "q", "command": "bundle.reload" });
-    let begin = Instant::now();
     let error = agent.ask(other.clone(), 1).0.error.expect("an error");
     assert_eq!(error.code, ErrorCode::Busy);
-    let out = loop {
-        let out = agent.controller.tick(at(2));
-        if !out.is_empty() {
-            break out;
-        }
-        assert!(begin.elapsed().as_secs() < 60, "no answer");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    };
+    let out = agent.answer(at(2));
     let error = reply(&out).error.expect("an error");
     assert_eq!(error.code, ErrorCode::BundleInvalid);
     assert!(error.message.contains("encoder.tflite") || error.message.contains("broken"), "{}", error.message);
@@ -775,15 +779,7 @@ fn pieces_are_gathered_across_a_restart_and_refused_by_name() {
     // All is there, and it is not what was promised: thrown away.
     let whole = json!({ "id": "all", "command": "bundle.install", "sha256": sha256, "size": 28 });
     assert!(agent.send_to(control(), &whole.to_string(), false, 2).is_empty(), "the reply comes at the end");
-    let begin = Instant::now();
-    let out = loop {
-        let out = agent.controller.tick(at(3));
-        if !out.is_empty() {
-            break out;
-        }
-        assert!(begin.elapsed().as_secs() < 60, "no answer");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    };
+    let out = agent.answer(at(3));
     let error = reply(&out).error.expect("an error");
     assert_eq!(error.code, ErrorCode::BundleInvalid);
     assert!(error.message.contains("send it again"), "{}", error.message);

@@ -559,7 +559,7 @@ fn a_download_that_takes_too_long_ends() {
         for _ in 0..1000 {
             out.write_all(b"x")?;
             out.flush()?;
-            std::thread::sleep(Duration::from_millis(50));
+            crate::common::wait::pace(Duration::from_millis(50));
         }
         Ok(())
     });
@@ -713,7 +713,6 @@ fn installs_for_ever_when_asked_to() {
 
 #[test]
 fn a_kill_at_any_moment_leaves_a_valid_bundle() {
-    use rand::RngExt;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let link = dir.path().join("bundles/current");
     let archives = ["1.0", "2.0"].map(|version| tar_gz(&parts(version), ""));
@@ -743,7 +742,7 @@ fn a_kill_at_any_moment_leaves_a_valid_bundle() {
                 "the process ended by itself"
             );
         }
-        std::thread::sleep(rand::rng().random_range(Duration::ZERO..span));
+        crate::common::wait::random_moment(Duration::ZERO..span);
         child.kill().expect("kill -9");
         child.wait().expect("its end");
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::agent_process::{NORMAL, Site, new_id, publish};
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::{Parts, encoder};
+use crate::common::wait::pace;
 
 /// A broker, and an agent `pi-7` with the bundles `halls-1.0` (in use) and `halls-2.0`; `None` where `../shared` is missing.
 pub fn plant(more: &str) -> Option<(Broker, Subscriber, Site)> {
@@ -206,19 +207,15 @@ fn a_flood_of_commands_does_not_starve_scoring() {
         }
     }
     // The next command gets through, and the windows of the meantime are all there.
+    let mut sent = Vec::new();
     let answered = || {
         let id = new_id();
         publish(&broker, &site.control(), &json!({ "id": id, "command": "ping" }).to_string(), &[]);
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while std::time::Instant::now() < until {
-            if heard.messages().iter().any(|message| site.is_reply(message, &id)) {
-                return true;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        false
+        sent.push(id);
+        pace(std::time::Duration::from_millis(500));
+        heard.messages().iter().any(|message| sent.iter().any(|id| site.is_reply(message, id)))
     };
-    crate::common::broker::wait_until("a ping is answered after the flood", answered);
+    crate::common::wait::wait_until("a ping is answered after the flood", answered);
     let lasted = begin.elapsed().as_secs_f64();
     let verdicts: Vec<(Message, std::time::Instant)> = heard
         .messages_with_times()

@@ -13,8 +13,9 @@ use auscult::mqtt::payload::Health;
 use auscult::mqtt::topics::AgentPart;
 use serde_json::{Value, json};
 
-use crate::common::broker::{Broker, Message, Subscriber, wait_until};
+use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::kill_on_drop::KillOnDrop;
+use crate::common::wait::wait_until;
 use crate::rig::{AGENT, state_dir};
 
 /// A configuration in a directory of its own.
@@ -173,7 +174,7 @@ pub fn wait_until_it_answers(subscriber: &Subscriber) {
     let mut sent = Vec::new();
     wait_until("an answer after the flood", || {
         sent.push(json!(send(subscriber, "ping", json!({}))));
-        thread::sleep(Duration::from_millis(500));
+        crate::common::wait::pace(Duration::from_millis(500));
         let all = subscriber.messages();
         all.iter().any(|message| message.is_agent(AgentPart::Reply) && sent.contains(&message.json()["id"]))
     });

@@ -6,7 +6,9 @@ use auscult::mqtt::payload::State;
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use auscult::mqtt::{Mqtt, MqttOptions};
 
-use crate::common::broker::{Broker, Message, Network, Subscriber, wait_until};
+use crate::common::broker::{Broker, Message, Subscriber};
+use crate::common::network::Network;
+use crate::common::wait::wait_until;
 use crate::rig::{connected, drained, is_verdict, options, read_status, read_verdict, start, state_dir, window};
 
 #[test]

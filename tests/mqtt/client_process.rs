@@ -14,7 +14,7 @@ use auscult::mqtt::tls::TlsFiles;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::common::broker::wait_until;
+use crate::common::wait::wait_until;
 use crate::rig::{AGENT, options, window};
 
 const SETUP: &str = "AUSCULT_TEST_AGENT";
@@ -129,7 +129,7 @@ fn client_process() {
             told_at = start.elapsed() + Duration::from_millis(200);
             mqtt.health(&health(&mqtt, start.elapsed()));
         }
-        thread::sleep(Duration::from_millis(setup.every_ms));
+        crate::common::wait::pace(Duration::from_millis(setup.every_ms));
     }
     let report = mqtt.stop(Duration::from_secs(5));
     eprintln!("stopped: {report:?}");

@@ -7,8 +7,9 @@ use std::time::Duration;
 use auscult::mqtt::topics::MachinePart;
 use serde_json::{Value, json};
 
-use crate::common::broker::{Broker, Subscriber, free_port, wait_within};
+use crate::common::broker::{Broker, Subscriber, free_port};
 use crate::common::program::{Program, done};
+use crate::common::wait::wait_within;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -13,7 +13,8 @@ use auscult::mqtt::topics::{MachinePart, Topic};
 use auscult::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
 use auscult::scoring::judge;
 
-use crate::common::broker::{Message, wait_until};
+use crate::common::broker::Message;
+use crate::common::wait::wait_until;
 
 pub const AGENT: &str = "pi-7";
 

@@ -14,7 +14,8 @@ use rumqttc::{TlsConfiguration, Transport};
 
 use crate::agent_process::faketime;
 use crate::client_process::{AgentProcess, Setup};
-use crate::common::broker::{Broker, BrokerOptions, Subscriber, free_port, wait_until};
+use crate::common::broker::{Broker, BrokerOptions, Subscriber, free_port};
+use crate::common::wait::wait_until;
 use crate::rig::{connected, is_verdict, options, start, state_dir, window};
 
 fn deployed(file: &str) -> PathBuf {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use auscult::clock::system_clock_synchronised;
@@ -11,7 +10,9 @@ use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::json;
 
 use crate::agent_process::{Notified, Site, ask, faketime, health, listener, wait_until_it_answers};
-use crate::common::broker::{Broker, BrokerOptions, Message, Network, Subscriber, free_port, wait_until, wait_within};
+use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber, free_port};
+use crate::common::network::Network;
+use crate::common::wait::{random_moment, wait_until, wait_within};
 use crate::disk::SmallDisk;
 use crate::faults::assert_complete;
 use crate::rig::{is_verdict, read_status, read_verdict, seqs};
@@ -108,7 +109,7 @@ fn killed(rounds: usize) {
         let threshold = (round + 1) as f64 / 64.0;
         let set = ask(&subscriber, "threshold.set", json!({ "machine": "m1", "threshold": threshold, "by": "ana" }));
         assert_eq!(set["status"], "ok", "{set}");
-        thread::sleep(Duration::from_millis(rand::random_range(0..400)));
+        random_moment(Duration::ZERO..Duration::from_millis(400));
         agent.kill();
         subscriber.wait_for("the will", |message| {
             message.is_agent(AgentPart::Status) && message.json()["state"] == "offline"
@@ -118,7 +119,7 @@ fn killed(rounds: usize) {
         let kept = subscriber.wait_for("the settings", is_settings);
         let kept: SettingsMsg = serde_json::from_slice(&kept.payload).expect("settings");
         assert_eq!((kept.threshold, kept.by.as_deref()), (Some(threshold), Some("ana")), "round {round}");
-        thread::sleep(Duration::from_millis(rand::random_range(0..200)));
+        random_moment(Duration::ZERO..Duration::from_millis(200));
         agent.kill();
     }
     let agent = site.start();
