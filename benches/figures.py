@@ -88,9 +88,9 @@ def until(child, word):
 
 def starts(folder, port, interpreter, runs):
     """Seconds from exec to ready: auscult listening with everything warm, the original with one window scored."""
-    found = {"tract": [], "litert": [], "original": []}
+    found = {"native": [], "litert": [], "tract": [], "original": []}
     for _ in range(runs):
-        for engine in ("tract", "litert"):
+        for engine in ("native", "litert", "tract"):
             begun = time.perf_counter()
             child = agent(folder, port, 1, engine)
             until(child, "listening")
@@ -140,7 +140,7 @@ def main():
             for name, seconds in found.items():
                 print(f"| {name} | {seconds:.3f} | {seconds / found['original']:.3f} |")
             print("\n| `auscult run`, MB resident | peak | at the end | of it from files |\n|---|--:|--:|--:|")
-            for engine in ("tract", "litert"):
+            for engine in ("native", "litert", "tract"):
                 for machines in (1, 16):
                     peak, now, file = memory(folder, broker.port, machines, engine, args.seconds)
                     print(f"| {engine}, {machines} machine{'s'[:machines > 1]} | {peak:.1f} | {now:.1f} | {file:.1f} |")

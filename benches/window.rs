@@ -1,4 +1,4 @@
-//! What one window costs, on one thread and by stages, for both engines; beside it the original's way (librosa and LiteRT in
+//! What one window costs, on one thread and by stages, for each engine; beside it the original's way (librosa and LiteRT in
 //! Python) on the same window, in turns. `benches/figures.py` prepares everything and runs it:
 //!
 //! ```text
@@ -65,7 +65,7 @@ fn main() -> anyhow::Result<()> {
     }
     let args = Args::parse();
     let mut subjects = Vec::new();
-    for engine in [EngineChoice::Tract, EngineChoice::Litert] {
+    for engine in [EngineChoice::Native, EngineChoice::Litert, EngineChoice::Tract] {
         match Subject::new(&args, engine) {
             Ok(subject) => subjects.push(subject),
             Err(error) => eprintln!("{engine:?}: {error:#}"),
@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<()> {
         }
     }
     print(&times, &subjects, original.is_some());
-    Ok(())
+    guard(&times)
 }
 
 /// auscult with one engine.
@@ -202,6 +202,21 @@ fn middle(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Largest share of LiteRT's time that the native engine may take, where nothing else disturbs; without vector
+/// instructions beyond SSE2 the two are equal.
+const NATIVE_OF_LITERT: f64 = 0.6;
+
+/// Fails where the native engine has become slow beside LiteRT: a ratio, which is the same on a slow machine.
+fn guard(times: &Times) -> anyhow::Result<()> {
+    let rounds = |engine: &str| times.get(&(engine.to_owned(), "encoder".to_owned()));
+    let (Some(native), Some(litert)) = (rounds("native"), rounds("litert")) else { return Ok(()) };
+    let ratio = middle(&native.iter().zip(litert).map(|(native, litert)| native / litert).collect::<Vec<_>>());
+    println!("\nencoder, native / litert: {ratio:.2}");
+    let plain = auscult::encoder::instruction_sets().len() == 1 && cfg!(target_arch = "x86_64");
+    anyhow::ensure!(plain || ratio <= NATIVE_OF_LITERT, "expected at most {NATIVE_OF_LITERT} of LiteRT's time");
+    Ok(())
 }
 
 fn print(times: &Times, subjects: &[Subject], original: bool) {

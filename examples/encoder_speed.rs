@@ -9,14 +9,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use auscult::encoder::{EncoderConfig, Engine, EngineChoice, load};
+use auscult::encoder::{EncoderConfig, EncoderError, Engine, EngineChoice, instruction_sets, load, load_native};
 
 /// An engine, what it took, and how far its embeddings are from the first one's.
 struct Timed {
+    name: String,
     engine: Box<dyn Engine>,
     loading: Vec<Duration>,
     windows: Vec<Duration>,
     difference: f32,
+}
+
+impl Timed {
+    /// `None`, said so, where it does not load.
+    fn new(name: &str, load: impl Fn() -> Result<Box<dyn Engine>, EncoderError>) -> Option<Timed> {
+        let mut loading = Vec::new();
+        for _ in 0..10 {
+            let begun = Instant::now();
+            if let Err(error) = load() {
+                println!("{name}: {error}");
+                return None;
+            }
+            loading.push(begun.elapsed());
+        }
+        Some(Timed { name: name.to_owned(), engine: load().ok()?, loading, windows: Vec::new(), difference: 0.0 })
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -26,23 +43,12 @@ fn main() -> anyhow::Result<()> {
     let library = arguments.next().map(PathBuf::from);
     let model: Arc<[u8]> = std::fs::read(&path).with_context(|| path.clone())?.into();
     let mut engines = Vec::new();
-    for engine in [EngineChoice::Native, EngineChoice::Litert, EngineChoice::Tract] {
+    for engine in [EngineChoice::Litert, EngineChoice::Tract] {
         let config = EncoderConfig { engine, library: library.clone() };
-        let mut loading = Vec::new();
-        for _ in 0..10 {
-            let begun = Instant::now();
-            match load(model.clone(), &config) {
-                Ok(_) => loading.push(begun.elapsed()),
-                Err(error) => {
-                    println!("{engine:?}: {error}");
-                    break;
-                }
-            }
-        }
-        if !loading.is_empty() {
-            let engine = load(model.clone(), &config)?;
-            engines.push(Timed { engine, loading, windows: Vec::new(), difference: 0.0 });
-        }
+        engines.extend(Timed::new(&format!("{engine:?}").to_lowercase(), || load(model.clone(), &config)));
+    }
+    for instructions in instruction_sets() {
+        engines.extend(Timed::new(&format!("native {instructions}"), || load_native(&model, instructions)));
     }
     // In turns, so that whatever else the machine does meets all.
     for run in 0..runs + 5 {
@@ -68,19 +74,19 @@ fn main() -> anyhow::Result<()> {
 /// The median of the ratios of each turn tells more than milliseconds on a machine that is busy.
 fn print(engines: &mut [Timed]) {
     println!(
-        "{:<8} {:>8} {:>10} {:>8} {:>13} {:>13}",
+        "{:<14} {:>8} {:>10} {:>8} {:>13} {:>13}",
         "engine", "load ms", "window ms", "least ms", "of the first", "difference"
     );
     let first: Vec<Duration> = engines.first().map(|timed| timed.windows.clone()).unwrap_or_default();
-    for Timed { engine, loading, windows, difference } in engines {
+    for Timed { name, loading, windows, difference, .. } in engines {
         let ratios = windows.iter().zip(&first).map(|(own, first)| own.as_secs_f64() / first.as_secs_f64());
         let mut ratios: Vec<f64> = ratios.collect();
         ratios.sort_unstable_by(f64::total_cmp);
         let ratio = ratios[ratios.len() / 2];
         let (load, window) = (median(loading), median(windows));
         println!(
-            "{:<8} {load:>8.1} {window:>10.2} {:>8.2} {ratio:>13.2} {difference:>13.1e}",
-            engine.name(),
+            "{:<14} {load:>8.1} {window:>10.2} {:>8.2} {ratio:>13.2} {difference:>13.1e}",
+            name,
             milliseconds(windows[0])
         );
     }

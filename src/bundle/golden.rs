@@ -1,6 +1,8 @@
 //! Golden cases: windows that the bundle carries together with what they must come to, run on the very device.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 
 use serde::Serialize;
 
@@ -39,20 +41,57 @@ pub struct GoldenOutcome {
     pub fault: Option<String>,
 }
 
+impl GoldenOutcome {
+    fn of(case: &GoldenCase) -> Self {
+        GoldenOutcome {
+            name: case.name.clone(),
+            machine: case.machine.clone(),
+            embedding_difference: None,
+            distance_difference: None,
+            fault: None,
+        }
+    }
+
+    fn abandoned(case: &GoldenCase) -> Self {
+        let fault = Some("expected an embedding, found that its thread ended".into());
+        GoldenOutcome { fault, ..GoldenOutcome::of(case) }
+    }
+}
+
 impl Bundle {
     /// Runs the golden cases with this engine, in their order; none fails the others.
     pub fn run_golden(&self, engine: &mut dyn Engine) -> Vec<GoldenOutcome> {
         self.golden.iter().map(|case| self.run_case(case, engine)).collect()
     }
 
-    fn run_case(&self, case: &GoldenCase, engine: &mut dyn Engine) -> GoldenOutcome {
-        let mut outcome = GoldenOutcome {
-            name: case.name.clone(),
-            machine: case.machine.clone(),
-            embedding_difference: None,
-            distance_difference: None,
-            fault: None,
+    /// The same on all cores, each with an engine that shares the weights.
+    pub fn run_golden_on_all_cores(&self, engine: &mut dyn Engine) -> Vec<GoldenOutcome> {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(self.golden.len());
+        let mut engines: Vec<_> = (1..threads).map_while(|_| engine.share().ok()).collect();
+        let share = self.golden.len().div_ceil(engines.len() + 1).max(1);
+        let mut shares = self.golden.chunks(share);
+        let own = shares.next().unwrap_or_default();
+        let run = |cases: &[GoldenCase], engine: &mut dyn Engine| -> Vec<GoldenOutcome> {
+            cases.iter().map(|case| self.run_case(case, engine)).collect()
         };
+        thread::scope(|scope| {
+            let others: Vec<_> = shares
+                .zip(&mut engines)
+                .map(|(cases, engine)| (cases, scope.spawn(|| run(cases, engine.as_mut()))))
+                .collect();
+            let mut outcomes = run(own, engine);
+            for (cases, other) in others {
+                match other.join() {
+                    Ok(done) => outcomes.extend(done),
+                    Err(_) => outcomes.extend(cases.iter().map(GoldenOutcome::abandoned)),
+                }
+            }
+            outcomes
+        })
+    }
+
+    fn run_case(&self, case: &GoldenCase, engine: &mut dyn Engine) -> GoldenOutcome {
+        let mut outcome = GoldenOutcome::of(case);
         match self.differences(case, engine) {
             Err(problem) => outcome.fault = Some(problem),
             Ok((embedding, distance)) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
@@ -11,10 +12,11 @@ use super::engine::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
 use crate::bundle::enroll::enroll;
-use crate::config::default_false_alarm_rate;
+use crate::config::{Channel, default_false_alarm_rate};
+use crate::encoder::Engine;
 use crate::scoring::baseline::{LANES_LEAST, LearnSettings, Sample, check_rate, propose};
 use crate::scoring::gate::Gate;
-use crate::scoring::{Bank, MachineModel, Scorer};
+use crate::scoring::{Bank, Done, MachineModel, ScorerPool};
 
 /// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
 ///
@@ -55,6 +57,58 @@ fn rate(text: &str) -> Result<f64, String> {
     check_rate(value).map(|()| value).map_err(|error| error.to_string())
 }
 
+/// What the recordings hold.
+#[derive(Default)]
+struct Recorded {
+    samples: Vec<Sample>,
+    /// Windows that cannot be assessed, by reason.
+    left_out: BTreeMap<String, u64>,
+    recordings: u32,
+}
+
+impl Recorded {
+    fn take(&mut self, done: Done<(u32, f64)>) -> Result<(), Failure> {
+        let ((recording, at_s), scored) = (done.tag, done.scored?);
+        let level_dbfs = scored.assessment.level_dbfs;
+        match (scored.embedding, scored.features) {
+            (Some(embedding), Some(features)) => {
+                self.samples.push(Sample { recording, at_s, level_dbfs, embedding, features });
+            }
+            _ => {
+                let reason = scored.assessment.reason.map_or("not_assessed".into(), |reason| reason.to_string());
+                *self.left_out.entry(reason).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All windows of all files, through the encoder.
+fn record(
+    files: &mut FileQueue,
+    channel: Channel,
+    model: MachineModel,
+    engine: Box<dyn Engine>,
+) -> Result<Recorded, Failure> {
+    let (model, mut pool, mut recorded) = (Arc::new(model), ScorerPool::new(engine)?, Recorded::default());
+    while let Some(file) = files.next() {
+        let Some(mut windows) = files.open(&file, channel, &model.front_end) else { continue };
+        let mut number = 0;
+        while let Some(window) = files.next_window(&mut windows) {
+            let tag = (recorded.recordings, f64::from(number) * model.front_end.window_s);
+            if let Some(done) = pool.push(tag, &model, window)? {
+                recorded.take(done)?;
+            }
+            number += 1;
+        }
+        recorded.recordings += 1;
+    }
+    while let Some(done) = pool.oldest()? {
+        recorded.take(done)?;
+    }
+    Ok(recorded)
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let valid =
@@ -72,31 +126,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let empty = Bank::empty(bundle.machines[0].bank.width());
     let model = MachineModel::new(index, empty, f64::INFINITY, front_end.clone(), Gate::default());
-    let mut scorer = Scorer::new(engine);
     let mut files = FileQueue::new(&args.paths);
-    let (mut heard, mut left_out, mut recordings) = (Vec::new(), BTreeMap::<String, u64>::new(), 0);
-    while let Some(file) = files.next() {
-        let Some(mut windows) = files.open(&file, args.sound.channel, &front_end) else { continue };
-        let mut number = 0;
-        while let Some(window) = files.next_window(&mut windows) {
-            let scored = scorer.score(&model, &window)?;
-            match (scored.embedding, scored.features) {
-                (Some(embedding), Some(features)) => heard.push(Sample {
-                    recording: recordings,
-                    at_s: f64::from(number) * front_end.window_s,
-                    level_dbfs: scored.assessment.level_dbfs,
-                    embedding,
-                    features,
-                }),
-                _ => {
-                    let reason = scored.assessment.reason.map_or("not_assessed".into(), |reason| reason.to_string());
-                    *left_out.entry(reason).or_default() += 1;
-                }
-            }
-            number += 1;
-        }
-        recordings += 1;
-    }
+    let Recorded { samples, left_out, recordings } = record(&mut files, args.sound.channel, model, engine)?;
     files.bar.finish_and_clear();
 
     let settings = LearnSettings {
@@ -107,7 +138,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         false_alarm_rate: args.false_alarm_rate,
         previous_threshold: known.and_then(|known| known.threshold),
     };
-    let mut baseline = propose(&heard, &settings).map_err(Failure::data)?;
+    let mut baseline = propose(&samples, &settings).map_err(Failure::data)?;
     baseline.learned = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     for (reason, count) in left_out {
         *baseline.left_out.entry(reason).or_default() += count;

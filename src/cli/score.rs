@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args as ClapArgs;
+use indicatif::ProgressBar;
 use ndarray::ArrayView2;
 use ndarray_npy::WriteNpyExt;
 use serde::Serialize;
@@ -14,7 +16,7 @@ use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
 use crate::fs::Output;
 use crate::scoring::gate::Gate;
-use crate::scoring::{Judge, Lane, MachineModel, Reason, Scored, Scorer, Verdict};
+use crate::scoring::{Done, Judge, Lane, MachineModel, Reason, Scored, ScorerPool, Verdict};
 
 /// Scores WAV files offline: a row for each window.
 ///
@@ -71,21 +73,32 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut embeddings = args.embeddings.as_deref().map(|path| Embeddings::create(path, width)).transpose()?;
     let mut files = FileQueue::new(&args.paths);
     let mut rows = Rows::new(&args, files.longest_name(), model.baseline.is_some())?;
-    let mut scorer = Scorer::new(engine);
+    let model = Arc::new(model);
+    let mut pool = ScorerPool::new(engine)?;
+    let mut take = |bar: &ProgressBar, done: Done<(Arc<Path>, u64)>| -> Result<(), Failure> {
+        let ((file, number), scored) = (done.tag, done.scored?);
+        bar.suspend(|| rows.add(&file, number, model.front_end.window_s, &scored))?;
+        if let Some(embeddings) = &mut embeddings {
+            embeddings.add(scored.embedding.as_deref());
+        }
+        Ok(())
+    };
     while let Some(file) = files.next() {
         let Some(mut windows) = files.open(&file, args.sound.channel, &model.front_end) else { continue };
+        let file: Arc<Path> = file.into();
         let mut number = 0;
         while let Some(window) = files.next_window(&mut windows) {
-            let scored = scorer.score(&model, &window)?;
-            files.bar.suspend(|| rows.add(&file, number, model.front_end.window_s, &scored))?;
-            if let Some(embeddings) = &mut embeddings {
-                embeddings.add(scored.embedding.as_deref());
+            if let Some(done) = pool.push((file.clone(), number), &model, window)? {
+                take(&files.bar, done)?;
             }
             number += 1;
         }
     }
+    while let Some(done) = pool.oldest()? {
+        take(&files.bar, done)?;
+    }
     files.bar.finish_and_clear();
-    rows.sum_up(scorer.engine_name())?;
+    rows.sum_up(pool.engine_name())?;
     if let Some(embeddings) = embeddings {
         embeddings.write()?;
     }

@@ -82,6 +82,12 @@ pub trait Engine: Send {
     /// # Errors
     /// `Run` where the image's length or the index does not fit the model, or inference fails.
     fn embed(&mut self, image: &[f32], machine_index: u32) -> Result<Vec<f32>, EncoderError>;
+
+    /// The same encoder once more, for another thread; what is only read, above all the weights, is shared.
+    ///
+    /// # Errors
+    /// Where the engine cannot make another one.
+    fn share(&self) -> Result<Box<dyn Engine>, EncoderError>;
 }
 
 /// Loads `model` (the bytes of `encoder.tflite`) with the chosen engine.
@@ -109,6 +115,23 @@ pub fn load(model: Arc<[u8]>, config: &EncoderConfig) -> Result<Box<dyn Engine>,
     };
     tracing::info!(engine = engine.name(), "encoder loaded");
     Ok(engine)
+}
+
+/// The instruction sets that the native engine can use on this processor, the best one last.
+pub fn instruction_sets() -> Vec<&'static str> {
+    native::instruction_sets()
+}
+
+/// The native engine on one of [`instruction_sets`]; for measuring, [`load`] takes the best one.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_native(model: &[u8], instructions: &str) -> Result<Box<dyn Engine>, EncoderError> {
+    match NativeEngine::load_for(model, instructions) {
+        Ok(engine) => Ok(Box::new(engine)),
+        Err(Refusal::Broken(error)) => Err(error),
+        Err(Refusal::Lacking(what)) => Err(not_native(model, &what)),
+    }
 }
 
 fn litert_or_tract(model: Arc<[u8]>, library: Option<&Path>) -> Result<Box<dyn Engine>, EncoderError> {

@@ -189,141 +189,160 @@ pub(super) fn parse(label: &str, operator: &tflite::Operator, code: &tflite::Ope
     }
 }
 
+/// Reads one operator's options.
+type Parser = fn(&str, &tflite::Operator) -> Result<Kind, Fault>;
+
+/// The operators that are ours to run.
+const PARSERS: &[(Code, Parser)] = &[
+    (Code::CONV_2D, conv_2d),
+    (Code::DEPTHWISE_CONV_2D, depthwise_conv_2d),
+    (Code::MAX_POOL_2D, |label, operator| pool_2d(label, operator, true)),
+    (Code::AVERAGE_POOL_2D, |label, operator| pool_2d(label, operator, false)),
+    (Code::FULLY_CONNECTED, fully_connected),
+    (Code::ADD, |label, operator| {
+        let fused = operator.builtin_options_as_add_options().map(|options| options.fused_activation_function());
+        arithmetic(label, Arithmetic::Add, fused)
+    }),
+    (Code::SUB, |label, operator| {
+        let fused = operator.builtin_options_as_sub_options().map(|options| options.fused_activation_function());
+        arithmetic(label, Arithmetic::Sub, fused)
+    }),
+    (Code::MUL, |label, operator| {
+        let fused = operator.builtin_options_as_mul_options().map(|options| options.fused_activation_function());
+        arithmetic(label, Arithmetic::Mul, fused)
+    }),
+    (Code::DIV, |label, operator| {
+        let fused = operator.builtin_options_as_div_options().map(|options| options.fused_activation_function());
+        arithmetic(label, Arithmetic::Div, fused)
+    }),
+    (Code::MEAN, |_, operator| Ok(reduce(operator, true))),
+    (Code::SUM, |_, operator| Ok(reduce(operator, false))),
+    (Code::RESHAPE, |_, operator| {
+        let options = operator.builtin_options_as_reshape_options();
+        let shape = options.and_then(|options| options.new_shape()).map(|shape| shape.iter().collect());
+        Ok(Kind::Reshape { shape })
+    }),
+    (Code::SQUEEZE, |_, operator| {
+        let options = operator.builtin_options_as_squeeze_options();
+        Ok(Kind::Squeeze { axes: options.and_then(|options| options.squeeze_dims()).into_iter().flatten().collect() })
+    }),
+    (Code::EXPAND_DIMS, |_, _| Ok(Kind::ExpandDims)),
+    (Code::CONCATENATION, concatenation),
+    (Code::PAD, |_, _| Ok(Kind::Pad)),
+    (Code::LEAKY_RELU, |label, operator| {
+        let options = operator.builtin_options_as_leaky_relu_options().ok_or_else(|| missing(label))?;
+        Ok(Kind::LeakyRelu { alpha: finite(label, "alpha", options.alpha())? })
+    }),
+    (Code::RELU, |_, _| Ok(Kind::Relu)),
+    (Code::RELU6, |_, _| Ok(Kind::Relu6)),
+    (Code::LOGISTIC, |_, _| Ok(Kind::Logistic)),
+    (Code::TANH, |_, _| Ok(Kind::Tanh)),
+    (Code::SOFTMAX, |label, operator| {
+        let options = operator.builtin_options_as_softmax_options().ok_or_else(|| missing(label))?;
+        Ok(Kind::Softmax { beta: finite(label, "beta", options.beta())? })
+    }),
+    (Code::GATHER, gather),
+    (Code::CAST, |_, _| Ok(Kind::Cast)),
+    (Code::LESS, |_, _| Ok(Kind::Less)),
+    (Code::SELECT_V2, |_, _| Ok(Kind::Select { broadcast: true })),
+    (Code::SELECT, |_, _| Ok(Kind::Select { broadcast: false })),
+    (Code::SHAPE, |_, _| Ok(Kind::Shape)),
+    (Code::PACK, |label, operator| {
+        let options = operator.builtin_options_as_pack_options().ok_or_else(|| missing(label))?;
+        Ok(Kind::Pack { axis: options.axis() })
+    }),
+    (Code::STRIDED_SLICE, strided_slice),
+    (Code::DEQUANTIZE, |_, _| Ok(Kind::Dequantize)),
+    (Code::EMBEDDING_LOOKUP, |_, _| Ok(Kind::EmbeddingLookup)),
+];
+
 fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> Result<Kind, Fault> {
-    let missing = || Fault::Invalid(format!("{label}: expected its options, found none"));
-    let none = ActivationFunctionType::NONE;
-    Ok(match code {
-        Code::CONV_2D => {
-            let options = operator.builtin_options_as_conv_2_doptions().ok_or_else(missing)?;
-            Kind::Conv2d {
-                walk: walk(
-                    label,
-                    [options.stride_h(), options.stride_w()],
-                    [options.dilation_h_factor(), options.dilation_w_factor()],
-                    options.padding(),
-                )?,
-                activation: activation(label, options.fused_activation_function())?,
-            }
-        }
-        Code::DEPTHWISE_CONV_2D => {
-            let options = operator.builtin_options_as_depthwise_conv_2_doptions().ok_or_else(missing)?;
-            Kind::DepthwiseConv2d {
-                walk: walk(
-                    label,
-                    [options.stride_h(), options.stride_w()],
-                    [options.dilation_h_factor(), options.dilation_w_factor()],
-                    options.padding(),
-                )?,
-                multiplier: options.depth_multiplier().try_into().unwrap_or(0),
-                activation: activation(label, options.fused_activation_function())?,
-            }
-        }
-        Code::MAX_POOL_2D | Code::AVERAGE_POOL_2D => {
-            let options = operator.builtin_options_as_pool_2_doptions().ok_or_else(missing)?;
-            Kind::Pool2d {
-                max: code == Code::MAX_POOL_2D,
-                kernel: positive(label, "filter", [options.filter_height(), options.filter_width()])?,
-                walk: walk(label, [options.stride_h(), options.stride_w()], [1, 1], options.padding())?,
-                activation: activation(label, options.fused_activation_function())?,
-            }
-        }
-        Code::FULLY_CONNECTED => {
-            let options = operator.builtin_options_as_fully_connected_options().ok_or_else(missing)?;
-            if options.weights_format() != FullyConnectedOptionsWeightsFormat::DEFAULT {
-                return Err(Fault::Unsupported(format!("{label} with shuffled weights")));
-            }
-            Kind::FullyConnected {
-                keep_dims: options.keep_num_dims(),
-                activation: activation(label, options.fused_activation_function())?,
-            }
-        }
-        Code::ADD => {
-            let options = operator.builtin_options_as_add_options();
-            arithmetic(label, Arithmetic::Add, options.map_or(none, |options| options.fused_activation_function()))?
-        }
-        Code::SUB => {
-            let options = operator.builtin_options_as_sub_options();
-            arithmetic(label, Arithmetic::Sub, options.map_or(none, |options| options.fused_activation_function()))?
-        }
-        Code::MUL => {
-            let options = operator.builtin_options_as_mul_options();
-            arithmetic(label, Arithmetic::Mul, options.map_or(none, |options| options.fused_activation_function()))?
-        }
-        Code::DIV => {
-            let options = operator.builtin_options_as_div_options();
-            arithmetic(label, Arithmetic::Div, options.map_or(none, |options| options.fused_activation_function()))?
-        }
-        Code::MEAN | Code::SUM => {
-            let options = operator.builtin_options_as_reducer_options();
-            Kind::Reduce { mean: code == Code::MEAN, keep_dims: options.is_some_and(|options| options.keep_dims()) }
-        }
-        Code::RESHAPE => {
-            let options = operator.builtin_options_as_reshape_options();
-            Kind::Reshape { shape: options.and_then(|options| options.new_shape()).map(|shape| shape.iter().collect()) }
-        }
-        Code::SQUEEZE => {
-            let options = operator.builtin_options_as_squeeze_options();
-            Kind::Squeeze { axes: options.and_then(|options| options.squeeze_dims()).into_iter().flatten().collect() }
-        }
-        Code::EXPAND_DIMS => Kind::ExpandDims,
-        Code::CONCATENATION => {
-            let options = operator.builtin_options_as_concatenation_options().ok_or_else(missing)?;
-            Kind::Concatenation {
-                axis: options.axis(),
-                activation: activation(label, options.fused_activation_function())?,
-            }
-        }
-        Code::PAD => Kind::Pad,
-        Code::LEAKY_RELU => {
-            let options = operator.builtin_options_as_leaky_relu_options().ok_or_else(missing)?;
-            Kind::LeakyRelu { alpha: finite(label, "alpha", options.alpha())? }
-        }
-        Code::RELU => Kind::Relu,
-        Code::RELU6 => Kind::Relu6,
-        Code::LOGISTIC => Kind::Logistic,
-        Code::TANH => Kind::Tanh,
-        Code::SOFTMAX => {
-            let options = operator.builtin_options_as_softmax_options().ok_or_else(missing)?;
-            Kind::Softmax { beta: finite(label, "beta", options.beta())? }
-        }
-        Code::GATHER => {
-            let options = operator.builtin_options_as_gather_options();
-            let batch = options.map_or(0, |options| options.batch_dims());
-            if batch != 0 {
-                return Err(Fault::Unsupported(format!("{label} with batch_dims {batch}")));
-            }
-            Kind::Gather { axis: options.map_or(0, |options| options.axis()) }
-        }
-        Code::CAST => Kind::Cast,
-        Code::LESS => Kind::Less,
-        Code::SELECT_V2 => Kind::Select { broadcast: true },
-        Code::SELECT => Kind::Select { broadcast: false },
-        Code::SHAPE => Kind::Shape,
-        Code::PACK => {
-            let options = operator.builtin_options_as_pack_options().ok_or_else(missing)?;
-            Kind::Pack { axis: options.axis() }
-        }
-        Code::STRIDED_SLICE => {
-            let options = operator.builtin_options_as_strided_slice_options().ok_or_else(missing)?;
-            if options._tab.vtable().get(STRIDED_SLICE_OFFSET) != 0 {
-                return Err(Fault::Unsupported(format!("{label} with ends relative to their begins")));
-            }
-            let masks = Masks {
-                begin: options.begin_mask(),
-                end: options.end_mask(),
-                ellipsis: options.ellipsis_mask(),
-                new_axis: options.new_axis_mask(),
-                shrink: options.shrink_axis_mask(),
-            };
-            Kind::StridedSlice { masks }
-        }
-        Code::DEQUANTIZE => Kind::Dequantize,
-        Code::EMBEDDING_LOOKUP => Kind::EmbeddingLookup,
-        _ => Kind::Other(label.to_owned()),
+    match PARSERS.iter().find(|(known, _)| *known == code) {
+        Some((_, parser)) => parser(label, operator),
+        None => Ok(Kind::Other(label.to_owned())),
+    }
+}
+
+fn missing(label: &str) -> Fault {
+    Fault::Invalid(format!("{label}: expected its options, found none"))
+}
+
+fn conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+    let options = operator.builtin_options_as_conv_2_doptions().ok_or_else(|| missing(label))?;
+    let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
+    Ok(Kind::Conv2d {
+        walk: walk(label, [options.stride_h(), options.stride_w()], dilation, options.padding())?,
+        activation: activation(label, options.fused_activation_function())?,
     })
 }
 
-fn arithmetic(label: &str, op: Arithmetic, fused: ActivationFunctionType) -> Result<Kind, Fault> {
+fn depthwise_conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+    let options = operator.builtin_options_as_depthwise_conv_2_doptions().ok_or_else(|| missing(label))?;
+    let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
+    Ok(Kind::DepthwiseConv2d {
+        walk: walk(label, [options.stride_h(), options.stride_w()], dilation, options.padding())?,
+        multiplier: options.depth_multiplier().try_into().unwrap_or(0),
+        activation: activation(label, options.fused_activation_function())?,
+    })
+}
+
+fn pool_2d(label: &str, operator: &tflite::Operator, max: bool) -> Result<Kind, Fault> {
+    let options = operator.builtin_options_as_pool_2_doptions().ok_or_else(|| missing(label))?;
+    Ok(Kind::Pool2d {
+        max,
+        kernel: positive(label, "filter", [options.filter_height(), options.filter_width()])?,
+        walk: walk(label, [options.stride_h(), options.stride_w()], [1, 1], options.padding())?,
+        activation: activation(label, options.fused_activation_function())?,
+    })
+}
+
+fn fully_connected(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+    let options = operator.builtin_options_as_fully_connected_options().ok_or_else(|| missing(label))?;
+    if options.weights_format() != FullyConnectedOptionsWeightsFormat::DEFAULT {
+        return Err(Fault::Unsupported(format!("{label} with shuffled weights")));
+    }
+    Ok(Kind::FullyConnected {
+        keep_dims: options.keep_num_dims(),
+        activation: activation(label, options.fused_activation_function())?,
+    })
+}
+
+fn reduce(operator: &tflite::Operator, mean: bool) -> Kind {
+    let options = operator.builtin_options_as_reducer_options();
+    Kind::Reduce { mean, keep_dims: options.is_some_and(|options| options.keep_dims()) }
+}
+
+fn concatenation(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+    let options = operator.builtin_options_as_concatenation_options().ok_or_else(|| missing(label))?;
+    let activation = activation(label, options.fused_activation_function())?;
+    Ok(Kind::Concatenation { axis: options.axis(), activation })
+}
+
+fn gather(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+    let options = operator.builtin_options_as_gather_options();
+    match options.map_or(0, |options| options.batch_dims()) {
+        0 => Ok(Kind::Gather { axis: options.map_or(0, |options| options.axis()) }),
+        batch => Err(Fault::Unsupported(format!("{label} with batch_dims {batch}"))),
+    }
+}
+
+fn strided_slice(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+    let options = operator.builtin_options_as_strided_slice_options().ok_or_else(|| missing(label))?;
+    if options._tab.vtable().get(STRIDED_SLICE_OFFSET) != 0 {
+        return Err(Fault::Unsupported(format!("{label} with ends relative to their begins")));
+    }
+    let masks = Masks {
+        begin: options.begin_mask(),
+        end: options.end_mask(),
+        ellipsis: options.ellipsis_mask(),
+        new_axis: options.new_axis_mask(),
+        shrink: options.shrink_axis_mask(),
+    };
+    Ok(Kind::StridedSlice { masks })
+}
+
+fn arithmetic(label: &str, op: Arithmetic, fused: Option<ActivationFunctionType>) -> Result<Kind, Fault> {
+    let fused = fused.unwrap_or(ActivationFunctionType::NONE);
     Ok(Kind::Arithmetic { op, activation: activation(label, fused)? })
 }
 

@@ -94,7 +94,7 @@ fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
     if bundle.golden.is_empty() {
         return checks.say("golden", Ok("no cases".into()));
     }
-    for outcome in bundle.run_golden(engine.as_mut()) {
+    for outcome in bundle.run_golden_on_all_cores(engine.as_mut()) {
         checks.say("golden", golden_line(outcome))?;
     }
     Ok(())

@@ -4,6 +4,7 @@
 mod timeline;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args as ClapArgs;
@@ -15,11 +16,12 @@ use super::Failure;
 use super::engine::EngineArgs;
 use super::sound::{FileQueue, SoundArgs};
 use crate::bundle::Bundle;
-use crate::config::default_false_alarm_rate;
+use crate::config::{Channel, default_false_alarm_rate};
+use crate::encoder::Engine;
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, Kind};
 use crate::scoring::baseline::{LearnSettings, Learner, check_rate};
 use crate::scoring::gate::Gate;
-use crate::scoring::{Bank, Judge, MachineModel, Scorer, Verdict};
+use crate::scoring::{Bank, Done, Judge, MachineModel, Scored, ScorerPool, Verdict};
 
 /// Judges recordings as the agent would have, with its alarms; tells false alarms a day and how late a fault was found.
 ///
@@ -87,64 +89,25 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let alarm = alarm_config(&args.alarm).map_err(|problem| Failure::usage(anyhow::anyhow!("--alarm {problem}")))?;
     check_rate(args.false_alarm_rate).map_err(Failure::usage)?;
     let (bundle, engine) = Bundle::open(&args.bundle, &args.engine.config()).map_err(Failure::data)?;
-    let mut model = model(&bundle, &args)?;
+    let model = model(&bundle, &args)?;
     let window_s = model.front_end.window_s;
     let hop_s = args.hop.unwrap_or(window_s);
     if !(0.1..=window_s).contains(&hop_s) {
         return Err(Failure::usage(anyhow::anyhow!("--hop: expected 0.1 to {window_s} s, found {hop_s}")));
     }
-    let mut learner = learner(&bundle, &model, &args, hop_s)?;
-    let mut scorer = Scorer::new(engine);
     let mut files = FileQueue::new(&args.paths);
     let mut alarm = Alarm::new(alarm, DateTime::UNIX_EPOCH);
     alarm.calibrate(model.baseline.as_ref().and_then(|baseline| baseline.slow()));
-    let mut timeline = Timeline::new(&args.machine, args.fault_at);
-    let mut raised: Vec<Raised> = Vec::new();
-    let mut heard_s = 0.0;
-    while let Some(file) = files.next() {
-        let Some(mut windows) = files.open(&file, args.sound.channel, &model.front_end) else { continue };
-        windows.step(hop_s);
-        let begun_s = heard_s;
-        let mut number = 0u32;
-        while let Some(window) = files.next_window(&mut windows) {
-            let end_s = begun_s + f64::from(number) * hop_s + window_s;
-            number += 1;
-            heard_s = end_s;
-            let at = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::milliseconds((1000.0 * end_s) as i64);
-            let scored = scorer.score(&model, &window)?;
-            let assessment = &scored.assessment;
-            let change = alarm.on_verdict(assessment, at);
-            timeline.add(Point::new(end_s, &model, assessment, alarm.status().state));
-            if let Some(change) = change {
-                match (change.from.state, change.to.state) {
-                    (_, AlarmState::Active) => {
-                        let why = change.to.why.as_ref().map(timeline::in_words).unwrap_or_default();
-                        let kind = change.to.kind.unwrap_or(Kind::Fault);
-                        raised.push(Raised { kind, at_s: end_s, cleared_s: None, windows: 0, why });
-                        timeline.mark(Mark { at_s: end_s, kind });
-                    }
-                    (AlarmState::Active, _) => {
-                        if let Some(last) = raised.last_mut() {
-                            (last.cleared_s, last.windows) = (Some(end_s), change.to.count);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            if let Some(learning) = &mut learner
-                && learning.on_window(&scored, at).complete
-            {
-                let baseline = std::sync::Arc::new(learning.propose().map_err(Failure::data)?);
-                alarm.calibrate(baseline.slow());
-                alarm.forget_evidence();
-                let judge = model.judge;
-                model = model.with_baseline(baseline, judge);
-                model.threshold = args.threshold.unwrap_or(model.threshold);
-                timeline.learned_s = Some(end_s);
-                learner = None;
-            }
-        }
-    }
+    let mut replay = Replay {
+        learner: learner(&bundle, &model, &args, hop_s)?,
+        model: Arc::new(model),
+        threshold: args.threshold,
+        alarm,
+        timeline: Timeline::new(&args.machine, args.fault_at),
+        raised: Vec::new(),
+    };
+    let heard_s = replay.hear(&mut files, args.sound.channel, hop_s, engine)?;
+    let Replay { learner, alarm, timeline, mut raised, .. } = replay;
     files.bar.finish_and_clear();
     if let Some(learning) = &learner {
         let progress = learning.progress();
@@ -168,6 +131,102 @@ pub fn run(args: Args) -> Result<(), Failure> {
         sums.print(&raised, alarm.config())
     }
     files.verdict()
+}
+
+/// A machine through its recordings.
+struct Replay {
+    model: Arc<MachineModel>,
+    /// Until the normal is learned.
+    learner: Option<Learner>,
+    threshold: Option<f64>,
+    alarm: Alarm,
+    timeline: Timeline,
+    raised: Vec<Raised>,
+}
+
+impl Replay {
+    /// All windows of all files, scored on all cores and judged one after the other; answers how many seconds they are.
+    fn hear(
+        &mut self,
+        files: &mut FileQueue,
+        channel: Channel,
+        hop_s: f64,
+        engine: Box<dyn Engine>,
+    ) -> Result<f64, Failure> {
+        let mut pool = ScorerPool::new(engine)?;
+        let window_s = self.model.front_end.window_s;
+        let mut heard_s = 0.0;
+        while let Some(file) = files.next() {
+            let Some(mut windows) = files.open(&file, channel, &self.model.front_end) else { continue };
+            windows.step(hop_s);
+            let begun_s = heard_s;
+            let mut number = 0u32;
+            while let Some(window) = files.next_window(&mut windows) {
+                heard_s = begun_s + f64::from(number) * hop_s + window_s;
+                number += 1;
+                if let Some(done) = pool.push(heard_s, &self.model, window)? {
+                    self.take(done, &mut pool)?;
+                }
+            }
+        }
+        while let Some(done) = pool.oldest()? {
+            self.take(done, &mut pool)?;
+        }
+        Ok(heard_s)
+    }
+
+    fn take(&mut self, done: Done<f64>, pool: &mut ScorerPool<f64>) -> Result<(), Failure> {
+        if !self.judge(done.tag, &done.scored?)? {
+            return Ok(());
+        }
+        // What was on its way while the normal was learned is scored again, by what was learned.
+        let mut under_way = Vec::new();
+        while let Some(done) = pool.oldest()? {
+            under_way.push(done);
+        }
+        for Done { tag, window, .. } in under_way {
+            if let Some(done) = pool.push(tag, &self.model, window)? {
+                self.judge(done.tag, &done.scored?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether with this window the normal is learned.
+    fn judge(&mut self, end_s: f64, scored: &Scored) -> Result<bool, Failure> {
+        let at = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::milliseconds((1000.0 * end_s) as i64);
+        let change = self.alarm.on_verdict(&scored.assessment, at);
+        self.timeline.add(Point::new(end_s, &self.model, &scored.assessment, self.alarm.status().state));
+        if let Some(change) = change {
+            match (change.from.state, change.to.state) {
+                (_, AlarmState::Active) => {
+                    let why = change.to.why.as_ref().map(timeline::in_words).unwrap_or_default();
+                    let kind = change.to.kind.unwrap_or(Kind::Fault);
+                    self.raised.push(Raised { kind, at_s: end_s, cleared_s: None, windows: 0, why });
+                    self.timeline.mark(Mark { at_s: end_s, kind });
+                }
+                (AlarmState::Active, _) => {
+                    if let Some(last) = self.raised.last_mut() {
+                        (last.cleared_s, last.windows) = (Some(end_s), change.to.count);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let Some(learning) = &mut self.learner else { return Ok(false) };
+        if !learning.on_window(scored, at).complete {
+            return Ok(false);
+        }
+        let baseline = Arc::new(learning.propose().map_err(Failure::data)?);
+        self.alarm.calibrate(baseline.slow());
+        self.alarm.forget_evidence();
+        let mut model = self.model.as_ref().clone().with_baseline(baseline, self.model.judge);
+        model.threshold = self.threshold.unwrap_or(model.threshold);
+        self.model = Arc::new(model);
+        self.timeline.learned_s = Some(end_s);
+        self.learner = None;
+        Ok(true)
+    }
 }
 
 fn alarm_config(settings: &[String]) -> Result<AlarmConfig, String> {

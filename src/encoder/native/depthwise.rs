@@ -1,5 +1,7 @@
 //! Depthwise convolutions: each channel has filters of its own. Vectors run over channels.
 
+use std::sync::Arc;
+
 use super::direct::Taps;
 use super::finish::Finish;
 use super::isa::{Isa, Kernel};
@@ -17,12 +19,12 @@ pub(super) struct Depthwise {
     multiplier: usize,
     finish: Finish,
     /// As the model has them: `[kernel rows][kernel columns][outputs]`.
-    weights: Vec<f32>,
+    weights: Arc<[f32]>,
 }
 
 impl Depthwise {
     /// The input's border is at least that of the taps; nothing is folded.
-    pub fn new(input: Layout, taps: Taps, filter: Vec<f32>, finish: Finish) -> Depthwise {
+    pub fn new(input: Layout, taps: Taps, filter: Arc<[f32]>, finish: Finish) -> Depthwise {
         let multiplier = finish.output.channels / input.channels;
         Depthwise { input, taps, multiplier, finish, weights: filter }
     }

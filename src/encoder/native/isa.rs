@@ -48,6 +48,10 @@ impl Isa {
         sets
     }
 
+    pub fn named(name: &str) -> Option<Isa> {
+        Isa::available().into_iter().find(|isa| isa.name() == name)
+    }
+
     pub fn best() -> Isa {
         Isa::available().pop().unwrap_or(Isa(Set::Baseline))
     }

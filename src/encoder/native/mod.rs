@@ -25,6 +25,7 @@ use super::interface::Interface;
 use super::{EncoderError, EncoderShape, Engine, Fault, graph};
 use isa::Isa;
 use plan::{Memory, Plan};
+use small::OutOfTable;
 
 pub(super) struct NativeEngine {
     interface: Interface,
@@ -56,6 +57,11 @@ impl From<Fault> for Refusal {
     }
 }
 
+/// Names of the instruction sets that this processor has, the best one last.
+pub(super) fn instruction_sets() -> Vec<&'static str> {
+    Isa::available().into_iter().map(Isa::name).collect()
+}
+
 impl NativeEngine {
     /// # Errors
     /// Where another engine must be asked, or none can help.
@@ -65,21 +71,31 @@ impl NativeEngine {
             .unwrap_or_else(|_| Err(Refusal::Lacking("a model that defeats the planner".into())))
     }
 
+    /// For measuring and testing: with other instructions than the best ones.
+    pub fn load_for(model: &[u8], instructions: &str) -> Result<NativeEngine, Refusal> {
+        let isa = Isa::named(instructions);
+        let isa =
+            isa.ok_or_else(|| Refusal::Lacking(format!("{instructions}, which this processor does not have,")))?;
+        NativeEngine::with(model, isa)
+    }
+
     fn with(model: &[u8], isa: Isa) -> Result<NativeEngine, Refusal> {
         let graph = graph::read(model)?;
         let interface = Interface::of(&graph)?;
         let plan = planner::plan(&graph, &interface, isa)?;
-        let memory = plan.memory();
-        let mut engine = NativeEngine { interface, plan: Arc::new(plan), memory };
-        let EncoderShape { bands, frames, .. } = engine.interface.shape;
-        // As the other engines do: an index that no table has is found out now.
-        match engine.embed(&vec![0.0; bands * frames], 0) {
-            Ok(_) => {
-                tracing::debug!(instructions = isa.name(), steps = engine.plan.steps.len(), "the model is planned");
-                Ok(engine)
-            }
-            Err(error) => Err(Refusal::Broken(EncoderError::Model(format!("trial run: {error}")))),
-        }
+        let mut engine = NativeEngine { interface, memory: plan.memory(), plan: Arc::new(plan) };
+        // As with the other engines an index that no table has is found out now.
+        let trial = engine.plan.look_up(&mut engine.memory, 0.0).map_err(|beyond| engine.beyond(0, beyond));
+        trial.map_err(|error| EncoderError::Model(format!("trial run: {error}")))?;
+        tracing::debug!(instructions = isa.name(), steps = engine.plan.steps.len(), "the model is planned");
+        Ok(engine)
+    }
+
+    fn beyond(&self, machine_index: u32, OutOfTable { index, size }: OutOfTable) -> EncoderError {
+        EncoderError::Run(format!(
+            "machine index {machine_index}: expected 0 to {} in the model's table, found {index}",
+            size - 1
+        ))
     }
 }
 
@@ -94,12 +110,12 @@ impl Engine for NativeEngine {
 
     fn embed(&mut self, image: &[f32], machine_index: u32) -> Result<Vec<f32>, EncoderError> {
         self.interface.check(image, machine_index)?;
-        self.plan.run(&mut self.memory, image, machine_index as f32).map_err(|beyond| {
-            EncoderError::Run(format!(
-                "machine index {machine_index}: expected 0 to {} in the model's table, found {}",
-                beyond.size - 1,
-                beyond.index
-            ))
-        })
+        let embedding = self.plan.run(&mut self.memory, image, machine_index as f32);
+        embedding.map_err(|beyond| self.beyond(machine_index, beyond))
+    }
+
+    fn share(&self) -> Result<Box<dyn Engine>, EncoderError> {
+        let plan = self.plan.clone();
+        Ok(Box::new(NativeEngine { interface: self.interface.clone(), memory: plan.memory(), plan }))
     }
 }

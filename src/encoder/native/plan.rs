@@ -1,5 +1,7 @@
 //! A model as a list of steps over buffers, and what one thread needs to run it.
 
+use std::sync::Arc;
+
 use super::depthwise::Depthwise;
 use super::direct::Direct;
 use super::isa::Isa;
@@ -42,7 +44,7 @@ pub(super) enum Step {
 /// Where a buffer's values are.
 #[derive(Debug)]
 pub(super) enum Place {
-    Constant(Vec<f32>),
+    Constant(Arc<[f32]>),
     /// The first `length` values of a slot, which buffers share that are not needed at the same time.
     Slot {
         slot: usize,
@@ -67,20 +69,35 @@ impl Plan {
     /// # Errors
     /// Where a lookup's index is beyond its table.
     pub fn run(&self, memory: &mut Memory, image: &[f32], machine: f32) -> Result<Vec<f32>, OutOfTable> {
-        for (buffer, values) in [(self.image, image), (self.machine, &[machine])] {
-            if let Place::Slot { slot, length } = self.buffers[buffer] {
-                memory.slots[slot][..length].copy_from_slice(values);
-            }
-        }
-        for Planned { step, inputs, output } in &self.steps {
-            let Place::Slot { slot, length } = self.buffers[*output] else { continue };
-            // Taken out while it is written: no input of a step shares a slot with its output.
-            let mut written = std::mem::take(&mut memory.slots[slot]);
-            let result = self.step(step, inputs, &mut written[..length], &memory.slots, &mut memory.scratch);
-            memory.slots[slot] = written;
-            result?;
-        }
+        self.write(memory, self.image, image);
+        self.write(memory, self.machine, &[machine]);
+        self.steps.iter().try_for_each(|planned| self.run_step(memory, planned))?;
         Ok(self.read(self.output, &memory.slots).to_vec())
+    }
+
+    /// Only what is little work, lookups among it, on an image of zeros.
+    ///
+    /// # Errors
+    /// Where a lookup's index is beyond its table.
+    pub fn look_up(&self, memory: &mut Memory, machine: f32) -> Result<(), OutOfTable> {
+        self.write(memory, self.machine, &[machine]);
+        let mut small = self.steps.iter().filter(|planned| matches!(planned.step, Step::Small(_)));
+        small.try_for_each(|planned| self.run_step(memory, planned))
+    }
+
+    fn write(&self, memory: &mut Memory, buffer: usize, values: &[f32]) {
+        if let Place::Slot { slot, length } = self.buffers[buffer] {
+            memory.slots[slot][..length].copy_from_slice(values);
+        }
+    }
+
+    fn run_step(&self, memory: &mut Memory, Planned { step, inputs, output }: &Planned) -> Result<(), OutOfTable> {
+        let Place::Slot { slot, length } = self.buffers[*output] else { return Ok(()) };
+        // Taken out while it is written: no input of a step shares a slot with its output.
+        let mut written = std::mem::take(&mut memory.slots[slot]);
+        let result = self.step(step, inputs, &mut written[..length], &memory.slots, &mut memory.scratch);
+        memory.slots[slot] = written;
+        result
     }
 
     fn step(

@@ -231,7 +231,7 @@ fn check_depthwise(case: Case) -> Result<(), TestCaseError> {
     for isa in Isa::available() {
         let finish = prepared.finish(WIDE);
         let output = finish.output;
-        let conv = Depthwise::new(layout, prepared.taps, prepared.filter.clone(), finish);
+        let conv = Depthwise::new(layout, prepared.taps, prepared.filter.clone().into(), finish);
         prepared.compare(isa.name(), &output, |output| conv.run(isa, &input, output))?;
     }
     Ok(())

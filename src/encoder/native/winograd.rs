@@ -67,10 +67,13 @@ impl Winograd {
         let lanes = isa.lanes();
         let across = finish.columns.div_ceil(TILE);
         let tiles = across * finish.rows.div_ceil(TILE);
+        let (inputs, outputs, block) = (input.channels, finish.output.channels, 2 * lanes);
+        let mut weights = vec![0.0; outputs.div_ceil(block) * POINTS * inputs * block];
+        isa.run(Prepare { filter, inputs, outputs, block, packed: &mut weights });
         Winograd {
             before: Border { top: before, left: before, ..Border::default() },
             lanes,
-            weights: transformed_weights(filter, input.channels, finish.output.channels, 2 * lanes),
+            weights,
             at_once: tiles.min(tiles_at_once(input.channels, lanes)),
             across,
             tiles,
@@ -109,37 +112,62 @@ impl Winograd {
 }
 
 /// G g G^T for each pair of input and output, in f64, packed as the product reads them.
-fn transformed_weights(filter: &[f32], inputs: usize, outputs: usize, block: usize) -> Vec<f32> {
-    let g = weight_transform();
-    let mut packed = vec![0.0; outputs.div_ceil(block) * POINTS * inputs * block];
-    // One output's points for all inputs at a time: the innermost loops run over inputs, which lie side by side.
-    let mut half = vec![0.0_f64; PATCH * 3 * inputs];
-    let mut whole = vec![0.0_f64; inputs];
-    for (output, filter) in filter.chunks_exact(9 * inputs).enumerate() {
-        for (i, g) in g.iter().enumerate() {
-            for column in 0..3 {
-                let half = &mut half[(i * 3 + column) * inputs..][..inputs];
-                let taps: [&[f32]; 3] = std::array::from_fn(|row| &filter[(row * 3 + column) * inputs..][..inputs]);
-                for (c, value) in half.iter_mut().enumerate() {
-                    *value = (0..3).map(|row| g[row] * f64::from(taps[row][c])).sum();
-                }
-            }
-        }
-        let first = output / block * POINTS * inputs * block + output % block;
-        for i in 0..PATCH {
-            let columns: [&[f64]; 3] = std::array::from_fn(|column| &half[(i * 3 + column) * inputs..][..inputs]);
-            for (j, g) in g.iter().enumerate() {
-                for (c, value) in whole.iter_mut().enumerate() {
-                    *value = (0..3).map(|column| g[column] * columns[column][c]).sum();
-                }
-                let point = first + (i * PATCH + j) * inputs * block;
-                for (place, &value) in packed[point..].iter_mut().step_by(block).zip(&whole) {
-                    *place = value as f32;
+struct Prepare<'a> {
+    filter: &'a [f32],
+    inputs: usize,
+    outputs: usize,
+    block: usize,
+    packed: &'a mut [f32],
+}
+
+/// Outputs whose weights are transformed side by side.
+const WEIGHTS: usize = 8;
+
+impl Kernel for Prepare<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Prepare { filter, inputs, outputs, block, packed } = self;
+        let g = weight_transform();
+        // Whole rows of the packed weights at a time: the points' planes may fall on the same sets of the cache.
+        for (number, packed) in packed.chunks_exact_mut(POINTS * inputs * block).enumerate() {
+            for input in 0..inputs {
+                for within in (0..block).step_by(WEIGHTS) {
+                    let first = number * block + within;
+                    let mut taps = [[0.0_f64; WEIGHTS]; 9];
+                    for n in 0..outputs.saturating_sub(first).min(WEIGHTS) {
+                        let filter = &filter[(first + n) * 9 * inputs + input..];
+                        for tap in 0..9 {
+                            taps[tap][n] = f64::from(filter[tap * inputs]);
+                        }
+                    }
+                    for (point, values) in transformed(&g, &taps).iter().enumerate() {
+                        packed[(point * inputs + input) * block + within..][..WEIGHTS].copy_from_slice(values);
+                    }
                 }
             }
         }
     }
-    packed
+}
+
+#[inline(always)]
+fn transformed(g: &[[f64; 3]; PATCH], taps: &[[f64; WEIGHTS]; 9]) -> [[f32; WEIGHTS]; POINTS] {
+    let mut points = [[0.0; WEIGHTS]; POINTS];
+    for i in 0..PATCH {
+        let mut half = [[0.0; WEIGHTS]; 3];
+        for column in 0..3 {
+            for n in 0..WEIGHTS {
+                half[column][n] =
+                    g[i][0] * taps[column][n] + g[i][1] * taps[3 + column][n] + g[i][2] * taps[6 + column][n];
+            }
+        }
+        for j in 0..PATCH {
+            for n in 0..WEIGHTS {
+                let value = g[j][0] * half[0][n] + g[j][1] * half[1][n] + g[j][2] * half[2][n];
+                points[i * PATCH + j][n] = value as f32;
+            }
+        }
+    }
+    points
 }
 
 fn weight_transform() -> [[f64; 3]; PATCH] {

@@ -95,4 +95,11 @@ impl Engine for TractEngine {
         let embedding = embedding.to_plain_array_view::<f32>().map_err(failed)?;
         Ok(embedding.iter().copied().collect())
     }
+
+    fn share(&self) -> Result<Box<dyn Engine>, EncoderError> {
+        let state = self.state.plan().spawn().map_err(|error| {
+            EncoderError::Engine(format!("tract cannot share its plan: {}", one_line(&format!("{error:#}"))))
+        })?;
+        Ok(Box::new(TractEngine { interface: self.interface.clone(), state, tables: self.tables.clone() }))
+    }
 }

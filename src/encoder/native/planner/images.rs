@@ -1,5 +1,7 @@
 //! Convolutions, pooling and dense layers, and what is fused with them.
 
+use std::sync::Arc;
+
 use super::super::direct::Taps;
 use super::super::finish::{Activation, Fold};
 use super::{Convolution, Draft, Number, Planner, Value, activation};
@@ -245,10 +247,10 @@ impl Planner<'_> {
         }
     }
 
-    fn filter(&mut self, op: &Operator) -> Result<(Vec<f32>, Vec<usize>), Fault> {
+    fn filter(&mut self, op: &Operator) -> Result<(Arc<[f32]>, Vec<usize>), Fault> {
         let filter = self.optional(op, 1)?.ok_or_else(|| op.unsupported("without a filter"))?;
         match self.constant_of(&filter) {
-            Some(values) if filter.number == Number::Float => Ok((values.to_vec(), filter.dims)),
+            Some(values) if filter.number == Number::Float => Ok((values.clone(), filter.dims)),
             _ => Err(op.unsupported("with a filter that is no constant")),
         }
     }
@@ -274,12 +276,12 @@ fn windows(op: &Operator, image: [usize; 2], kernel: [usize; 2], walk: &Walk) ->
 }
 
 /// The filter of a convolution with groups as one without: zeros where an output does not see a channel.
-fn written_out(filter: &[f32], out: usize, points: usize, channels: usize, group_channels: usize) -> Vec<f32> {
+fn written_out(filter: &[f32], out: usize, points: usize, channels: usize, group_channels: usize) -> Arc<[f32]> {
     let mut all = vec![0.0; out * points * channels];
     let group_outputs = out / (channels / group_channels);
     for (number, (all, taps)) in all.chunks_exact_mut(channels).zip(filter.chunks_exact(group_channels)).enumerate() {
         let first = number / points / group_outputs * group_channels;
         all[first..first + group_channels].copy_from_slice(taps);
     }
-    all
+    all.into()
 }

@@ -7,6 +7,8 @@ mod elementwise;
 mod images;
 mod shapes;
 
+use std::sync::Arc;
+
 use tract_tflite::tflite::TensorType;
 
 use super::direct::Taps;
@@ -85,7 +87,7 @@ impl Value {
 #[derive(Debug)]
 struct Buffer {
     layout: Layout,
-    constant: Option<Vec<f32>>,
+    constant: Option<Arc<[f32]>>,
     /// Something reads or writes it as values side by side: it can have no border.
     flat: bool,
 }
@@ -101,7 +103,7 @@ struct Convolution {
     outputs: [usize; 3],
     depthwise: bool,
     /// `[outputs][rows][columns][inputs]`; of depthwise ones `[rows][columns][outputs]`.
-    filter: Vec<f32>,
+    filter: Arc<[f32]>,
     bias: Vec<f32>,
     activation: Activation,
     fold: Fold,
@@ -212,7 +214,7 @@ impl<'g> Planner<'g> {
 
     // What the operators' translations are written with.
 
-    fn buffer(&mut self, dims: &[usize], constant: Option<Vec<f32>>) -> usize {
+    fn buffer(&mut self, dims: &[usize], constant: Option<Arc<[f32]>>) -> usize {
         let layout = match *dims {
             [1, rows, columns, channels] => Layout::new(rows, columns, channels),
             _ => Layout::new(1, 1, dims.iter().product()),
@@ -254,8 +256,8 @@ impl<'g> Planner<'g> {
         self.all_inputs(op)?.try_into().map_err(|_| op.unsupported(&format!("without exactly {N} inputs")))
     }
 
-    fn constant_of(&self, value: &Value) -> Option<&[f32]> {
-        self.buffers[value.buffer].constant.as_deref()
+    fn constant_of(&self, value: &Value) -> Option<&Arc<[f32]>> {
+        self.buffers[value.buffer].constant.as_ref()
     }
 
     /// A list of integers that is known before the first window.
@@ -305,12 +307,13 @@ impl<'g> Planner<'g> {
         dims: Vec<usize>,
         (number, bound): (Number, Option<usize>),
     ) -> Result<Value, Fault> {
-        let known: Option<Vec<&[f32]>> = inputs.iter().map(|input| self.constant_of(input)).collect();
+        let known: Option<Vec<&[f32]>> =
+            inputs.iter().map(|input| self.constant_of(input).map(|values| &**values)).collect();
         let constant = match known {
             Some(known) => {
                 let mut output = vec![0.0; dims.iter().product()];
                 small.run(&known, &mut output).map_err(|_| op.unsupported("with an index beyond its table"))?;
-                Some(output)
+                Some(output.into())
             }
             None => None,
         };
@@ -345,7 +348,7 @@ fn operator_integers(kind: TensorType, data: &[u8]) -> Option<Vec<i64>> {
 }
 
 /// A constant as f32, with the bound of whole numbers; `None` where f32 does not hold it.
-fn constant(graph: &Graph, tensor: usize) -> Option<(Number, Option<usize>, Vec<f32>)> {
+fn constant(graph: &Graph, tensor: usize) -> Option<(Number, Option<usize>, Arc<[f32]>)> {
     let stated = &graph.tensors[tensor];
     let data = stated.data?;
     match stated.kind {

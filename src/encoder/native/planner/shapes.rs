@@ -148,7 +148,7 @@ impl Planner<'_> {
         let number = stated.filter(|number| number.is_integer()).ok_or_else(|| op.unsupported("to such numbers"))?;
         let list: Vec<f32> = input.dims.iter().map(|&dim| dim as f32).collect();
         let (dims, bound) = (vec![list.len()], input.dims.iter().copied().max());
-        let buffer = self.buffer(&dims, Some(list));
+        let buffer = self.buffer(&dims, Some(list.into()));
         Ok(Value { tensor: usize::MAX, dims, number, bound, buffer })
     }
 
