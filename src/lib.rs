@@ -5,7 +5,7 @@
 //! ```text
 //! audio      source -> ring -> window            sound from cards, WAV files, simulated machines
 //! features   window -> mel spectrogram           what the encoder is fed
-//! encoder    spectrogram -> embedding            tract or LiteRT behind one trait
+//! encoder    spectrogram -> embedding            our own kernels, LiteRT or tract behind one trait
 //! bundle     the model files: read, check, switch
 //! scoring    embedding -> distance -> verdict -> alarm    pure: no I/O, no clock of its own
 //! mqtt       topics, payloads, outbox, client
