@@ -1,7 +1,7 @@
 //! Times the encoder's engines: loading, and one window, on one thread.
 //!
 //! ```text
-//! cargo run --release --example encoder_speed -- MODEL.tflite [RUNS] [libLiteRt.so]
+//! cargo run --release --example encoder_speed -- MODEL.tflite [RUNS] [libLiteRt.so] [litert,native AVX2,...]
 //! ```
 
 use std::path::PathBuf;
@@ -42,13 +42,21 @@ fn main() -> anyhow::Result<()> {
     let runs: usize = arguments.next().map_or(Ok(200), |runs| runs.parse()).context("runs")?;
     let library = arguments.next().map(PathBuf::from);
     let model: Arc<[u8]> = std::fs::read(&path).with_context(|| path.clone())?.into();
+    let chosen = arguments.next();
+    let wanted = |name: &str| chosen.as_ref().is_none_or(|chosen| chosen.split(',').any(|chosen| chosen == name));
     let mut engines = Vec::new();
     for engine in [EngineChoice::Litert, EngineChoice::Tract] {
         let config = EncoderConfig { engine, library: library.clone() };
-        engines.extend(Timed::new(&format!("{engine:?}").to_lowercase(), || load(model.clone(), &config)));
+        let name = format!("{engine:?}").to_lowercase();
+        if wanted(&name) {
+            engines.extend(Timed::new(&name, || load(model.clone(), &config)));
+        }
     }
     for instructions in instruction_sets() {
-        engines.extend(Timed::new(&format!("native {instructions}"), || load_native(&model, instructions)));
+        let name = format!("native {instructions}");
+        if wanted(&name) {
+            engines.extend(Timed::new(&name, || load_native(&model, instructions)));
+        }
     }
     // In turns, so that whatever else the machine does meets all.
     for run in 0..runs + 5 {
