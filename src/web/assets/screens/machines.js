@@ -5,7 +5,7 @@ import { icon } from '../ui/icons.js'
 import { Ago, Bar, Empty, State } from '../ui/parts.js'
 import { List } from '../ui/list.js'
 import { Spark } from '../ui/spark.js'
-import { age, moment, number, plural, span } from '../lib/format.js'
+import { age, moment, plural, span, steady } from '../lib/format.js'
 import { byUrgency, GROUPS } from '../lib/look.js'
 import { link, route, setQuery } from '../lib/route.js'
 import { wantPast } from '../lib/past.js'
@@ -58,7 +58,7 @@ const row = (now, fleet) => function machineRow (/** @type {{ machine: Machine, 
     <span role="cell" class="c-name"><a href=${link('machine', machine.agent, machine.id)}>${machine.id}</a>
       <small>${[fleet && machine.agent, look.detail].filter(Boolean).join(' · ') || plain(machine)}</small></span>
     <span role="cell" class="c-bar"><${Bar} ratio=${verdict?.ratio} over=${over} faint=${look.stale} />
-      <span class="of"><b>${number(verdict?.distance)}</b> of ${number(limit)}${over && (verdict?.ratio ?? 0) <= 1 && verdict?.lane ? html` <em>${verdict.lane}</em>` : ''}</span></span>
+      <span class="of"><b>${steady(verdict?.distance)}</b> of ${steady(limit)}${over && (verdict?.ratio ?? 0) <= 1 && verdict?.lane ? html` <em>${verdict.lane}</em>` : ''}</span></span>
     <span role="cell" class="c-spark"><${Spark} track=${machine.track} faint=${look.stale} /></span>
     <span role="cell" class="c-since">${since ? html`<span title=${moment(since)}>${span(now - since)}</span>` : '–'}</span>
     <span role="cell" class="c-age">${machine.verdict ? html`<${Ago} at=${machine.verdictAt} now=${now} />` : '–'}</span>

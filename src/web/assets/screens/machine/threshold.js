@@ -7,6 +7,8 @@ import { can, inHours, isBusy, knows, send } from '../../lib/commands.js'
 
 const STAY = [{ value: 0, label: 'For good' }, { value: 2, label: '2 h' }, { value: 24, label: '1 day' }]
 const SETTLE_MS = 350
+/** New windows come: the same question has another answer. */
+const AGAIN_MS = 30000
 
 /** @param {{ machine: import('../../lib/store.js').Machine, draft: number | null, setDraft: (draft: number | null) => void, state: any }} props */
 export function Threshold ({ machine, draft, setDraft, state }) {
@@ -48,6 +50,7 @@ function ceiling (current, track) {
 /** Asks the agent once the slider rests. @param {string} agent @param {string} machine @param {number | null} threshold @param {(asked: any) => void} done */
 function usePreview (agent, machine, threshold, done) {
   const ready = can(agent, 'threshold.preview')
+  const turn = Math.floor(Date.now() / AGAIN_MS)
   useEffect(() => {
     if (threshold === null || !ready) return undefined
     let gone = false
@@ -56,7 +59,7 @@ function usePreview (agent, machine, threshold, done) {
       if (!gone) done({ at: threshold, answer: reply.ok ? reply.data.machines[0] : null, problem: reply.ok ? '' : reply.text })
     }, SETTLE_MS)
     return () => { gone = true; clearTimeout(timer) }
-  }, [agent, machine, threshold, ready])
+  }, [agent, machine, threshold, ready, turn])
 }
 
 /** @param {{ at: number, answer: any, problem: string }} asked @param {number | null} shown @param {boolean} changed */

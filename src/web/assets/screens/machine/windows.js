@@ -2,7 +2,7 @@
 // What spoke: the bands of the alarm, and the last windows with their lanes.
 import { html } from '../../ui/html.js'
 import { At, Card } from '../../ui/parts.js'
-import { number, words } from '../../lib/format.js'
+import { steady, words } from '../../lib/format.js'
 import { band } from '../../lib/look.js'
 
 /** @typedef {import('../../lib/store.js').Machine} Machine */
@@ -30,6 +30,6 @@ export function Windows ({ machine }) {
   const summary = Object.entries(count).sort((a, b) => b[1] - a[1]).map(([lane, times]) => `${lane} ${times}`).join(', ')
   return html`<${Card} title="Last windows" name="windows" aside=${summary ? `anomalous by ${summary}` : ''} wide=${!machine.alarm?.bands.length}>
     <div class="scroll" tabindex="0" role="group" aria-label="Table of the last windows"><table><thead><tr><th>Time</th><th>Verdict</th><th class="num">Distance</th><th class="num">× limit</th><th class="num">Score</th><th>Lane</th><th class="num">Level</th></tr></thead>
-      <tbody>${machine.lanes.map(one => html`<tr key=${one.seq}><td><${At} at=${one.ts} /></td><td class=${one.verdict}>${one.reason ? words(one.reason) : one.verdict}</td><td class="num">${number(one.distance)}</td>
-        <td class="num">${one.ratio === null ? '–' : one.ratio.toFixed(2)}</td><td class="num">${number(one.score)}</td><td>${one.lane ?? '–'}</td><td class="num">${one.level_dbfs.toFixed(1)}</td></tr>`)}</tbody></table></div><//>`
+      <tbody>${machine.lanes.map(one => html`<tr key=${one.seq}><td><${At} at=${one.ts} /></td><td class=${one.verdict}>${one.reason ? words(one.reason) : one.verdict}</td><td class="num">${steady(one.distance)}</td>
+        <td class="num">${one.ratio === null ? '–' : one.ratio.toFixed(2)}</td><td class="num">${steady(one.score)}</td><td>${one.lane ?? '–'}</td><td class="num">${one.level_dbfs.toFixed(1)}</td></tr>`)}</tbody></table></div><//>`
 }
