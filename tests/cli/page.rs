@@ -9,8 +9,9 @@ use auscult::mqtt::topics::MachinePart;
 use serde_json::{Value, json};
 
 use crate::common;
-use crate::common::broker::{Broker, Message, Subscriber, free_port, wait_within};
+use crate::common::broker::{Broker, Message, Subscriber, free_port};
 use crate::common::program::{Program, done};
+use crate::common::wait::wait_within;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PASSWORD: &str = "correct horse";
