@@ -7,7 +7,7 @@ persistent session at QoS 1 takes part in one of three ways:
 
   prompt  reads at once; after each kill the publisher waits until it is subscribed again
   slow    needs 8 ms for each message, so that some wait in the broker
-  away    subscribes once, leaves, and comes back at the end
+  away    subscribes, leaves once the broker has its session on disk, and comes back at the end
 
 What was acknowledged and never came to the subscriber, the broker has lost. Usage:
 
@@ -68,6 +68,12 @@ class Broker:
                 return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
         wait_until("mosquitto answers", answers)
+
+    def save(self, words):
+        """Has it write its data now, until these words are in the file."""
+        file = self.directory / "mosquitto.db"
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until("the data is written", lambda: file.exists() and words in file.read_bytes())
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -160,6 +166,7 @@ def lost(kind, kills, per_second):
         subscriber.connect()
         subscriber.wait_subscribed(1)
         if kind == "away":
+            broker.save(b"subscriber")
             subscriber.leave()
         publisher = Publisher(broker.port, per_second)
         publisher.start()

@@ -44,9 +44,9 @@ const BODY_BYTES: usize = 4096;
 const FRAME_BYTES: usize = 1 << 20;
 
 /// What the handlers share.
-pub(super) struct Shared {
-    pub home: Arc<dyn Home>,
-    pub access: Access,
+struct Shared {
+    home: Arc<dyn Home>,
+    access: Access,
     options: PageOptions,
     streams: Arc<Semaphore>,
     /// Cookies know no ports: two pages on one computer must not log each other out.
@@ -312,7 +312,7 @@ async fn open_stream(State(shared): State<Arc<Shared>>, request: HeaderMap, upgr
         .max_write_buffer_size(4 << 20);
     upgrade.on_upgrade(move |socket| async move {
         let _place = place;
-        stream::run(&shared, socket, token.as_deref()).await;
+        stream::run(shared.home.as_ref(), &shared.access, socket, token.as_deref()).await;
     })
 }
 

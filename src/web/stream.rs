@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::access::Access;
+use super::home::Home;
 use super::hub::Message;
-use super::server::Shared;
 use super::sessions::Role;
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::token_bucket::TokenBucket;
@@ -55,22 +56,23 @@ struct Watched {
 }
 
 /// Serves one browser until it goes.
-pub(super) async fn run(shared: &Shared, mut socket: WebSocket, token: Option<&str>) {
-    if let Err(End::Close((code, reason))) = (Stream { shared, socket: &mut socket, token }).run().await {
+pub(super) async fn run(home: &dyn Home, access: &Access, mut socket: WebSocket, token: Option<&str>) {
+    if let Err(End::Close((code, reason))) = (Stream { home, access, socket: &mut socket, token }).run().await {
         let close = Frame::Close(Some(CloseFrame { code, reason: reason.into() }));
         let _ = timeout(SEND_WITHIN, socket.send(close)).await;
     }
 }
 
 struct Stream<'a> {
-    shared: &'a Shared,
+    home: &'a dyn Home,
+    access: &'a Access,
     socket: &'a mut WebSocket,
     token: Option<&'a str>,
 }
 
 impl Stream<'_> {
     async fn run(mut self) -> Result<(), End> {
-        let (snapshot, mut news) = self.shared.home.hub().open();
+        let (snapshot, mut news) = self.home.hub().open();
         let mut batch = Batch::default();
         for message in snapshot {
             batch.push(&message);
@@ -126,7 +128,7 @@ impl Stream<'_> {
                 () = sleep_until(wait), if !may_read => {}
                 _ = live.tick(), if watched.is_some() => {
                     if let Some(Watched { agent, machine }) = &watched {
-                        match self.shared.home.live(agent, machine) {
+                        match self.home.live(agent, machine) {
                             Ok(None) => {}
                             Ok(Some(payload)) => batch.push(&self.live_message(agent, machine, &payload)),
                             Err(refusal) => {
@@ -140,7 +142,7 @@ impl Stream<'_> {
                     if heard.elapsed() > SILENT_FOR {
                         return Err(End::Gone);
                     }
-                    if self.shared.access.role(self.token).is_none() {
+                    if self.access.role(self.token).is_none() {
                         return Err(End::Close(LOGGED_OUT));
                     }
                     self.send_frame(Frame::Ping("".into())).await?;
@@ -158,12 +160,12 @@ impl Stream<'_> {
         };
         let id = payload.get("id").cloned();
         let refuse = |reason: &str| Err(refused(id.clone(), reason));
-        match self.shared.access.role(self.token) {
+        match self.access.role(self.token) {
             Some(Role::Operator) => {}
             Some(Role::Viewer) => return refuse("you may look, not command: log in as operator"),
             None => return refuse("you are logged out"),
         }
-        let root = self.shared.home.about().root;
+        let root = self.home.about().root;
         let topic = match Topic::parse(&root, &topic) {
             Some(
                 topic @ (Topic::FleetControl
@@ -172,14 +174,14 @@ impl Stream<'_> {
             ) => topic,
             _ => return refuse("not a topic that takes commands"),
         };
-        match self.shared.home.send(&topic, payload.to_string().into_bytes()) {
+        match self.home.send(&topic, payload.to_string().into_bytes()) {
             Ok(()) => Ok(None),
             Err(refusal) => refuse(&refusal.0),
         }
     }
 
     fn live_message(&self, agent: &str, machine: &str, payload: &str) -> Message {
-        let topic = format!("{}/{agent}/{machine}/live", self.shared.home.about().root);
+        let topic = format!("{}/{agent}/{machine}/live", self.home.about().root);
         Message { topic: topic.into(), payload: Some(payload.into()), retained: false }
     }
 

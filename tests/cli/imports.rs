@@ -57,7 +57,6 @@ fn no_files_import_each_other_in_a_circle() {
     let mut edges: BTreeMap<&Path, BTreeMap<&Path, usize>> = BTreeMap::new();
     for (file, source) in &sources.0 {
         for import in &source.imports {
-            // A file may name what its parents declare: a parent's file is imported only where one of its items is.
             if let Some(target) = sources.file_of(&import.path)
                 && target != file
             {
@@ -105,9 +104,6 @@ struct Source {
     /// `src/scoring/gate/mod.rs` is `["scoring", "gate"]`.
     module: Vec<String>,
     imports: Vec<Import>,
-    /// What this very file defines or re-exports, and its child modules.
-    items: BTreeSet<String>,
-    modules: BTreeSet<String>,
     /// What a re-export stands for.
     reexports: BTreeMap<String, Vec<String>>,
 }
@@ -172,14 +168,9 @@ fn module_of(file: &Path) -> Option<Vec<String>> {
 fn parse(module: Vec<String>, text: &str) -> Source {
     let code = without_comments_and_texts(text);
     // Tests of a module may look at all that they like.
-    let code = code.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    let mut source = Source {
-        module: module.clone(),
-        imports: Vec::new(),
-        items: BTreeSet::new(),
-        modules: BTreeSet::new(),
-        reexports: BTreeMap::new(),
-    };
+    let tests = ["#[cfg(test)]\nmod ", "#[cfg(test)]\npub mod "].iter().filter_map(|head| code.find(head)).min();
+    let code = &code[..tests.unwrap_or(code.len())];
+    let mut source = Source { module: module.clone(), imports: Vec::new(), reexports: BTreeMap::new() };
     let mut rest = String::with_capacity(code.len());
     let mut at = 0;
     // `use` items first; what stays are paths within the code.
@@ -202,9 +193,6 @@ fn parse(module: Vec<String>, text: &str) -> Source {
     }
     rest.push_str(&code[at..]);
     for (number, line) in rest.lines().enumerate() {
-        if let Some(name) = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ").strip_prefix("mod ") {
-            source.modules.insert(name.trim_end_matches(';').to_owned());
-        }
         for start in ["crate::", "super::"] {
             for (place, _) in line.match_indices(start) {
                 let before = line[..place].chars().next_back();
@@ -224,7 +212,6 @@ fn parse(module: Vec<String>, text: &str) -> Source {
     let own = |import: &Import| import.path.len() > module.len() && import.path.starts_with(&module);
     let reexported: Vec<Vec<String>> = source.reexports.values().cloned().collect();
     source.imports.retain(|import| !(own(import) && reexported.contains(&import.path)));
-    source.items.extend(source.reexports.keys().cloned());
     source
 }
 

@@ -35,6 +35,7 @@ pub struct Microphone {
 
 impl Rig {
     /// One microphone for each (rate in Hz, channels), heard by this process; channels 1, 2 or 4.
+    #[allow(unsafe_code, reason = "ALSA takes its configuration from the environment alone")]
     pub fn new(microphones: &[(u32, usize)]) -> Rig {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rig = Rig::for_others(microphones);

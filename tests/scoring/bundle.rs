@@ -43,6 +43,7 @@ struct Run {
 }
 
 /// Runs `auscult` to its end, with the kernel's account of its time and memory.
+#[allow(unsafe_code, reason = "wait4 alone tells what one child has used")]
 fn auscult(arguments: &[&str], dir: &Path) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
     command.args(arguments).arg(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
