@@ -9,6 +9,7 @@
 //! bundle     the model files: read, check, switch
 //! scoring    embedding -> distance -> verdict -> alarm    pure: no I/O, no clock of its own
 //! mqtt       topics, payloads, outbox, client
+//! monitor    the machines behind one lock: bundle in use, settings, alarms, what is learned; and what of it is on disk
 //! control    commands in, replies out
 //! web        the page: what is published and the commands, in a browser
 //! agent      wires it all together: start, supervise, stop

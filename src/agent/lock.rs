@@ -13,7 +13,7 @@ pub struct StateLock(#[expect(dead_code, reason = "held open")] Option<File>);
 
 impl StateLock {
     /// # Errors
-    /// Another agent runs on this directory. Where nothing can be written there is nothing to share: that is said and passed.
+    /// Another agent runs on this directory. Where nothing can be written there is nothing to share, which is only logged.
     pub fn take(state_dir: &Path) -> Result<StateLock, AgentError> {
         let file = state_dir.join("agent.lock");
         let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&file);

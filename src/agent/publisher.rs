@@ -1,9 +1,10 @@
-//! What the agent says: verdicts, alarms, events, health and its birth, as messages.
+//! Publishes verdicts, alarms, events, health and the birth message.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use super::process_stats;
 use crate::audio::capture::{Capture, CaptureState};
@@ -13,7 +14,8 @@ use crate::control::Output;
 use crate::control::commands::Command;
 use crate::monitor::machine::WindowCounts;
 use crate::monitor::model::ActiveBundle;
-use crate::monitor::{Assessed, Monitor};
+use crate::monitor::state_writer::WriterHandle;
+use crate::monitor::{AlarmChange, Assessed, Monitor};
 use crate::mqtt::Mqtt;
 use crate::mqtt::payload::{AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, VerdictMsg};
 use crate::scoring::Reason;
@@ -28,38 +30,48 @@ pub struct Publisher {
     monitor: Arc<Monitor>,
     mqtt: Mqtt,
     capture: Arc<Capture>,
+    writer: WriterHandle,
     started: Instant,
-    /// Tallies at the last health message.
-    told: Arc<std::sync::Mutex<Vec<WindowCounts>>>,
+    /// Counts in the last health message, by the machine's number.
+    reported: Arc<Mutex<Vec<WindowCounts>>>,
 }
 
 impl Publisher {
-    pub fn new(config: Arc<Config>, monitor: Arc<Monitor>, mqtt: Mqtt, capture: Arc<Capture>) -> Publisher {
-        let told = Arc::new(std::sync::Mutex::new(vec![WindowCounts::default(); config.machine.len()]));
-        Publisher { config, monitor, mqtt, capture, started: Instant::now(), told }
+    pub fn new(
+        config: Arc<Config>,
+        monitor: Arc<Monitor>,
+        mqtt: Mqtt,
+        capture: Arc<Capture>,
+        writer: WriterHandle,
+    ) -> Publisher {
+        Publisher { config, monitor, mqtt, capture, writer, started: Instant::now(), reported: Arc::default() }
     }
 
-    /// The retained state that a new agent begins with, and for the record that it began.
+    /// The retained state that a new agent begins with, and an event for the record.
     pub fn birth(&self) {
         self.info();
         self.mqtt.agent_event(EventKind::Started, Some(format!("auscult {}", env!("CARGO_PKG_VERSION"))));
-        let state = self.monitor.lock();
-        for (number, machine) in state.machines.iter().enumerate() {
-            self.mqtt.alarm_state(&self.alarm_msg(number, &machine.alarm.status()));
+        let alarms: Vec<_> = self.monitor.lock().machines.iter().map(|machine| machine.alarm.status()).collect();
+        for (number, status) in alarms.iter().enumerate() {
+            self.mqtt.alarm_state(&self.alarm_msg(number, status));
         }
     }
 
     /// Who this agent is; again when its bundle changes.
     pub fn info(&self) {
-        let state = self.monitor.lock();
+        let (bundle, machines) = {
+            let state = self.monitor.lock();
+            let ids = state.machines.iter().map(|machine| machine.config.id.clone());
+            (state.loaded.as_ref().map(ActiveBundle::label), ids.collect())
+        };
         self.mqtt.info(&Info {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
             agent: self.config.agent.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot: self.mqtt.boot().to_owned(),
-            bundle: state.loaded.as_ref().map(ActiveBundle::label),
-            machines: self.config.machine.iter().map(|machine| machine.id.clone()).collect(),
+            bundle,
+            machines,
             tags: self.config.agent.tags.clone(),
             commands: Command::NAMES.iter().map(|name| (*name).to_owned()).collect(),
             clock: self.mqtt.clock().mark(),
@@ -67,9 +79,10 @@ impl Publisher {
     }
 
     pub fn verdict(&self, machine: usize, end: DateTime<Utc>, assessed: &Assessed) {
+        let id = self.monitor.id(machine);
         let mut message = VerdictMsg::new(
             &self.config.agent.id,
-            self.id(machine),
+            &id,
             Timestamp::from(end),
             &assessed.assessment,
             assessed.bundle.as_deref(),
@@ -79,12 +92,15 @@ impl Publisher {
         let verdict = message.verdict;
         let (reason, distance, threshold) = (message.reason, message.distance, message.threshold);
         let seq = self.mqtt.verdict(message);
-        tracing::debug!(machine = self.id(machine), seq, ?verdict, ?reason, distance, threshold);
+        tracing::debug!(machine = &*id, seq, ?verdict, ?reason, distance, threshold);
     }
 
-    pub fn alarm(&self, machine: usize, status: &AlarmStatus) {
-        tracing::info!(machine = self.id(machine), state = ?status.state, kind = ?status.kind, "alarm");
-        self.mqtt.alarm(&self.alarm_msg(machine, status));
+    /// An alarm that has changed and is on disk.
+    pub fn alarm(&self, AlarmChange { machine, change }: &AlarmChange) {
+        let status = &change.to;
+        let id = self.monitor.id(*machine);
+        tracing::info!(machine = &*id, state = ?status.state, kind = ?status.kind, "alarm");
+        self.mqtt.alarm(&self.alarm_msg(*machine, status));
     }
 
     fn alarm_msg(&self, machine: usize, status: &AlarmStatus) -> AlarmMsg {
@@ -93,7 +109,7 @@ impl Publisher {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
             agent: self.config.agent.id.clone(),
-            machine: self.id(machine).to_owned(),
+            machine: self.monitor.id(machine).to_string(),
             state: status.state,
             kind: status.kind,
             since: status.since.into(),
@@ -116,12 +132,13 @@ impl Publisher {
 
     /// As [`Publisher::event`], with numbers: `facts` is an object.
     pub fn event_with(&self, machine: usize, event: EventKind, detail: Option<String>, facts: serde_json::Value) {
-        tracing::info!(machine = self.id(machine), ?event, detail);
+        let id = self.monitor.id(machine);
+        tracing::info!(machine = &*id, ?event, detail);
         self.mqtt.event(&EventMsg {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
             agent: self.config.agent.id.clone(),
-            machine: Some(self.id(machine).to_owned()),
+            machine: Some(id.to_string()),
             event,
             detail,
             facts: match facts {
@@ -133,7 +150,7 @@ impl Publisher {
         });
     }
 
-    /// Faults of a machine's signal that began to last, or ended; one that follows another says the end of both.
+    /// Faults of a machine's signal that began to last, or ended. A fault that follows another names it.
     pub fn signal(&self, machine: usize, changes: &[SignalChange]) {
         let ended =
             changes.iter().find_map(|change| if let SignalChange::Ended(was) = change { Some(was) } else { None });
@@ -154,14 +171,14 @@ impl Publisher {
         }
     }
 
-    /// What control has to say.
-    pub fn say(&self, outputs: Vec<Output>) {
+    /// Sends what control puts out.
+    pub fn send(&self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Reply(encoded) => self.mqtt.reply(encoded),
                 Output::Settings(message) => self.mqtt.settings(&message),
                 Output::Event(message) => self.mqtt.event(&message),
-                Output::Alarm { machine, change } => self.alarm(machine, &change.to),
+                Output::Alarms => self.writer.save_alarms(),
                 Output::Evidence(message) => self.mqtt.evidence(&message),
                 Output::Info => self.info(),
                 Output::Health => self.health(),
@@ -170,21 +187,22 @@ impl Publisher {
     }
 
     pub fn source_ended(&self, machine: usize) {
-        tracing::info!(machine = self.id(machine), "the source has come to its end: no more windows");
+        tracing::info!(machine = &*self.monitor.id(machine), "the source has ended: no more windows");
     }
 
     /// How the agent is doing.
     pub fn health(&self) {
-        let (tallies, hearing): (Vec<_>, Vec<_>) = {
+        let (counts, signals): (Vec<_>, Vec<_>) = {
             let state = self.monitor.lock();
             let machines = state.machines.iter();
             machines
                 .map(|machine| (machine.counts, (machine.signal.signal.clone(), machine.signal.watch.fault())))
                 .unzip()
         };
-        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         let machines = self.capture.stats().into_iter().map(|stats| {
-            let (now, before) = (tallies[stats.machine], told[stats.machine]);
+            let now = counts[stats.machine];
+            let before = reported.get(stats.machine).copied().unwrap_or_default();
             let windows = now.windows - before.windows;
             let assessed = (windows > 0).then(|| (now.assessed - before.assessed) as f64 / windows as f64);
             let capture = match stats.state {
@@ -193,7 +211,7 @@ impl Publisher {
                 CaptureState::Lost => "lost",
                 CaptureState::Ended => "ended",
             };
-            let (signal, lasting) = &hearing[stats.machine];
+            let (signal, lasting) = &signals[stats.machine];
             let rounded = |value: f64, places: i32| (value * 10f64.powi(places)).round() / 10f64.powi(places);
             MachineHealth {
                 machine: stats.id,
@@ -213,8 +231,8 @@ impl Publisher {
             }
         });
         let machines = machines.collect();
-        *told = tallies;
-        drop(told);
+        *reported = counts;
+        drop(reported);
         self.mqtt.health(&Health {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
@@ -228,13 +246,9 @@ impl Publisher {
             clock: self.mqtt.clock().mark(),
         });
     }
-
-    pub fn id(&self, machine: usize) -> &str {
-        &self.config.machine[machine].id
-    }
 }
 
-/// The event that tells of a signal's fault.
+/// The event of a signal's fault.
 fn event_of(reason: Reason) -> Option<EventKind> {
     Some(match reason {
         Reason::Silent => EventKind::Silent,
@@ -247,7 +261,7 @@ fn event_of(reason: Reason) -> Option<EventKind> {
     })
 }
 
-/// The figure that a fault was told by.
+/// The figure that shows a fault.
 fn figure(reason: Reason, signal: &SignalHealth) -> Option<String> {
     Some(match reason {
         Reason::Silent => format!("level {:.1} dBFS", signal.level_dbfs),

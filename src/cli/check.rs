@@ -11,6 +11,7 @@ use crate::agent::inputs;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
 use crate::config::{Config, MachineConfig, MqttConfig};
+use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::mqtt::simple_client::SimpleClient;
 
@@ -103,7 +104,8 @@ fn state(report: &mut Report, config: &Config) -> std::io::Result<()> {
 }
 
 fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<ActiveBundle>> {
-    match ActiveBundle::open(&config.bundle.path, config) {
+    let baselines = BaselineStore::new(&config.agent.state_dir);
+    match ActiveBundle::open(&config.bundle.path, config, &config.machine, &baselines) {
         Ok(loaded) => {
             let (dir, label, engine) = (config.bundle.path.display(), loaded.label(), loaded.engine());
             let machines = loaded.bundle.machines.len();

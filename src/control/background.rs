@@ -1,4 +1,4 @@
-//! What takes long (bundles read and checked, baselines learned), on a thread of its own beside the judging one; one at
+//! What takes long (bundles read and checked, baselines learned), on a thread of its own beside the scoring one; one at
 //! a time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

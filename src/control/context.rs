@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::envelope::Envelope;
 use super::error::{Code, CommandError};
-use super::messages::{self, settings_msg, told};
-use super::outcome::{Change, Outcome};
+use super::messages::{self, describe_threshold, settings_msg};
+use super::outcome::Outcome;
+use super::settings_change::{NewSettings, SettingsChange};
 use super::shared::Shared;
 use super::store::Store;
 use super::values::Target;
@@ -29,21 +30,21 @@ pub struct CommandContext<'a> {
 }
 
 impl CommandContext<'_> {
-    /// Numbers of the machines that are meant.
+    /// Numbers of the machines that are meant. Not with the monitor locked.
     ///
     /// # Errors
     /// A machine that the agent does not have.
     pub fn targets(&self, target: &Target) -> Result<Vec<usize>, CommandError> {
-        let machines = &self.shared.config.machine;
+        let state = self.shared.monitor.lock();
         let id = match target {
-            Target::All => return Ok((0..machines.len()).collect()),
+            Target::All => return Ok((0..state.machines.len()).collect()),
             Target::One(id) => id,
         };
-        if let Some(number) = machines.iter().position(|machine| machine.id == *id) {
+        if let Some(number) = state.find(id) {
             return Ok(vec![number]);
         }
-        let known: Vec<_> = machines.iter().take(20).map(|machine| machine.id.as_str()).collect();
-        let more = if machines.len() > known.len() { ", ..." } else { "" };
+        let known: Vec<_> = state.machines.iter().take(20).map(|machine| machine.config.id.as_str()).collect();
+        let more = if state.machines.len() > known.len() { ", ..." } else { "" };
         let message = format!("machine: expected one of {}{more} or \"*\", found {id:?}", known.join(", "));
         Err(CommandError::new(Code::UnknownMachine, message))
     }
@@ -96,24 +97,28 @@ impl CommandContext<'_> {
         let why = self.why();
         let machines = numbers.into_iter().map(|number| {
             let mut settings = state.machines[number].settings.clone();
-            let before = told(state.threshold_with(number, &settings, self.now));
+            let before = describe_threshold(state.threshold_with(number, &settings, self.now));
             settings.expire(self.now);
             apply(&mut settings);
-            let after = told(state.threshold_with(number, &settings, self.now));
-            let what = match kind {
+            let after = describe_threshold(state.threshold_with(number, &settings, self.now));
+            let detail = match kind {
                 EventKind::ThresholdChanged => format!("{before} -> {after}{why}"),
                 _ => why.trim_start_matches([' ', ':']).to_owned(),
             };
-            (number, settings, what)
+            let message = settings_msg(self.shared, &state, number, &settings, self.now);
+            NewSettings { number, id: self.machine_id(number), settings, detail, message }
         });
-        Ok(Outcome::Change(Change { machines: machines.collect(), kind }))
+        let machines: Vec<_> = machines.collect();
+        let messages: Vec<_> = machines.iter().map(|new| &new.message).collect();
+        let data = json!({ "machines": messages });
+        Ok(Outcome::change(data, SettingsChange { shared: self.shared.clone(), kind, machines }))
     }
 
-    pub fn machine_id(&self, number: usize) -> &str {
-        &self.shared.config.machine[number].id
+    pub fn machine_id(&self, number: usize) -> Arc<str> {
+        self.shared.monitor.id(number)
     }
 
-    /// What `settings` tells of a machine now.
+    /// What the `settings` topic says of a machine now.
     pub fn settings(&self, number: usize) -> SettingsMsg {
         let state = self.shared.monitor.lock();
         settings_msg(self.shared, &state, number, &state.machines[number].settings, self.now)
@@ -143,8 +148,8 @@ impl CommandContext<'_> {
         let from = self.now - TimeDelta::hours(24);
         let id = self.machine_id(number);
         let stored =
-            self.store.distances(id, from).map_err(|error| CommandError::new(Code::Failed, error.to_string()))?;
-        let waiting = self.shared.history.waiting(id);
+            self.store.distances(&id, from).map_err(|error| CommandError::new(Code::Failed, error.to_string()))?;
+        let waiting = self.shared.history.waiting(&id);
         let all = stored.into_iter().flat_map(|chunk| chunk.entries).chain(waiting);
         let day = from.timestamp_millis()..=self.now.timestamp_millis();
         Ok(all.filter(|entry| day.contains(&entry.at_ms)).collect())
@@ -159,7 +164,7 @@ impl CommandContext<'_> {
         Ok(chosen.map(PathBuf::from))
     }
 
-    /// Everything that `state.get` tells.
+    /// Everything that `state.get` answers.
     pub fn state(&self) -> Value {
         let state = self.shared.monitor.lock();
         let bundle = state.loaded.as_ref().map(|loaded| {
@@ -183,9 +188,9 @@ impl CommandContext<'_> {
                 "alarm": { "state": alarm.state, "since": Timestamp::from(alarm.since), "count": alarm.count },
                 "baseline": {
                     "in_use": state.loaded.as_ref().and_then(|loaded| loaded.baseline(number))
-                        .map(|(baseline, _)| messages::facts(&machine.config.id, baseline)),
-                    "proposal": machine.learning.proposal.as_ref().map(|it| messages::facts(&machine.config.id, it)),
-                    "learning": machine.learning.learner.as_ref().map(|it| messages::progress_told(&it.progress()).1),
+                        .map(|(baseline, _)| messages::baseline_facts(&machine.config.id, baseline)),
+                    "proposal": machine.learning.proposal.as_ref().map(|it| messages::baseline_facts(&machine.config.id, it)),
+                    "learning": machine.learning.learner.as_ref().map(|it| messages::describe_progress(&it.progress()).1),
                     "problem": state.loaded.as_ref().and_then(|loaded| loaded.baseline_problem(number))
                         .or(machine.learning.failed.as_deref()),
                 },

@@ -1,4 +1,4 @@
-//! Takes one message after the other and says what is to be sent. No I/O but the store; the time is given.
+//! Takes one message after the other and says what is to be sent. The time is given.
 
 use std::sync::Arc;
 
@@ -10,15 +10,14 @@ use super::context::CommandContext;
 use super::envelope::Envelope;
 use super::error::{Code, CommandError};
 use super::learning::Proposing;
-use super::messages::{settings_msg, told};
-use super::outcome::{Act, Change, Outcome, Output, Switch};
+use super::messages::{self, agent_event, baseline_problems, describe_threshold, settings_msg};
+use super::outcome::{Change, Outcome, Output};
 use super::request::{Rejected, Request};
+use super::settings_change::use_settings;
 use super::shared::Shared;
 use super::store::{Commit, Store};
-use crate::clock::Timestamp;
-use crate::monitor::MonitorState;
-use crate::monitor::settings::Maintenance;
-use crate::mqtt::payload::{EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, encode};
+use super::transaction::{self, NotMade};
+use crate::mqtt::payload::EventKind;
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::mqtt::{Incoming, MAX_CONTROL_BYTES};
 
@@ -48,9 +47,9 @@ impl Controller {
                 Output::Settings(settings_msg(&self.shared, &state, number, &machine.settings, now))
             })
             .collect();
-        out.extend(self.baseline_problems(&state, now));
+        out.extend(baseline_problems(&self.shared, &state, now));
         if let Some(problem) = &self.shared.store_problem {
-            out.push(self.event(None, EventKind::SettingsLost, problem.clone(), now));
+            out.push(agent_event(&self.shared, EventKind::SettingsLost, problem.clone(), now));
         }
         out
     }
@@ -64,7 +63,7 @@ impl Controller {
                     Code::TooLarge,
                     format!("expected at most {MAX_CONTROL_BYTES} bytes, found {bytes}"),
                 );
-                vec![Output::Reply(self.reply(&Envelope::default(), None, Err(fault), now))]
+                vec![Output::Reply(messages::reply(&self.shared, &Envelope::default(), None, Err(fault), now))]
             }
         }
     }
@@ -95,7 +94,7 @@ impl Controller {
             let message = "retained: expected a message that is not retained, ignored this one; \
                            clear the topic with an empty retained message and send the command again";
             let fault = CommandError::new(Code::BadArgument, message);
-            return vec![Output::Reply(self.reply(envelope, command, Err(fault), now))];
+            return vec![Output::Reply(messages::reply(&self.shared, envelope, command, Err(fault), now))];
         }
         let id = envelope.id.as_ref().map(|id| id.as_str());
         match id.map(|id| self.store.reply(id)).transpose() {
@@ -144,9 +143,7 @@ impl Controller {
                 out
             }
             Outcome::Change(change) => self.change(envelope, command, change, now),
-            Outcome::Act(act) => self.act(envelope, command, act, now),
-            Outcome::Switch(switch) => self.switch(envelope, command, *switch, now),
-            Outcome::Job(work) => match Running::start(work, command, envelope.clone()) {
+            Outcome::Job(job) => match Running::start(job, command, envelope.clone()) {
                 Ok(running) => {
                     self.running = Some(running);
                     Vec::new()
@@ -188,14 +185,14 @@ impl Controller {
         now: DateTime<Utc>,
     ) -> Vec<Output> {
         let passing = result.as_ref().is_err_and(CommandError::is_passing);
-        let reply = self.reply(envelope, command, result, now);
+        let reply = messages::reply(&self.shared, envelope, command, result, now);
         if let (Some(id), false) = (&envelope.id, passing) {
             self.store.remember(id.as_str(), &String::from_utf8_lossy(&reply), now);
         }
         vec![Output::Reply(reply)]
     }
 
-    /// Writes new settings with their reply, then takes them into use, then tells of them.
+    /// Makes a change and answers the command that asked for it.
     fn change(
         &mut self,
         envelope: &Envelope,
@@ -203,84 +200,19 @@ impl Controller {
         change: Change,
         now: DateTime<Utc>,
     ) -> Vec<Output> {
-        let messages: Vec<_> = {
-            let state = self.shared.monitor.lock();
-            let machines = change.machines.iter();
-            machines.map(|(number, settings, _)| settings_msg(&self.shared, &state, *number, settings, now)).collect()
-        };
-        let data = serde_json::json!({ "machines": messages });
-        let shared = self.shared.clone();
-        let id = |number: usize| shared.config.machine[number].id.as_str();
-        let settings = change.machines.iter().map(|(number, new, _)| (id(*number), new)).collect();
-        let mut out = match self.confirm(envelope, command, data, Commit { settings, ..Commit::default() }, now) {
-            Ok(reply) => vec![reply],
-            Err(refused) => return refused,
-        };
-        out.extend(messages.into_iter().map(Output::Settings));
-        out.extend(self.apply(change, now));
-        out
-    }
-
-    /// Makes any other change, in the order that [`Act`] says.
-    fn act(&mut self, envelope: &Envelope, command: &'static str, act: Act, now: DateTime<Utc>) -> Vec<Output> {
-        if let Err(fault) = (act.keep)() {
-            tracing::error!(command, error = fault.message, "a change cannot be kept and is not made");
-            return self.answer(envelope, Some(command), Err(fault), now);
-        }
-        let shared = self.shared.clone();
-        let settings = act.settings.iter().map(|(number, new)| (shared.config.machine[*number].id.as_str(), new));
-        let commit = Commit { settings: settings.collect(), ..Commit::default() };
-        let mut out = match self.confirm(envelope, command, act.data, commit, now) {
-            Ok(reply) => vec![reply],
-            Err(refused) => return refused,
-        };
-        let mut state = shared.monitor.lock();
-        for (number, settings) in act.settings {
-            state.machines[number].settings = settings;
-        }
-        out.extend((act.apply)(&mut state));
-        out
-    }
-
-    /// Writes a change together with the reply that confirms it; the reply, or the refusal where it cannot be kept.
-    fn confirm(
-        &mut self,
-        envelope: &Envelope,
-        command: &'static str,
-        data: Value,
-        commit: Commit,
-        now: DateTime<Utc>,
-    ) -> Result<Output, Vec<Output>> {
-        let reply = self.reply(envelope, Some(command), Ok(data), now);
+        let reply = messages::reply(&self.shared, envelope, Some(command), Ok(change.data), now);
         let text = String::from_utf8_lossy(&reply);
         let reply_of = envelope.id.as_ref().map(|id| (id.as_str(), &*text));
-        match self.store.commit(&Commit { reply: reply_of, ..commit }, now) {
-            Ok(()) => Ok(Output::Reply(reply)),
-            Err(error) => {
-                tracing::error!(command, %error, "a change cannot be kept and is not made");
+        let error = match transaction::make(change.transaction, reply_of, &mut self.store, &self.shared.monitor, now) {
+            Ok(out) => return [vec![Output::Reply(reply)], out].concat(),
+            Err(NotMade::Refused(error)) => error,
+            Err(NotMade::Reply(error)) => {
                 let message = format!("nothing was changed, because it cannot be kept: {error}");
-                Err(self.answer(envelope, Some(command), Err(CommandError::new(Code::Failed, message)), now))
+                CommandError::new(Code::Failed, message)
             }
-        }
-    }
-
-    /// Takes settings that are kept into use; what to tell of it.
-    fn apply(&self, Change { machines, kind }: Change, now: DateTime<Utc>) -> Vec<Output> {
-        let mut out = Vec::new();
-        let mut state = self.shared.monitor.lock();
-        for (number, settings, what) in machines {
-            let machine = &mut state.machines[number];
-            if kind == EventKind::ThresholdChanged {
-                machine.alarm.forget_evidence();
-            } else {
-                let note = settings.maintenance(now).map(Maintenance::note);
-                let change = machine.alarm.set_maintenance(note, now);
-                out.extend(change.map(|change| Output::Alarm { machine: number, change }));
-            }
-            machine.settings = settings;
-            out.push(self.event(Some(number), kind, what, now));
-        }
-        out
+        };
+        tracing::error!(command, error = error.message, "a change is not made");
+        self.answer(envelope, Some(command), Err(error), now)
     }
 
     /// Time passes: what has ended is tidied up, what is done is answered, what waits is written.
@@ -326,25 +258,25 @@ impl Controller {
                 ended.any().then_some((number, settings, ended))
             })
             .collect();
-        let told_of = |number: usize, settings| told(state.threshold_with(number, settings, now));
-        let words: Vec<_> = ended.iter().map(|(number, settings, _)| told_of(*number, settings)).collect();
+        let threshold_of = |number: usize, settings| describe_threshold(state.threshold_with(number, settings, now));
+        let thresholds: Vec<_> = ended.iter().map(|(number, settings, _)| threshold_of(*number, settings)).collect();
         drop(state);
-        for ((number, settings, ended), threshold) in ended.into_iter().zip(words) {
-            let id = &self.shared.config.machine[number].id;
-            let commit = Commit { settings: vec![(id.as_str(), &settings)], ..Commit::default() };
+        for ((number, settings, ended), threshold) in ended.into_iter().zip(thresholds) {
+            let id = self.shared.monitor.id(number);
+            let commit = Commit { settings: vec![(&id, &settings)], ..Commit::default() };
             if let Err(error) = self.store.commit(&commit, now) {
-                tracing::warn!(%error, machine = id, "what has ended cannot be noted as ended");
+                tracing::warn!(%error, machine = &*id, "what has ended cannot be noted as ended");
             }
+            let mut state = self.shared.monitor.lock();
             let kinds =
                 [(ended.threshold, EventKind::ThresholdChanged), (ended.maintenance, EventKind::MaintenanceOff)];
             for (_, kind) in kinds.into_iter().filter(|(ended, _)| *ended) {
-                let what = match kind {
+                let detail = match kind {
                     EventKind::ThresholdChanged => format!("the override has ended: {threshold} again"),
                     _ => "the maintenance has come to its end".to_owned(),
                 };
-                out.extend(self.apply(Change { machines: vec![(number, settings.clone(), what)], kind }, now));
+                out.extend(use_settings(&self.shared, &mut state, number, settings.clone(), kind, detail, now));
             }
-            let state = self.shared.monitor.lock();
             out.push(Output::Settings(settings_msg(&self.shared, &state, number, &settings, now)));
         }
         out
@@ -359,101 +291,10 @@ impl Controller {
                 tracing::warn!(command, error = fault.message, "not done");
                 let mut out = self.answer(envelope, Some(command), Err(fault.clone()), now);
                 if fault.code == Code::BundleInvalid {
-                    out.push(self.event(None, EventKind::BundleFailed, fault.message, now));
+                    out.push(agent_event(&self.shared, EventKind::BundleFailed, fault.message, now));
                 }
                 out
             }
         }
-    }
-
-    /// Takes another bundle into use: kept, switched between two windows, told.
-    fn switch(
-        &mut self,
-        envelope: &Envelope,
-        command: &'static str,
-        switch: Switch,
-        now: DateTime<Utc>,
-    ) -> Vec<Output> {
-        let Switch { loaded, keep, choice, data, after } = switch;
-        if let Err(fault) = keep() {
-            tracing::error!(command, error = fault.message, "the bundle stays");
-            return self.answer(envelope, Some(command), Err(fault), now);
-        }
-        let choice = choice.as_deref().and_then(|path: &std::path::Path| path.to_str());
-        let reply =
-            match self.confirm(envelope, command, data, Commit { bundle: Some(choice), ..Commit::default() }, now) {
-                Ok(reply) => reply,
-                Err(refused) => return refused,
-            };
-        after();
-        let to = loaded.label();
-        let mut state = self.shared.monitor.lock();
-        let old = state.loaded.replace(loaded);
-        let MonitorState { loaded, machines } = &mut *state;
-        for (number, machine) in machines.iter_mut().enumerate() {
-            let baseline = loaded.as_ref().and_then(|loaded| loaded.baseline(number));
-            machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
-            machine.alarm.forget_evidence();
-        }
-        drop(state);
-        let from = old.as_ref().map_or_else(|| "none".to_owned(), |old| old.label());
-        drop(old);
-        tracing::info!(from, to, "bundle switched");
-
-        let mut out = vec![reply, Output::Info];
-        let state = self.shared.monitor.lock();
-        for (number, machine) in state.machines.iter().enumerate() {
-            out.push(Output::Settings(settings_msg(&self.shared, &state, number, &machine.settings, now)));
-            out.push(self.event(Some(number), EventKind::BundleChanged, format!("{from} -> {to}"), now));
-        }
-        out.extend(self.baseline_problems(&state, now));
-        out
-    }
-
-    /// Learned baselines that do not count under the running bundle.
-    fn baseline_problems(&self, state: &MonitorState, now: DateTime<Utc>) -> Vec<Output> {
-        let Some(loaded) = &state.loaded else { return Vec::new() };
-        let problem = |number| Some((number, loaded.baseline_problem(number)?.to_owned()));
-        let told = (0..state.machines.len()).filter_map(problem);
-        told.map(|(number, problem)| self.event(Some(number), EventKind::BaselineFailed, problem, now)).collect()
-    }
-
-    fn event(&self, machine: Option<usize>, event: EventKind, detail: String, now: DateTime<Utc>) -> Output {
-        Output::Event(EventMsg {
-            schema: SchemaVersion,
-            ts: Timestamp::from(now),
-            agent: self.shared.config.agent.id.clone(),
-            machine: machine.map(|number| self.shared.config.machine[number].id.clone()),
-            event,
-            detail: Some(detail).filter(|detail| !detail.is_empty()),
-            facts: serde_json::Map::new(),
-            clock: self.shared.clock.mark(),
-            late: false,
-        })
-    }
-
-    fn reply(
-        &self,
-        envelope: &Envelope,
-        command: Option<&str>,
-        result: Result<Value, CommandError>,
-        now: DateTime<Utc>,
-    ) -> Vec<u8> {
-        let (status, data, error) = match result {
-            Ok(data) => (ReplyStatus::Ok, Some(data), None),
-            Err(CommandError { code, message }) => (ReplyStatus::Error, None, Some(ReplyError { code, message })),
-        };
-        encode(&Reply {
-            schema: SchemaVersion,
-            ts: Timestamp::from(now),
-            agent: self.shared.config.agent.id.clone(),
-            id: envelope.id.clone().map(String::from),
-            command: command.map(str::to_owned),
-            status,
-            error,
-            data,
-            clock: self.shared.clock.mark(),
-            late: false,
-        })
     }
 }

@@ -1,87 +1,109 @@
-//! Learning a machine's normal, from the first window to the baseline in use: what commands begin and end, and what
-//! happens by itself in between.
+//! Learning a machine's normal, from the first window to the baseline in use: what happens by itself between the commands
+//! that begin and end it.
 //!
-//! The judging thread feeds the learner; when it has enough, a thread of its own works out the proposal, which takes
-//! seconds, while windows go on being judged.
+//! The scoring thread feeds the learner; when it has enough, a thread of its own works out the proposal, which takes
+//! seconds, while windows go on being judged. Only the controller's thread begins and ends learners, so that what it
+//! read under the monitor's lock still holds when a file is written and the lock taken again.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 
 use chrono::{DateTime, Utc};
 
+use super::baselines::{self, ApplyBaseline, Proposed};
 use super::error::{Code, CommandError};
-use super::messages::{event, facts, progress_event, said, settings_msg};
+use super::messages::{baseline_facts, describe_baseline, event, progress_event};
 use super::outcome::Output;
 use super::shared::Shared;
+use super::transaction::Transaction;
 use crate::config::BaselineMode;
 use crate::monitor::MonitorState;
-use crate::monitor::baseline_store::BaselineStore;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Baseline;
 use crate::scoring::baseline::{BaselineError, LearnSettings, Learner};
 
 /// A proposal that is being worked out; one at a time.
 #[derive(Default)]
-pub struct Proposing(Option<(usize, Receiver<Result<Baseline, BaselineError>>)>);
+pub struct Proposing(Option<InWork>);
+
+struct InWork {
+    /// The machine's number, and the generation of its learner.
+    number: usize,
+    generation: u64,
+    outcome: Receiver<Result<Baseline, BaselineError>>,
+}
 
 impl Proposing {
     /// Begins what is to be learned by itself, works out what is complete, takes into use what is to be used by itself.
     pub fn tick(&mut self, shared: &Arc<Shared>, now: DateTime<Utc>) -> Vec<Output> {
         let mut out = self.finish(shared, now);
-        let mut state = shared.monitor.lock();
-        for number in 0..state.machines.len() {
-            out.extend(auto_learn(shared, &mut state, number, now));
-            let learner = state.machines[number].learning.learner.as_ref();
-            if let (None, Some(learner)) = (&self.0, learner.filter(|learner| learner.progress().complete)) {
-                self.0 = begin(number, learner.clone());
-            }
+        let machines = shared.monitor.lock().machines.len();
+        for number in 0..machines {
+            out.extend(auto_learn(shared, number, now));
+        }
+        if self.0.is_none() {
+            let state = shared.monitor.lock();
+            let complete = |learner: &&Learner| learner.progress().complete;
+            let found = state.machines.iter().enumerate().find_map(|(number, machine)| {
+                let learner = machine.learning.learner.as_ref().filter(complete)?;
+                Some((number, machine.learning.generation, learner.clone()))
+            });
+            drop(state);
+            self.0 = found.and_then(|(number, generation, learner)| begin(number, generation, learner));
         }
         out
     }
 
     fn finish(&mut self, shared: &Arc<Shared>, now: DateTime<Utc>) -> Vec<Output> {
-        let Some((number, outcome)) = &self.0 else { return Vec::new() };
-        let (number, result) = match outcome.try_recv() {
+        let Some(InWork { number, generation, outcome }) = &self.0 else { return Vec::new() };
+        let (number, generation) = (*number, *generation);
+        let result = match outcome.try_recv() {
             Err(TryRecvError::Empty) => return Vec::new(),
-            Err(TryRecvError::Disconnected) => (*number, Err("the agent stumbled over it; its log says where".into())),
-            Ok(result) => (*number, result.map_err(|error| error.to_string())),
+            Err(TryRecvError::Disconnected) => Err("the agent stumbled over it; its log says where".into()),
+            Ok(result) => result.map_err(|error| error.to_string()),
         };
         self.0 = None;
-        let mut state = shared.monitor.lock();
-        let site = &mut state.machines[number].learning;
-        // Discarded meanwhile.
-        if site.learner.take_if(|learner| learner.progress().complete).is_none() {
-            return Vec::new();
+        {
+            let state = shared.monitor.lock();
+            let learning = &state.machines[number].learning;
+            if learning.learner.is_none() || learning.generation != generation {
+                // Discarded meanwhile.
+                return Vec::new();
+            }
         }
-        let (id, baselines) = (&shared.config.machine[number].id, BaselineStore::new(&shared.config.agent.state_dir));
-        let kept = result.and_then(|baseline| match baselines.keep_proposal(id, &baseline) {
+        let (id, store) = (shared.monitor.id(number), &shared.baselines);
+        let saved = result.and_then(|baseline| match store.save_proposal(&id, &baseline) {
             Ok(()) => Ok(Arc::new(baseline)),
-            Err(error) => Err(format!("the baseline cannot be kept: {error}")),
+            Err(error) => Err(format!("the baseline cannot be saved: {error}")),
         });
-        match kept {
+        // A learner that is still there after a power cut proposes once more.
+        baselines::warn(&id, store.end_learner(&id, generation));
+        let mut state = shared.monitor.lock();
+        let learning = &mut state.machines[number].learning;
+        learning.learner = None;
+        match saved {
             Ok(baseline) => {
-                let told = facts(id, &baseline);
-                site.proposal = Some(baseline.clone());
-                vec![event(shared, number, EventKind::BaselineLearned, said(&baseline), Some(told), now)]
+                let facts = baseline_facts(&id, &baseline);
+                learning.proposal = Some(baseline.clone());
+                let detail = describe_baseline(&baseline);
+                vec![event(shared, number, EventKind::BaselineLearned, detail, Some(facts), now)]
             }
             Err(problem) => {
-                tracing::warn!(machine = id, problem, "nothing was learned");
-                if let Err(error) = baselines.drop_learner(id) {
-                    tracing::warn!(machine = id, %error, "what was heard cannot be dropped");
-                }
-                site.failed = Some(problem.clone());
+                learning.failed = Some(problem.clone());
+                drop(state);
+                tracing::warn!(machine = &*id, problem, "nothing was learned");
                 vec![event(shared, number, EventKind::BaselineFailed, problem, None, now)]
             }
         }
     }
 }
 
-fn begin(number: usize, learner: Learner) -> Option<(usize, Receiver<Result<Baseline, BaselineError>>)> {
+fn begin(number: usize, generation: u64, learner: Learner) -> Option<InWork> {
     let (done, outcome) = mpsc::channel();
     // Nobody listens any more when the agent is stopping; the learner is on disk.
     let job = move || drop(done.send(learner.propose()));
     match std::thread::Builder::new().name("baseline".into()).spawn(job) {
-        Ok(_) => Some((number, outcome)),
+        Ok(_) => Some(InWork { number, generation, outcome }),
         Err(error) => {
             tracing::warn!(%error, "no thread for a baseline; tried again");
             None
@@ -90,46 +112,75 @@ fn begin(number: usize, learner: Learner) -> Option<(usize, Receiver<Result<Base
 }
 
 /// What `baseline = "auto"` does without being asked, and the end of what no longer fits the bundle.
-fn auto_learn(shared: &Arc<Shared>, state: &mut MonitorState, number: usize, now: DateTime<Utc>) -> Vec<Output> {
-    let mut out = Vec::new();
+fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Output> {
+    let mut out = end_misfit(shared, number, now);
+    let mut state = shared.monitor.lock();
     let Some(loaded) = &state.loaded else { return out };
-    let config = &shared.config.machine[number];
-    let baselines = BaselineStore::new(&shared.config.agent.state_dir);
-    let site = &mut state.machines[number].learning;
-    let misfit = site.learner.as_ref().and_then(|learner| learner.settings().origin.check(loaded.origin(number)).err());
-    if let Some(error) = misfit {
-        site.learner = None;
-        if let Err(error) = baselines.drop_learner(&config.id) {
-            tracing::warn!(machine = config.id, %error, "what was heard cannot be dropped");
-        }
-        out.push(event(shared, number, EventKind::BaselineFailed, format!("learning ends: {error}"), None, now));
-    }
-    if config.baseline != Some(BaselineMode::Auto) {
+    let machine = &state.machines[number];
+    if machine.config.baseline != Some(BaselineMode::Auto) {
         return out;
     }
     let fits = |baseline: &Arc<Baseline>| baseline.check_origin(loaded.origin(number)).is_ok();
-    if let Some(proposal) = site.proposal.clone().filter(fits) {
-        match baselines.keep_in_use(&config.id, &proposal) {
-            Ok(()) => out.extend(take_into_use(shared, state, number, Some(proposal), " by itself", now)),
-            Err(error) => tracing::warn!(machine = config.id, %error, "the baseline cannot be kept; tried again"),
+    if let Some(proposal) = machine.learning.proposal.clone().filter(fits) {
+        let previous = in_use(&state, number);
+        drop(state);
+        let proposed = Proposed { number, id: shared.monitor.id(number), baseline: proposal, previous, settings: None };
+        let mut apply =
+            Box::new(ApplyBaseline { shared: shared.clone(), machines: vec![proposed], why: " by itself".into() });
+        match apply.persist() {
+            Ok(()) => {
+                out.extend(apply.apply(&mut shared.monitor.lock(), now));
+                apply.finish();
+            }
+            Err(error) => {
+                let id = shared.monitor.id(number);
+                tracing::warn!(machine = &*id, %error, "the baseline cannot be saved; tried again");
+            }
         }
-    } else if loaded.baseline(number).is_none() && site.learner.is_none() {
-        match learner(state, number, config.baseline_minutes, config.false_alarm_rate, now) {
+    } else if loaded.baseline(number).is_none() && machine.learning.learner.is_none() {
+        let (minutes, rate) = (machine.config.baseline_minutes, machine.config.false_alarm_rate);
+        match new_learner(&state, number, minutes, rate, now) {
             Ok(learner) => {
                 out.push(progress_event(shared, number, &learner.progress(), now));
-                state.machines[number].learning.learner = Some(learner);
+                let learning = &mut state.machines[number].learning;
+                (learning.learner, learning.generation) = (Some(learner), shared.baselines.new_generation());
             }
-            Err(fault) => tracing::error!(machine = config.id, error = fault.message, "cannot learn"),
+            Err(error) => {
+                drop(state);
+                tracing::error!(machine = &*shared.monitor.id(number), %error, "cannot learn");
+            }
         }
     }
     out
+}
+
+/// Ends a learner that no longer fits the bundle.
+fn end_misfit(shared: &Shared, number: usize, now: DateTime<Utc>) -> Vec<Output> {
+    let mut state = shared.monitor.lock();
+    let Some(loaded) = &state.loaded else { return Vec::new() };
+    let learner = state.machines[number].learning.learner.as_ref();
+    let misfit = learner.and_then(|learner| learner.settings().origin.check(loaded.origin(number)).err());
+    let Some(error) = misfit else { return Vec::new() };
+    let learning = &mut state.machines[number].learning;
+    learning.learner = None;
+    let generation = learning.generation;
+    drop(state);
+    let id = shared.monitor.id(number);
+    baselines::warn(&id, shared.baselines.end_learner(&id, generation));
+    vec![event(shared, number, EventKind::BaselineFailed, format!("learning ends: {error}"), None, now)]
+}
+
+/// The baseline in use, where it was learned on site.
+pub fn in_use(state: &MonitorState, number: usize) -> Option<Arc<Baseline>> {
+    let (baseline, _) = state.loaded.as_ref()?.baseline(number).filter(|(_, on_site)| *on_site)?;
+    Some(baseline.clone())
 }
 
 /// A learner for machine number `number` as it is judged now.
 ///
 /// # Errors
 /// Where no bundle is loaded.
-pub fn learner(
+pub fn new_learner(
     state: &MonitorState,
     number: usize,
     minutes: f64,
@@ -150,32 +201,4 @@ pub fn learner(
 
 pub fn no_bundle() -> CommandError {
     CommandError::new(Code::BundleInvalid, "no bundle is loaded: nothing to learn with")
-}
-
-/// Judges a machine by a baseline from its next window on, or by the bundle's bank again; what to tell of it.
-pub fn take_into_use(
-    shared: &Arc<Shared>,
-    state: &mut MonitorState,
-    number: usize,
-    baseline: Option<Arc<Baseline>>,
-    why: &str,
-    now: DateTime<Utc>,
-) -> Vec<Output> {
-    let Some(loaded) = &mut state.loaded else { return Vec::new() };
-    loaded.use_baseline(number, baseline.clone());
-    let slow = loaded.baseline(number).and_then(|(baseline, _)| baseline.slow());
-    let machine = &mut state.machines[number];
-    machine.alarm.calibrate(slow);
-    machine.alarm.forget_evidence();
-    let id = &shared.config.machine[number].id;
-    let told = match baseline {
-        Some(baseline) => {
-            machine.learning.proposal = None;
-            let detail = format!("threshold {:.4}{why}", baseline.threshold);
-            event(shared, number, EventKind::BaselineApplied, detail, Some(facts(id, &baseline)), now)
-        }
-        None => event(shared, number, EventKind::BaselineDiscarded, format!("baseline{why}"), None, now),
-    };
-    let settings = settings_msg(shared, state, number, &state.machines[number].settings, now);
-    vec![told, Output::Settings(settings)]
 }

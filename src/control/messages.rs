@@ -3,26 +3,28 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
+use super::envelope::Envelope;
+use super::error::CommandError;
 use super::outcome::Output;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::monitor::MonitorState;
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::settings::{Effective, MachineSettings};
-use crate::mqtt::payload::{EventKind, EventMsg, SchemaVersion, SettingsMsg};
+use crate::mqtt::payload::{EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode};
 use crate::scoring::Baseline;
 use crate::scoring::baseline::Progress;
 use crate::scoring::threshold::ThresholdSource;
 
-/// A threshold in words.
-pub fn told(effective: Option<Effective>) -> String {
+/// Describes a threshold in words.
+pub fn describe_threshold(effective: Option<Effective>) -> String {
     match effective {
         None => "none".into(),
         Some(Effective { threshold, source }) => format!("{threshold} ({source})"),
     }
 }
 
-/// What the `settings` topic tells of a machine with these settings.
+/// What the `settings` topic says of a machine with these settings.
 pub fn settings_msg(
     shared: &Shared,
     state: &MonitorState,
@@ -57,7 +59,7 @@ pub fn settings_msg(
 }
 
 /// What a baseline is and what it would have meant, in numbers.
-pub fn facts(machine: &str, baseline: &Baseline) -> Value {
+pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
     let meant = &baseline.meant;
     json!({
         "machine": machine,
@@ -81,8 +83,8 @@ pub fn facts(machine: &str, baseline: &Baseline) -> Value {
     })
 }
 
-/// The same in words.
-pub fn said(baseline: &Baseline) -> String {
+/// Describes the same in words.
+pub fn describe_baseline(baseline: &Baseline) -> String {
     let meant = &baseline.meant;
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
     let previous = meant.previous_share.map(|before| format!(", {} with the present one", share(before)));
@@ -97,12 +99,12 @@ pub fn said(baseline: &Baseline) -> String {
 
 /// How far learning has come.
 pub fn progress_event(shared: &Shared, number: usize, progress: &Progress, now: DateTime<Utc>) -> Output {
-    let (detail, facts) = progress_told(progress);
+    let (detail, facts) = describe_progress(progress);
     event(shared, number, EventKind::BaselineLearning, detail, Some(facts), now)
 }
 
 /// In words and in numbers.
-pub fn progress_told(progress: &Progress) -> (String, Value) {
+pub fn describe_progress(progress: &Progress) -> (String, Value) {
     let Progress { heard_s, wanted_s, windows, left_out, .. } = progress;
     let left: u64 = left_out.values().sum();
     let share = (heard_s / wanted_s).min(1.0);
@@ -113,6 +115,14 @@ pub fn progress_told(progress: &Progress) -> (String, Value) {
         "share": share, "heard_s": heard_s, "wanted_s": wanted_s, "windows": windows, "left_out": left,
     });
     (detail, facts)
+}
+
+/// Learned baselines that do not count under the running bundle.
+pub fn baseline_problems(shared: &Shared, state: &MonitorState, now: DateTime<Utc>) -> Vec<Output> {
+    let Some(loaded) = &state.loaded else { return Vec::new() };
+    let problem = |number| Some((number, loaded.baseline_problem(number)?.to_owned()));
+    let problems = (0..state.machines.len()).filter_map(problem);
+    problems.map(|(number, problem)| event(shared, number, EventKind::BaselineFailed, problem, None, now)).collect()
 }
 
 /// An event of one machine; `facts` is an object.
@@ -129,14 +139,50 @@ pub fn event(
         _ => Map::new(),
     };
     facts.remove("machine");
-    Output::Event(EventMsg {
+    let machine = Some(shared.monitor.id(number).to_string());
+    Output::Event(EventMsg { machine, facts, ..event_msg(shared, event, detail, now) })
+}
+
+/// An event of the agent.
+pub fn agent_event(shared: &Shared, event: EventKind, detail: String, now: DateTime<Utc>) -> Output {
+    Output::Event(event_msg(shared, event, detail, now))
+}
+
+fn event_msg(shared: &Shared, event: EventKind, detail: String, now: DateTime<Utc>) -> EventMsg {
+    EventMsg {
         schema: SchemaVersion,
         ts: Timestamp::from(now),
         agent: shared.config.agent.id.clone(),
-        machine: Some(shared.config.machine[number].id.clone()),
+        machine: None,
         event,
         detail: Some(detail).filter(|detail| !detail.is_empty()),
-        facts,
+        facts: Map::new(),
+        clock: shared.clock.mark(),
+        late: false,
+    }
+}
+
+/// The reply to a command, encoded.
+pub fn reply(
+    shared: &Shared,
+    envelope: &Envelope,
+    command: Option<&str>,
+    result: Result<Value, CommandError>,
+    now: DateTime<Utc>,
+) -> Vec<u8> {
+    let (status, data, error) = match result {
+        Ok(data) => (ReplyStatus::Ok, Some(data), None),
+        Err(CommandError { code, message }) => (ReplyStatus::Error, None, Some(ReplyError { code, message })),
+    };
+    encode(&Reply {
+        schema: SchemaVersion,
+        ts: Timestamp::from(now),
+        agent: shared.config.agent.id.clone(),
+        id: envelope.id.clone().map(String::from),
+        command: command.map(str::to_owned),
+        status,
+        error,
+        data,
         clock: shared.clock.mark(),
         late: false,
     })

@@ -1,14 +1,15 @@
 //! Commands in, replies out: thresholds retuned, bundles switched and the state asked for by messages.
 //!
 //! ```text
-//! message -> request   envelope, arguments, limits      -> Rejected: an error reply
-//!         -> commands  one file each: what is to be done -> Outcome: answer, change or job
-//!         -> store     a change and its reply, in one transaction, on the disk
-//!         -> monitor   between two windows
-//!         -> out       reply, settings, events
+//! message -> request      envelope, arguments, limits      -> Rejected: an error reply
+//!         -> commands     one file each: what is to be done -> Outcome: answer, change or job
+//!         -> transaction  a change: its files, its reply on disk, then the monitor between two windows
+//!         -> out          reply, settings, events
 //! ```
 
 pub mod background;
+pub mod baselines;
+pub mod bundle_switch;
 pub mod commands;
 pub mod context;
 pub mod controller;
@@ -19,8 +20,10 @@ pub mod messages;
 pub mod outcome;
 pub mod rate_limit;
 pub mod request;
+pub mod settings_change;
 pub mod shared;
 pub mod store;
+pub mod transaction;
 pub mod values;
 
 pub use controller::Controller;

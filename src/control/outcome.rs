@@ -1,20 +1,15 @@
-//! What a command does: the answer, the change and how it is made, and what is then sent.
-
-use std::path::PathBuf;
+//! What a command comes to: the answer, the change, the job; and what is then sent.
 
 use serde_json::Value;
 
 use super::error::CommandError;
-use crate::monitor::MonitorState;
-use crate::monitor::model::ActiveBundle;
-use crate::monitor::settings::MachineSettings;
-use crate::mqtt::payload::{EventKind, EventMsg, EvidenceMsg, SettingsMsg};
-use crate::scoring::alarm;
+use super::transaction::Transaction;
+use crate::mqtt::payload::{EventMsg, EvidenceMsg, SettingsMsg};
 
 /// Something to send.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// To `<agent>/reply`: the encoded [`Reply`].
+    /// To `<agent>/reply`: the encoded [`Reply`](crate::mqtt::payload::Reply).
     Reply(Vec<u8>),
     /// Retained, to the machine's `settings`.
     Settings(SettingsMsg),
@@ -22,8 +17,8 @@ pub enum Output {
     Event(EventMsg),
     /// To the machine's `evidence`.
     Evidence(EvidenceMsg),
-    /// A machine's alarm changed with its maintenance.
-    Alarm { machine: usize, change: alarm::Change },
+    /// Alarms have changed: the monitor has the changes, which are to be saved and published.
+    Alarms,
     /// The agent's `info` names another bundle now.
     Info,
     /// The agent's health was asked for.
@@ -36,54 +31,26 @@ pub enum Outcome {
     Answer(Value),
     /// Nothing changes; the agent's health is published, then this is the answer.
     Health(Value),
-    /// These settings change, now and together with the reply.
-    Change(Change),
     /// The answer, and what goes to the machine's `evidence` topic.
     Evidence(Value, Vec<EvidenceMsg>),
-    /// Something else changes.
-    Act(Act),
-    /// Another bundle is taken into use.
-    Switch(Box<Switch>),
+    /// Something changes.
+    Change(Change),
     /// It takes long and is done beside the other commands, one at a time; what it comes to follows.
     Job(Job),
 }
 
-/// Puts a change on the disk.
-pub type Keep = Box<dyn FnOnce() -> Result<(), CommandError> + Send>;
-/// Takes a change into use, while nothing is judged.
-pub type Apply = Box<dyn FnOnce(&mut MonitorState) -> Vec<Output> + Send>;
-
-/// A change that is more than settings, in the order in which it is made: [`Act::keep`], the reply on the disk,
-/// [`Act::apply`]. A power cut in between finds the command unanswered: done again, it must come to the same.
-pub struct Act {
-    /// What the reply tells.
-    pub data: Value,
-    /// Numbers of machines and their new settings: written with the reply, in use before [`Act::apply`].
-    pub settings: Vec<(usize, MachineSettings)>,
-    /// Makes it last: on the disk when it returns. Where it fails, nothing has changed.
-    pub keep: Keep,
-    /// Takes it into use, between two windows, and says what to tell of it.
-    pub apply: Apply,
-}
-
-/// A bundle that is ready to be switched to.
-pub struct Switch {
-    pub loaded: ActiveBundle,
-    /// Makes it last: the link to it. On the disk when it returns.
-    pub keep: Keep,
-    /// The bundle to load at the next start; `None`: the configured one.
-    pub choice: Option<PathBuf>,
-    /// What the reply tells.
-    pub data: Value,
-    /// Tidies up, when the reply is on the disk.
-    pub after: Box<dyn FnOnce() + Send>,
-}
-
-/// New settings of some machines.
+/// A change and the reply that confirms it.
 pub struct Change {
-    /// Number of the machine, its new settings, what to tell of it.
-    pub machines: Vec<(usize, MachineSettings, String)>,
-    pub kind: EventKind,
+    /// What the reply says.
+    pub data: Value,
+    pub transaction: Box<dyn Transaction>,
+}
+
+impl Outcome {
+    /// A change, confirmed by a reply with `data`.
+    pub fn change(data: Value, transaction: impl Transaction + 'static) -> Outcome {
+        Outcome::Change(Change { data, transaction: Box::new(transaction) })
+    }
 }
 
 /// A job for the worker. It changes nothing that a running window depends on; what it comes to is done between two

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::monitor::Monitor;
 use crate::monitor::alarm_store::AlarmStore;
+use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::history::History;
 use crate::monitor::last_window::LastWindows;
 
@@ -20,6 +21,8 @@ pub struct Shared {
     pub history: Arc<History>,
     /// Alarms on disk.
     pub alarms: Arc<AlarmStore>,
+    /// Baselines on disk.
+    pub baselines: Arc<BaselineStore>,
     /// The last window of each machine, where `privacy.allow_audio` lets it be asked for.
     pub evidence: Arc<LastWindows>,
     pub clock: Clock,

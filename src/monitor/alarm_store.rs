@@ -3,23 +3,26 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
-use super::{Monitor, MonitorState};
+use super::{AlarmChange, Monitor, MonitorState};
 use crate::fs;
 use crate::scoring::alarm::{Alarm, AlarmConfig, Change, State};
 
-/// The file. The judging thread and control both write it, one after the other.
+/// The file. The writer's thread and control both write it, one after the other, and never with the monitor locked.
 pub struct AlarmStore {
     file: PathBuf,
-    /// Whether the last attempt to write failed: said once, not at every window. Locked before the monitor, so that an
-    /// older state never replaces a newer one on disk.
+    /// Whether the last attempt to write failed, so that a failing disk is logged once and not at every window. Locked
+    /// before the monitor and held until the file is written, so that an older state never replaces a newer one on disk.
     failing: Mutex<bool>,
+    /// Alarms as [`AlarmStore::persist`] wrote them, by the machine's number, until the monitor has them too: whoever
+    /// writes the file meanwhile must not undo them. Locked after the monitor, never while a file is written.
+    pending: Mutex<BTreeMap<usize, State>>,
 }
 
-/// What an earlier run has kept.
+/// The alarms of an earlier run.
 pub struct SavedAlarms(BTreeMap<String, State>);
 
 impl SavedAlarms {
@@ -33,8 +36,8 @@ impl SavedAlarms {
 }
 
 impl AlarmStore {
-    /// Reads what an earlier run has kept. A file that cannot be read is set aside, loudly: alarms then
-    /// begin anew, and the last of the three says why.
+    /// Reads the alarms of an earlier run. A file that cannot be read is logged and set aside; alarms then begin anew,
+    /// and the last of the three says why.
     pub fn open(state_dir: &Path) -> (AlarmStore, SavedAlarms, Option<String>) {
         let file = state_dir.join("alarms.json");
         let mut lost = None;
@@ -53,62 +56,153 @@ impl AlarmStore {
                 BTreeMap::new()
             }
         };
-        (AlarmStore { file, failing: Mutex::new(false) }, SavedAlarms(states), lost)
+        let store = AlarmStore { file, failing: Mutex::new(false), pending: Mutex::default() };
+        (store, SavedAlarms(states), lost)
     }
 
-    /// Writes every machine's alarm; on disk when it returns, unless the disk fails, which is said once.
-    pub fn keep(&self, monitor: &Monitor) {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = states(&monitor.lock(), |_| None);
-        match fs::replace(&self.file, &text) {
+    /// Writes every machine's alarm. Returns the changes that came since the last call, oldest first: they are on disk
+    /// now, unless the disk fails, which is logged once.
+    pub fn save(&self, monitor: &Monitor) -> Vec<AlarmChange> {
+        let mut failing = self.failing.lock();
+        let (states, changes) = {
+            let mut state = monitor.lock();
+            (self.snapshot(&state), std::mem::take(&mut state.changes))
+        };
+        match self.write(&states) {
             Ok(()) => *failing = false,
             Err(error) => {
                 if !*failing {
-                    tracing::error!(file = %self.file.display(), %error, "alarms cannot be kept; they go on in memory");
+                    tracing::error!(file = %self.file.display(), %error, "alarms cannot be saved; they go on in memory");
                 }
                 *failing = true;
             }
         }
+        changes
     }
 
-    /// What somebody does about the alarms of the machines `numbers`: `act` on each, on disk before it counts. No
-    /// window is judged meanwhile.
+    /// What somebody does about the alarms of the machines `numbers`: `act` on a copy of each, written before it counts.
+    /// [`AlarmStore::apply`] or [`AlarmStore::revert`] must follow.
     ///
     /// # Errors
-    /// Where nothing was changed: what `act` says where it fails on all of them, or the disk.
-    pub fn change<E: From<io::Error>>(
+    /// Where nothing was changed: the error of `act` where it fails on all of them, or the disk's.
+    pub fn persist<E: From<io::Error>>(
         &self,
         monitor: &Monitor,
         numbers: &[usize],
         act: impl Fn(&mut Alarm) -> Result<Option<Change>, E>,
-    ) -> Result<Vec<(usize, Option<Change>)>, E> {
-        let _writing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = monitor.lock();
-        let (mut changed, mut refused) = (BTreeMap::new(), None);
-        for &number in numbers {
-            let mut alarm = state.machines[number].alarm.clone();
-            match act(&mut alarm) {
-                Ok(change) => drop(changed.insert(number, (alarm, change))),
-                Err(error) => refused = refused.or(Some(error)),
+    ) -> Result<(), E> {
+        let _writing = self.failing.lock();
+        let states = {
+            let state = monitor.lock();
+            let (mut changed, mut refused) = (BTreeMap::new(), None);
+            for &number in numbers {
+                let mut alarm = state.machines[number].alarm.clone();
+                match act(&mut alarm) {
+                    Ok(_) => drop(changed.insert(number, alarm.state().clone())),
+                    Err(error) => refused = refused.or(Some(error)),
+                }
+            }
+            if let (true, Some(error)) = (changed.is_empty(), refused) {
+                return Err(error);
+            }
+            self.pending.lock().extend(changed);
+            self.snapshot(&state)
+        };
+        Ok(self.write(&states)?)
+    }
+
+    /// Does to the alarms in the monitor what [`AlarmStore::persist`] wrote; windows that were scored in between count.
+    /// Returns whether any changed.
+    pub fn apply<E>(
+        &self,
+        state: &mut MonitorState,
+        numbers: &[usize],
+        act: impl Fn(&mut Alarm) -> Result<Option<Change>, E>,
+    ) -> bool {
+        let mut pending = self.pending.lock();
+        let mut changed = false;
+        for &number in numbers.iter().filter(|number| pending.remove(number).is_some()) {
+            // Refused where the alarm has cleared by itself meanwhile.
+            if let Ok(change) = act(&mut state.machines[number].alarm) {
+                changed |= state.note_alarm(number, change);
             }
         }
-        if let (true, Some(error)) = (changed.is_empty(), refused) {
-            return Err(error);
+        changed
+    }
+
+    /// Writes the alarms as they are, without what [`AlarmStore::persist`] was to change.
+    pub fn revert(&self, monitor: &Monitor, numbers: &[usize]) {
+        let _writing = self.failing.lock();
+        self.pending.lock().retain(|number, _| !numbers.contains(number));
+        let states = self.snapshot(&monitor.lock());
+        if let Err(error) = self.write(&states) {
+            tracing::warn!(file = %self.file.display(), %error, "alarms on disk are not as they should be");
         }
-        fs::replace(&self.file, &states(&state, |number| changed.get(&number).map(|(alarm, _)| alarm)))?;
-        let done = changed.into_iter().map(|(number, (alarm, change))| {
-            state.machines[number].alarm = alarm;
-            (number, change)
-        });
-        Ok(done.collect())
+    }
+
+    /// The file's content, by the machine's id.
+    fn snapshot(&self, state: &MonitorState) -> BTreeMap<String, State> {
+        let pending = self.pending.lock();
+        let machines = state.machines.iter().enumerate();
+        let state = |(number, machine): (usize, &super::machine::Machine)| {
+            let state = pending.get(&number).unwrap_or_else(|| machine.alarm.state());
+            (machine.config.id.clone(), state.clone())
+        };
+        machines.map(state).collect()
+    }
+
+    fn write(&self, states: &BTreeMap<String, State>) -> io::Result<()> {
+        let text = serde_json::to_vec(states).expect("states have string keys and no failing fields");
+        fs::replace(&self.file, &text)
     }
 }
 
-/// The file's content, with some alarms in place of those that stand.
-fn states<'a>(state: &'a MonitorState, instead: impl Fn(usize) -> Option<&'a Alarm>) -> Vec<u8> {
-    let machines = state.machines.iter().enumerate();
-    let states: BTreeMap<_, _> = machines
-        .map(|(number, machine)| (&machine.config.id, instead(number).unwrap_or(&machine.alarm).state()))
-        .collect();
-    serde_json::to_vec(&states).expect("states have string keys and no failing fields")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
+    use crate::monitor::settings::MachineSettings;
+    use crate::scoring::alarm::AlarmState;
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    #[test]
+    fn a_save_before_an_answer_counts_does_not_undo_it() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a valid time");
+        let machine = json!({ "id": "fan-1", "source": { "synth": "fan" } });
+        let machine = Machine {
+            config: serde_json::from_value(machine).expect("a machine"),
+            settings: MachineSettings::default(),
+            alarm: Alarm::new(AlarmConfig::default(), now),
+            counts: WindowCounts::default(),
+            last: None,
+            learning: LearningState::default(),
+            signal: SignalState::default(),
+        };
+        let monitor = Monitor::new(None, vec![machine]);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (store, ..) = AlarmStore::open(dir.path());
+        let on_disk = || {
+            let mut saved = AlarmStore::open(dir.path()).1;
+            saved.restore("fan-1", AlarmConfig::default(), now).status().state
+        };
+        let shelve = |alarm: &mut Alarm| {
+            let until = now + TimeDelta::hours(1);
+            alarm.shelve("ana", None, until, now).map_err(io::Error::other)
+        };
+        store.persist(&monitor, &[0], shelve).expect("written");
+        assert!(store.save(&monitor).is_empty(), "it does not count yet");
+        assert_eq!(on_disk(), AlarmState::Shelved);
+        assert!(store.apply(&mut monitor.lock(), &[0], shelve));
+        assert_eq!(store.save(&monitor).len(), 1);
+        assert_eq!(on_disk(), AlarmState::Shelved);
+
+        let unshelve = |alarm: &mut Alarm| alarm.unshelve(now).map_err(io::Error::other);
+        store.persist(&monitor, &[0], unshelve).expect("written");
+        assert_eq!(on_disk(), AlarmState::Normal);
+        store.revert(&monitor, &[0]);
+        assert_eq!(on_disk(), AlarmState::Shelved, "the answer was not given after all");
+        assert!(store.persist(&monitor, &[0], |_| Err(io::Error::other("refused"))).is_err());
+        assert!(!store.apply(&mut monitor.lock(), &[0], unshelve), "nothing was persisted");
+    }
 }

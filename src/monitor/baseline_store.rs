@@ -3,9 +3,12 @@
 //!
 //! A baseline in use is kept by the encoder that made it: another bundle finds none, and the old one finds its own again.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::fs;
@@ -15,15 +18,26 @@ use crate::scoring::baseline::Learner;
 const PROPOSAL: &str = "proposal.json";
 const LEARNING: &str = "learning.json";
 
-/// The directory of all machines' baselines.
-#[derive(Debug, Clone)]
+/// The directory of all machines' baselines. One object for the whole agent.
+///
+/// Learners are written by a thread of its own while commands end them. Each learner of this run has a generation, a
+/// number that grows; what arrives for one that has ended is dropped, so that a discarded learner cannot come back.
+#[derive(Debug)]
 pub struct BaselineStore {
     dir: PathBuf,
+    next_generation: AtomicU64,
+    /// Up to which generation each machine's learners have ended. Held while a learner is written or removed.
+    ended: Mutex<HashMap<String, u64>>,
 }
 
 impl BaselineStore {
     pub fn new(state_dir: &Path) -> BaselineStore {
-        BaselineStore { dir: state_dir.join("baselines") }
+        BaselineStore { dir: state_dir.join("baselines"), next_generation: AtomicU64::new(1), ended: Mutex::default() }
+    }
+
+    /// The generation of a learner that begins or goes on now.
+    pub fn new_generation(&self) -> u64 {
+        self.next_generation.fetch_add(1, Ordering::Relaxed)
     }
 
     fn file(&self, machine: &str, name: &str) -> PathBuf {
@@ -54,56 +68,58 @@ impl BaselineStore {
         read(&self.file(machine, LEARNING), json)
     }
 
+    /// Writes a learner, unless it has ended.
+    ///
     /// # Errors
-    /// As the disk has it; then the file is as it was.
-    pub fn keep_learner(&self, machine: &str, learner: &Learner) -> io::Result<()> {
+    /// Any I/O error; the file is then unchanged.
+    pub fn save_learner(&self, machine: &str, generation: u64, learner: &Learner) -> io::Result<()> {
+        let ended = self.ended.lock();
+        if ended.get(machine).is_some_and(|ended| generation <= *ended) {
+            return Ok(());
+        }
         let text = serde_json::to_vec(learner).expect("learned numbers are finite, keys are text");
         fs::replace(&self.file(machine, LEARNING), &text)
     }
 
-    /// Keeps what was made of the windows heard, in place of them.
+    /// Removes the learner of this generation; it is not written again.
     ///
     /// # Errors
-    /// As the disk has it.
-    pub fn keep_proposal(&self, machine: &str, proposal: &Baseline) -> io::Result<()> {
-        fs::replace(&self.file(machine, PROPOSAL), proposal.to_json().as_bytes())?;
+    /// Any I/O error; the learner may then be there again after a restart.
+    pub fn end_learner(&self, machine: &str, generation: u64) -> io::Result<()> {
+        let mut ended = self.ended.lock();
+        ended.insert(machine.to_owned(), generation);
         fs::remove(&self.file(machine, LEARNING))
     }
 
-    /// The proposal is in use from the next start on.
-    ///
+    /// The learner of this generation has not ended after all.
+    pub fn reopen_learner(&self, machine: &str, generation: u64) {
+        self.ended.lock().insert(machine.to_owned(), generation - 1);
+    }
+
     /// # Errors
-    /// As the disk has it.
-    pub fn keep_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        fs::replace(&self.in_use_file(machine, &baseline.origin.encoder_sha256), baseline.to_json().as_bytes())?;
+    /// Any I/O error; the file is then unchanged.
+    pub fn save_proposal(&self, machine: &str, proposal: &Baseline) -> io::Result<()> {
+        fs::replace(&self.file(machine, PROPOSAL), proposal.to_json().as_bytes())
+    }
+
+    /// # Errors
+    /// Any I/O error.
+    pub fn remove_proposal(&self, machine: &str) -> io::Result<()> {
         fs::remove(&self.file(machine, PROPOSAL))
     }
 
-    /// The baseline in use is a proposal again.
+    /// Takes a baseline into use, from the next start on.
     ///
     /// # Errors
-    /// As the disk has it.
-    pub fn put_back(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        fs::replace(&self.file(machine, PROPOSAL), baseline.to_json().as_bytes())?;
+    /// Any I/O error; the file is then unchanged.
+    pub fn save_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
+        fs::replace(&self.in_use_file(machine, &baseline.origin.encoder_sha256), baseline.to_json().as_bytes())
+    }
+
+    /// # Errors
+    /// Any I/O error.
+    pub fn remove_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
         fs::remove(&self.in_use_file(machine, &baseline.origin.encoder_sha256))
-    }
-
-    /// # Errors
-    /// As the disk has it.
-    pub fn drop_learner(&self, machine: &str) -> io::Result<()> {
-        fs::remove(&self.file(machine, LEARNING))
-    }
-
-    /// # Errors
-    /// As the disk has it.
-    pub fn drop_proposal(&self, machine: &str) -> io::Result<()> {
-        fs::remove(&self.file(machine, PROPOSAL))
-    }
-
-    /// # Errors
-    /// As the disk has it.
-    pub fn drop_in_use(&self, machine: &str, encoder_sha256: &str) -> io::Result<()> {
-        fs::remove(&self.in_use_file(machine, encoder_sha256))
     }
 }
 
@@ -124,5 +140,45 @@ fn read<T>(file: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> 
             tracing::error!(file = %file.display(), error, ?moved, "a baseline is lost: the file is set aside");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::FrontEnd;
+    use crate::scoring::baseline::{LearnSettings, Origin};
+
+    #[test]
+    fn an_ended_learner_is_not_written_again() {
+        let origin =
+            Origin { bundle: "b@1".into(), encoder_sha256: "00".into(), index: 0, front_end: FrontEnd::default() };
+        let settings = LearnSettings {
+            machine: "fan-1".into(),
+            origin,
+            hop_s: 1.0,
+            wanted_s: 60.0,
+            false_alarm_rate: 0.01,
+            previous_threshold: None,
+        };
+        let learner = Learner::new(settings, chrono::DateTime::UNIX_EPOCH).expect("a learner");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = BaselineStore::new(dir.path());
+        let (first, second) = (store.new_generation(), store.new_generation());
+        store.save_learner("fan-1", first, &learner).expect("written");
+        assert!(store.learner("fan-1").is_some());
+
+        store.end_learner("fan-1", first).expect("removed");
+        store.save_learner("fan-1", first, &learner).expect("dropped");
+        assert!(store.learner("fan-1").is_none(), "a late snapshot of a learner that has ended");
+        store.save_learner("fan-1", second, &learner).expect("written");
+        assert!(store.learner("fan-1").is_some(), "the next one is another");
+
+        store.end_learner("fan-1", second).expect("removed");
+        store.reopen_learner("fan-1", second);
+        store.save_learner("fan-1", first, &learner).expect("dropped");
+        assert!(store.learner("fan-1").is_none());
+        store.save_learner("fan-1", second, &learner).expect("written");
+        assert!(store.learner("fan-1").is_some());
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 /// So many entries of a machine wait to be written at most; the oldest go first. 2 windows a second for an hour.
 const WAITING_AT_MOST: usize = 7200;
@@ -59,7 +59,7 @@ pub struct History {
 impl History {
     /// Notes one window of a machine. Never waits for the disk.
     pub fn note(&self, machine: &str, at: DateTime<Utc>, distance: Option<f64>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         let entry = Entry { at_ms: at.timestamp_millis(), distance };
         match waiting.get_mut(machine) {
             Some(entries) => {
@@ -76,7 +76,7 @@ impl History {
 
     /// Takes what waits, a chunk for each machine.
     pub fn take(&self) -> Vec<Minute> {
-        let waiting = mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let waiting = mem::take(&mut *self.waiting.lock());
         let chunk = |(machine, entries): (String, Vec<Entry>)| {
             let start_ms = entries.first()?.at_ms;
             Some(Minute { machine, start_ms, entries })
@@ -86,7 +86,7 @@ impl History {
 
     /// What waits of one machine.
     pub fn waiting(&self, machine: &str) -> Vec<Entry> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.waiting.lock();
         waiting.get(machine).cloned().unwrap_or_default()
     }
 }

@@ -1,8 +1,10 @@
 //! The last window of each machine, for who asks for evidence; kept only where the configuration allows it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::window::Window;
 
@@ -31,7 +33,7 @@ impl LastWindows {
     pub fn keep(&self, window: &Window) {
         if self.allowed && !window.samples.is_empty() {
             let window = Arc::new(window.clone());
-            self.windows.lock().unwrap_or_else(PoisonError::into_inner).insert(window.machine, window);
+            self.windows.lock().insert(window.machine, window);
         }
     }
 
@@ -40,7 +42,7 @@ impl LastWindows {
     /// # Errors
     /// How long to wait, where some was sent a moment ago.
     pub fn take_turn(&self, now: Instant) -> Result<(), Duration> {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = self.sent.lock();
         let passed = sent.map_or(EVERY, |sent| now.saturating_duration_since(sent));
         if passed < EVERY {
             return Err(EVERY - passed);
@@ -51,7 +53,7 @@ impl LastWindows {
 
     /// The machine's last window with sound.
     pub fn get(&self, machine: usize) -> Option<Arc<Window>> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner).get(&machine).cloned()
+        self.windows.lock().get(&machine).cloned()
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Machine {
 pub struct LearningState {
     /// Takes in every window until it has enough.
     pub learner: Option<Learner>,
+    /// Of the learner, as the [`BaselineStore`] counts them.
+    pub generation: u64,
     /// Waits to be applied or discarded.
     pub proposal: Option<Arc<Baseline>>,
     /// Why learning came to nothing.
@@ -35,10 +37,14 @@ pub struct LearningState {
 }
 
 impl LearningState {
-    /// What an earlier run has left.
+    /// Goes on from what an earlier run left.
     pub fn restore(baselines: &BaselineStore, machine: &str) -> LearningState {
-        let (learner, proposal) = (baselines.learner(machine), baselines.proposal(machine).map(Arc::new));
-        LearningState { learner, proposal, failed: None }
+        LearningState {
+            learner: baselines.learner(machine),
+            generation: baselines.new_generation(),
+            proposal: baselines.proposal(machine).map(Arc::new),
+            failed: None,
+        }
     }
 }
 

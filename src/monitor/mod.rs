@@ -1,6 +1,10 @@
 //! The machines and what their windows are judged with: the bundle in use, each machine's settings and alarm. All of it
 //! lies behind one lock, held for the time of one window, so that a new bundle or threshold takes effect between two
 //! windows. Nobody reads, writes or syncs a file while holding it.
+//!
+//! Scoring wakes the [`state_writer`], which writes alarms and learners; commands write their files themselves. Locks are
+//! taken in this order: whoever writes the alarms' file, the state, the alarms that are written but do not count yet, the
+//! ids. Only the first is held while a file is written, and scoring never takes it.
 
 pub mod alarm_store;
 pub mod baseline_store;
@@ -10,10 +14,12 @@ pub mod machine;
 pub mod model;
 pub mod preview;
 pub mod settings;
+pub mod state_writer;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use self::machine::Machine;
 use self::model::ActiveBundle;
@@ -30,8 +36,18 @@ use crate::window::level_dbfs;
 pub struct MonitorState {
     /// `None`: no valid bundle; every verdict is `unknown`, `no_bundle` until one is loaded.
     pub loaded: Option<ActiveBundle>,
-    /// In the configuration's order.
+    /// In slots: a machine keeps its number for the whole run, and no other gets it.
     pub machines: Vec<Machine>,
+    /// Changed alarms that wait to be saved and then published, in the order in which they changed.
+    changes: Vec<AlarmChange>,
+}
+
+/// An alarm that has changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlarmChange {
+    /// Number of the machine.
+    pub machine: usize,
+    pub change: Change,
 }
 
 /// A window's assessment and what follows from it.
@@ -39,7 +55,8 @@ pub struct Assessed {
     pub assessment: Assessment,
     /// Label of the bundle that it was judged with.
     pub bundle: Option<String>,
-    pub alarm: Option<Change>,
+    /// The alarm changed: the change waits to be saved.
+    pub alarm_changed: bool,
     /// With this window.
     pub alarm_state: AlarmState,
     /// How far learning has come, where this window was taken in or left out.
@@ -50,29 +67,50 @@ pub struct Assessed {
 
 /// Everything that windows are judged with.
 pub struct Monitor {
+    /// Ids of the machines by number, apart from the state, so that messages are named without waiting for a window.
+    ids: RwLock<Vec<Arc<str>>>,
     state: Mutex<MonitorState>,
 }
 
 impl Monitor {
     /// `machines` in the configuration's order.
     pub fn new(loaded: Option<ActiveBundle>, machines: Vec<Machine>) -> Monitor {
-        Monitor { state: Mutex::new(MonitorState { loaded, machines }) }
+        let ids = machines.iter().map(|machine| machine.config.id.as_str().into()).collect();
+        Monitor { ids: RwLock::new(ids), state: Mutex::new(MonitorState { loaded, machines, changes: Vec::new() }) }
     }
 
-    /// Between two windows: whatever is changed here, the next window is judged with.
+    /// Between two windows: whatever is changed here, the next window is judged with. Nobody touches a file while
+    /// holding this.
     ///
     /// A panic while the lock was held leaves data that is still whole, because each field is replaced in one step.
     pub fn lock(&self) -> MutexGuard<'_, MonitorState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
+    }
+
+    /// Id of machine number `machine`. Does not wait for a window.
+    pub fn id(&self, machine: usize) -> Arc<str> {
+        self.ids.read()[machine].clone()
+    }
+
+    /// Time passes: shelving ends, deafness becomes an alarm. Returns whether an alarm changed.
+    pub fn tick(&self, now: DateTime<Utc>) -> bool {
+        let mut state = self.lock();
+        let mut changed = false;
+        for number in 0..state.machines.len() {
+            let change = state.machines[number].alarm.tick(now);
+            changed |= state.note_alarm(number, change);
+        }
+        changed
     }
 
     /// Judges one window.
     pub fn assess(&self, window: &Window) -> Assessed {
         let mut state = self.lock();
-        let MonitorState { loaded, machines } = &mut *state;
-        let machine = &mut machines[window.machine];
         let end = DateTime::<Utc>::from(window.end);
-        let scored = assess(loaded.as_mut(), machine, window, end);
+        let effective = state.threshold(window.machine, end);
+        let MonitorState { loaded, machines, .. } = &mut *state;
+        let machine = &mut machines[window.machine];
+        let scored = assess(loaded.as_mut(), machine, effective, window, end);
         let origin = loaded.as_ref().map(|loaded| loaded.origin(window.machine));
         let learner = machine.learning.learner.as_mut().filter(|learner| {
             origin.is_some_and(|origin| learner.settings().origin.check(origin).is_ok()) && !learner.progress().complete
@@ -88,14 +126,27 @@ impl Monitor {
         machine.counts.windows += 1;
         machine.counts.assessed += u64::from(assessment.verdict != Verdict::Unknown);
         machine.last = Some(assessment.clone());
-        let alarm = machine.alarm.on_verdict(&assessment, end);
+        let change = machine.alarm.on_verdict(&assessment, end);
         let alarm_state = machine.alarm.status().state;
         let bundle = loaded.as_ref().map(ActiveBundle::label);
-        Assessed { assessment, bundle, alarm, alarm_state, learning, signal: changes }
+        let alarm_changed = state.note_alarm(window.machine, change);
+        Assessed { assessment, bundle, alarm_changed, alarm_state, learning, signal: changes }
     }
 }
 
 impl MonitorState {
+    /// Notes a change of an alarm for whoever saves and publishes it. Returns whether there is one.
+    pub fn note_alarm(&mut self, machine: usize, change: Option<Change>) -> bool {
+        let changed = change.is_some();
+        self.changes.extend(change.map(|change| AlarmChange { machine, change }));
+        changed
+    }
+
+    /// The number of the machine called `id`.
+    pub fn find(&self, id: &str) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.config.id == id)
+    }
+
     /// The threshold that machine number `machine` is judged with at `now`, and where it comes from.
     pub fn threshold(&self, machine: usize, now: DateTime<Utc>) -> Option<Effective> {
         self.threshold_with(machine, &self.machines[machine].settings, now)
@@ -120,7 +171,7 @@ impl MonitorState {
     }
 }
 
-/// A threshold that was set by hand is meant to decide: from afar always, in the configuration unless that says otherwise.
+/// A threshold that was set by hand is meant to decide: remotely always, in the configuration unless that says otherwise.
 fn judge_under(configured: Option<Judge>, effective: Option<Effective>) -> Judge {
     match (effective.map(|found| found.source), configured) {
         (Some(ThresholdSource::Override), _) | (Some(ThresholdSource::Config), None) => Judge::Distance,
@@ -129,9 +180,13 @@ fn judge_under(configured: Option<Judge>, effective: Option<Effective>) -> Judge
 }
 
 /// The assessment of one window: what capture knows first, then maintenance, then the score.
-fn assess(loaded: Option<&mut ActiveBundle>, machine: &Machine, window: &Window, end: DateTime<Utc>) -> Scored {
-    let (learned, bundled) = loaded.as_ref().map_or((None, None), |loaded| loaded.thresholds(window.machine));
-    let effective = machine.settings.threshold(end, learned, machine.config.threshold, bundled);
+fn assess(
+    loaded: Option<&mut ActiveBundle>,
+    machine: &Machine,
+    effective: Option<Effective>,
+    window: &Window,
+    end: DateTime<Utc>,
+) -> Scored {
     let threshold = effective.map(|found| found.threshold);
     let unknown = |reason| {
         let assessment = Assessment::unknown(reason, threshold, level_dbfs(&window.samples));

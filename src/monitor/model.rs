@@ -25,7 +25,7 @@ pub enum LoadError {
 pub struct ActiveBundle {
     pub bundle: Bundle,
     pub(super) scorer: Scorer,
-    /// In the configuration's order.
+    /// By the machine's number.
     pub(super) setups: Vec<MachineSetup>,
 }
 
@@ -46,17 +46,21 @@ pub(super) struct MachineSetup {
 }
 
 impl ActiveBundle {
-    /// Reads, checks and warms up the bundle in `dir`: its signature, where the configuration has a key, and its golden cases
-    /// too.
+    /// Reads, checks and warms up the bundle in `dir` for `machines`, by number: its signature, where the configuration has
+    /// a key, and its golden cases too.
     ///
     /// # Errors
     /// As [`Bundle::open_for_use`]; a machine whose model or threshold is not there, or whose front-end cannot be computed.
-    pub fn open(dir: &Path, config: &Config) -> Result<ActiveBundle, LoadError> {
+    pub fn open(
+        dir: &Path,
+        config: &Config,
+        machines: &[MachineConfig],
+        baselines: &BaselineStore,
+    ) -> Result<ActiveBundle, LoadError> {
         let (bundle, engine) = Bundle::open_for_use(dir, &config.bundle, &config.encoder)?;
         let mut scorer = Scorer::new(engine);
-        let baselines = BaselineStore::new(&config.agent.state_dir);
-        let mut all = Vec::with_capacity(config.machine.len());
-        for machine in &config.machine {
+        let mut all = Vec::with_capacity(machines.len());
+        for machine in machines {
             let fault = |problem: String| LoadError::Machine { id: machine.id.clone(), problem };
             let mut setups = fit(&bundle, machine, config).map_err(fault)?;
             scorer.prepare(&setups.bundled).map_err(|error| fault(error.to_string()))?;

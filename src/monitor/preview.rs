@@ -7,7 +7,7 @@ use super::history::Entry;
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState};
 use crate::scoring::{Assessment, Reason, judge};
 
-/// Alarms a day are told from so many hours of windows on; less says nothing about a day.
+/// Fewest hours of windows from which alarms a day are counted; less says nothing about a day.
 const LEAST_HOURS: f64 = 1.0;
 
 /// What one threshold would have done.

@@ -1,8 +1,8 @@
-//! What was retuned from afar, per machine, as plain data: an override of the threshold, and maintenance.
+//! What was retuned remotely, per machine, as plain data: an override of the threshold, and maintenance.
 //!
 //! Only rules: no I/O, and the time is given. What counts at a time is a function of that time, so an override that ends
 //! needs nobody to end it: [`MachineSettings::threshold`] stops giving it from its `until` on, and
-//! [`MachineSettings::expire`] tidies up afterwards, so that the change can be stored and told.
+//! [`MachineSettings::expire`] tidies up afterwards, so that the change can be stored and published.
 
 use chrono::{DateTime, Utc};
 
@@ -16,7 +16,7 @@ pub struct Effective {
     pub source: ThresholdSource,
 }
 
-/// A threshold set from afar.
+/// A threshold that was set remotely.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
     pub threshold: f64,
@@ -52,12 +52,12 @@ pub struct Changed {
     pub at: DateTime<Utc>,
 }
 
-/// Everything that was set from afar for one machine.
+/// Everything that was set remotely for one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MachineSettings {
     pub threshold: Option<Override>,
     pub maintenance: Option<Maintenance>,
-    /// Counts the changes of this machine's settings, so that the newer of two messages can be told.
+    /// Counts the changes of this machine's settings, so that the newer of two messages is recognised.
     pub revision: u32,
     /// The last change of the threshold.
     pub changed: Option<Changed>,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_made_for_another_bundle_is_told() {
+    fn an_override_made_for_another_bundle_names_it() {
         let mut settings = MachineSettings::default();
         assert_eq!(settings.made_for_another(Some("fan@1")), None);
         settings.set_threshold(over(0.3, None), Changed::default());

@@ -17,6 +17,7 @@ use auscult::control::values::{Bytes, Chunk, FalseAlarmRate, Minutes, ShortText,
 use auscult::control::{Controller, Output, Shared};
 use auscult::monitor::Monitor;
 use auscult::monitor::alarm_store::AlarmStore;
+use auscult::monitor::baseline_store::BaselineStore;
 use auscult::monitor::history::History;
 use auscult::monitor::last_window::LastWindows;
 use auscult::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
@@ -414,6 +415,7 @@ impl Agent {
             monitor: monitor.clone(),
             history: history.clone(),
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
+            baselines: Arc::new(BaselineStore::new(dir.path())),
             evidence: evidence.clone(),
             clock: Clock::new(true),
             boot: "b1".into(),

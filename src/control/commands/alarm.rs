@@ -1,8 +1,8 @@
 //! `alarm.acknowledge`, `alarm.shelve`, `alarm.unshelve`: what somebody does about a machine's alarm.
 
-use std::sync::mpsc;
+use std::sync::Arc;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,8 +11,11 @@ use super::Execute;
 use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
-use crate::control::outcome::{Act, Outcome, Output};
+use crate::control::outcome::{Outcome, Output};
+use crate::control::shared::Shared;
+use crate::control::transaction::Transaction;
 use crate::control::values::{ShortText, Target};
+use crate::monitor::MonitorState;
 use crate::scoring::alarm::{Alarm, AlarmError, AlarmStatus, Change};
 
 /// Where no end is given: a shift.
@@ -33,8 +36,8 @@ pub struct AlarmAcknowledge {
 
 impl Execute for AlarmAcknowledge {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        let (by, comment, now) = (context.who().0, comment(context, self.comment), context.now);
-        deed(context, &self.machine, move |alarm| alarm.acknowledge(by.as_deref(), comment.as_deref(), now))
+        let (by, comment) = (context.who().0, comment(context, self.comment));
+        answer(context, &self.machine, Answer::Acknowledge { by, comment })
     }
 }
 
@@ -58,12 +61,8 @@ pub struct AlarmShelve {
 impl Execute for AlarmShelve {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
         let until = context.to_come(self.until)?;
-        let (by, comment, now) = (context.who().0, comment(context, self.comment), context.now);
-        deed(context, &self.machine, move |alarm| {
-            let most = TimeDelta::seconds(alarm.config().shelve_max_s as i64);
-            let until = until.unwrap_or(now + SHELVED_FOR.min(most));
-            alarm.shelve(by.as_deref(), comment.as_deref(), until, now)
-        })
+        let (by, comment) = (context.who().0, comment(context, self.comment));
+        answer(context, &self.machine, Answer::Shelve { by, comment, until })
     }
 }
 
@@ -78,8 +77,7 @@ pub struct AlarmUnshelve {
 
 impl Execute for AlarmUnshelve {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        let now = context.now;
-        deed(context, &self.machine, move |alarm| alarm.unshelve(now))
+        answer(context, &self.machine, Answer::Unshelve)
     }
 }
 
@@ -94,43 +92,73 @@ impl From<AlarmError> for CommandError {
     }
 }
 
-/// Does `act` to the alarms that are meant; refused where it can be done to none of them.
-fn deed(
-    context: &CommandContext,
-    target: &Target,
-    act: impl Fn(&mut Alarm) -> Result<Option<Change>, AlarmError> + Send + 'static,
-) -> Result<Outcome, CommandError> {
+/// What somebody does about an alarm.
+enum Answer {
+    Acknowledge { by: Option<String>, comment: Option<String> },
+    Shelve { by: Option<String>, comment: Option<String>, until: Option<DateTime<Utc>> },
+    Unshelve,
+}
+
+impl Answer {
+    fn give(&self, alarm: &mut Alarm, now: DateTime<Utc>) -> Result<Option<Change>, AlarmError> {
+        match self {
+            Answer::Acknowledge { by, comment } => alarm.acknowledge(by.as_deref(), comment.as_deref(), now),
+            Answer::Shelve { by, comment, until } => {
+                let most = TimeDelta::seconds(alarm.config().shelve_max_s as i64);
+                let until = until.unwrap_or(now + SHELVED_FOR.min(most));
+                alarm.shelve(by.as_deref(), comment.as_deref(), until, now)
+            }
+            Answer::Unshelve => alarm.unshelve(now),
+        }
+    }
+}
+
+/// Answers the alarms that are meant; refused where that can be done to none of them.
+fn answer(context: &CommandContext, target: &Target, answer: Answer) -> Result<Outcome, CommandError> {
     let numbers = context.targets(target)?;
-    let (mut told, mut refused) = (Vec::new(), None);
+    let (mut answered, mut refused) = (Vec::new(), None);
     for &number in &numbers {
         let mut alarm = context.shared.monitor.lock().machines[number].alarm.clone();
-        match act(&mut alarm) {
+        match answer.give(&mut alarm, context.now) {
             Err(error) => refused = refused.or(Some(error)),
             Ok(_) => {
                 let AlarmStatus { state, kind, since, count, note, .. } = alarm.status();
-                told.push(json!({
-                    "machine": context.machine_id(number), "state": state, "kind": kind, "count": count,
+                answered.push(json!({
+                    "machine": &*context.machine_id(number), "state": state, "kind": kind, "count": count,
                     "since": Timestamp::from(since), "by": note.by, "comment": note.comment,
                     "until": note.until.map(Timestamp::from),
                 }));
             }
         }
     }
-    if let (true, Some(error)) = (told.is_empty(), refused) {
+    if let (true, Some(error)) = (answered.is_empty(), refused) {
         return Err(error.into());
     }
-    let shared = context.shared.clone();
-    let (tell, changes) = mpsc::channel();
-    let keep = move || {
-        let done = shared.alarms.change(&shared.monitor, &numbers, |alarm| act(alarm).map_err(CommandError::from))?;
-        // The other end is in `apply`, which comes later.
-        done.into_iter().for_each(|change| drop(tell.send(change)));
-        Ok(())
-    };
-    let apply = move |_: &mut _| {
-        let changes = changes.try_iter();
-        changes.filter_map(|(machine, change)| Some(Output::Alarm { machine, change: change? })).collect()
-    };
-    let data = json!({ "machines": told });
-    Ok(Outcome::Act(Act { data, settings: Vec::new(), keep: Box::new(keep), apply: Box::new(apply) }))
+    let transaction = AnswerAlarms { shared: context.shared.clone(), numbers, answer, now: context.now };
+    Ok(Outcome::change(json!({ "machines": answered }), transaction))
+}
+
+/// Answers the alarms of the machines `numbers`.
+struct AnswerAlarms {
+    shared: Arc<Shared>,
+    numbers: Vec<usize>,
+    answer: Answer,
+    now: DateTime<Utc>,
+}
+
+impl Transaction for AnswerAlarms {
+    fn persist(&mut self) -> Result<(), CommandError> {
+        let act = |alarm: &mut Alarm| self.answer.give(alarm, self.now).map_err(CommandError::from);
+        self.shared.alarms.persist(&self.shared.monitor, &self.numbers, act)
+    }
+
+    fn revert(&mut self) {
+        self.shared.alarms.revert(&self.shared.monitor, &self.numbers);
+    }
+
+    fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
+        let act = |alarm: &mut Alarm| self.answer.give(alarm, now);
+        let changed = self.shared.alarms.apply(state, &self.numbers, act);
+        if changed { vec![Output::Alarms] } else { Vec::new() }
+    }
 }

@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 
 use super::Execute;
 use crate::bundle::download::{self, download};
-use crate::bundle::incoming::{self, Incoming};
+use crate::bundle::incoming::Incoming;
 use crate::bundle::store::{self, InstallError, Store};
+use crate::control::bundle_switch::{InstallBundle, Pieces, ReloadBundle, Rollback, Switch};
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
-use crate::control::outcome::{Job, Keep, Outcome, Switch};
+use crate::control::outcome::{Job, Outcome};
 use crate::control::shared::Shared;
 use crate::control::values::{Bytes, Chunk, Sha256, ShortText};
 use crate::monitor::model::ActiveBundle;
@@ -37,9 +38,8 @@ impl Execute for BundleReload {
         let choice = self.path.map(|path| store::resolve(configured, path.as_str())).transpose()?;
         Ok(Outcome::Job(Job::new(move || {
             let dir = choice.as_deref().unwrap_or(&shared.config.bundle.path);
-            let (loaded, data) = ready(&shared, dir)?;
-            let keep = spare(&shared, choice.clone());
-            Ok(switch(loaded, data, keep, choice))
+            let (switch, data) = ready(&shared, dir)?;
+            Ok(Outcome::change(data, ReloadBundle { switch, choice }))
         })))
     }
 }
@@ -86,7 +86,7 @@ impl Execute for BundleInstall {
                 let config = &shared.config.bundle;
                 let archive = download(url.as_str(), &bundles.incoming()?, config, download::TIME_LIMIT)?;
                 let mut archive = archive.into_file();
-                install(&shared, &bundles, &mut archive, &sha256, Box::new(|| ()))
+                install(&shared, &bundles, &mut archive, &sha256, None)
             }))),
             (None, Some(Bytes(size)), None, None) => {
                 let dir = bundles.incoming()?;
@@ -96,18 +96,11 @@ impl Execute for BundleInstall {
                 }
                 Ok(Outcome::Job(Job::new(move || {
                     let mut archive = arrived.finish()?;
-                    let forget = {
-                        let sha256 = sha256.clone();
-                        move || {
-                            if let Err(error) = incoming::forget(&dir, &sha256) {
-                                tracing::warn!(%error, "the pieces of an archive cannot be removed");
-                            }
-                        }
-                    };
-                    let installed = install(&shared, &bundles, &mut archive, &sha256, Box::new(forget.clone()));
+                    let pieces = Pieces { dir, sha256 };
+                    let installed = install(&shared, &bundles, &mut archive, &pieces.sha256, Some(pieces.clone()));
                     // One that is no good is not kept; where the disk failed, the same command may succeed later.
                     if installed.as_ref().is_err_and(|fault| !fault.is_passing()) {
-                        forget();
+                        pieces.forget();
                     }
                     installed
                 })))
@@ -136,14 +129,13 @@ impl Execute for BundleRollback {
         Ok(Outcome::Job(Job::new(move || {
             if chosen.is_some() {
                 // What was reloaded by its path is left again; what was installed stays as it is.
-                let (loaded, data) = ready(&shared, &shared.config.bundle.path)?;
-                let keep = spare(&shared, None);
-                return Ok(switch(loaded, data, keep, None));
+                let (switch, data) = ready(&shared, &shared.config.bundle.path)?;
+                return Ok(Outcome::change(data, ReloadBundle { switch, choice: None }));
             }
             let bundles = shared.bundles(None)?;
             let previous = bundles.previous()?;
-            let (loaded, data) = ready(&shared, &previous.dir)?;
-            Ok(switch(loaded, data, Box::new(move || Ok(bundles.switch_back(&previous)?)), None))
+            let (switch, data) = ready(&shared, &previous.dir)?;
+            Ok(Outcome::change(data, Rollback { switch, bundles, previous }))
         })))
     }
 }
@@ -168,19 +160,13 @@ fn install(
     bundles: &Arc<Store>,
     archive: &mut File,
     sha256: &str,
-    after: Box<dyn FnOnce() + Send>,
+    pieces: Option<Pieces>,
 ) -> Result<Outcome, CommandError> {
     let key = shared.config.bundle.trusted_key().map_err(|error| CommandError::new(Code::Failed, error))?;
     let placed = bundles.place(archive, sha256, key.as_ref())?;
     match ready(shared, &placed.dir) {
-        Ok((loaded, data)) => {
-            let bundles = bundles.clone();
-            let keep = Box::new(move || {
-                bundles.switch(&placed)?;
-                bundles.spare(None);
-                Ok(())
-            });
-            Ok(Outcome::Switch(Box::new(Switch { loaded, keep, choice: None, data, after })))
+        Ok((switch, data)) => {
+            Ok(Outcome::change(data, InstallBundle { switch, bundles: bundles.clone(), placed, pieces }))
         }
         Err(fault) => {
             if let Err(error) = bundles.discard(placed) {
@@ -191,26 +177,12 @@ fn install(
     }
 }
 
-fn switch(loaded: ActiveBundle, data: Value, keep: Keep, choice: Option<PathBuf>) -> Outcome {
-    Outcome::Switch(Box::new(Switch { loaded, keep, choice, data, after: Box::new(|| ()) }))
-}
-
-/// Keeps the store's hands off the bundle that is in use by its path.
-fn spare(shared: &Arc<Shared>, choice: Option<PathBuf>) -> Keep {
-    let shared = shared.clone();
-    Box::new(move || {
-        if let Some(bundles) = shared.bundles.get() {
-            bundles.spare(choice);
-        }
-        Ok(())
-    })
-}
-
-/// Reads, checks and warms up the bundle in `dir` for the machines of this agent; and what the reply tells of it.
-fn ready(shared: &Shared, dir: &Path) -> Result<(ActiveBundle, Value), CommandError> {
-    let loaded = ActiveBundle::open(dir, &shared.config).map_err(invalid)?;
+/// Reads, checks and warms up the bundle in `dir` for the machines of this agent; with it, what the reply says of it.
+fn ready(shared: &Arc<Shared>, dir: &Path) -> Result<(Switch, Value), CommandError> {
+    let machines: Vec<_> = shared.monitor.lock().machines.iter().map(|machine| machine.config.clone()).collect();
+    let loaded = ActiveBundle::open(dir, &shared.config, &machines, &shared.baselines).map_err(invalid)?;
     if let Some(running) = &shared.monitor.lock().loaded {
-        for (number, machine) in shared.config.machine.iter().enumerate() {
+        for (number, machine) in machines.iter().enumerate() {
             let (expected, found) = (running.window_of(number), loaded.window_of(number));
             if expected != found {
                 let show = |(rate_hz, samples): (u32, usize)| format!("{samples} samples at {rate_hz} Hz");
@@ -227,5 +199,5 @@ fn ready(shared: &Shared, dir: &Path) -> Result<(ActiveBundle, Value), CommandEr
         "bundle": loaded.label(), "name": bundle.name, "version": bundle.version, "digest": bundle.digest,
         "dir": bundle.dir, "engine": loaded.engine(),
     });
-    Ok((loaded, data))
+    Ok((Switch { shared: shared.clone(), bundle: Some(loaded) }, data))
 }

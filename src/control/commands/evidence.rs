@@ -58,14 +58,14 @@ impl Execute for EvidenceGet {
         let front_end = front_end(context, machine, &window);
         let mut files = vec![("audio.wav", wav(&window, front_end.rate_hz)?)];
         // A window that cannot be drawn, because its samples are not finite, can still be heard.
-        files.extend(picture(context.machine_id(machine), &window, &front_end).map(|png| ("spectrogram.png", png)));
-        let told: Vec<_> = files.iter().map(|(name, bytes)| told(name, bytes)).collect();
+        files.extend(picture(&context.machine_id(machine), &window, &front_end).map(|png| ("spectrogram.png", png)));
+        let described: Vec<_> = files.iter().map(|(name, bytes)| describe_file(name, bytes)).collect();
         let data = json!({
-            "machine": context.machine_id(machine),
+            "machine": &*context.machine_id(machine),
             "ts": Timestamp::from(DateTime::from(window.end)),
             "seconds": window.samples.len() as f64 / f64::from(front_end.rate_hz),
             "level_dbfs": level_dbfs(&window.samples),
-            "files": told,
+            "files": described,
         });
         let messages = files.iter().flat_map(|(name, bytes)| parts(context, machine, &window, name, bytes)).collect();
         Ok(Outcome::Evidence(data, messages))
@@ -108,7 +108,7 @@ fn picture(machine: &str, window: &Window, front_end: &FrontEnd) -> Option<Vec<u
     Picture { title: &title, front_end, image: &image, range_db: most_db - least_db }.to_png().ok()
 }
 
-fn told(name: &str, bytes: &[u8]) -> serde_json::Value {
+fn describe_file(name: &str, bytes: &[u8]) -> serde_json::Value {
     json!({ "file": name, "bytes": bytes.len(), "sha256": sha256(bytes), "parts": bytes.len().div_ceil(PART) })
 }
 
@@ -119,7 +119,7 @@ fn parts(context: &CommandContext, machine: usize, window: &Window, name: &str, 
         schema: SchemaVersion,
         ts: Timestamp::from(DateTime::from(window.end)),
         agent: context.shared.config.agent.id.clone(),
-        machine: context.machine_id(machine).to_owned(),
+        machine: context.machine_id(machine).to_string(),
         id: context.envelope.id.clone().map(String::from),
         file: name.to_owned(),
         part,

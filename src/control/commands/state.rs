@@ -16,7 +16,7 @@ use crate::mqtt::topics::{AgentPart, AgentTopics};
 pub struct Ping {}
 
 impl Execute for Ping {
-    fn run(self, _desk: &mut CommandContext) -> Result<Outcome, CommandError> {
+    fn run(self, _: &mut CommandContext) -> Result<Outcome, CommandError> {
         Ok(Outcome::Answer(json!({ "version": env!("CARGO_PKG_VERSION") })))
     }
 }

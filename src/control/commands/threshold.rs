@@ -102,7 +102,7 @@ impl Execute for ThresholdPreview {
             let alarm = context.alarm_config(number);
             let in_effect = context.threshold(number).map(|found| found.threshold);
             machines.push(json!({
-                "machine": context.machine_id(number),
+                "machine": &*context.machine_id(number),
                 "hours": preview::hours(&entries),
                 "windows": preview::assessed(&entries),
                 "unassessed": entries.len() - preview::assessed(&entries),

@@ -1,19 +1,22 @@
-//! `state.db` in the state directory: what was set from afar, and which commands were answered how.
+//! `state.db` in the state directory: what was set remotely, and which commands were answered how.
 //!
 //! A change and the reply that confirms it are one transaction that is on the disk (`synchronous=FULL`) before the reply is
 //! sent: after a power cut either both are there or neither. What need not survive the last minute, distances and replies
 //! of commands that change nothing, is written once a minute, in one transaction, for the SD card's sake.
+
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use self::schema::{LAYOUT, settings_of, write_reply, write_settings};
 use crate::monitor::history::Minute;
-use crate::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
-use crate::sqlite::{self, Layout, SqliteError};
+use crate::monitor::settings::MachineSettings;
+use crate::sqlite::{self, SqliteError};
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.db";
@@ -25,22 +28,6 @@ pub const REPLIES_KEPT_DAYS: i64 = 7;
 const LONGEST_REMEMBERED: usize = 16 * 1024;
 /// Distances are kept for a day and an hour; `threshold.preview` looks at the last day.
 const HISTORY_KEPT_MS: i64 = 25 * 3_600_000;
-const LAYOUT: Layout = Layout { version: 1, tables: TABLES };
-
-const TABLES: &str = "
-    CREATE TABLE settings (
-        machine TEXT PRIMARY KEY,
-        revision INTEGER NOT NULL,
-        threshold REAL, threshold_until INTEGER, threshold_set_at INTEGER, threshold_bundle TEXT,
-        maintenance_set_at INTEGER, maintenance_until INTEGER, maintenance_by TEXT, maintenance_reason TEXT,
-        changed_at INTEGER, changed_by TEXT, changed_reason TEXT
-    ) WITHOUT ROWID;
-    CREATE TABLE choice (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE reply (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, changed INTEGER NOT NULL,
-        at INTEGER NOT NULL, reply TEXT NOT NULL);
-    CREATE TABLE distance (machine TEXT, start INTEGER, entries BLOB NOT NULL, PRIMARY KEY (machine, start))
-        WITHOUT ROWID;
-";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -101,7 +88,7 @@ impl Store {
     }
 
     fn broken(file: PathBuf, problem: String) -> (Store, Option<Lost>) {
-        let lost = format!("{}: {problem}; nothing set from afar applies or can be set", file.display());
+        let lost = format!("{}: {problem}; nothing set remotely applies or can be set", file.display());
         let db = sqlite::open_in_memory(&LAYOUT).expect("SQLite's own memory is writable");
         (Store { db, file, broken: Some(problem), pending: Vec::new() }, Some(Lost(lost)))
     }
@@ -255,87 +242,10 @@ fn connect(file: &Path) -> Result<Connection, SqliteError> {
     Ok(store.db)
 }
 
-fn time(milliseconds: Option<i64>) -> Option<DateTime<Utc>> {
-    milliseconds.and_then(DateTime::from_timestamp_millis)
-}
-
-fn settings_of(row: &Row) -> rusqlite::Result<MachineSettings> {
-    let threshold = match row.get::<_, Option<f64>>("threshold")? {
-        None => None,
-        Some(threshold) => Some(Override {
-            threshold,
-            until: time(row.get("threshold_until")?),
-            set_at: time(row.get("threshold_set_at")?).unwrap_or_default(),
-            bundle: row.get("threshold_bundle")?,
-        }),
-    };
-    let maintenance = match time(row.get("maintenance_set_at")?) {
-        None => None,
-        Some(set_at) => Some(Maintenance {
-            until: time(row.get("maintenance_until")?),
-            by: row.get("maintenance_by")?,
-            reason: row.get("maintenance_reason")?,
-            set_at,
-        }),
-    };
-    let changed = match time(row.get("changed_at")?) {
-        None => None,
-        Some(at) => Some(Changed { by: row.get("changed_by")?, reason: row.get("changed_reason")?, at }),
-    };
-    Ok(MachineSettings { threshold, maintenance, revision: row.get("revision")?, changed })
-}
-
-fn write_settings(transaction: &Transaction, machine: &str, settings: &MachineSettings) -> rusqlite::Result<()> {
-    let milliseconds = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
-    let (threshold, maintenance) = (settings.threshold.as_ref(), settings.maintenance.as_ref());
-    let changed = settings.changed.as_ref();
-    transaction
-        .prepare_cached("INSERT OR REPLACE INTO settings VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")?
-        .execute(params![
-            machine,
-            settings.revision,
-            threshold.map(|over| over.threshold),
-            milliseconds(threshold.and_then(|over| over.until)),
-            milliseconds(threshold.map(|over| over.set_at)),
-            threshold.and_then(|over| over.bundle.as_deref()),
-            milliseconds(maintenance.map(|maintenance| maintenance.set_at)),
-            milliseconds(maintenance.and_then(|maintenance| maintenance.until)),
-            maintenance.and_then(|maintenance| maintenance.by.as_deref()),
-            maintenance.and_then(|maintenance| maintenance.reason.as_deref()),
-            milliseconds(changed.map(|changed| changed.at)),
-            changed.and_then(|changed| changed.by.as_deref()),
-            changed.and_then(|changed| changed.reason.as_deref()),
-        ])?;
-    Ok(())
-}
-
-/// Inserts a reply and drops the oldest of its kind beyond the bounds. The first reply to an id is the one that stays.
-fn write_reply(
-    transaction: &Transaction,
-    id: &str,
-    reply: &str,
-    changed: bool,
-    now: DateTime<Utc>,
-) -> rusqlite::Result<()> {
-    let now_ms = now.timestamp_millis();
-    transaction
-        .prepare_cached("INSERT OR IGNORE INTO reply (id, changed, at, reply) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id, changed, now_ms, reply])?;
-    transaction
-        .prepare_cached("DELETE FROM reply WHERE at < ?1")?
-        .execute([now_ms - REPLIES_KEPT_DAYS * 86_400_000])?;
-    transaction
-        .prepare_cached(
-            "DELETE FROM reply WHERE changed = ?1 AND number <=
-             (SELECT number FROM reply WHERE changed = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-        )?
-        .execute(params![changed, REPLIES_KEPT])?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::settings::{Changed, Maintenance, Override};
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a valid time")

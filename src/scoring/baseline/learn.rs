@@ -1,9 +1,10 @@
 //! Collecting the windows of normal running.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::sample::{LearnSettings, Sample};
 use super::{Baseline, BaselineError, propose};
@@ -28,13 +29,14 @@ pub struct Progress {
     pub complete: bool,
 }
 
-/// Collects windows until enough is heard; then [`Learner::propose`] makes a baseline of them.
+/// Collects windows until enough is heard; then [`Learner::propose`] makes a baseline of them. Cheap to clone: the samples
+/// are shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Learner {
     settings: LearnSettings,
     began: DateTime<Utc>,
-    #[serde(rename = "heard")]
-    samples: Vec<Sample>,
+    #[serde(rename = "heard", serialize_with = "write_samples", deserialize_with = "read_samples")]
+    samples: Vec<Arc<Sample>>,
     /// One of so many windows is kept.
     stride: u64,
     last_at_s: Option<f64>,
@@ -89,7 +91,7 @@ impl Learner {
     /// # Errors
     /// What is missing.
     pub fn propose(&self) -> Result<Baseline, BaselineError> {
-        let mut baseline = propose(&self.samples, &self.settings)?;
+        let mut baseline = propose(self.samples.iter().map(|sample| &**sample), &self.settings)?;
         baseline.learned = self.began.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         for (reason, count) in &self.left_out {
             *baseline.left_out.entry(reason.clone()).or_default() += count;
@@ -115,7 +117,7 @@ impl Learner {
             return;
         }
         let (embedding, features) = (embedding.to_vec(), features.clone());
-        self.samples.push(Sample { recording: 0, at_s, level_dbfs, embedding, features });
+        self.samples.push(Arc::new(Sample { recording: 0, at_s, level_dbfs, embedding, features }));
         if self.samples.len() > MATERIAL_LIMIT {
             let mut number = 0u64;
             self.samples.retain(|_| {
@@ -125,4 +127,13 @@ impl Learner {
             self.stride *= 2;
         }
     }
+}
+
+fn write_samples<S: Serializer>(samples: &[Arc<Sample>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(samples.iter().map(|sample| &**sample))
+}
+
+fn read_samples<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<Sample>>, D::Error> {
+    let samples = Vec::<Sample>::deserialize(deserializer)?;
+    Ok(samples.into_iter().map(Arc::new).collect())
 }

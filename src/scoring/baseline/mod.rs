@@ -32,6 +32,7 @@ use super::alarm::SlowCalibration;
 use super::bank::Bank;
 use super::lanes::{Features, Lane, Lanes, Rows};
 use super::tail::Tail;
+use super::threshold::Threshold;
 use crate::features::FrontEnd;
 
 /// Version of the file's format.
@@ -191,7 +192,7 @@ impl Baseline {
         if self.format != FORMAT {
             return fault(format!("format {} instead of {FORMAT}", self.format));
         }
-        if !(self.threshold > 0.0 && self.threshold < 1000.0) {
+        if Threshold::new(self.threshold).is_none() {
             return fault(format!("a threshold of {}", self.threshold));
         }
         check_rate(self.false_alarm_rate)?;

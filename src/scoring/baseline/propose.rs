@@ -36,9 +36,12 @@ type Scores = Vec<(Lane, f64)>;
 ///
 /// # Errors
 /// What is missing.
-pub fn propose(samples: &[Sample], settings: &LearnSettings) -> Result<Baseline, BaselineError> {
+pub fn propose<'a>(
+    samples: impl IntoIterator<Item = &'a Sample>,
+    settings: &LearnSettings,
+) -> Result<Baseline, BaselineError> {
     check_rate(settings.false_alarm_rate)?;
-    let mut windows: Vec<&Sample> = samples.iter().collect();
+    let mut windows: Vec<&Sample> = samples.into_iter().collect();
     windows.sort_by(|a, b| a.recording.cmp(&b.recording).then(a.at_s.total_cmp(&b.at_s)));
 
     let mut judged = judge_each(&windows, settings)?;

@@ -1,0 +1,154 @@
+//! Another bundle is taken into use: installed, rolled back to or reloaded by its path.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::error::CommandError;
+use super::messages::{baseline_problems, event, settings_msg};
+use super::outcome::Output;
+use super::shared::Shared;
+use super::store::Commit;
+use super::transaction::Transaction;
+use crate::bundle::incoming;
+use crate::bundle::store::{Placed, Store};
+use crate::monitor::MonitorState;
+use crate::monitor::model::ActiveBundle;
+use crate::mqtt::payload::EventKind;
+
+/// A bundle that is read, checked and warmed up. After [`Switch::apply`] it holds the one that was in use before, whose
+/// memory is given back outside the monitor's lock.
+pub struct Switch {
+    pub shared: Arc<Shared>,
+    pub bundle: Option<ActiveBundle>,
+}
+
+impl Switch {
+    fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
+        let label =
+            |bundle: &Option<ActiveBundle>| bundle.as_ref().map_or_else(|| "none".to_owned(), ActiveBundle::label);
+        let shared = &self.shared;
+        let (from, to) = (label(&state.loaded), label(&self.bundle));
+        std::mem::swap(&mut state.loaded, &mut self.bundle);
+        for (number, machine) in state.machines.iter_mut().enumerate() {
+            let baseline = state.loaded.as_ref().and_then(|loaded| loaded.baseline(number));
+            machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
+            machine.alarm.forget_evidence();
+        }
+        let mut out = vec![Output::Info];
+        for (number, machine) in state.machines.iter().enumerate() {
+            out.push(Output::Settings(settings_msg(shared, state, number, &machine.settings, now)));
+            out.push(event(shared, number, EventKind::BundleChanged, format!("{from} -> {to}"), None, now));
+        }
+        out.extend(baseline_problems(shared, state, now));
+        out
+    }
+
+    fn finish(self) {
+        let to = self.shared.monitor.lock().loaded.as_ref().map(ActiveBundle::label);
+        let from = self.bundle.as_ref().map(ActiveBundle::label);
+        tracing::info!(from, to, "bundle switched");
+    }
+}
+
+/// Takes an installed bundle into use.
+pub struct InstallBundle {
+    pub switch: Switch,
+    pub bundles: Arc<Store>,
+    pub placed: Placed,
+    /// Pieces of the archive, which are no longer needed then.
+    pub pieces: Option<Pieces>,
+}
+
+/// The pieces of an archive that has arrived.
+#[derive(Clone)]
+pub struct Pieces {
+    pub dir: PathBuf,
+    pub sha256: String,
+}
+
+impl Pieces {
+    pub fn forget(&self) {
+        if let Err(error) = incoming::forget(&self.dir, &self.sha256) {
+            tracing::warn!(%error, "the pieces of an archive cannot be removed");
+        }
+    }
+}
+
+impl Transaction for InstallBundle {
+    fn persist(&mut self) -> Result<(), CommandError> {
+        self.bundles.switch(&self.placed)?;
+        self.bundles.spare(None);
+        Ok(())
+    }
+
+    fn rows(&self) -> Commit<'_> {
+        Commit { bundle: Some(None), ..Commit::default() }
+    }
+
+    fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
+        self.switch.apply(state, now)
+    }
+
+    fn finish(self: Box<Self>) {
+        if let Some(pieces) = &self.pieces {
+            pieces.forget();
+        }
+        self.switch.finish();
+    }
+}
+
+/// Goes back to the bundle that was installed before.
+pub struct Rollback {
+    pub switch: Switch,
+    pub bundles: Arc<Store>,
+    pub previous: Placed,
+}
+
+impl Transaction for Rollback {
+    fn persist(&mut self) -> Result<(), CommandError> {
+        Ok(self.bundles.switch_back(&self.previous)?)
+    }
+
+    fn rows(&self) -> Commit<'_> {
+        Commit { bundle: Some(None), ..Commit::default() }
+    }
+
+    fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
+        self.switch.apply(state, now)
+    }
+
+    fn finish(self: Box<Self>) {
+        self.switch.finish();
+    }
+}
+
+/// Takes a bundle into use by its path; no file changes.
+pub struct ReloadBundle {
+    pub switch: Switch,
+    /// The bundle to load at the next start; `None`: the configured one.
+    pub choice: Option<PathBuf>,
+}
+
+impl Transaction for ReloadBundle {
+    fn persist(&mut self) -> Result<(), CommandError> {
+        // The store must not remove the bundle that is in use by its path.
+        if let Some(bundles) = self.switch.shared.bundles.get() {
+            bundles.spare(self.choice.clone());
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Commit<'_> {
+        Commit { bundle: Some(self.choice.as_deref().and_then(Path::to_str)), ..Commit::default() }
+    }
+
+    fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
+        self.switch.apply(state, now)
+    }
+
+    fn finish(self: Box<Self>) {
+        self.switch.finish();
+    }
+}
