@@ -159,6 +159,16 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     let bundled = desk.ok(json!({ "command": "threshold.get", "machine": "fan-c" }))["machines"][0].clone();
     event(from, "fan-c", "baseline_learned");
     desk.ok(json!({ "command": "baseline.apply", "machine": "fan-c" }));
+    // Nothing more to apply is an error that changes nothing.
+    desk.ok(json!({ "command": "threshold.set", "machine": "fan-c", "threshold": 0.3 }));
+    for machine in ["fan-c", "*"] {
+        let refused = desk.ask(json!({ "command": "baseline.apply", "machine": machine }));
+        assert_eq!(refused["error"]["code"], "bad_argument", "{refused}");
+        assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("proposal")), "{refused}");
+        let now = desk.ok(json!({ "command": "threshold.get", "machine": "fan-c" }))["machines"][0].clone();
+        assert_eq!((&now["source"], &now["threshold"]), (&json!("override"), &json!(0.3)), "{now}");
+    }
+    desk.ok(json!({ "command": "threshold.reset", "machine": "fan-c" }));
     for (command, source) in
         [("threshold.reset", "bundle"), ("baseline.apply", "baseline"), ("baseline.discard", "bundle")]
     {

@@ -10,3 +10,4 @@ mod controller;
 mod fleet;
 mod install;
 mod retuning;
+mod slow_disk;
