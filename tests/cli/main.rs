@@ -13,3 +13,5 @@ mod page;
 mod page_types;
 mod run;
 mod watch;
+#[cfg(feature = "web")]
+mod web;

@@ -1,0 +1,88 @@
+//! `auscult console` beside a real broker.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::browser::Browser;
+use crate::common::broker::{Broker, Subscriber, free_port, wait_until};
+use crate::common::program::Program;
+
+struct Console {
+    _dir: tempfile::TempDir,
+    _program: Program,
+    browser: Browser,
+}
+
+fn console(broker: &Broker) -> Console {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    command.args(["console", "--broker", &broker.url(), "--listen", &address.to_string()]);
+    let program = Program::start(&mut command, dir.path().join("log"));
+    wait_until("the page", || std::net::TcpStream::connect(address).is_ok());
+    Console { _dir: dir, _program: program, browser: Browser::new(address) }
+}
+
+fn broker_is(state: &'static str) -> impl Fn(&Value) -> bool {
+    move |message| message["topic"] == "$home" && message["payload"]["broker"] == state
+}
+
+#[test]
+fn the_console_shows_the_fleet_says_when_the_broker_is_away_and_is_right_again() {
+    let mut broker = Broker::start();
+    let fleet = Subscriber::start(&broker);
+    fleet.publish("auscult/pi-1/status", true, r#"{"schema":1,"state":"online"}"#);
+    fleet.publish("auscult/pi-1/fan-a/alarm", true, r#"{"state":"normal"}"#);
+    fleet.publish("auscult/pi-1/info", true, "}],[{\"no\":\"JSON\"");
+    let console = console(&broker);
+    assert_eq!(console.browser.get("/session").json()["home"], "fleet");
+    let mut page = console.browser.stream().expect("a stream");
+    page.wait("the alarm's state", |message| message["topic"] == "auscult/pi-1/fan-a/alarm");
+    page.wait("the broker", broker_is("connected"));
+
+    let id = page.ask(json!({ "command": "ping" }));
+    let command = fleet.wait_for("the command", |message| message.topic == "auscult/pi-1/control").json();
+    assert_eq!(command["id"], json!(id));
+    fleet.publish("auscult/pi-1/reply", false, json!({ "id": id, "status": "ok" }).to_string());
+    page.wait("the reply", |message| message["topic"] == "auscult/pi-1/reply");
+    page.send(&json!({ "watch": { "agent": "pi-1", "machine": "fan-a" } }));
+    assert!(page.refusal().contains("agent's own page"));
+
+    broker.kill();
+    page.wait("the broker's absence", broker_is("away"));
+    page.ask(json!({ "command": "ping" }));
+    assert_eq!(page.refusal(), "the broker is away");
+    broker.restart();
+    page.wait("the broker again", broker_is("connected"));
+    fleet.wait_subscribed(2);
+    fleet.publish("auscult/pi-1/fan-a/alarm", true, r#"{"state":"active"}"#);
+    page.wait("the new state", |message| message["payload"]["state"] == "active");
+    fleet.publish("auscult/pi-1/fan-a/alarm", true, "");
+    page.wait("its end", |message| message["topic"] == "auscult/pi-1/fan-a/alarm" && message["payload"].is_null());
+}
+
+#[test]
+fn a_browser_that_does_not_read_is_dropped_and_others_miss_nothing() {
+    const COUNT: usize = 40;
+    let broker = Broker::start();
+    let fleet = Subscriber::start(&broker);
+    let console = console(&broker);
+    let mut quick = console.browser.stream().expect("a stream");
+    quick.until_ready();
+    quick.wait("the broker", broker_is("connected"));
+    let mut slow = console.browser.stream().expect("a stream");
+    slow.until_ready();
+    let padding = "x".repeat(1 << 20);
+    for number in 0..COUNT {
+        // One after the other, so that the quick one keeps up.
+        let payload = json!({ "number": number, "padding": padding }).to_string();
+        fleet.publish("auscult/pi-1/fan-a/evidence", false, payload);
+        quick.wait("a message", |message| message["payload"]["number"] == number);
+    }
+    // What the slow one still gets is what was on its way; then the stream is closed.
+    while slow.read() {}
+    assert!(slow.seen(|message| message["payload"]["number"].is_u64()) < COUNT);
+    assert!(console.browser.stream().is_ok());
+}
