@@ -79,6 +79,8 @@ pub fn text(snapshot: &[Message]) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     let up = OfAgent::default();
     registry.register("auscult_up", "1 while the agent is online", up.clone());
+    let broker = Number::default();
+    registry.register("auscult_broker_connected", "1 while there is a connection to the broker", broker.clone());
     let agents = families(&mut registry, HEALTH);
     let of_health: Vec<(_, OfMachine)> = families(&mut registry, MACHINE_HEALTH);
     let of_verdict: Vec<(_, OfMachine)> = families(&mut registry, VERDICT);
@@ -88,6 +90,11 @@ pub fn text(snapshot: &[Message]) -> Result<String, fmt::Error> {
     registry.register("auscult_alarm", "1 for the state that the machine's alarm is in", alarm.clone());
 
     for message in snapshot {
+        if &*message.topic == "$home" {
+            let connected = message.payload.as_deref().is_some_and(|state| state.contains("\"broker\":\"connected\""));
+            broker.set(f64::from(u8::from(connected)));
+            continue;
+        }
         let part = message.topic.rsplit('/').next().unwrap_or_default();
         if !matches!(part, "status" | "health" | "verdict" | "alarm") {
             continue;
@@ -164,6 +171,7 @@ mod tests {
         let message =
             |topic: &str, payload: &str| Message { topic: topic.into(), payload: Some(payload.into()), retained: true };
         let text = text(&[
+            message("$home", r#"{"broker":"connected"}"#),
             message("plant/hall/pi-7/status", r#"{"schema":1,"state":"online"}"#),
             message(
                 "plant/hall/pi-7/health",
@@ -178,6 +186,7 @@ mod tests {
         ])
         .expect("text");
         for line in [
+            "auscult_broker_connected 1.0",
             "auscult_up{agent=\"pi-7\"} 1.0",
             "auscult_memory_mebibytes{agent=\"pi-7\"} 31.5",
             "auscult_assessed_ratio{agent=\"pi-7\",machine=\"fan-1\"} 0.5",
