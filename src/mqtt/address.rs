@@ -71,7 +71,10 @@ impl fmt::Display for BrokerUrl {
     }
 }
 
-/// One broker or several that are tried in turn: a string, or a list of strings.
+/// What stands for an agent without a broker.
+const NONE: &str = "none";
+
+/// One broker or several that are tried in turn: a string, or a list of strings; or `"none"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawUrls", into = "RawUrls")]
 pub struct BrokerUrls(Vec<BrokerUrl>);
@@ -84,7 +87,7 @@ enum RawUrls {
 }
 
 impl BrokerUrls {
-    /// At least one.
+    /// None where the agent has no broker.
     pub fn all(&self) -> &[BrokerUrl] {
         &self.0
     }
@@ -107,12 +110,18 @@ impl FromStr for BrokerUrls {
 
     /// Several are separated by commas, as in an environment variable.
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == NONE {
+            return Ok(BrokerUrls(Vec::new()));
+        }
         Ok(BrokerUrls(text.split(',').map(|url| url.trim().parse()).collect::<Result<_, _>>()?))
     }
 }
 
 impl fmt::Display for BrokerUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str(NONE);
+        }
         let urls: Vec<_> = self.0.iter().map(BrokerUrl::to_string).collect();
         f.write_str(&urls.join(", "))
     }
@@ -133,6 +142,7 @@ impl TryFrom<RawUrls> for BrokerUrls {
 impl From<BrokerUrls> for RawUrls {
     fn from(urls: BrokerUrls) -> Self {
         match urls.0.as_slice() {
+            [] => RawUrls::One(NONE.into()),
             [one] => RawUrls::One(one.to_string()),
             many => RawUrls::Many(many.iter().map(BrokerUrl::to_string).collect()),
         }
@@ -188,5 +198,8 @@ mod tests {
         let written = serde_json::to_string(&two).expect("written");
         assert_eq!(serde_json::from_str::<BrokerUrls>(&written).expect("read again"), two);
         assert!(serde_json::from_str::<BrokerUrls>("[]").is_err());
+        let none: BrokerUrls = serde_json::from_str("\"none\"").expect("no broker");
+        assert!(none.all().is_empty());
+        assert_eq!(serde_json::to_string(&none).expect("written"), "\"none\"");
     }
 }

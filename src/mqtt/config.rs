@@ -12,7 +12,8 @@ use crate::validate::check_range;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MqttConfig {
-    /// Broker: `mqtt://host:1883` or `mqtts://host:8883`, or a list of them to try in turn; default
+    /// Broker: `mqtt://host:1883` or `mqtts://host:8883`, or a list of them to try in turn, or
+    /// `none`: the agent then has its page alone, and messages are counted and discarded; default
     /// `mqtt://localhost:1883`.
     pub url: BrokerUrls,
     /// First part of every topic; default `auscult`.

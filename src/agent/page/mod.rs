@@ -21,6 +21,7 @@ pub struct AgentPage {
     home: Arc<AgentHome>,
     /// Whether the broker was there when the page last heard of it.
     connected: Option<bool>,
+    has_broker: bool,
     _page: Page,
 }
 
@@ -54,14 +55,18 @@ impl AgentPage {
         let hub = home.hub.clone();
         let topics = mqtt.topics().clone();
         mqtt.set_tap(Box::new(move |topic, payload| publish(&hub, &topics, topic, payload)));
-        Some(AgentPage { home, connected: None, _page: page })
+        Some(AgentPage { home, connected: None, has_broker: !config.mqtt.url.all().is_empty(), _page: page })
     }
 
     /// Shows whether the broker is there, when that has changed.
     pub fn follow(&mut self, mqtt: &Mqtt) {
         let connected = mqtt.is_connected();
         if self.connected.replace(connected) != Some(connected) {
-            let broker = if connected { "connected" } else { "away" };
+            let broker = match (self.has_broker, connected) {
+                (false, _) => "none",
+                (true, true) => "connected",
+                (true, false) => "away",
+            };
             let payload = json!({ "broker": broker, "since": self.home.clock.now() });
             self.home.hub.publish("$home".into(), Some(payload.to_string().into()), Keep::State);
         }

@@ -69,7 +69,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     check_open_files(u64::from(args.agents))?;
     let mqtt = args.broker.mqtt()?;
     let files = TlsFiles { ca: mqtt.ca_file.clone(), cert: mqtt.cert_file.clone(), key: mqtt.key_file.clone() };
-    let url = mqtt.url.all().first().cloned().expect("a list of brokers is never empty");
+    let url = mqtt.url.all().first().cloned();
+    let url = url.ok_or_else(|| Failure::usage(anyhow::anyhow!("no broker is configured")))?;
     let plan = agent::Plan {
         tls: url.tls.then(|| tls::client_config(&files)).transpose().map_err(Failure::config)?,
         url,

@@ -35,7 +35,7 @@ impl Served {
     /// `web` is the TOML of `[web]`, where it is to be other than on any port of loopback.
     pub fn start(web: &str) -> Served {
         let listen = if web.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
-        Served::again(site("mqtt://127.0.0.1:9", &format!("{listen}{web}")))
+        Served::again(site("none", &format!("{listen}{web}")))
     }
 
     /// Starts the agent of `site`, perhaps once more.

@@ -25,7 +25,7 @@ fn a_page_without_a_broker_shows_what_the_agent_publishes_and_commands_it() {
     assert_eq!(of("info").expect("who it is")["payload"]["machines"], json!(["fan-a"]));
     assert_eq!(of("fan-a/alarm").expect("an alarm's state")["retained"], true);
     assert_eq!(of("health").expect("health")["retained"], false);
-    assert_eq!(page.wait("the broker's absence", |message| message["topic"] == "$home")["payload"]["broker"], "away");
+    assert_eq!(page.wait("the broker's absence", |message| message["topic"] == "$home")["payload"]["broker"], "none");
 
     let reply = page.command(json!({ "command": "threshold.set", "machine": "fan-a", "threshold": 0.5, "by": "ana" }));
     assert_eq!(reply["status"], "ok", "{reply}");
