@@ -10,7 +10,7 @@ mod common;
 
 use std::sync::Arc;
 
-use auscult::audio::synth::overlay::Injected;
+use auscult::audio::synth::overlay::Overlay;
 use auscult::audio::synth::{Kind, Machine};
 use auscult::bundle::Bundle;
 use auscult::encoder::EncoderConfig;
@@ -93,7 +93,7 @@ struct Bench {
     scorer: Scorer,
     index: u32,
     /// Machine, fault, strength, AUC of the score and of the distance; false alarms of each machine.
-    all: Vec<(String, Injected, f64, f64, f64)>,
+    all: Vec<(String, Overlay, f64, f64, f64)>,
 }
 
 impl Bench {
@@ -147,7 +147,7 @@ impl Bench {
             }
             println!("    {lanes:?}");
         }
-        for fault in Injected::ALL {
+        for fault in Overlay::ALL {
             for strength in STRENGTHS {
                 let mut rng = StdRng::seed_from_u64(fault as u64 * 100 + (strength * 10.0) as u64);
                 let faulty: Vec<Assessment> = case
@@ -184,9 +184,9 @@ impl Bench {
             "fault", "strength", "score", "worst", "distance"
         );
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        for fault in Injected::ALL {
+        for fault in Overlay::ALL {
             for strength in STRENGTHS {
-                let of = |pick: fn(&(String, Injected, f64, f64, f64)) -> f64| {
+                let of = |pick: fn(&(String, Overlay, f64, f64, f64)) -> f64| {
                     let rows = self.all.iter().filter(|row| row.1 == fault && row.2 == strength);
                     rows.map(pick).collect::<Vec<f64>>()
                 };

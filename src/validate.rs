@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
-use serde::{Deserialize as _, Deserializer, de};
-use serde_json::Value;
+use serde::{Deserialize as _, Deserializer, Serialize, de};
+use serde_json::{Map, Value};
 
 /// Whether `value` lies within `least` and `most`, both included.
 ///
@@ -15,6 +15,19 @@ pub fn check_range(key: &str, value: f64, least: f64, most: f64) -> Result<(), S
         return Ok(());
     }
     Err(format!("{key}: expected {least} to {most}, found {value}"))
+}
+
+/// `settings` with the fields of `over` in place of their own: how a machine overrides what holds for all.
+///
+/// # Errors
+/// The first field that does not exist or has the wrong type.
+pub fn override_fields<T: Serialize + DeserializeOwned>(settings: &T, over: &Map<String, Value>) -> Result<T, String> {
+    let own = serde_json::to_value(settings).map_err(|error| error.to_string())?;
+    let Value::Object(mut fields) = own else {
+        return Err(format!("expected a table of settings, found {own}"));
+    };
+    fields.extend(over.iter().map(|(name, value)| (name.clone(), value.clone())));
+    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
 }
 
 /// Reads one of a few words; the error lists them.

@@ -22,7 +22,7 @@ use crate::mqtt::payload::EventKind;
 use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
 use crate::scoring::baseline::Progress;
-use crate::scoring::gate::debounce::OverloadWatch;
+use crate::scoring::gate::debounce::OverloadDebounce;
 use crate::window::Window;
 
 /// How long one wait for sound lasts; in between, time passes for alarms.
@@ -105,7 +105,7 @@ struct Scoring {
 /// What the thread itself remembers of a machine.
 #[derive(Default)]
 struct Watched {
-    overload: OverloadWatch,
+    overload: OverloadDebounce,
     /// Of what is being learned: when it was saved, with how many windows; the tenths that were published.
     saved: Option<Instant>,
     windows: u64,

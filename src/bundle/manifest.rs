@@ -164,6 +164,7 @@ impl Manifest {
         }
         let front_end: FrontEnd =
             table.try_into().map_err(|error: toml::de::Error| format!("front_end: {}", error.message()))?;
+        // Before anything is made from it: a front-end can cost gigabytes.
         front_end.check().map_err(|error| format!("front_end.{error}"))?;
         Ok(front_end)
     }

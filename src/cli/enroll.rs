@@ -145,14 +145,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let new = enroll(&bundle, &args.machine, &baseline, &args.out)?;
 
-    let meant = &baseline.meant;
+    let projected = &baseline.projected;
     if args.json {
         let row = json!({
             "bundle": args.out, "version": new.version, "machine": args.machine, "recordings": recordings,
-            "windows": meant.windows, "left_out": baseline.left_out, "rows": baseline.rows().len(),
+            "windows": projected.windows, "left_out": baseline.left_out, "rows": baseline.rows().len(),
             "threshold": baseline.threshold, "threshold_by": baseline.threshold_by,
             "false_alarm_rate": baseline.false_alarm_rate, "lanes": baseline.has_lanes(),
-            "distance_share": meant.distance_share, "combined_share": meant.combined_share,
+            "distance_share": projected.distance_share, "combined_share": projected.combined_share,
             "level_dbfs": baseline.level_dbfs, "off_below_dbfs": baseline.off_below_dbfs,
         });
         println!("{row}");
@@ -160,11 +160,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let left: Vec<_> = baseline.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    let lanes = match meant.combined_share {
+    let lanes = match projected.combined_share {
         Some(share) => format!("yes: {} of these windows would have been anomalous by all lanes", percent(share)),
         None => format!("none: they need {LANES_LEAST} windows"),
     };
-    let before = meant
+    let before = projected
         .previous_share
         .map_or(String::new(), |share| format!("; with the threshold that it had, {}", percent(share)));
     let by = serde_json::to_value(baseline.threshold_by).ok();
@@ -172,11 +172,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for (name, value) in [
         ("machine", args.machine.clone()),
         ("bundle", format!("{}@{} in {}", new.name, new.version, args.out.display())),
-        ("heard", format!("{} windows of {recordings} recordings", meant.windows)),
+        ("heard", format!("{} windows of {recordings} recordings", projected.windows)),
         ("left out", if left.is_empty() { "none".into() } else { left.join(", ") }),
         ("bank", format!("{} rows", baseline.rows().len())),
         ("threshold", format!("{:.4} by {by} for {} false alarms", baseline.threshold, percent(args.false_alarm_rate))),
-        ("would mean", format!("{} of these windows anomalous by distance{before}", percent(meant.distance_share))),
+        ("would mean", format!("{} of these windows anomalous by distance{before}", percent(projected.distance_share))),
         ("lanes", lanes),
         (
             "level",

@@ -60,7 +60,7 @@ pub fn settings_msg(
 
 /// What a baseline is and what it would have meant, in numbers.
 pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
-    let meant = &baseline.meant;
+    let projected = &baseline.projected;
     json!({
         "machine": machine,
         "learned": baseline.learned,
@@ -68,16 +68,16 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
         "threshold": baseline.threshold,
         "threshold_by": baseline.threshold_by,
         "false_alarm_rate": baseline.false_alarm_rate,
-        "windows": meant.windows,
+        "windows": projected.windows,
         "rows": baseline.rows().len(),
         "lanes": baseline.has_lanes(),
-        "heard_s": meant.heard_s.round(),
+        "heard_s": projected.heard_s.round(),
         "left_out": baseline.left_out.values().sum::<u64>(),
-        "distance_share": meant.distance_share,
-        "distance_alarms": meant.distance_alarms,
-        "combined_share": meant.combined_share,
-        "combined_alarms": meant.combined_alarms,
-        "previous_share": meant.previous_share,
+        "distance_share": projected.distance_share,
+        "distance_alarms": projected.distance_alarms,
+        "combined_share": projected.combined_share,
+        "combined_alarms": projected.combined_alarms,
+        "previous_share": projected.previous_share,
         "baseline_dbfs": baseline.level_dbfs,
         "off_below_dbfs": baseline.off_below_dbfs,
     })
@@ -85,14 +85,14 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
 
 /// Describes the same in words.
 pub fn describe_baseline(baseline: &Baseline) -> String {
-    let meant = &baseline.meant;
+    let projected = &baseline.projected;
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
-    let previous = meant.previous_share.map(|before| format!(", {} with the present one", share(before)));
+    let previous = projected.previous_share.map(|before| format!(", {} with the present one", share(before)));
     format!(
         "threshold {:.4}: {} of {} windows would have been anomalous{}; apply or discard it",
         baseline.threshold,
-        share(meant.distance_share),
-        meant.windows,
+        share(projected.distance_share),
+        projected.windows,
         previous.unwrap_or_default(),
     )
 }

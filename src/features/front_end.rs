@@ -61,11 +61,15 @@ impl Default for FrontEnd {
     }
 }
 
-/// Bounds of what a bundle may ask for: far beyond use, near enough that it cannot exhaust a Pi's memory.
+/// Bounds of what a bundle may ask for: far beyond use, near enough that neither a Pi's memory nor its time runs out.
 const MAX_WINDOW_SAMPLES: f64 = 4e6;
 const MAX_N_FFT: usize = 1 << 16;
 const MAX_N_MELS: usize = 2048;
-/// Of all that is computed from one window, [`FrontEnd::values`]: 64 MiB as f32.
+/// Most frames of one window.
+const MAX_FRAMES: usize = 1 << 14;
+/// A frame overlaps its neighbours so many times at most: a smaller step costs work and shows nothing new.
+const MAX_OVERLAP: usize = 64;
+/// Most values of power spectrum, mel matrix and image together: 64 MiB as f32.
 const MAX_VALUES: usize = 1 << 24;
 
 impl FrontEnd {
@@ -85,13 +89,6 @@ impl FrontEnd {
         (padded - self.n_fft) / self.hop + 1
     }
 
-    /// Values that one window is turned into: the power spectrogram, the mel spectrogram linear and in dB, and the image.
-    /// Saturates.
-    fn values(&self) -> usize {
-        let of_frame = self.n_mels.saturating_mul(2).saturating_add(self.bins());
-        self.frames_total().saturating_mul(of_frame).saturating_add(self.frames.saturating_mul(self.n_mels))
-    }
-
     /// Edges of the mel bands, Hz, `[n_mels + 2]`: band `i` rises from edge `i`, peaks at `i + 1` and falls to `i + 2`.
     /// They lie evenly on Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, logarithmic above.
     pub fn mel_edges_hz(&self) -> Vec<f64> {
@@ -100,6 +97,16 @@ impl FrontEnd {
         (0..self.n_mels + 2).map(|edge| mel_to_hz(low + step * edge as f64)).collect()
     }
 
+    /// Smallest step from frame to frame whose frames are few enough, and small enough in all, to be computed.
+    fn least_hop(&self) -> usize {
+        // Of each frame: its power spectrum, its mel powers twice (by frame, by band), its column of the image.
+        let frames = MAX_FRAMES.min(MAX_VALUES / (self.bins() + 3 * self.n_mels));
+        let span = self.window_samples() + 2 * (self.n_fft / 2) - self.n_fft;
+        (span / frames + 1).max(self.n_fft / MAX_OVERLAP)
+    }
+
+    /// Bounds what a front-end costs before anything of it is allocated: whoever reads one from outside calls this first.
+    ///
     /// # Errors
     /// The first parameter that no spectrogram can be computed with, what was expected and what was found.
     pub fn check(&self) -> Result<(), FeatureError> {
@@ -122,13 +129,9 @@ impl FrontEnd {
         if !(1..=MAX_N_MELS).contains(&self.n_mels) {
             return fail("n_mels", format!("1 to {MAX_N_MELS}"), &self.n_mels);
         }
-        if self.hop == 0 {
-            return fail("hop", "at least 1 sample".into(), &self.hop);
-        }
-        if self.values() > MAX_VALUES {
-            let values = self.values();
-            let expected = format!("a step at which a window gives at most {MAX_VALUES} values of power and mel bands");
-            return fail("hop", expected, &format_args!("{values} at a step of {} samples", self.hop));
+        let least = self.least_hop();
+        if self.hop < least {
+            return fail("hop", format!("at least {least} samples"), &self.hop);
         }
         if !(self.fmax_hz > 0.0 && self.fmax_hz <= rate_hz / 2.0) {
             let expected = format!("above 0 and at most half the rate, {} Hz", rate_hz / 2.0);

@@ -1,11 +1,7 @@
 //! Mel spectrogram in parity with librosa 0.11: pre-emphasis, STFT, Slaney mel bands, dB, min-max.
 
-use std::sync::Arc;
-
-use realfft::num_complex::Complex;
-use realfft::{FftNum, RealFftPlanner, RealToComplex};
-
 use super::front_end::{FeatureError, FrontEnd};
+use super::stft::Stft;
 
 /// Least power that becomes dB: librosa's `amin`.
 const LEAST_POWER: f32 = 1e-10;
@@ -26,8 +22,8 @@ const PRECISE_ABOVE_DB: f32 = 50.0;
 /// `1 + window_samples / hop` frames in all.
 pub struct MelExtractor {
     front_end: FrontEnd,
-    quick: Spectra<f32>,
-    precise: Spectra<f64>,
+    quick: Stft<f32>,
+    precise: Stft<f64>,
     bands: Vec<Band>,
     /// The pre-emphasised window between `n_fft / 2` zeros on each side.
     padded: Vec<f32>,
@@ -57,8 +53,8 @@ impl MelExtractor {
         let (n_fft, bins, frames_total) = (front_end.n_fft, front_end.bins(), front_end.frames_total());
         Ok(MelExtractor {
             front_end: front_end.clone(),
-            quick: Spectra::new(n_fft),
-            precise: Spectra::new(n_fft),
+            quick: Stft::new(n_fft),
+            precise: Stft::new(n_fft),
             bands: mel_bands(front_end),
             padded: vec![0.0; front_end.window_samples() + n_fft],
             power: vec![0.0; frames_total * bins],
@@ -83,10 +79,10 @@ impl MelExtractor {
             return Err(FeatureError::Length { expected, found: window.len() });
         }
         self.emphasise(window);
-        transform(&mut self.quick, &self.padded, self.front_end.hop, &mut self.power);
+        self.quick.power(&self.padded, self.front_end.hop, &mut self.power);
         self.finish()?;
         if self.range_db.1 - self.range_db.0 > PRECISE_ABOVE_DB {
-            transform(&mut self.precise, &self.padded, self.front_end.hop, &mut self.power);
+            self.precise.power(&self.padded, self.front_end.hop, &mut self.power);
             self.finish()?;
         }
         Ok(&self.image)
@@ -174,77 +170,6 @@ impl MelExtractor {
             for (out, value) in out.iter_mut().zip(row) {
                 *out = (value - least) / range;
             }
-        }
-    }
-}
-
-/// The transform of single frames, in `f32` or `f64`.
-struct Spectra<T> {
-    fft: Arc<dyn RealToComplex<T>>,
-    /// Periodic Hann, `[n_fft]`.
-    taper: Vec<T>,
-    frame: Vec<T>,
-    spectrum: Vec<Complex<T>>,
-    scratch: Vec<Complex<T>>,
-}
-
-/// A number that samples are transformed in.
-trait Number: FftNum {
-    fn of(value: f64) -> Self;
-    fn wide(sample: f32) -> Self;
-    fn narrow(self) -> f32;
-}
-
-impl Number for f32 {
-    fn of(value: f64) -> Self {
-        value as f32
-    }
-    fn wide(sample: f32) -> Self {
-        sample
-    }
-    fn narrow(self) -> f32 {
-        self
-    }
-}
-
-impl Number for f64 {
-    fn of(value: f64) -> Self {
-        value
-    }
-    fn wide(sample: f32) -> Self {
-        f64::from(sample)
-    }
-    fn narrow(self) -> f32 {
-        self as f32
-    }
-}
-
-impl<T: Number> Spectra<T> {
-    fn new(n_fft: usize) -> Self {
-        let fft = RealFftPlanner::new().plan_fft_forward(n_fft);
-        let turn = std::f64::consts::TAU / n_fft as f64;
-        Spectra {
-            taper: (0..n_fft).map(|n| T::of(0.5 - 0.5 * (turn * n as f64).cos())).collect(),
-            frame: fft.make_input_vec(),
-            spectrum: fft.make_output_vec(),
-            scratch: fft.make_scratch_vec(),
-            fft,
-        }
-    }
-}
-
-/// Fills `power`, `[frames, bins]`, with the frames of `padded` that begin every `hop` samples.
-fn transform<T: Number>(spectra: &mut Spectra<T>, padded: &[f32], hop: usize, power: &mut [f32]) {
-    let Spectra { fft, taper, frame, spectrum, scratch } = spectra;
-    for (number, power) in power.chunks_exact_mut(spectrum.len()).enumerate() {
-        let samples = &padded[number * hop..][..taper.len()];
-        for ((out, sample), taper) in frame.iter_mut().zip(samples).zip(taper.iter()) {
-            *out = T::wide(*sample) * *taper;
-        }
-        fft.process_with_scratch(frame, spectrum, scratch).expect("the buffers were made by this plan");
-        for (out, value) in power.iter_mut().zip(spectrum.iter()) {
-            let (re, im) = (value.re.narrow(), value.im.narrow());
-            *out = re * re + im * im;
         }
     }
 }
@@ -415,6 +340,8 @@ mod tests {
             (FrontEnd { n_fft: 1 << 40, ..base.clone() }, "n_fft"),
             (FrontEnd { hop: 0, ..base.clone() }, "hop"),
             (FrontEnd { hop: 1, window_s: 200.0, ..base.clone() }, "hop"),
+            (FrontEnd { hop: 31, ..base.clone() }, "hop"),
+            (FrontEnd { hop: 1, n_fft: 16, window_s: 116.25, ..base.clone() }, "hop"),
             (FrontEnd { n_mels: 0, ..base.clone() }, "n_mels"),
             (FrontEnd { n_mels: usize::MAX, ..base.clone() }, "n_mels"),
             (FrontEnd { fmin_hz: -1.0, ..base.clone() }, "fmin_hz"),

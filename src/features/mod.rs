@@ -3,6 +3,7 @@
 mod front_end;
 mod mel;
 pub mod picture;
+mod stft;
 
 pub use front_end::{FeatureError, FrontEnd};
 pub use mel::MelExtractor;

@@ -81,12 +81,12 @@ impl MachineModel {
 
     fn judge_by_lanes(&self, assessment: &mut Assessment, distance: f64, features: &Features) {
         let Some(baseline) = &self.baseline else { return };
-        let Some(opinion) = baseline.opinion(distance, features) else { return };
-        assessment.score = Some(opinion.score);
-        assessment.p_value = Some(opinion.p_value);
-        assessment.lane = Some(opinion.lane);
+        let Some(lanes) = baseline.lane_score(distance, features) else { return };
+        assessment.score = Some(lanes.score);
+        assessment.p_value = Some(lanes.p_value);
+        assessment.lane = Some(lanes.lane);
         if self.judge == Judge::Combined {
-            let anomalous = opinion.p_value < baseline.false_alarm_rate;
+            let anomalous = lanes.p_value < baseline.false_alarm_rate;
             assessment.verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use auscult::audio::synth::overlay::Injected;
+use auscult::audio::synth::overlay::Overlay;
 use auscult::audio::synth::{Kind, Machine};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -22,7 +22,7 @@ fn rows(output: &Output) -> Vec<Value> {
 }
 
 /// Windows of a simulated fan, with what is laid over them.
-fn sound(take: u64, windows: usize, fault: Option<(Injected, f64)>) -> Vec<f32> {
+fn sound(take: u64, windows: usize, fault: Option<(Overlay, f64)>) -> Vec<f32> {
     let mut samples = vec![0.0; windows * WINDOW];
     Machine::new(Kind::Fan, 5, take).fill(&mut samples);
     if let Some((fault, strength)) = fault {
@@ -83,7 +83,7 @@ fn an_enrolled_machine_is_judged_by_all_lanes() {
     assert_eq!(healthy.len(), 12);
     assert!(healthy.iter().all(|row| row["p_value"].is_number() && row["lane"].is_string()), "{healthy:?}");
     let most = scores(&healthy).into_iter().fold(0.0, f64::max);
-    for fault in Injected::ALL {
+    for fault in Overlay::ALL {
         let file = write(dir.path(), "faulty.wav", &sound(9, 4, Some((fault, 1.0))));
         let faulty = score(&file);
         assert!(scores(&faulty).iter().all(|score| *score > most), "{}: {faulty:?} against {most}", fault.name());
@@ -114,7 +114,7 @@ fn a_replay_finds_the_fault_and_draws_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     write(dir.path(), "1.wav", &sound(0, 60, None));
     write(dir.path(), "2.wav", &sound(0, 80, None)[60 * WINDOW..]);
-    write(dir.path(), "3.wav", &sound(0, 100, Some((Injected::NoiseBursts, 1.0)))[80 * WINDOW..]);
+    write(dir.path(), "3.wav", &sound(0, 100, Some((Overlay::NoiseBursts, 1.0)))[80 * WINDOW..]);
     let png = dir.path().join("week.png");
     let picture = png.display().to_string();
     let arguments = [

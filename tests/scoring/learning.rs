@@ -59,10 +59,10 @@ proptest! {
                     prop_assert_eq!(baseline.check(), Ok(()));
                     prop_assert_eq!(&Baseline::from_json(&baseline.to_json()), &Ok(baseline.clone()));
                     prop_assert!(baseline.threshold > 0.0 && baseline.off_below_dbfs < baseline.level_dbfs);
-                    let meant = &baseline.meant;
-                    prop_assert!((0.0..=1.0).contains(&meant.distance_share) && meant.windows <= take);
+                    let projected = &baseline.projected;
+                    prop_assert!((0.0..=1.0).contains(&projected.distance_share) && projected.windows <= take);
                     // The threshold is a quantile of the very distances: no more than asked lie above it.
-                    prop_assert!(meant.distance_share <= rate + 2.0 / take as f64, "{:?}", meant);
+                    prop_assert!(projected.distance_share <= rate + 2.0 / take as f64, "{:?}", projected);
                 }
                 Err(error) => prop_assert!(!enough, "{take} windows: {error}"),
             }

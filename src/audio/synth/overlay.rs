@@ -8,7 +8,7 @@ use realfft::RealFftPlanner;
 
 /// What can be laid over a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Injected {
+pub enum Overlay {
     /// Blades touch: eight bursts of 20 ms above 3 kHz in 10 s, amplitude `0.3 * strength` of full scale.
     Rubbing,
     /// Flow blocked: a band of 300 to 800 Hz somewhere in 500 to 2300 Hz, weakened by the factor `1 - strength`.
@@ -19,16 +19,15 @@ pub enum Injected {
     NoiseBursts,
 }
 
-impl Injected {
-    pub const ALL: [Injected; 4] =
-        [Injected::Rubbing, Injected::BlockedFlow, Injected::Unbalance, Injected::NoiseBursts];
+impl Overlay {
+    pub const ALL: [Overlay; 4] = [Overlay::Rubbing, Overlay::BlockedFlow, Overlay::Unbalance, Overlay::NoiseBursts];
 
     pub fn name(self) -> &'static str {
         match self {
-            Injected::Rubbing => "rubbing",
-            Injected::BlockedFlow => "blocked flow",
-            Injected::Unbalance => "unbalance",
-            Injected::NoiseBursts => "noise bursts",
+            Overlay::Rubbing => "rubbing",
+            Overlay::BlockedFlow => "blocked flow",
+            Overlay::Unbalance => "unbalance",
+            Overlay::NoiseBursts => "noise bursts",
         }
     }
 
@@ -37,14 +36,14 @@ impl Injected {
         let seconds = sound.len() as f64 / rate_hz;
         match self {
             // Eight in a clip of 10 s.
-            Injected::Rubbing => {
+            Overlay::Rubbing => {
                 let count = (0.8 * seconds).round() as usize;
                 bursts(sound, count, (0.02 * rate_hz) as usize, 0.3 * strength, rng, |burst| {
                     shape(burst, |bin_hz| (1.0 + (3000.0 / bin_hz.max(1.0)).powi(8)).sqrt().recip(), rate_hz);
                 });
             }
-            Injected::NoiseBursts => bursts(sound, 3, (0.05 * rate_hz) as usize, 0.2 * strength, rng, |_| ()),
-            Injected::BlockedFlow => {
+            Overlay::NoiseBursts => bursts(sound, 3, (0.05 * rate_hz) as usize, 0.2 * strength, rng, |_| ()),
+            Overlay::BlockedFlow => {
                 let low = rng.random_range(500.0..1500.0);
                 let high = low + rng.random_range(300.0..800.0);
                 let stop = |hz: f64| {
@@ -54,7 +53,7 @@ impl Injected {
                 };
                 shape(sound, |hz| 1.0 - strength + strength * stop(hz), rate_hz);
             }
-            Injected::Unbalance => {
+            Overlay::Unbalance => {
                 let turn = std::f64::consts::TAU * rng.random_range(4.0..12.0) / rate_hz;
                 for (n, sample) in sound.iter_mut().enumerate() {
                     *sample *= (1.0 + 0.3 * strength * (turn * n as f64).sin()) as f32;
@@ -109,7 +108,7 @@ mod tests {
     fn each_fault_changes_what_it_says() {
         let rng = &mut StdRng::seed_from_u64(1);
         let noise: Vec<f32> = (0..80_000).map(|_| 0.02 * Distribution::<f32>::sample(&StandardNormal, rng)).collect();
-        for fault in Injected::ALL {
+        for fault in Overlay::ALL {
             let mut nothing = noise.clone();
             fault.apply(&mut nothing, 16_000.0, 0.0, rng);
             assert!(nothing.iter().zip(&noise).all(|(a, b)| (a - b).abs() < 1e-4), "{}", fault.name());
@@ -117,9 +116,9 @@ mod tests {
             fault.apply(&mut sound, 16_000.0, 1.0, rng);
             let change = power_db(&sound) - power_db(&noise);
             let expected = match fault {
-                Injected::Rubbing | Injected::NoiseBursts => 3.0..14.0,
-                Injected::BlockedFlow => -0.6..-0.1,
-                Injected::Unbalance => 0.1..0.3,
+                Overlay::Rubbing | Overlay::NoiseBursts => 3.0..14.0,
+                Overlay::BlockedFlow => -0.6..-0.1,
+                Overlay::Unbalance => 0.1..0.3,
             };
             assert!(expected.contains(&change), "{}: {change}", fault.name());
         }

@@ -43,6 +43,7 @@ pub fn spawn(
     let driver = Driver {
         reader: shared.outbox.reader(),
         backoff: Backoff::new(options.pause.0, options.pause.1),
+        discard_from: options.urls.all().is_empty().then(|| shared.outbox.next_id()),
         options,
         shared,
         deliver,
@@ -68,6 +69,9 @@ struct Driver {
     backoff: Backoff,
     next_url: usize,
     connect_at: Instant,
+    /// Without a broker, messages from this id on are discarded once they are counted; what waited before stays until it is
+    /// too old.
+    discard_from: Option<i64>,
     was_connected: bool,
     /// The broker has returned what was published, at least once in this run.
     was_heard: bool,
@@ -90,7 +94,7 @@ impl Driver {
         let outbox = self.shared.outbox.clone();
         let shared = Arc::clone(&self.shared);
         loop {
-            if self.session.is_none() && self.stopping.is_none() && Instant::now() >= self.connect_at {
+            if self.may_connect() && Instant::now() >= self.connect_at {
                 self.connect();
             }
             // A stop checks for itself whether there is more: the notification may still be on its way.
@@ -106,7 +110,10 @@ impl Driver {
             let wake_at = tokio::time::Instant::from_std(self.wake_at());
             tokio::select! {
                 event = next_event(&mut self.session) => self.on_event(event),
-                () = outbox.changed() => self.expect_live(),
+                () = outbox.changed() => {
+                    self.discard();
+                    self.expect_live();
+                }
                 // There is new state, health or evidence.
                 () = shared.wake.notified() => {}
                 Some(change) = changes.recv() => self.on_outbox_change(change),
@@ -133,6 +140,19 @@ impl Driver {
             let report = StopReport { stopped_published, left: self.shared.outbox.stats().depth };
             // The agent may have given up waiting.
             let _ = stop.done.send(report);
+        }
+    }
+
+    fn may_connect(&self) -> bool {
+        self.session.is_none() && self.stopping.is_none() && self.discard_from.is_none()
+    }
+
+    /// Counts what was written as delivered, where there is no broker.
+    fn discard(&mut self) {
+        if let Some(from) = self.discard_from {
+            let handled = self.shared.outbox.handled();
+            (from..handled).for_each(|id| self.shared.outbox.acknowledged(id));
+            self.discard_from = Some(handled.max(from));
         }
     }
 
@@ -429,7 +449,7 @@ impl Driver {
         let now = Instant::now();
         let mut wake_at = now + Duration::from_secs(60);
         match &self.session {
-            None if self.stopping.is_none() => wake_at = wake_at.min(self.connect_at),
+            None if self.may_connect() => wake_at = wake_at.min(self.connect_at),
             None => {}
             Some(Session { link: None, .. }) => {}
             Some(Session { link: Some(link), last_event, .. }) => {

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::validate::override_fields;
+
 /// When an alarm is raised and cleared: the `[alarm]` section of the configuration.
 ///
 /// Windows are counted, not seconds: whoever lets windows overlap (`hop_s` below the window's length) has correlated
@@ -58,12 +60,7 @@ impl AlarmConfig {
     /// # Errors
     /// The first thing that is wrong: the field, what is expected, what was found.
     pub fn with(&self, over: &Map<String, Value>) -> Result<AlarmConfig, String> {
-        let mut fields = match serde_json::to_value(self) {
-            Ok(Value::Object(fields)) => fields,
-            other => unreachable!("a struct is written as an object, not {other:?}"),
-        };
-        fields.extend(over.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let config: AlarmConfig = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+        let config: AlarmConfig = override_fields(self, over)?;
         config.check()?;
         Ok(config)
     }

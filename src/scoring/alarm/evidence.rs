@@ -1,4 +1,4 @@
-//! What the windows so far speak for: `k` of `n`, the slow average, and for how long nothing could be assessed.
+//! What the windows so far say about an alarm: `k` of `n`, the slow average, and for how long nothing could be assessed.
 
 use std::collections::VecDeque;
 
@@ -18,10 +18,10 @@ pub struct SlowCalibration {
     pub correlation: f64,
 }
 
-/// Whether the machine is being heard.
+/// Whether the machine's windows can be assessed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Hearing {
+enum SignalState {
     /// The last `run` verdicts were assessed.
     Fine { run: usize },
     /// Not assessed for so long, without a reason that anyone planned.
@@ -30,8 +30,8 @@ enum Hearing {
     Excused { for_s: f64 },
 }
 
-/// One verdict's word, for each kind of alarm: `Some(true)` speaks for it, `Some(false)` against, `None` neither.
-pub(super) type Word = Option<bool>;
+/// What the evidence says about one kind of alarm: `Some(true)` raises it, `Some(false)` clears it, `None` does neither.
+pub(super) type Vote = Option<bool>;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Evidence {
@@ -42,12 +42,19 @@ pub(super) struct Evidence {
     calm_s: f64,
     /// Moving average of the windows' normal scores; 0 is the baseline's mean.
     slow: f64,
-    hearing: Hearing,
+    #[serde(rename = "hearing")]
+    signal: SignalState,
 }
 
 impl Evidence {
     pub fn new() -> Self {
-        Evidence { recent: VecDeque::new(), raised_s: 0.0, calm_s: 0.0, slow: 0.0, hearing: Hearing::Fine { run: 0 } }
+        Evidence {
+            recent: VecDeque::new(),
+            raised_s: 0.0,
+            calm_s: 0.0,
+            slow: 0.0,
+            signal: SignalState::Fine { run: 0 },
+        }
     }
 
     /// Drops windows beyond `n`, for a state that was kept under a larger one.
@@ -72,7 +79,7 @@ impl Evidence {
         if self.calm(config) {
             self.calm_s += step_s;
         }
-        if let Hearing::Lost { for_s } = &mut self.hearing {
+        if let SignalState::Lost { for_s } = &mut self.signal {
             *for_s += step_s;
         }
     }
@@ -80,17 +87,17 @@ impl Evidence {
     /// Takes one window in.
     pub fn take(&mut self, assessment: &Assessment, config: &AlarmConfig) {
         if assessment.verdict == Verdict::Unknown {
-            let for_s = match self.hearing {
-                Hearing::Fine { .. } => 0.0,
-                Hearing::Lost { for_s } | Hearing::Excused { for_s } => for_s,
+            let for_s = match self.signal {
+                SignalState::Fine { .. } => 0.0,
+                SignalState::Lost { for_s } | SignalState::Excused { for_s } => for_s,
             };
             let planned = [Reason::Learning, Reason::MachineOff, Reason::Maintenance].map(Some);
             let excused = planned.contains(&assessment.reason);
-            self.hearing = if excused { Hearing::Excused { for_s } } else { Hearing::Lost { for_s } };
+            self.signal = if excused { SignalState::Excused { for_s } } else { SignalState::Lost { for_s } };
             return;
         }
-        let run = if let Hearing::Fine { run } = self.hearing { run } else { 0 };
-        self.hearing = Hearing::Fine { run: run.saturating_add(1) };
+        let run = if let SignalState::Fine { run } = self.signal { run } else { 0 };
+        self.signal = SignalState::Fine { run: run.saturating_add(1) };
 
         self.recent.push_back(assessment.verdict == Verdict::Anomalous);
         self.fit(config);
@@ -110,7 +117,7 @@ impl Evidence {
     }
 
     /// What the evidence says about one kind of alarm, right after an assessed window.
-    pub fn word(&self, kind: Kind, config: &AlarmConfig, calibration: Option<SlowCalibration>) -> Word {
+    pub fn vote(&self, kind: Kind, config: &AlarmConfig, calibration: Option<SlowCalibration>) -> Vote {
         match kind {
             Kind::Fault if self.anomalous() >= config.k => Some(true).filter(|_| self.raised_s >= config.raise_after_s),
             Kind::Fault => Some(false).filter(|_| self.calm(config) && self.calm_s >= config.clear_after_s),
@@ -122,9 +129,9 @@ impl Evidence {
                     Some(false).filter(|_| self.slow < 0.5 * limit && self.calm(config))
                 }
             }
-            Kind::Deaf => match self.hearing {
-                Hearing::Lost { for_s } if config.deaf_after_s > 0.0 && for_s >= config.deaf_after_s => Some(true),
-                Hearing::Fine { run } if run >= config.k => Some(false),
+            Kind::Deaf => match self.signal {
+                SignalState::Lost { for_s } if config.deaf_after_s > 0.0 && for_s >= config.deaf_after_s => Some(true),
+                SignalState::Fine { run } if run >= config.k => Some(false),
                 _ => None,
             },
         }

@@ -191,8 +191,8 @@ impl Alarm {
             alarm.state.evidence.take(assessment, &alarm.config);
             for kind in KINDS {
                 if kind == Kind::Deaf || assessment.verdict != Verdict::Unknown {
-                    let word = alarm.state.evidence.word(kind, &alarm.config, alarm.state.calibration);
-                    alarm.hear(kind, word, assessment, now);
+                    let vote = alarm.state.evidence.vote(kind, &alarm.config, alarm.state.calibration);
+                    alarm.hear(kind, vote, assessment, now);
                 }
             }
         })
@@ -201,8 +201,8 @@ impl Alarm {
     /// Time passes: shelving and maintenance end, deafness becomes an alarm. At least every [`LONGEST_STEP_S`].
     pub fn tick(&mut self, now: DateTime<Utc>) -> Option<Change> {
         self.step(now, |alarm| {
-            let word = alarm.state.evidence.word(Kind::Deaf, &alarm.config, None);
-            if word == Some(true) && alarm.state.maintenance.is_none() && alarm.standing(Kind::Deaf).is_none() {
+            let vote = alarm.state.evidence.vote(Kind::Deaf, &alarm.config, None);
+            if vote == Some(true) && alarm.state.maintenance.is_none() && alarm.standing(Kind::Deaf).is_none() {
                 alarm.raise(Kind::Deaf, 1, None, now);
             }
         })
@@ -340,9 +340,9 @@ impl Alarm {
         self.state.standing.iter().find(|one| one.kind == kind)
     }
 
-    fn hear(&mut self, kind: Kind, word: Option<bool>, assessment: &Assessment, now: DateTime<Utc>) {
+    fn hear(&mut self, kind: Kind, vote: Option<bool>, assessment: &Assessment, now: DateTime<Utc>) {
         let Some(one) = self.state.standing.iter_mut().find(|one| one.kind == kind) else {
-            if word == Some(true) {
+            if vote == Some(true) {
                 let first = if kind == Kind::Fault { self.state.evidence.anomalous() as u64 } else { 1 };
                 self.raise(kind, first, assessment.why.clone(), now);
             }
@@ -350,10 +350,10 @@ impl Alarm {
         };
         one.count += u64::from(match kind {
             Kind::Fault => assessment.verdict == Verdict::Anomalous,
-            Kind::Wear => word == Some(true),
+            Kind::Wear => vote == Some(true),
             Kind::Deaf => assessment.verdict == Verdict::Unknown,
         });
-        match word {
+        match vote {
             Some(true) => one.over = false,
             Some(false) if self.config.latching && one.acknowledged.is_none() => one.over = true,
             Some(false) => self.clear(kind, now),

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! Learner::new(settings, now)             baseline.learn, or baseline = "auto"
-//!   .on_window(&scored, window_end)       every window the machine's scorer gives; tells progress
-//!   .propose()                            a Baseline, and what it would have meant (Baseline::meant)
+//!   .on_window(&scored, window_end)       every window that the machine's scorer gives; returns the progress
+//!   .propose()                            a Baseline, and what to expect of it (Baseline::projected)
 //! Baseline::to_json / from_json           the file in the state directory, and beside an enrolled bundle
 //!   .check_origin(&origin)                refuses another encoder, front-end or index
 //! MachineModel::with_baseline(...)        baseline.apply: the scorer judges by it from the next window on
@@ -89,9 +89,10 @@ pub enum ThresholdBy {
     Gamma,
 }
 
-/// What the baseline would have said about the very windows that it was learned from, each judged by the others.
+/// What the baseline says about the very windows that it was learned from, each judged by the others: what to expect of
+/// it in use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Meant {
+pub struct Projected {
     pub windows: usize,
     /// Length of what was heard, s.
     pub heard_s: f64,
@@ -108,7 +109,7 @@ pub struct Meant {
 
 /// The lanes of one machine with what is normal for each, and for the most conspicuous of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Judgement {
+struct LaneCalibration {
     lanes: Lanes,
     tails: Vec<(Lane, Tail)>,
     combined: Tail,
@@ -117,7 +118,7 @@ struct Judgement {
 
 /// How unlike the baseline a window is, over all lanes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Opinion {
+pub struct LaneScore {
     /// `-log10` of the probability; not bounded.
     pub score: f64,
     /// Share of normal windows that are as unlike the baseline.
@@ -141,13 +142,16 @@ pub struct Baseline {
     pub false_alarm_rate: f64,
     pub threshold: f64,
     pub threshold_by: ThresholdBy,
-    pub meant: Meant,
+    /// What to expect of it; `meant` in the file.
+    #[serde(rename = "meant")]
+    pub projected: Projected,
     /// Median level of the running machine, dB of full scale.
     pub level_dbfs: f64,
     /// Below this level the machine stands still.
     pub off_below_dbfs: f64,
     bank: Rows,
-    judgement: Option<Judgement>,
+    #[serde(rename = "judgement")]
+    calibration: Option<LaneCalibration>,
 }
 
 /// Why there is no baseline. One line.
@@ -196,11 +200,11 @@ impl Baseline {
             return fault(format!("a threshold of {}", self.threshold));
         }
         check_rate(self.false_alarm_rate)?;
-        let judgement_valid = self.judgement.as_ref().is_none_or(|judgement| {
-            let tails = judgement.tails.iter().all(|(_, tail)| tail.is_valid());
-            tails && judgement.combined.is_valid() && judgement.lanes.is_valid()
+        let calibration_valid = self.calibration.as_ref().is_none_or(|calibration| {
+            let tails = calibration.tails.iter().all(|(_, tail)| tail.is_valid());
+            tails && calibration.combined.is_valid() && calibration.lanes.is_valid()
         });
-        if !self.bank.is_valid() || self.bank.len() > BANK_LIMIT || !judgement_valid {
+        if !self.bank.is_valid() || self.bank.len() > BANK_LIMIT || !calibration_valid {
             return fault("parts that do not fit together".into());
         }
         Ok(())
@@ -228,30 +232,30 @@ impl Baseline {
 
     /// How the slow lane of an alarm is calibrated, where there are lanes.
     pub fn slow(&self) -> Option<SlowCalibration> {
-        self.judgement.as_ref().map(|judgement| judgement.slow)
+        self.calibration.as_ref().map(|calibration| calibration.slow)
     }
 
     /// Whether there were windows enough for the lanes beside the distance.
     pub fn has_lanes(&self) -> bool {
-        self.judgement.is_some()
+        self.calibration.is_some()
     }
 
     /// How unlike the baseline a window is; `None` where the baseline has no lanes or none of them can tell.
-    pub fn opinion(&self, distance: f64, features: &Features) -> Option<Opinion> {
-        let judgement = self.judgement.as_ref()?;
-        let (surprise, lane) = loudest(&judgement.tails, &lane_scores(&judgement.lanes, distance, features))?;
-        let ln_p = judgement.combined.ln_p(surprise);
-        Some(Opinion { score: -ln_p / std::f64::consts::LN_10, p_value: ln_p.exp(), lane })
+    pub fn lane_score(&self, distance: f64, features: &Features) -> Option<LaneScore> {
+        let calibration = self.calibration.as_ref()?;
+        let (surprise, lane) = loudest(&calibration.tails, &lane_scores(&calibration.lanes, distance, features))?;
+        let ln_p = calibration.combined.ln_p(surprise);
+        Some(LaneScore { score: -ln_p / std::f64::consts::LN_10, p_value: ln_p.exp(), lane })
     }
 
     /// How far each mel band lies above (below) the nearest windows of the baseline, dB, `[n_mels]`.
     pub fn spectrum_difference_db(&self, features: &Features) -> Option<Vec<f64>> {
-        self.judgement.as_ref()?.lanes.spectrum.difference_db(&features.spectrum)
+        self.calibration.as_ref()?.lanes.spectrum.difference_db(&features.spectrum)
     }
 
     /// Share of the baseline's windows with a smaller distance.
     pub fn distance_percentile(&self, distance: f64) -> Option<f64> {
-        let (_, tail) = self.judgement.as_ref()?.tails.iter().find(|(lane, _)| *lane == Lane::Distance)?;
+        let (_, tail) = self.calibration.as_ref()?.tails.iter().find(|(lane, _)| *lane == Lane::Distance)?;
         Some(100.0 * (1.0 - tail.ln_p(distance).exp()))
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta};
 
 use super::sample::{LearnSettings, Sample};
-use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, Judgement, Meant, ThresholdBy, check_rate};
+use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, LaneCalibration, Projected, ThresholdBy, check_rate};
 use super::{coreset, lane_scores, loudest};
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, SlowCalibration};
 use crate::scoring::bank::Bank;
@@ -60,15 +60,15 @@ pub fn propose<'a>(
         return Err(BaselineError::TooFew { expected: DISTANCES_LEAST, found: distances.len() });
     }
     let (threshold, threshold_by) = threshold(&distances, settings.false_alarm_rate)?;
-    let mut judgement = calibrate(&windows, &judged, settings);
-    let meant = meant(&windows, &judged, threshold, judgement.as_ref(), settings);
+    let mut calibration = calibrate(&windows, &judged, settings);
+    let projected = projected(&windows, &judged, threshold, calibration.as_ref(), settings);
 
     let embeddings: Vec<&[f32]> = windows.iter().map(|one| one.embedding.as_slice()).collect();
     let kept = coreset(&embeddings, BANK_LIMIT);
     let bank = Rows::new(kept.iter().map(|&number| embeddings[number])).ok_or(BaselineError::Mixed)?;
-    if let Some(judgement) = &mut judgement {
+    if let Some(calibration) = &mut calibration {
         let spectra: Vec<&[f32]> = windows.iter().map(|one| one.features.spectrum.as_slice()).collect();
-        judgement.lanes.thin(&coreset(&spectra, BANK_LIMIT));
+        calibration.lanes.thin(&coreset(&spectra, BANK_LIMIT));
     }
 
     let mut levels: Vec<f64> = windows.iter().map(|one| one.level_dbfs).collect();
@@ -86,11 +86,11 @@ pub fn propose<'a>(
         false_alarm_rate: settings.false_alarm_rate,
         threshold,
         threshold_by,
-        meant,
+        projected,
         level_dbfs: levels[levels.len() / 2],
         off_below_dbfs: levels[levels.len() / 100] - OFF_MARGIN_DB,
         bank,
-        judgement,
+        calibration,
     })
 }
 
@@ -190,7 +190,7 @@ fn threshold(distances: &[f64], rate: f64) -> Result<(f64, ThresholdBy), Baselin
 }
 
 /// Fits the lanes to all windows, and their tails to how each window was judged by the others.
-fn calibrate(windows: &[&Sample], judged: &[Scores], settings: &LearnSettings) -> Option<Judgement> {
+fn calibrate(windows: &[&Sample], judged: &[Scores], settings: &LearnSettings) -> Option<LaneCalibration> {
     if windows.len() < LANES_LEAST {
         return None;
     }
@@ -208,7 +208,7 @@ fn calibrate(windows: &[&Sample], judged: &[Scores], settings: &LearnSettings) -
         judged.iter().filter(complete).filter_map(|scores| Some(loudest(&tails, scores)?.0)).collect();
     let combined = Tail::fit(&surprises)?;
     let slow = SlowCalibration { windows: surprises.len(), correlation: correlation(judged, &tails, &combined) };
-    Some(Judgement { lanes, tails, combined, slow })
+    Some(LaneCalibration { lanes, tails, combined, slow })
 }
 
 fn p_value(scores: &Scores, tails: &[(Lane, Tail)], combined: &Tail) -> Option<f64> {
@@ -228,18 +228,18 @@ fn correlation(judged: &[Scores], tails: &[(Lane, Tail)], combined: &Tail) -> f6
     if variance > 0.0 { (shared / variance).clamp(0.0, 0.99) } else { 0.0 }
 }
 
-/// What the proposal would have said about these windows, each judged by the others.
-fn meant(
+/// What the proposal says about these windows, each judged by the others.
+fn projected(
     windows: &[&Sample],
     judged: &[Scores],
     threshold: f64,
-    judgement: Option<&Judgement>,
+    calibration: Option<&LaneCalibration>,
     settings: &LearnSettings,
-) -> Meant {
+) -> Projected {
     let window_s = settings.origin.front_end.window_s;
     let by_distance: Vec<Option<bool>> =
         judged.iter().map(|scores| Some(score_of(scores, Lane::Distance)? > threshold)).collect();
-    let by_all = judgement.map(|Judgement { tails, combined, .. }| -> Vec<Option<bool>> {
+    let by_all = calibration.map(|LaneCalibration { tails, combined, .. }| -> Vec<Option<bool>> {
         let anomalous = |scores| Some(p_value(scores, tails, combined)? < settings.false_alarm_rate);
         judged.iter().map(anomalous).collect()
     });
@@ -251,7 +251,7 @@ fn meant(
         true => (pair[1].at_s - pair[0].at_s).min(window_s),
         false => window_s,
     };
-    Meant {
+    Projected {
         windows: windows.len(),
         heard_s: window_s + windows.windows(2).map(span).sum::<f64>(),
         distance_share: share(&by_distance),

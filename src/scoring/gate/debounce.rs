@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use crate::window::Reason;
 
-/// So many windows in a row until a fault is told, and as many without it until its end is.
+/// So many windows in a row until a fault is reported, and as many without it until its end is.
 const WINDOWS: u32 = 3;
 
-/// What is to be told of one machine's signal.
+/// What is to be reported about one machine's signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalChange {
     Began(Reason),
     Ended(Reason),
 }
 
-/// Watches one machine's windows. Pure.
+/// Debounces the faults of one machine's windows. Pure.
 #[derive(Debug, Default)]
 pub struct SignalDebounce {
-    /// The fault that was told.
-    told: Option<Reason>,
+    /// The fault that was reported.
+    reported: Option<Reason>,
     /// What the latest windows say instead, and how many of them in a row.
     other: Option<Reason>,
     count: u32,
@@ -33,7 +33,7 @@ impl SignalDebounce {
         if fault.is_some_and(|fault| !matches!(fault, Silent | Flat | Clipped | DcOffset | Noise | NotFinite)) {
             return Vec::new();
         }
-        if fault == self.told {
+        if fault == self.reported {
             self.count = 0;
             return Vec::new();
         }
@@ -43,37 +43,37 @@ impl SignalDebounce {
             return Vec::new();
         }
         self.count = 0;
-        let ended = std::mem::replace(&mut self.told, fault).map(SignalChange::Ended);
+        let ended = std::mem::replace(&mut self.reported, fault).map(SignalChange::Ended);
         ended.into_iter().chain(fault.map(SignalChange::Began)).collect()
     }
 
     /// The fault that lasts.
     pub fn fault(&self) -> Option<Reason> {
-        self.told
+        self.reported
     }
 }
 
-/// Overload is told no more often than this.
+/// Overload is reported no more often than this.
 const OVERLOAD_EVERY: Duration = Duration::from_secs(60);
 
-/// Watches how one machine's windows are given up because scoring is too slow. Pure.
+/// Counts how many of one machine's windows are given up because scoring is too slow. Pure.
 #[derive(Debug, Default)]
-pub struct OverloadWatch {
-    untold: u64,
-    told: Option<Duration>,
+pub struct OverloadDebounce {
+    unreported: u64,
+    reported: Option<Duration>,
 }
 
-impl OverloadWatch {
+impl OverloadDebounce {
     /// A window was scored or given up at `now` (of any monotonic clock): how many were given up, where that is to be
-    /// told.
+    /// reported.
     pub fn observe(&mut self, given_up: bool, now: Duration) -> Option<u64> {
-        self.untold += u64::from(given_up);
-        let due = self.told.is_none_or(|told| now.saturating_sub(told) >= OVERLOAD_EVERY);
-        if self.untold == 0 || !due {
+        self.unreported += u64::from(given_up);
+        let due = self.reported.is_none_or(|reported| now.saturating_sub(reported) >= OVERLOAD_EVERY);
+        if self.unreported == 0 || !due {
             return None;
         }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        self.reported = Some(now);
+        Some(std::mem::take(&mut self.unreported))
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn overload_is_told_at_once_then_seldom_and_each_window_once() {
-        let mut watch = OverloadWatch::default();
+        let mut watch = OverloadDebounce::default();
         let told: Vec<_> = (0..200)
             .filter_map(|second| Some((second, watch.observe(second % 2 == 1, Duration::from_secs(second))?)))
             .collect();

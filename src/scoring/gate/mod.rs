@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::spectrum::Spectrum;
+use crate::validate::override_fields;
 use crate::window::{Reason, level_dbfs};
 
 /// Limits of what can be assessed. A window beyond one is `unknown`, with the reason.
@@ -52,12 +53,7 @@ impl Gate {
     /// # Errors
     /// The first thing that is wrong: the field, what is expected, what was found.
     pub fn with(&self, over: &Map<String, Value>) -> Result<Gate, String> {
-        let mut fields = match serde_json::to_value(self) {
-            Ok(Value::Object(fields)) => fields,
-            other => unreachable!("a struct is written as an object, not {other:?}"),
-        };
-        fields.extend(over.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let gate: Gate = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+        let gate: Gate = override_fields(self, over)?;
         gate.check()?;
         Ok(gate)
     }
