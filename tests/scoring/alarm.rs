@@ -434,3 +434,15 @@ proptest! {
         }
     }
 }
+
+/// The keys of what version 0.1 kept of an alarm, whatever the fields are called in code.
+#[test]
+fn what_is_kept_has_the_keys_of_version_0_1() {
+    let mut bench = Bench::new(AlarmConfig::default());
+    bench.unknown(1, Reason::NoSignal);
+    let kept = serde_json::to_value(bench.alarm.state()).expect("a state can be written");
+    assert_eq!(kept["evidence"]["hearing"], serde_json::json!({"lost": {"for_s": 0.0}}));
+    assert_eq!(kept["evidence"].as_object().map(serde_json::Map::len), Some(5));
+    let read = serde_json::from_value(kept).expect("what was written");
+    assert_eq!(Alarm::restore(AlarmConfig::default(), read), bench.alarm);
+}

@@ -38,10 +38,10 @@ fn windows(seed: u64, count: usize) -> Vec<Sample> {
         .collect()
 }
 
-fn scored(heard: &Sample) -> (Scored, DateTime<Utc>) {
-    let assessment = judge(0.1, 0.5, heard.level_dbfs);
-    let (embedding, features) = (Some(heard.embedding.clone()), Some(heard.features.clone()));
-    let end = DateTime::UNIX_EPOCH + TimeDelta::milliseconds((heard.at_s * 1000.0) as i64);
+fn scored(sample: &Sample) -> (Scored, DateTime<Utc>) {
+    let assessment = judge(0.1, 0.5, sample.level_dbfs);
+    let (embedding, features) = (Some(sample.embedding.clone()), Some(sample.features.clone()));
+    let end = DateTime::UNIX_EPOCH + TimeDelta::milliseconds((sample.at_s * 1000.0) as i64);
     (Scored { assessment, embedding, features, signal: None }, end)
 }
 
@@ -131,4 +131,41 @@ fn sound_faster_than_real_time_counts_by_its_own_time() {
     }
     assert!((learner.progress().heard_s - 300.0).abs() < 1e-6, "{:?}", learner.progress());
     assert!(learner.propose().is_ok_and(|baseline| baseline.has_lanes()));
+}
+
+/// The keys of version 0.1's files, whatever the fields are called in code: a baseline and a learner that it wrote are read.
+#[test]
+fn files_keep_the_keys_of_version_0_1() {
+    let keys = |json: &str| -> Vec<String> {
+        let file: serde_json::Map<_, _> = serde_json::from_str(json).expect("an object");
+        file.keys().cloned().collect()
+    };
+    let material = windows(1, 60);
+    let baseline = propose(&material, &settings(0.05)).expect("windows enough");
+    let expected = [
+        "bank",
+        "false_alarm_rate",
+        "format",
+        "judgement",
+        "learned",
+        "left_out",
+        "level_dbfs",
+        "machine",
+        "meant",
+        "off_below_dbfs",
+        "origin",
+        "threshold",
+        "threshold_by",
+    ];
+    assert_eq!(keys(&baseline.to_json()), expected);
+
+    let mut learner = Learner::new(settings(0.05), DateTime::UNIX_EPOCH).expect("a sensible rate");
+    for sample in &material {
+        let (scored, end) = scored(sample);
+        learner.on_window(&scored, end);
+    }
+    let json = serde_json::to_string(&learner).expect("a learner can be written");
+    let expected = ["began", "heard", "heard_s", "last_at_s", "left_out", "settings", "stride", "windows"];
+    assert_eq!(keys(&json), expected);
+    assert_eq!(serde_json::from_str::<Learner>(&json).expect("a learner"), learner);
 }
