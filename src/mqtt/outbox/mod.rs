@@ -104,16 +104,12 @@ impl Outbox {
         self.shared.writer.lock().as_ref().is_some_and(|writer| !writer.is_finished())
     }
 
-<<<<<<< HEAD
-    /// Whether everything that was enqueued can be read.
-=======
     /// All messages with a smaller id have been written, or wait in memory for a disk that fails.
     pub fn handled(&self) -> i64 {
         self.shared.handled.load(Ordering::Acquire)
     }
 
-    /// Whether all that was taken in can be read.
->>>>>>> 2732368 (mqtt.url = "none": an agent without a broker counts its messages and discards them)
+    /// Whether everything that was enqueued can be read.
     pub fn is_settled(&self) -> bool {
         let next_id = self.next_id();
         self.shared.handled.load(Ordering::Acquire) >= next_id
