@@ -21,6 +21,9 @@ pub struct BundleConfig {
     pub ca_file: Option<PathBuf>,
     /// Minisign public key (`RW...`): only bundles whose `bundle.toml` it has signed are taken. Default: none, any is.
     pub public_key: Option<String>,
+    /// Whether `bundle.install` and `bundle.reload` may take an older version of the running bundle. Default: only where
+    /// there is no `public_key`, because a signature stays good for ever.
+    pub allow_downgrade: Option<bool>,
 }
 
 impl Default for BundleConfig {
@@ -30,6 +33,7 @@ impl Default for BundleConfig {
             allow_from: Vec::new(),
             ca_file: None,
             public_key: None,
+            allow_downgrade: None,
         }
     }
 }
@@ -42,6 +46,11 @@ impl BundleConfig {
     pub fn trusted_key(&self) -> Result<Option<TrustedKey>, String> {
         let key = self.public_key.as_deref().map(str::parse).transpose();
         key.map_err(|problem: String| format!("bundle.public_key: {problem}"))
+    }
+
+    /// Whether an older version of the running bundle may take its place.
+    pub fn allows_downgrade(&self) -> bool {
+        self.allow_downgrade.unwrap_or(self.public_key.is_none())
     }
 
     /// Checks what types alone do not say.

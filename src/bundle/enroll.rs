@@ -108,7 +108,13 @@ impl Parts {
         let golden = old.filter(|_| self.keep_golden).map_or_else(Vec::new, |manifest| manifest.golden.clone());
         if !golden.is_empty() {
             for name in [GOLDEN_WINDOWS, GOLDEN_EMBEDDINGS] {
-                put(name, &files::read(&bundle.dir, name)?)?;
+                let bytes = files::read(&bundle.dir, name)?;
+                let expected = old.and_then(|manifest| manifest.files.get(name));
+                if expected != Some(&files::sha256_hex(&bytes)) {
+                    let problem = "expected the file as it was read, found another";
+                    return Err(BundleError::new(bundle.dir.join(name), problem));
+                }
+                put(name, &bytes)?;
             }
         }
         let mut hashes = Vec::new();

@@ -11,6 +11,12 @@ use crate::features::FrontEnd;
 pub const FORMAT: u32 = 1;
 /// Most golden cases in one bundle.
 const GOLDEN_LIMIT: usize = 64;
+/// Most values that all different front-ends together compute for one window each: 64 MiB as f32, as much as a single
+/// one may have. 75 front-ends of the default size.
+const FRONT_END_VALUES: usize = 1 << 24;
+/// Most samples and mel bands that the golden cases take through the front-end, overlaps counted: a second or so of work.
+/// 64 cases of the default front-end take 26 million.
+const GOLDEN_WORK: usize = 1 << 25;
 
 /// The manifest as it is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,10 +124,7 @@ impl Manifest {
         for (key, word) in [("name", &self.name), ("version", &self.version)] {
             check_word(word).map_err(|problem| format!("{key}: {problem}"))?;
         }
-        self.front_end(None)?;
-        for name in self.machine.keys() {
-            self.front_end(Some(name)).map_err(|problem| format!("machine {name:?}: {problem}"))?;
-        }
+        self.check_front_ends()?;
         for (name, hash) in &self.files {
             if matches!(name.as_str(), files::MANIFEST | files::SIGNATURE) || files::limit(name).is_none() {
                 return Err(format!("files: expected names of a bundle's files, found {name:?}"));
@@ -140,7 +143,16 @@ impl Manifest {
         if self.golden.len() > GOLDEN_LIMIT {
             return Err(format!("golden: expected at most {GOLDEN_LIMIT} cases, found {}", self.golden.len()));
         }
+        let mut work = 0usize;
         for case in &self.golden {
+            let front_end = self.front_end(Some(&case.machine))?;
+            let frame = front_end.n_fft + 4 * front_end.n_mels;
+            work = work.saturating_add(front_end.frames_total().saturating_mul(frame));
+            if work > GOLDEN_WORK {
+                return Err(
+                    "golden: expected fewer or smaller frames of all cases together, found too much work".into()
+                );
+            }
             let values = [
                 ("distance", case.distance),
                 ("embedding_tolerance", case.embedding_tolerance),
@@ -149,6 +161,29 @@ impl Manifest {
             if let Some((key, value)) = values.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
                 return Err(format!("golden {:?}: {key}: expected a number from 0, found {value}", case.name));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks every front-end, and what they need together.
+    fn check_front_ends(&self) -> Result<(), String> {
+        let (mut different, mut values) = (Vec::new(), 0usize);
+        for name in std::iter::once(None).chain(self.machine.keys().map(|name| Some(name.as_str()))) {
+            let front_end = self.front_end(name).map_err(|problem| match name {
+                Some(name) => format!("machine {name:?}: {problem}"),
+                None => problem,
+            })?;
+            if different.contains(&front_end) {
+                continue;
+            }
+            values = values.saturating_add(values_of(&front_end));
+            if values > FRONT_END_VALUES {
+                return Err(format!(
+                    "front_end: expected at most {FRONT_END_VALUES} values in a window of every front-end together, \
+                     found more"
+                ));
+            }
+            different.push(front_end);
         }
         Ok(())
     }
@@ -168,6 +203,11 @@ impl Manifest {
         front_end.check().map_err(|error| format!("front_end.{error}"))?;
         Ok(front_end)
     }
+}
+
+/// Power spectrum, mel spectrum twice and image of one window.
+fn values_of(front_end: &FrontEnd) -> usize {
+    front_end.frames_total().saturating_mul(front_end.bins() + 3 * front_end.n_mels)
 }
 
 /// A name or version: part of a directory's name.

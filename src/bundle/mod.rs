@@ -8,6 +8,7 @@ pub mod files;
 mod golden;
 pub mod incoming;
 pub mod manifest;
+mod memory;
 pub mod npy;
 mod pack;
 pub mod pickle;
@@ -15,6 +16,7 @@ mod read;
 mod share;
 mod signature;
 pub mod store;
+mod version;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ pub use archive::ARCHIVE_LIMIT;
 pub use config::BundleConfig;
 pub use golden::{GoldenCase, GoldenOutcome};
 pub use manifest::Manifest;
+pub use memory::TrimOnDrop;
 pub use pack::{Packed, draft_manifest, pack};
 pub use share::SAMPLE_LIMIT;
 pub use signature::TrustedKey;
@@ -49,24 +52,6 @@ impl BundleError {
     pub fn new(file: impl Into<PathBuf>, problem: impl AsRef<str>) -> Self {
         let one_line = problem.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c });
         BundleError { file: file.into(), problem: one_line.take(Self::LIMIT).collect() }
-    }
-}
-
-/// Gives memory back to the system when it is dropped. glibc keeps what a reader has freed for its thread, so that an agent
-/// would stay large after a bundle that was refused. (A child process under a memory limit would also bound the reader
-/// itself, but the engine must be loaded in this process in any case; sizes are bounded before they are allocated instead.)
-struct GiveBack;
-
-impl Drop for GiveBack {
-    #[allow(
-        unsafe_code,
-        reason = "malloc_trim has no preconditions; it walks the allocator's own lists under its locks"
-    )]
-    fn drop(&mut self) {
-        #[cfg(target_env = "gnu")]
-        unsafe {
-            libc::malloc_trim(0);
-        }
     }
 }
 
@@ -104,6 +89,11 @@ pub struct Bundle {
     pub golden: Vec<GoldenCase>,
     /// `bundle.toml`, where there is one.
     pub manifest: Option<Manifest>,
+    /// SHA-256 of its bytes, hex.
+    pub manifest_sha256: Option<String>,
+    /// Files that lie in the directory but are not named by the manifest, the first few in the order of their names.
+    /// Under a key there are none.
+    pub unnamed: Vec<String>,
 }
 
 impl Bundle {
@@ -133,7 +123,7 @@ impl Bundle {
         bundle: &BundleConfig,
         encoder: &EncoderConfig,
     ) -> Result<(Bundle, Box<dyn Engine>), BundleError> {
-        let _memory = GiveBack;
+        let _trim = TrimOnDrop;
         let key = bundle.trusted_key().map_err(|error| BundleError::new(dir, error))?;
         let (bundle, mut engine) = Self::load(read::bundle(dir, key.as_ref())?, encoder)?;
         for outcome in bundle.run_golden(engine.as_mut()) {
@@ -141,6 +131,10 @@ impl Bundle {
                 let problem = format!("golden case {:?}: {fault}", outcome.name);
                 return Err(BundleError::new(dir.join(files::MANIFEST), problem));
             }
+        }
+        if !bundle.unnamed.is_empty() {
+            let files = bundle.unnamed.join(", ");
+            tracing::warn!(bundle = %dir.display(), files, "bundle.toml does not name files that lie beside it");
         }
         Ok((bundle, engine))
     }

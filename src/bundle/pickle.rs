@@ -2,9 +2,8 @@
 //!
 //! A reader of its own, because a general one (serde-pickle) drops what numpy's scalars need: it keeps either the kind
 //! or the byte order of a dtype, never both. It also copies what the memo refers to, so that a few hundred bytes can
-//! ask for gigabytes. Here values live in one list and refer to each other by number, as in Python, and nothing recurses.
-//! What is made anew from the file's bytes is counted against a budget, also what is dropped at once: memory and time are
-//! linear in the length of the file.
+//! ask for gigabytes. Here values live in one list and refer to each other by number, as in Python: memory and time
+//! are linear in the length of the file, and nothing recurses.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,14 +15,11 @@ mod tests;
 
 use numpy::{Dtype, dtype, scalar};
 
+/// What may be made of a pickle beyond the file's own length, bytes.
+const SPARE: usize = 4 << 10;
+
 /// Longest text that a dict may hold as key or value, bytes.
 const TEXT_LIMIT: usize = 256;
-
-/// Bytes that may be made anew for each byte of the file. What numpy writes needs less than three: the escaped text, the
-/// bytes decoded from it, the scalar made of them.
-const MADE_PER_BYTE: usize = 8;
-/// And for any file, bytes.
-const MADE_LEAST: usize = 4096;
 
 /// A key or value of a dict.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,8 +67,7 @@ impl std::fmt::Display for Atom {
 /// # Errors
 /// One line: what was expected, what was found, at which byte.
 pub fn read_dict(bytes: &[u8]) -> Result<Vec<(Atom, Atom)>, String> {
-    let budget = MADE_LEAST + MADE_PER_BYTE * bytes.len();
-    let mut machine = Machine { input: Input { bytes, at: 0 }, budget, ..Machine::default() };
+    let mut machine = Machine { input: Input { bytes, at: 0 }, left: 2 * bytes.len() + SPARE, ..Machine::default() };
     let top = machine.run().map_err(|problem| format!("{problem} (byte {})", machine.input.at))?;
     if machine.input.at != bytes.len() {
         return Err(format!(
@@ -84,9 +79,9 @@ pub fn read_dict(bytes: &[u8]) -> Result<Vec<(Atom, Atom)>, String> {
     let Some(Node::Dict(entries)) = machine.nodes.get(top) else {
         return Err(format!("expected a dict, found {}", machine.describe(top)));
     };
-    let mut dict = Vec::with_capacity(entries.len());
+    let (mut dict, mut left) = (Vec::with_capacity(entries.len()), machine.left);
     for &(key, value) in entries {
-        dict.push((machine.atom(key)?, machine.atom(value)?));
+        dict.push((machine.atom(key, &mut left)?, machine.atom(value, &mut left)?));
     }
     Ok(dict)
 }
@@ -172,8 +167,9 @@ struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    /// Bytes that may still be made.
-    budget: usize,
+    /// Bytes that may still be copied out of values, whatever becomes of the copies. Python copies each text and each
+    /// scalar once or twice; a value in the memo could be copied thousands of times.
+    left: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -232,9 +228,7 @@ impl<'a> Machine<'a> {
                 b'X' => self.text::<4>()?,
                 0x8d => self.text::<8>()?,
                 b'V' => {
-                    let line = self.input.line()?;
-                    self.spend(line.len())?;
-                    let text = unescape(line)?;
+                    let text = unescape(self.input.line()?)?;
                     self.push(Node::Text(text.into()));
                 }
                 b'C' => self.bytes::<1>()?,
@@ -321,14 +315,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Counts bytes before they are made.
-    fn spend(&mut self, bytes: usize) -> Result<(), String> {
-        let left = self.budget.checked_sub(bytes);
-        self.budget =
-            left.ok_or("expected values that grow with the file, found some that are made again and again")?;
-        Ok(())
-    }
-
     fn push(&mut self, node: Node<'a>) {
         self.stack.push(self.nodes.len());
         self.nodes.push(node);
@@ -406,25 +392,28 @@ impl<'a> Machine<'a> {
         Err(format!("expected a dict, found {}", self.describe(top)))
     }
 
+    /// Takes `bytes` from what may be copied.
+    fn spend(left: &mut usize, bytes: usize) -> Result<(), String> {
+        *left = left.checked_sub(bytes).ok_or("expected each value to be copied once or twice, found more copies")?;
+        Ok(())
+    }
+
     fn call(&mut self, callee: Id, arguments: Id) -> Result<Node<'a>, String> {
-        if let Node::Tuple(items) = &self.nodes[arguments] {
-            let length = |id: &Id| match &self.nodes[*id] {
-                Node::Text(text) => text.len(),
-                Node::Bytes(bytes) => bytes.len(),
-                _ => 0,
-            };
-            // No call looks at more than two.
-            let bytes = items.iter().take(2).map(length).sum();
-            self.spend(bytes)?;
-        }
         let (Node::Global(global), Node::Tuple(arguments)) = (&self.nodes[callee], &self.nodes[arguments]) else {
             return Err(format!("expected a numpy scalar, found a call of {}", self.describe(callee)));
         };
         let argument = |number: usize| arguments.get(number).map(|id| &self.nodes[*id]);
         match (global, argument(0), argument(1)) {
-            (Global::NumpyDtype, Some(Node::Text(code)), _) => Ok(Node::Dtype(dtype(code)?)),
-            (Global::NumpyScalar, Some(Node::Dtype(dtype)), Some(Node::Bytes(bytes))) => scalar(*dtype, bytes),
+            (Global::NumpyDtype, Some(Node::Text(code)), _) => {
+                Self::spend(&mut self.left, code.len())?;
+                Ok(Node::Dtype(dtype(code)?))
+            }
+            (Global::NumpyScalar, Some(Node::Dtype(dtype)), Some(Node::Bytes(bytes))) => {
+                Self::spend(&mut self.left, bytes.len())?;
+                scalar(*dtype, bytes)
+            }
             (Global::Encode, Some(Node::Text(text)), Some(Node::Text(_))) => {
+                Self::spend(&mut self.left, text.len())?;
                 let bytes = text.chars().map(|c| u8::try_from(u32::from(c))).collect::<Result<Vec<u8>, _>>();
                 bytes
                     .map(|bytes| Node::Bytes(bytes.into()))
@@ -453,11 +442,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn atom(&self, id: Id) -> Result<Atom, String> {
+    fn atom(&self, id: Id, left: &mut usize) -> Result<Atom, String> {
         match &self.nodes[id] {
             Node::Int(value) => Ok(Atom::Int(*value)),
             Node::Float(value) => Ok(Atom::Float(*value)),
-            Node::Text(text) if text.len() <= TEXT_LIMIT => Ok(Atom::Text(text.to_string())),
+            Node::Text(text) if text.len() <= TEXT_LIMIT => {
+                Self::spend(left, text.len())?;
+                Ok(Atom::Text(text.to_string()))
+            }
             _ => Err(format!("expected names and numbers in the dict, found {}", self.describe(id))),
         }
     }

@@ -1,13 +1,14 @@
 //! Reading a bundle's files and checking them against each other.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Axis, Ix1, Ix2};
 
 use super::files::{
-    self, BANK, BASELINES, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, ROW_IDS, THRESHOLDS,
+    self, BANK, BASELINES, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, ROW_IDS, SIGNATURE, THRESHOLDS,
 };
 use super::manifest::Manifest;
 use super::signature::TrustedKey;
@@ -19,15 +20,23 @@ use crate::scoring::{Bank, Baseline};
 const NAME_LIMIT: usize = 128;
 /// Most machines of one bundle: the encoder is tried for each when a bundle is opened.
 const MACHINE_LIMIT: usize = 1024;
-/// Most values in `baselines.json`.
-const BASELINE_VALUES_LIMIT: usize = 1 << 18;
 /// The index reaches the encoder as an f32, which holds whole numbers up to here.
 const INDEX_LIMIT: u32 = 1 << 24;
+
+/// Most files without a name in the manifest that are listed.
+const UNNAMED_LIMIT: usize = 8;
+/// Most commas and colons in `baselines.json`. Long numbers lie there in base64, which has none; each comma or colon
+/// stands for a value that takes up to a hundred bytes of memory, so that these bound what parsing can make.
+const BASELINES_SEPARATORS: usize = 1 << 19;
+const UNNAMED: &str = "expected a file that the signed bundle.toml names, as bundle.public_key is set, found one that it \
+                       does not";
 
 /// Reads the files of one directory, noting the hash of each.
 struct Reader<'a> {
     dir: &'a Path,
     manifest: Option<Manifest>,
+    /// The manifest is signed: what it does not name is not read.
+    signed: bool,
     hashes: Vec<(&'static str, String)>,
 }
 
@@ -35,14 +44,61 @@ impl Reader<'_> {
     /// Reads a file and compares it with the manifest's hash.
     fn read(&mut self, name: &'static str) -> Result<Vec<u8>, BundleError> {
         let bytes = files::read(self.dir, name)?;
-        let hash = files::sha256_hex(&bytes);
-        if let Some(expected) = self.manifest.as_ref().and_then(|manifest| manifest.files.get(name))
+        self.check(name, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a file that need not be there, unless the manifest names it.
+    fn read_optional(&mut self, name: &'static str) -> Result<Option<Vec<u8>>, BundleError> {
+        if self.manifest.as_ref().is_some_and(|manifest| manifest.files.contains_key(name)) {
+            return self.read(name).map(Some);
+        }
+        let bytes = files::read_optional(self.dir, name)?;
+        if let Some(bytes) = &bytes {
+            self.check(name, bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    fn check(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), BundleError> {
+        let hash = files::sha256_hex(bytes);
+        let expected = self.manifest.as_ref().and_then(|manifest| manifest.files.get(name));
+        if self.signed && expected.is_none() {
+            return Err(self.fault(name, UNNAMED.into()));
+        }
+        if let Some(expected) = expected
             && *expected != hash
         {
             return Err(self.fault(name, format!("expected sha256 {expected} of {MANIFEST}, found {hash}")));
         }
         self.hashes.push((name, hash));
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// What lies in the directory and is not named by the manifest.
+    ///
+    /// # Errors
+    /// Under a key the first of them: nobody has signed it.
+    fn unnamed(&self) -> Result<Vec<String>, BundleError> {
+        let Some(manifest) = &self.manifest else { return Ok(Vec::new()) };
+        let unreadable =
+            |error: io::Error| BundleError::new(self.dir, format!("expected a readable directory, found: {error}"));
+        let mut unnamed = BTreeSet::new();
+        for entry in std::fs::read_dir(self.dir).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let name = name.to_string_lossy();
+            if matches!(name.as_ref(), MANIFEST | SIGNATURE) || manifest.files.contains_key(name.as_ref()) {
+                continue;
+            }
+            unnamed.insert(name.escape_debug().to_string());
+            if unnamed.len() > UNNAMED_LIMIT {
+                unnamed.pop_last();
+            }
+        }
+        match unnamed.first() {
+            Some(name) if self.signed => Err(self.fault(name, UNNAMED.into())),
+            _ => Ok(unnamed.into_iter().collect()),
+        }
     }
 
     fn fault(&self, name: &str, problem: String) -> BundleError {
@@ -52,7 +108,9 @@ impl Reader<'_> {
 
 /// See [`Bundle::read`] and [`Bundle::read_signed`].
 pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleError> {
-    let manifest = match (files::read_optional(dir, MANIFEST)?, key) {
+    let manifest_bytes = files::read_optional(dir, MANIFEST)?;
+    let manifest_sha256 = manifest_bytes.as_deref().map(files::sha256_hex);
+    let manifest = match (manifest_bytes, key) {
         (None, None) => None,
         (None, Some(_)) => {
             let problem = "expected a signed manifest, as bundle.public_key is set, found none";
@@ -65,7 +123,8 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
             Some(Manifest::parse(&bytes).map_err(|problem| BundleError::new(dir.join(MANIFEST), problem))?)
         }
     };
-    let mut reader = Reader { dir, manifest, hashes: Vec::new() };
+    let mut reader = Reader { dir, manifest, signed: key.is_some(), hashes: Vec::new() };
+    let unnamed = reader.unnamed()?;
 
     let bank = bank(&mut reader)?;
     let encoder: Arc<[u8]> = reader.read(ENCODER)?.into();
@@ -115,6 +174,8 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
         machines,
         golden: Vec::new(),
         manifest: None,
+        manifest_sha256,
+        unnamed,
     };
     if let Some(name) = baselines.keys().next() {
         return Err(reader.fault(BASELINES, format!("expected names of {NAMES}, found {name:?}")));
@@ -235,14 +296,10 @@ fn thresholds(reader: &mut Reader, names: &BTreeMap<u32, String>) -> Result<BTre
 
 /// `baselines.json`, where there is one.
 fn baselines(reader: &mut Reader) -> Result<BTreeMap<String, Arc<Baseline>>, BundleError> {
-    if !reader.dir.join(BASELINES).exists() {
-        return Ok(BTreeMap::new());
-    }
-    let text = reader.read(BASELINES)?;
-    // Each value costs up to a hundred times its text; baselines keep their arrays as Base64, in few values.
-    let values = text.iter().filter(|byte| matches!(byte, b',' | b':')).count();
-    if values > BASELINE_VALUES_LIMIT {
-        let problem = format!("expected at most {BASELINE_VALUES_LIMIT} values, found {values}");
+    let Some(text) = reader.read_optional(BASELINES)? else { return Ok(BTreeMap::new()) };
+    let separators = text.iter().filter(|byte| matches!(byte, b',' | b':')).count();
+    if separators > BASELINES_SEPARATORS {
+        let problem = format!("expected at most {BASELINES_SEPARATORS} values, found {separators}");
         return Err(reader.fault(BASELINES, problem));
     }
     let all: BTreeMap<String, Baseline> =

@@ -19,8 +19,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::archive;
-use super::files::{self, MANIFEST};
-use super::{Bundle, BundleError, TrustedKey};
+use super::files::MANIFEST;
+use super::{Bundle, BundleError, TrimOnDrop, TrustedKey};
 use crate::fs::{self as durable, UNFINISHED};
 
 /// Installed bundles that are kept, the one in use included.
@@ -148,6 +148,7 @@ impl Store {
     /// Another sha256 than expected, an archive or bundle that is wrong, a bundle without manifest or, with a `key`,
     /// without its signature; a directory of that name that holds something else.
     pub fn place(&self, archive: &mut File, sha256: &str, key: Option<&TrustedKey>) -> Result<Placed, InstallError> {
+        let _trim = TrimOnDrop;
         self.clean()?;
         let found = archive::sha256_of(archive).map_err(InstallError::io("reading the archive"))?;
         if found != sha256 {
@@ -166,7 +167,7 @@ impl Store {
             return Err(InstallError::Archive(format!("expected another name than {target:?}, which is the link's")));
         }
         if fs::symlink_metadata(&dir).is_ok() {
-            if same_manifest(&dir, staging.path()) && read(&dir, key).is_ok() {
+            if read(&dir, key).is_ok_and(|there| there.manifest_sha256 == bundle.manifest_sha256) {
                 return Ok(Placed { dir, target, was_there: true });
             }
             self.make_room(&target)?;
@@ -363,11 +364,6 @@ fn read(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleError> {
 fn within_archive(error: BundleError, dir: &Path) -> BundleError {
     let file = error.file.strip_prefix(dir).map_or_else(|_| error.file.clone(), Path::to_path_buf);
     BundleError { file, ..error }
-}
-
-fn same_manifest(one: &Path, other: &Path) -> bool {
-    let manifest = |dir| files::read_optional(dir, MANIFEST).ok().flatten();
-    manifest(one).is_some_and(|bytes| Some(bytes) == manifest(other))
 }
 
 fn is_plain_name(name: &str) -> bool {

@@ -200,6 +200,7 @@ pub fn pickles() -> Vec<Fault> {
         bytes("threshold infinite", THRESHOLDS, "found inf", thresholds(f64::INFINITY)),
         bytes("threshold 0", THRESHOLDS, "found 0.0", thresholds(0.0)),
         bytes("threshold negative", THRESHOLDS, "found -0.25", thresholds(-0.25)),
+        bytes("one long text encoded ten thousand times", THRESHOLDS, "copied once or twice", encoded_often()),
         bytes("threshold of no machine", THRESHOLDS, "as keys, found 7", pickle(&BTreeMap::from([(0, 0.5), (7, 0.5)]))),
         bytes("threshold as text", THRESHOLDS, "found \"0.5\"", pickle(&BTreeMap::from([(0, "0.5")]))),
         bytes(
@@ -210,6 +211,14 @@ pub fn pickles() -> Vec<Fault> {
         ),
         bytes("names as keys", THRESHOLDS, "as keys, found \"fan-1\"", names(&[("fan-1", 0.25)])),
     ]
+}
+
+/// 128 KiB of text in the memo, and `_codecs.encode` called on it again and again, each result dropped at once.
+fn encoded_often() -> Vec<u8> {
+    let text = vec![b'a'; 128 << 10];
+    let length = (text.len() as u32).to_le_bytes();
+    let head = [b"c_codecs\nencode\nq\0X".as_slice(), &length, &text, b"q\x01X\x06\0\0\0latin1\x86q\x02"].concat();
+    [&head, &b"h\0h\x02R0".repeat(20_000), b"}.".as_slice()].concat()
 }
 
 pub fn encoders(encoder: &[u8]) -> Vec<Fault> {
@@ -276,14 +285,36 @@ pub fn manifests() -> Vec<Fault> {
         rest("unknown front-end key", MANIFEST, "unknown field `fmax`", "[front_end]\nfmax = 8000\n"),
         rest("front-end of text", MANIFEST, "front_end: invalid type", "[front_end]\nfmax_hz = \"8k\"\n"),
         rest("enormous FFT", MANIFEST, "front_end.n_fft: expected 16 to 65536", "[front_end]\nn_fft = 1000000000000\n"),
-        rest("enormous window", MANIFEST, "front_end.window_s: expected 0.1 to 60", "[front_end]\nwindow_s = 1e12\n"),
+        rest("enormous window", MANIFEST, "front_end.window_s: expected 0.128", "[front_end]\nwindow_s = 1e12\n"),
         rest("NaN in the front-end", MANIFEST, "front_end.pre_emphasis", "[front_end]\npre_emphasis = nan\n"),
         rest("hop 0", MANIFEST, "front_end.hop", "[front_end]\nhop = 0\n"),
-        rest("more frames than there are", MANIFEST, "at most the 157", "[front_end]\nframes = 158\n"),
+        rest(
+            "more frames than there are",
+            MANIFEST,
+            "front_end.frames: expected 1 to 157",
+            "[front_end]\nframes = 158\n",
+        ),
+        rest(
+            "two million frames of 16 samples",
+            MANIFEST,
+            "front_end",
+            "[front_end]\nwindow_s = 116\nn_fft = 16\nhop = 1\n",
+        ),
+        fault("too much golden work", MANIFEST, "golden: expected fewer", |p| {
+            let cases = GOLDEN.repeat(24);
+            p.set(GOLDEN_WINDOWS, npy(&Array2::<f32>::zeros((24, 80_000))));
+            p.set(GOLDEN_EMBEDDINGS, npy(&Array2::<f32>::zeros((24, 32))));
+            p.manifest("fans", "1.0", &format!("[front_end]\nhop = 64\n{cases}"));
+        }),
+        fault("baselines of a million values", "baselines.json", "expected at most 524288 values", |p| {
+            let left_out: Vec<String> = (0..1_000_000).map(|key| format!("\"{key:x}\":0")).collect();
+            p.set("baselines.json", format!("{{\"fan-1\":{{\"left_out\":{{{}}}}}}}", left_out.join(",")));
+            p.manifest("fans", "1.0", "");
+        }),
         rest(
             "band upside down",
             MANIFEST,
-            "machine \"fan-1\": front_end.fmax_hz",
+            "machine \"fan-1\": front_end.fmin_hz",
             "[machine.fan-1]\nfront_end = { fmax_hz = 10 }\n",
         ),
         rest(

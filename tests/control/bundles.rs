@@ -119,6 +119,50 @@ fn reloads_fall_between_two_windows() {
 }
 
 #[test]
+fn an_older_version_is_refused_where_the_configuration_says_so() {
+    let Some((broker, heard, site)) = plant("allow_downgrade = false") else { return };
+    let reload = |path: &str| json!({ "id": new_id(), "command": "bundle.reload", "path": path });
+    let encoder = encoder().expect("it is there");
+    site.lay("halls-hash", &fans(&encoder, "0a1b2c3d4e5f"));
+    site.ask_ok(&broker, &heard, reload("halls-2.0"));
+    let message = site.ask_error(&broker, &heard, reload("halls-1.0"), "bundle_invalid");
+    assert!(message.contains("halls: expected version 2.0 or newer") && message.contains("found 1.0"), "{message}");
+    let message = site.ask_error(&broker, &heard, reload("halls-hash"), "bundle_invalid");
+    assert!(message.contains("expected versions of numbers and dots"), "{message}");
+    assert_eq!(site.state(&broker, &heard)["bundle"]["label"], "halls@2.0");
+    // The same again, and the way back, are no downgrade.
+    site.ask_ok(&broker, &heard, reload("halls-2.0"));
+    let data = site.ask_ok(&broker, &heard, json!({ "id": new_id(), "command": "bundle.rollback" }));
+    assert_eq!(data["bundle"], "halls@1.0");
+}
+
+#[test]
+fn a_refused_bundle_gives_its_memory_back() {
+    let Some((broker, heard, site)) = plant("") else { return };
+    let encoder = encoder().expect("it is there");
+    wait_judging(&heard, "fan-1");
+    let before = site.memory_mb();
+    let bombs = faults::pickles()
+        .into_iter()
+        .chain(faults::manifests())
+        .filter(|fault| fault.what.contains("ten thousand") || fault.what.contains("million"));
+    for Fault { what, words, change, .. } in bombs {
+        let mut parts = fans(&encoder, "6.6");
+        change(&mut parts);
+        if !words.contains("front_end") {
+            parts.manifest("halls", "6.6", "");
+        }
+        site.lay("bomb", &parts);
+        let reload = json!({ "id": new_id(), "command": "bundle.reload", "path": "bomb" });
+        let message = site.ask_error(&broker, &heard, reload, "bundle_invalid");
+        assert!(message.contains(words), "{what}: {message}");
+        let after = site.memory_mb();
+        println!("{what}: {before:.1} MB before, {after:.1} MB after");
+        assert!(after < before + 30.0, "{what}: {before:.1} MB before, {after:.1} MB after");
+    }
+}
+
+#[test]
 #[ignore = "a minute of sound"]
 fn a_hundred_reloads_fall_between_two_windows() {
     reload(100);

@@ -649,6 +649,10 @@ fn only_signed_bundles_are_taken_where_a_key_is_set() {
     garbled.set("bundle.toml.minisig", b"untrusted comment: x\nRUQ".to_vec());
     refused(&tar_gz(&garbled, ""), "expected a minisign signature");
     refused(&tar_gz(&Parts::valid(&encoder), ""), "expected a signed manifest");
+    // What is not in the signed manifest would be read beside it.
+    let mut beside = members(&signed);
+    beside.set("baselines.json", b"{}".to_vec());
+    refused(&tar_gz(&beside, ""), "baselines.json: expected a file that the signed bundle.toml names");
 
     let placed = place(&signed).expect("a signed bundle");
     store.switch(&placed).expect("an install");
@@ -658,6 +662,12 @@ fn only_signed_bundles_are_taken_where_a_key_is_set() {
     };
     let (bundle, _) = Bundle::open_for_use(&link, &config, &Default::default()).expect("a signed bundle in use");
     assert_eq!((bundle.name.as_str(), bundle.version.as_str()), ("fans", "1.0"));
+    for name in ["baselines.json", "golden_windows.npy", "notes.txt"] {
+        fs::write(link.join(name), "{}").expect("a file to add");
+        let error = Bundle::open_for_use(&link, &config, &Default::default()).err().expect(name).to_string();
+        assert!(error.contains(&format!("{name}: expected a file that the signed")), "{error}");
+        fs::remove_file(link.join(name)).expect("a file to remove");
+    }
     fs::remove_file(link.join("bundle.toml.minisig")).expect("a signature to remove");
     assert!(Bundle::open_for_use(&link, &config, &Default::default()).is_err(), "an unsigned bundle was opened");
     assert!("not a key".parse::<TrustedKey>().expect_err("no key").contains("expected a minisign public key"));

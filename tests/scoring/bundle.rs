@@ -179,6 +179,18 @@ fn golden_cases_are_run_and_failures_named() {
     assert!(run.out.contains("FAIL  golden    tone 1: expected an embedding within 0.005, found"), "{}", run.out);
 }
 
+#[test]
+fn a_file_that_the_manifest_does_not_name_is_a_line_of_verify() {
+    let Some(encoder) = encoder() else { return };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut parts = Parts::valid(&encoder);
+    parts.manifest("fans", "1.0", "");
+    parts.set("notes.txt", b"of a person".to_vec());
+    let run = verify(&parts.write(dir.path()));
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    assert!(run.out.lines().any(|line| line.contains("unnamed") && line.contains("notes.txt")), "{}", run.out);
+}
+
 /// One clear line with exit code 65, within a second and 200 MB.
 fn assert_refused(what: &str, file: &str, words: &str, run: &Run) {
     let said = format!("{what}: {}{}", run.out, run.err);

@@ -69,6 +69,11 @@ fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
             Some(manifest) => format!("{} {}, {} hashes", bundle.name, bundle.version, manifest.files.len()),
         }),
     )?;
+    if !bundle.unnamed.is_empty() {
+        let names = bundle.unnamed.join(", ");
+        let message = format!("{names}: not named by bundle.toml; an agent with bundle.public_key refuses the bundle");
+        checks.say("unnamed", Ok(message))?;
+    }
     let without: Vec<_> = bundle.machines.iter().filter(|machine| machine.threshold.is_none()).collect();
     let without: Vec<_> = without.iter().map(|machine| machine.name.as_str()).collect();
     checks.say(

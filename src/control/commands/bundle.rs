@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Execute;
+use crate::bundle::TrimOnDrop;
 use crate::bundle::download::{self, download};
 use crate::bundle::incoming::Incoming;
 use crate::bundle::store::{self, InstallError, Store};
@@ -38,7 +39,7 @@ impl Execute for BundleReload {
         let choice = self.path.map(|path| store::resolve(configured, path.as_str())).transpose()?;
         Ok(Outcome::Job(Job::new(move || {
             let dir = choice.as_deref().unwrap_or(&shared.config.bundle.path);
-            let (switch, data) = ready(&shared, dir)?;
+            let (switch, data) = ready(&shared, dir, Version::AsConfigured)?;
             Ok(Outcome::change(data, ReloadBundle { switch, choice }))
         })))
     }
@@ -129,12 +130,12 @@ impl Execute for BundleRollback {
         Ok(Outcome::Job(Job::new(move || {
             if chosen.is_some() {
                 // What was reloaded by its path is left again; what was installed stays as it is.
-                let (switch, data) = ready(&shared, &shared.config.bundle.path)?;
+                let (switch, data) = ready(&shared, &shared.config.bundle.path, Version::Any)?;
                 return Ok(Outcome::change(data, ReloadBundle { switch, choice: None }));
             }
             let bundles = shared.bundles(None)?;
             let previous = bundles.previous()?;
-            let (switch, data) = ready(&shared, &previous.dir)?;
+            let (switch, data) = ready(&shared, &previous.dir, Version::Any)?;
             Ok(Outcome::change(data, Rollback { switch, bundles, previous }))
         })))
     }
@@ -164,7 +165,7 @@ fn install(
 ) -> Result<Outcome, CommandError> {
     let key = shared.config.bundle.trusted_key().map_err(|error| CommandError::new(Code::Failed, error))?;
     let placed = bundles.place(archive, sha256, key.as_ref())?;
-    match ready(shared, &placed.dir) {
+    match ready(shared, &placed.dir, Version::AsConfigured) {
         Ok((switch, data)) => {
             Ok(Outcome::change(data, InstallBundle { switch, bundles: bundles.clone(), placed, pieces }))
         }
@@ -177,11 +178,24 @@ fn install(
     }
 }
 
+/// Which versions of the running bundle may take its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// What ran here before may run again.
+    Any,
+    /// As `bundle.allow_downgrade` says.
+    AsConfigured,
+}
+
 /// Reads, checks and warms up the bundle in `dir` for the machines of this agent; with it, what the reply says of it.
-fn ready(shared: &Arc<Shared>, dir: &Path) -> Result<(Switch, Value), CommandError> {
+fn ready(shared: &Arc<Shared>, dir: &Path, version: Version) -> Result<(Switch, Value), CommandError> {
+    let _trim = TrimOnDrop;
     let machines: Vec<_> = shared.monitor.lock().machines.iter().map(|machine| machine.config.clone()).collect();
     let loaded = ActiveBundle::open(dir, &shared.config, &machines, &shared.baselines).map_err(invalid)?;
     if let Some(running) = &shared.monitor.lock().loaded {
+        if version == Version::AsConfigured && !shared.config.bundle.allows_downgrade() {
+            loaded.bundle.check_upgrade(&running.bundle).map_err(invalid)?;
+        }
         for (number, machine) in machines.iter().enumerate() {
             let (expected, found) = (running.window_of(number), loaded.window_of(number));
             if expected != found {
