@@ -87,7 +87,7 @@ impl Reader<'_> {
         for entry in std::fs::read_dir(self.dir).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             let name = name.to_string_lossy();
-            if matches!(name.as_ref(), MANIFEST | SIGNATURE) || manifest.files.contains_key(name.as_ref()) {
+            if matches!(&*name, MANIFEST | SIGNATURE) || manifest.files.contains_key(&*name) {
                 continue;
             }
             unnamed.insert(name.escape_debug().to_string());
