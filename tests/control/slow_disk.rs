@@ -35,8 +35,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::agent_process::tar_gz;
-use crate::common::broker::wait_until;
 use crate::common::bundles::{self, Parts};
+use crate::common::wait::wait_until;
 
 /// A sync of the slow disk.
 const SYNC: Duration = Duration::from_millis(300);

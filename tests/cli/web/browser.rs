@@ -10,7 +10,7 @@ use tungstenite::client::{ClientRequestBuilder, client_with_config};
 use tungstenite::{Message, WebSocket};
 
 use crate::common::agent_process::{Agent, Site};
-use crate::common::broker::wait_until;
+use crate::common::wait::wait_until;
 
 /// Longest wait for one thing.
 pub const PATIENCE: Duration = Duration::from_secs(60);

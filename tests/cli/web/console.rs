@@ -6,8 +6,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::browser::Browser;
-use crate::common::broker::{Broker, Subscriber, free_port, wait_until};
+use crate::common::broker::{Broker, Subscriber, free_port};
 use crate::common::program::Program;
+use crate::common::wait::wait_until;
 
 struct Console {
     _dir: tempfile::TempDir,

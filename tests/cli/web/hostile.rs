@@ -121,5 +121,5 @@ fn streams_are_counted() {
     let open: Vec<_> = (0..32).map(|_| served.browser().stream().expect("a stream")).collect();
     assert_eq!(served.browser().stream().err(), Some(503));
     drop(open);
-    crate::common::broker::wait_until("room for a stream", || served.browser().stream().is_ok());
+    crate::common::wait::wait_until("room for a stream", || served.browser().stream().is_ok());
 }

@@ -7,7 +7,7 @@ mod hostile;
 
 use serde_json::json;
 
-use self::browser::{Browser, Served};
+use self::browser::Served;
 
 #[test]
 fn a_page_without_a_broker_shows_what_the_agent_publishes_and_commands_it() {
