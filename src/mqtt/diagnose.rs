@@ -1,4 +1,4 @@
-//! What went wrong with a connection, in one line for the person who has to mend it.
+//! What went wrong with a connection, in one line for the person who has to repair it.
 
 use std::error::Error as StdError;
 use std::io;

@@ -11,7 +11,7 @@ use super::diagnose;
 use super::tls::{self, TlsFiles};
 use super::topics::Topic;
 
-/// Messages that may be without acknowledgement at once.
+/// Messages that may be unacknowledged at once.
 const IN_FLIGHT: usize = 64;
 /// Longest wait for the acceptance of a subscription.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ pub struct SimpleClient {
     root: String,
     /// Published, not yet acknowledged.
     in_flight: usize,
-    /// Came while something else was awaited.
+    /// Messages that arrived while something else was awaited.
     waiting: VecDeque<Message>,
 }
 
@@ -140,7 +140,7 @@ impl SimpleClient {
         published.map_err(|error| SimpleClientError(format!("{}: {topic}: {error}", self.url)))
     }
 
-    /// Waits until the broker has acknowledged all that was published.
+    /// Waits until the broker has acknowledged everything that was published.
     ///
     /// # Errors
     /// A connection that breaks.
@@ -164,7 +164,7 @@ impl SimpleClient {
         }
     }
 
-    /// Says goodbye, so that no will is published.
+    /// Disconnects cleanly, so that no will is published.
     ///
     /// # Errors
     /// A connection that breaks before all is acknowledged.
@@ -179,7 +179,7 @@ impl SimpleClient {
         Ok(())
     }
 
-    /// Takes in one thing. Safe to cancel.
+    /// Handles one event. Safe to cancel.
     async fn next_event(&mut self) -> Result<ConnectionEvent, SimpleClientError> {
         let mut event = self.connection.next_event().await;
         match &mut event {
@@ -193,7 +193,7 @@ impl SimpleClient {
                         let (payload, retained) = (std::mem::take(payload), received.retained);
                         self.waiting.push_back(Message { topic, payload, retained });
                     }
-                    (_, Err(bytes)) => tracing::warn!("{}: a message of {bytes} bytes is passed over", received.topic),
+                    (_, Err(bytes)) => tracing::warn!("{}: a message of {bytes} bytes is ignored", received.topic),
                     (None, _) => {}
                 }
             }

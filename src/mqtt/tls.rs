@@ -1,10 +1,11 @@
-//! TLS from PEM files: whom to trust, and who we are. The files are read at each connection, so renewed ones count.
+//! TLS from PEM files: whom to trust, and who we are. The files are read at each connection, so renewed ones take effect.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
@@ -27,60 +28,78 @@ impl TlsFiles {
     }
 }
 
-/// One line that names the file.
+/// What is wrong with the files; every variant names them.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TlsError(String);
+pub enum TlsError {
+    #[error("{}: {source}", path.display())]
+    Pem { path: PathBuf, source: pem::Error },
+    #[error("{}: expected a certificate as PEM, found none", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Authority { path: PathBuf, source: rustls::Error },
+    #[error("{} with the key {}: {source}", cert.display(), key.display())]
+    Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("the system has no certificate authorities: set mqtt.ca_file")]
+    NoAuthorities,
+    #[error("mqtt.cert_file is set but mqtt.key_file is not")]
+    NoKeyFile,
+    #[error("mqtt.key_file is set but mqtt.cert_file is not")]
+    NoCertFile,
+    #[error("TLS cannot be set up: {0}")]
+    Versions(#[source] rustls::Error),
+}
 
 /// Reads the files.
 ///
 /// # Errors
-/// A file that is missing or holds nothing of its kind, a key that does not fit its certificate.
+/// A file that is missing or contains nothing of its kind, a key that does not fit its certificate.
 pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    match &files.ca {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| fault(path, error))?;
-            }
-        }
-        None => {
-            let system = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(system.certs);
-            if roots.is_empty() {
-                return Err(TlsError("the system has no certificate authorities: set mqtt.ca_file".into()));
-            }
-        }
-    }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring has the cipher suites of the default versions")
-        .with_root_certificates(roots);
+        .map_err(TlsError::Versions)?
+        .with_root_certificates(authorities(files.ca.as_deref())?);
     let config = match (&files.cert, &files.key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, error))?;
-            builder
-                .with_client_auth_cert(chain, private)
-                .map_err(|error| TlsError(format!("{} with the key {}: {error}", cert.display(), key.display())))?
+            let private =
+                PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem { path: key.clone(), source })?;
+            builder.with_client_auth_cert(chain, private).map_err(|source| TlsError::Pair {
+                cert: cert.clone(),
+                key: key.clone(),
+                source,
+            })?
         }
-        (Some(_), None) => return Err(TlsError("mqtt.cert_file is set but mqtt.key_file is not".into())),
-        (None, Some(_)) => return Err(TlsError("mqtt.key_file is set but mqtt.cert_file is not".into())),
+        (Some(_), None) => return Err(TlsError::NoKeyFile),
+        (None, Some(_)) => return Err(TlsError::NoCertFile),
     };
     Ok(Arc::new(config))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read.map_err(|error| fault(path, error))? {
-        none if none.is_empty() => {
-            Err(TlsError(format!("{}: expected a certificate as PEM, found none", path.display())))
+/// The authorities of a file, or the system's.
+fn authorities(file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match file {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|source| TlsError::Authority { path: path.to_owned(), source })?;
+            }
         }
-        found => Ok(found),
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(TlsError::NoAuthorities);
+            }
+        }
     }
+    Ok(roots)
 }
 
-fn fault(path: &Path, error: impl std::fmt::Display) -> TlsError {
-    TlsError(format!("{}: {error}", path.display()))
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
+    if found.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
+    }
+    Ok(found)
 }

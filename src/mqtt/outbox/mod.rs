@@ -116,9 +116,12 @@ impl Outbox {
     }
 
     pub fn stats(&self) -> OutboxStats {
+        // In the order in which messages move on, so that none is missed in between.
+        let mut depth = self.shared.intake.lock().queue.len() as u64;
+        depth += self.shared.writing.load(Ordering::Acquire);
+        depth += self.shared.spill.lock().len() as u64;
         let mut stats = self.shared.status.lock().clone();
-        stats.depth += self.shared.intake.lock().queue.len() as u64;
-        stats.depth += self.shared.spill.lock().len() as u64;
+        stats.depth += depth;
         stats.depth = stats.depth.saturating_sub(self.shared.acked.lock().len() as u64);
         stats.dropped += self.shared.dropped.load(Ordering::Relaxed);
         stats

@@ -61,6 +61,8 @@ pub struct Shared {
     pub room: Condvar,
     /// Wakes the sender: there may be something new to read.
     pub changed: Notify,
+    /// Messages that the writer has taken out of the intake and that are neither on disk nor in `spill` yet.
+    pub writing: AtomicU64,
     /// Messages that stay in memory because the disk fails.
     pub spill: Mutex<BTreeMap<i64, Row>>,
     /// Acknowledged, but not yet deleted.
@@ -105,6 +107,7 @@ impl Shared {
             work: Condvar::new(),
             room: Condvar::new(),
             changed: Notify::new(),
+            writing: AtomicU64::new(0),
             spill: Mutex::default(),
             acked: Mutex::default(),
             status: Mutex::default(),

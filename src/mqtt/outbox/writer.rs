@@ -96,6 +96,7 @@ impl Writer {
     fn turn(&mut self, shared: &Shared) {
         let mut intake = shared.intake.lock();
         let rows: Vec<Row> = intake.queue.drain(..).collect();
+        shared.writing.store(rows.len() as u64, Ordering::Release);
         let next_id = intake.next_id;
         let next_seqs = intake.next_seqs.clone();
         let damaged = intake.damaged.take();
@@ -118,6 +119,7 @@ impl Writer {
         if !written {
             self.spill(shared, rows, &next_seqs);
         }
+        shared.writing.store(0, Ordering::Release);
         self.report_dropped(shared);
         shared.handled.store(next_id, Ordering::Release);
         shared.changed.notify_one();
@@ -180,7 +182,11 @@ impl Writer {
         let (totals, bytes) = (store.totals(), store.used_bytes()?);
 
         self.written_seqs.clone_from(next_seqs);
-        settle(shared, &changes, &waiting);
+        let mut still_acked = shared.acked.lock();
+        for id in &changes.acked {
+            still_acked.remove(id);
+        }
+        drop(still_acked);
         let mut status = shared.status.lock();
         status.depth = totals.depth;
         status.dropped = totals.dropped;
@@ -188,6 +194,9 @@ impl Writer {
         status.state = OutboxState::Disk;
         status.error = None;
         status.commits += u64::from(!changes.rows.is_empty());
+        drop(status);
+        shared.dropped.fetch_sub(changes.dropped, Ordering::Relaxed);
+        forget(shared, &waiting);
         Ok(())
     }
 
@@ -313,19 +322,13 @@ impl Writer {
 }
 
 /// Takes out of memory what is on disk now.
-fn settle(shared: &Shared, changes: &Changes<'_>, waiting: &[Row]) {
-    shared.dropped.fetch_sub(changes.dropped, Ordering::Relaxed);
+fn forget(shared: &Shared, waiting: &[Row]) {
     let mut spill = shared.spill.lock();
     for row in waiting {
         // Acknowledged while it was being written: it is deleted with the next transaction.
         if spill.remove(&row.id).is_none() {
             shared.acked.lock().insert(row.id);
         }
-    }
-    drop(spill);
-    let mut still_acked = shared.acked.lock();
-    for id in &changes.acked {
-        still_acked.remove(id);
     }
 }
 
