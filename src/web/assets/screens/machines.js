@@ -55,7 +55,7 @@ const row = (now, fleet) => function machineRow (/** @type {{ machine: Machine, 
   const since = look.since ? Date.parse(look.since) : null
   return html`<div role="row" aria-rowindex=${index + 2} key=${machine.key} class=${`row is-${look.name}${look.stale ? ' stale' : ''}`} data-machine=${machine.key}>
     <span role="cell" class="c-state"><${State} look=${look} /></span>
-    <span role="cell" class="c-name"><a href=${link('machine', machine.agent, machine.id)}>${machine.id}</a>
+    <span role="cell" class="c-name"><a href=${link('machine', machine.agent, machine.id)} aria-label=${fleet ? `${machine.id} on ${machine.agent}` : undefined}>${machine.id}</a>
       <small>${[fleet && machine.agent, look.detail].filter(Boolean).join(' · ') || plain(machine)}</small></span>
     <span role="cell" class="c-bar"><${Bar} ratio=${verdict?.ratio} over=${over} faint=${look.stale} />
       <span class="of"><b>${steady(verdict?.distance)}</b> of ${steady(limit)}${over && (verdict?.ratio ?? 0) <= 1 && verdict?.lane ? html` <em>${verdict.lane}</em>` : ''}</span></span>
