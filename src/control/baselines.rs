@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::error::CommandError;
 use super::messages::{baseline_facts, event, progress_event, settings_msg};
-use super::outcome::Output;
+use super::output::Output;
 use super::shared::Shared;
 use super::store::Commit;
 use super::transaction::Transaction;

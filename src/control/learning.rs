@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use super::baselines::{self, ApplyBaseline, Proposed};
 use super::error::{Code, CommandError};
 use super::messages::{baseline_facts, describe_baseline, event, progress_event};
-use super::outcome::Output;
+use super::output::Output;
 use super::shared::Shared;
 use super::transaction::Transaction;
 use crate::config::BaselineMode;

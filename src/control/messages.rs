@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::envelope::Envelope;
 use super::error::CommandError;
-use super::outcome::Output;
+use super::output::Output;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::monitor::MonitorState;

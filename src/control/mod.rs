@@ -18,6 +18,7 @@ pub mod error;
 pub mod learning;
 pub mod messages;
 pub mod outcome;
+pub mod output;
 pub mod rate_limit;
 pub mod request;
 pub mod settings_change;
@@ -27,5 +28,5 @@ pub mod transaction;
 pub mod values;
 
 pub use controller::Controller;
-pub use outcome::Output;
+pub use output::Output;
 pub use shared::Shared;

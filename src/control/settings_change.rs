@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::messages::event;
-use super::outcome::Output;
+use super::output::Output;
 use super::shared::Shared;
 use super::store::Commit;
 use super::transaction::Transaction;

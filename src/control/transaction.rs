@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::error::CommandError;
-use super::outcome::Output;
+use super::output::Output;
 use super::store::{Commit, Store, StoreError};
 use crate::monitor::{Monitor, MonitorState};
 

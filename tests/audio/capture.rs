@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::common::sound::{Microphone, Rig, wait_for};
+use crate::common::wait::wait_until;
 
 /// A machine that listens to a microphone of the rig, at the microphone's own rate.
 fn machine(number: usize, microphone: &Microphone, channel: Channel, hop_s: f64) -> MachineInput {
@@ -23,7 +24,7 @@ fn machine(number: usize, microphone: &Microphone, channel: Channel, hop_s: f64)
     };
     let window_samples = (f64::from(microphone.rate_hz) * hop_s) as usize;
     let rate_hz = microphone.rate_hz;
-    MachineInput { machine: number, id: format!("m{number}"), source, hop_s, rate_hz, window_samples }
+    MachineInput { machine: number, id: format!("rig{number}"), source, hop_s, rate_hz, window_samples }
 }
 
 /// Noise that occurs once: a piece of it is found again at one place only.
@@ -123,7 +124,7 @@ fn comes_back_exactly(microphones: &[(u32, usize)], seconds: usize) {
         }
         let mut listener = Listener::start(inputs);
         listener.until_heard();
-        assert_eq!(threads_named("capture-"), rig.microphones.len(), "one stream for each card");
+        assert_eq!(threads_named("capture-rig"), rig.microphones.len(), "one stream for each card");
         let mut of_machine = played.iter();
         for microphone in &rig.microphones {
             let channels: Vec<_> = of_machine.by_ref().take(microphone.channels).collect();
@@ -274,6 +275,9 @@ fn capture_stops_within_a_second_even_when_the_sound_server_hangs() {
     rig.microphones[0].freeze(true);
     let before = listener.windows[1].len();
     listener.until("the other goes on", Duration::from_secs(10), |listener| listener.windows[1].len() >= before + 2);
+    // One window waits to be taken when the capture is stopped.
+    let waits = || listener.capture.stats()[1].windows > listener.windows[1].len() as u64;
+    wait_until("a window that waits", waits);
     let begun = Instant::now();
     listener.capture.stop();
     let took = begun.elapsed();

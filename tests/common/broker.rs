@@ -278,7 +278,12 @@ pub struct Subscriber {
 impl Subscriber {
     /// Everything.
     pub fn start(broker: &Broker) -> Subscriber {
-        Subscriber::start_with(MqttOptions::new(client_id(), "127.0.0.1", broker.port()), &["#"])
+        Subscriber::of(broker, &["#"])
+    }
+
+    /// Some topics only.
+    pub fn of(broker: &Broker, filters: &[&str]) -> Subscriber {
+        Subscriber::start_with(MqttOptions::new(client_id(), "127.0.0.1", broker.port()), filters)
     }
 
     /// As another client, to other topics. The session is persistent.

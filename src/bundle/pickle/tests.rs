@@ -226,8 +226,8 @@ fn what_is_made_and_dropped_again_is_bounded() {
     for (module, name, text) in
         [("_codecs", "encode", "a".repeat(128 << 10)), ("numpy", "dtype", format!("{}f8", "<".repeat(128 << 10)))]
     {
-        let few = dropped_calls(module, name, &text, 3);
-        assert_eq!(read_dict(&few), Ok(Vec::new()), "{module}.{name}: a few calls are no attack");
+        let few = dropped_calls(module, name, &text, 1);
+        assert_eq!(read_dict(&few), Ok(Vec::new()), "{module}.{name}: one call is no attack");
         let many = dropped_calls(module, name, &text, 20_000);
         let error = read_dict(&many).expect_err("two gigabytes from 250 kB");
         assert!(error.contains("copied once or twice"), "{error}");

@@ -14,16 +14,13 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use self::schema::{LAYOUT, settings_of, write_reply, write_settings};
+pub use self::schema::{REPLIES_KEPT, REPLIES_KEPT_DAYS};
 use crate::monitor::history::Minute;
 use crate::monitor::settings::MachineSettings;
 use crate::sqlite::{self, SqliteError};
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.db";
-/// So many replies are remembered at most, of each kind: of commands that changed something and of those that did not.
-pub const REPLIES_KEPT: u32 = 2000;
-/// And for so long.
-pub const REPLIES_KEPT_DAYS: i64 = 7;
 /// A longer reply of a command that changes nothing is not remembered: the command is simply done again.
 const LONGEST_REMEMBERED: usize = 16 * 1024;
 /// Distances are kept for a day and an hour; `threshold.preview` looks at the last day.

@@ -3,9 +3,13 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Row, Transaction, params};
 
-use super::{REPLIES_KEPT, REPLIES_KEPT_DAYS};
 use crate::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
 use crate::sqlite::Layout;
+
+/// So many replies are remembered at most, of each kind: of commands that changed something and of those that did not.
+pub const REPLIES_KEPT: u32 = 2000;
+/// And for so long.
+pub const REPLIES_KEPT_DAYS: i64 = 7;
 
 pub(super) const LAYOUT: Layout = Layout { version: 1, tables: TABLES };
 

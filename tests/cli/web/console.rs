@@ -33,7 +33,7 @@ fn broker_is(state: &'static str) -> impl Fn(&Value) -> bool {
 #[test]
 fn the_console_shows_the_fleet_says_when_the_broker_is_away_and_is_right_again() {
     let mut broker = Broker::start();
-    let fleet = Subscriber::start(&broker);
+    let fleet = Subscriber::of(&broker, &["auscult/+/control"]);
     fleet.publish("auscult/pi-1/status", true, r#"{"schema":1,"state":"online"}"#);
     fleet.publish("auscult/pi-1/fan-a/alarm", true, r#"{"state":"normal"}"#);
     fleet.publish("auscult/pi-1/info", true, "}],[{\"no\":\"JSON\"");
@@ -68,7 +68,7 @@ fn the_console_shows_the_fleet_says_when_the_broker_is_away_and_is_right_again()
 fn a_browser_that_does_not_read_is_dropped_and_others_miss_nothing() {
     const COUNT: usize = 40;
     let broker = Broker::start();
-    let fleet = Subscriber::start(&broker);
+    let fleet = Subscriber::of(&broker, &["auscult/+/control"]);
     let console = console(&broker);
     let mut quick = console.browser.stream().expect("a stream");
     quick.until_ready();
