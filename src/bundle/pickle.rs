@@ -15,7 +15,10 @@ mod tests;
 
 use numpy::{Dtype, dtype, scalar};
 
-/// What may be made of a pickle beyond the file's own length, bytes.
+/// Bytes that may be copied out of values for each byte of the file. What numpy writes needs less than three: the bytes
+/// decoded from a text, the scalar made of them, the key that it becomes.
+const COPIES: usize = 8;
+/// And for any file, bytes.
 const SPARE: usize = 4 << 10;
 
 /// Longest text that a dict may hold as key or value, bytes.
@@ -67,7 +70,8 @@ impl std::fmt::Display for Atom {
 /// # Errors
 /// One line: what was expected, what was found, at which byte.
 pub fn read_dict(bytes: &[u8]) -> Result<Vec<(Atom, Atom)>, String> {
-    let mut machine = Machine { input: Input { bytes, at: 0 }, left: 2 * bytes.len() + SPARE, ..Machine::default() };
+    let mut machine =
+        Machine { input: Input { bytes, at: 0 }, left: COPIES * bytes.len() + SPARE, ..Machine::default() };
     let top = machine.run().map_err(|problem| format!("{problem} (byte {})", machine.input.at))?;
     if machine.input.at != bytes.len() {
         return Err(format!(

@@ -218,7 +218,7 @@ fn encoded_often() -> Vec<u8> {
     let text = vec![b'a'; 128 << 10];
     let length = (text.len() as u32).to_le_bytes();
     let head = [b"c_codecs\nencode\nq\0X".as_slice(), &length, &text, b"q\x01X\x06\0\0\0latin1\x86q\x02"].concat();
-    [&head, &b"h\0h\x02R0".repeat(20_000), b"}.".as_slice()].concat()
+    [&head, &b"h\0h\x02R0".repeat(16_000), b"}.".as_slice()].concat()
 }
 
 pub fn encoders(encoder: &[u8]) -> Vec<Fault> {

@@ -2,9 +2,6 @@
 
 use super::{Node, TEXT_LIMIT};
 
-/// Longest code of a dtype, bytes: `<U256` has five.
-const CODE_LIMIT: usize = 16;
-
 #[derive(Debug, Clone, Copy)]
 pub struct Dtype {
     /// `f`, `i`, `u` or `U`.
@@ -16,10 +13,6 @@ pub struct Dtype {
 
 /// `f8`, `<i4`, `U5` ...; a state that follows may still set the byte order.
 pub fn dtype(code: &str) -> Result<Dtype, String> {
-    // A code in the memo may be read thousands of times.
-    if code.len() > CODE_LIMIT {
-        return Err(format!("expected a dtype's code of at most {CODE_LIMIT} bytes, found {}", code.len()));
-    }
     let bare = code.trim_start_matches(['<', '>', '|', '=']);
     let mut chars = bare.chars();
     let kind = chars.next().and_then(|kind| u8::try_from(kind).ok()).unwrap_or(b'?');
