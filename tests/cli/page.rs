@@ -16,18 +16,32 @@ use crate::common::wait::wait_within;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PASSWORD: &str = "correct horse";
 
-fn agent(id: &str, broker: &Broker, bundle: &Path, machines: &str, dir: &Path) -> Program {
+/// An agent with a page of its own at `listen`.
+fn agent(id: &str, broker: &Broker, bundle: &Path, listen: &str, machines: &str, dir: &Path) -> Program {
+    // To install another bundle, the one in use has to be behind a link.
+    let bundles = dir.join(format!("{id}-bundles"));
+    copy(bundle, &bundles.join("first"));
+    let path = bundles.join("current");
+    std::os::unix::fs::symlink("first", &path).expect("a link");
     let config = dir.join(format!("{id}.toml"));
     let state = dir.join(id);
     let text = format!(
-        "[agent]\nid = {id:?}\ntags = [\"hall-1\"]\nstate_dir = {state:?}\n[mqtt]\nurl = {:?}\n[bundle]\npath = {bundle:?}\n\
-         [alarm]\nclear_after_s = 600\n[encoder]\nengine = \"tract\"\n{machines}",
+        "[agent]\nid = {id:?}\ntags = [\"hall-1\"]\nstate_dir = {state:?}\n[mqtt]\nurl = {:?}\n[bundle]\npath = {path:?}\n\
+         [web]\nlisten = {listen:?}\n[alarm]\nclear_after_s = 600\n[encoder]\nengine = \"tract\"\n{machines}",
         broker.url()
     );
     std::fs::write(&config, text).expect("a writable file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
     command.arg("run").arg("--config").arg(&config);
     Program::start(&mut command, dir.join(format!("{id}.log")))
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("a copy");
+    }
 }
 
 /// Two windows a second of a WAV file that never ends.
@@ -61,14 +75,10 @@ fn gone_agent(subscriber: &Subscriber) {
 
 /// A bundle that differs from `bundle`, packed.
 fn packed(bundle: &Path, dir: &Path) -> PathBuf {
-    let copy = dir.join("next");
-    std::fs::create_dir(&copy).expect("a directory");
-    for entry in std::fs::read_dir(bundle).expect("the bundle") {
-        let path = entry.expect("an entry").path();
-        std::fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("a copy");
-    }
+    let next = dir.join("next");
+    copy(bundle, &next);
     let mut pack = Command::new(env!("CARGO_BIN_EXE_auscult"));
-    pack.args(["bundle", "pack", "--bundle-version", "2026.2"]).arg(&copy).current_dir(dir);
+    pack.args(["bundle", "pack", "--bundle-version", "2026.2"]).arg(&next).current_dir(dir);
     done(&mut pack);
     let files = std::fs::read_dir(dir).expect("the directory").map(|entry| entry.expect("an entry").path());
     files.into_iter().find(|path| path.extension().is_some_and(|end| end == "gz")).expect("an archive")
@@ -110,8 +120,10 @@ fn the_page_shows_the_fleet_and_commands_it() {
         shared.join("audio/mimii_fan_id_02_abnormal_00000055.wav"),
     );
     let first = machine("fan-a", "id_04", &normal, 2.0) + &machine("fan-b", "id_02", &abnormal, 0.1);
-    let _first = agent("pi-1", &broker, &bundle, &first, dir.path());
-    let mut second = Some(agent("pi-2", &broker, &bundle, &machine("fan-c", "id_04", &normal, 2.0), dir.path()));
+    let listen = format!("127.0.0.1:{}", free_port());
+    let _first = agent("pi-1", &broker, &bundle, &listen, &first, dir.path());
+    let second = machine("fan-c", "id_04", &normal, 2.0);
+    let mut second = Some(agent("pi-2", &broker, &bundle, "none", &second, dir.path()));
     let port = free_port();
     let mut page = Some(console(&broker, port, dir.path()));
 
@@ -119,7 +131,7 @@ fn the_page_shows_the_fleet_and_commands_it() {
     std::fs::create_dir_all(&shots).expect("a folder for screenshots");
     let (address, shots) = (format!("http://127.0.0.1:{port}"), shots.to_string_lossy().into_owned());
     let archive = packed(&bundle, dir.path()).to_string_lossy().into_owned();
-    let said = drive(&[&address, &shots, PASSWORD, &archive], |what| match what {
+    let said = drive(&[&address, &shots, PASSWORD, &archive, &format!("http://{listen}")], |what| match what {
         "take the broker away" => broker.kill(),
         "bring the broker back" => broker.restart(),
         "stop the console" => drop(page.take()),

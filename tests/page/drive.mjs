@@ -1,11 +1,11 @@
 // Uses the page as a person would, in a real Chromium, and looks at what it shows. What the agents make of it is checked
 // on the broker by tests/cli/page.rs, which also does what a line `please ...` asks for.
-// Arguments: the page's address, a folder for the screenshots, the password, a bundle's archive.
+// Arguments: the page's address, a folder for the screenshots, the password, a bundle's archive, the address of pi-1's own page.
 import { strict as assert } from 'node:assert'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
-const [address, shots, password, archive] = process.argv.slice(2)
+const [address, shots, password, archive, own] = process.argv.slice(2)
 const require = createRequire(new URL('../../target/page/package.json', import.meta.url))
 const { chromium } = require('playwright-core')
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
@@ -16,14 +16,14 @@ const faults = []
 /** While the server is away the browser says so in its log. */
 let expected = /status of 401/
 
-async function open (viewport, more = {}) {
+async function open (viewport, more = {}, at = address) {
   const context = await browser.newContext({ viewport, ...more })
   const page = await context.newPage()
   page.setDefaultTimeout(60000)
   page.on('pageerror', error => faults.push(error.stack))
   page.on('console', message => { if (message.type() === 'error' && !expected.test(message.text())) faults.push(message.text()) })
   for (let tries = 0; ; tries++) { // the console may still be starting
-    try { await page.goto(address); break } catch (error) { if (tries > 120) throw error }
+    try { await page.goto(at); break } catch (error) { if (tries > 120) throw error }
     await page.waitForTimeout(500)
   }
   return page
@@ -110,19 +110,32 @@ try {
   await go(page, 'bundles')
   await page.waitForSelector('[data-card=bundle]')
   await page.setInputFiles('input[type=file]', archive)
-  await page.waitForSelector('[data-upload=ok]')
+  await page.waitForSelector('[data-upload]')
+  assert.match(await page.textContent('[data-upload]'), /^In use: .*2026\.2/)
   await until(page, 'the new bundle', () => document.querySelector('[data-card=bundle]').textContent.includes('2026.2'))
   await page.click('[data-do=rollback]')
   await page.click('[data-do=rollback]')
-  await page.waitForSelector('[data-reply="bundle.rollback"]:not([data-outcome=waiting])')
+  await done(page, 'bundle.rollback')
+  await until(page, 'the bundle before', () => !document.querySelector('[data-card=bundle]').textContent.includes('2026.2'))
   await page.screenshot({ path: shots + '/bundles.png' })
-  step('a bundle is uploaded in chunks; rolling back is answered')
+  step('a bundle is uploaded in chunks and rolled back')
 
   await go(page, 'agents')
   await page.click('[data-agent="pi-1"] a')
   await page.waitForSelector('[data-card=captures] td')
   await page.screenshot({ path: shots + '/agent.png', fullPage: true })
   step('the agent says how it is')
+
+  const alone = await open({ width: 390, height: 844 }, {}, own + '/#/machine/pi-1/fan-a')
+  await until(alone, 'the level', () => /dBFS/.test(document.querySelector('.meter-text')?.textContent))
+  await until(alone, 'the spectrogram', () => {
+    const canvas = document.querySelector('.roll canvas')
+    const { data } = canvas.getContext('2d').getImageData(canvas.width - 4, 0, 1, canvas.height)
+    return new Set(data.filter((_, i) => i % 4 === 0)).size > 8
+  })
+  await alone.screenshot({ path: shots + '/own.png', fullPage: true })
+  await alone.context().close()
+  step('the agent has its own page: level and spectrogram move')
 
   await go(page, 'machines')
   console.log('please kill an agent')

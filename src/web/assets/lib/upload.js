@@ -26,14 +26,17 @@ export async function install (agent, file, progress) {
   const bytes = new Uint8Array(await file.arrayBuffer())
   const whole = { sha256: await sha256(bytes), size: bytes.length }
   const quiet = { quiet: true, named: false }
-  progress('Sending', 0)
+  progress('Asking the agent', 0)
+  // Without a chunk the agent says how far it is, installs what is there already, or refuses before anything is sent.
+  const first = await send(agent, 'bundle.install', whole, { timeout: INSTALL_MS, quiet: true })
+  if (!first.ok || !first.data?.missing) return first
   const sendChunk = async (/** @type {number} */ offset) => {
     const data = toBase64(bytes.subarray(offset, offset + CHUNK))
     let reply = { ok: false, text: '', data: /** @type {any} */ (null) }
     for (let i = 0; i < TRIES && !reply.ok; i++) reply = await send(agent, 'bundle.install', { ...whole, offset, data }, quiet)
     return reply
   }
-  for (let offset = 0; offset < bytes.length;) {
+  for (let offset = first.data.missing[0]; offset < bytes.length;) {
     const offsets = []
     for (let i = 0; i < WINDOW && offset + i * CHUNK < bytes.length; i++) offsets.push(offset + i * CHUNK)
     const replies = await Promise.all(offsets.map(sendChunk))
