@@ -42,11 +42,24 @@ enum End {
 }
 
 /// One object that a browser sends.
-#[derive(Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, PartialEq)]
 enum Request {
     Command { topic: String, payload: Value },
-    Watch { watch: Option<Watched> },
+    Watch(Option<Watched>),
+}
+
+impl Request {
+    /// `None` for whatever is neither.
+    fn parse(text: &str) -> Option<Request> {
+        let Ok(Value::Object(mut fields)) = serde_json::from_str(text) else { return None };
+        if let Some(watch) = fields.remove("watch") {
+            return serde_json::from_value(watch).ok().map(Request::Watch);
+        }
+        match (fields.remove("topic"), fields.remove("payload")) {
+            (Some(Value::String(topic)), Some(payload)) => Some(Request::Command { topic, payload }),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -153,10 +166,10 @@ impl Stream<'_> {
 
     /// Does what the browser asks: `Some` changes what it watches.
     fn take(&self, text: &str) -> Result<Option<Option<Watched>>, Value> {
-        let (topic, payload) = match serde_json::from_str(text) {
-            Ok(Request::Watch { watch }) => return Ok(Some(watch)),
-            Ok(Request::Command { topic, payload }) => (topic, payload),
-            Err(_) => return Err(refused(None, "expected {\"topic\", \"payload\"} or {\"watch\"}")),
+        let (topic, payload) = match Request::parse(text) {
+            Some(Request::Watch(watch)) => return Ok(Some(watch)),
+            Some(Request::Command { topic, payload }) => (topic, payload),
+            None => return Err(refused(None, "expected {\"topic\", \"payload\"} or {\"watch\"}")),
         };
         let id = payload.get("id").cloned();
         let refuse = |reason: &str| Err(refused(id.clone(), reason));
@@ -264,13 +277,15 @@ mod tests {
 
     #[test]
     fn requests_are_commands_or_watching() {
-        let read = |text| serde_json::from_str::<Request>(text);
-        assert!(matches!(read(r#"{"watch":null}"#), Ok(Request::Watch { watch: None })));
-        assert!(matches!(read(r#"{"watch":{"agent":"a","machine":"m"}}"#), Ok(Request::Watch { watch: Some(_) })));
-        assert!(matches!(read(r#"{"topic":"a","payload":0.3}"#), Ok(Request::Command { .. })));
-        for garbage in ["", "{", "[]", "null", "{\"topic\":\"a\"}", "{\"watch\":3}", "\u{0}"] {
-            let read = read(garbage);
-            assert!(!matches!(read, Ok(Request::Command { .. })), "{garbage}");
+        assert_eq!(Request::parse(r#"{"watch":null}"#), Some(Request::Watch(None)));
+        let watch = Request::parse(r#"{"watch":{"agent":"a","machine":"m"}}"#);
+        assert!(matches!(watch, Some(Request::Watch(Some(_)))), "{watch:?}");
+        let command = Request::parse(r#"{"topic":"a","payload":0.3}"#);
+        assert!(matches!(command, Some(Request::Command { .. })), "{command:?}");
+        for garbage in ["", "{", "[]", "{}", "null", r#"{"topic":"a"}"#, r#"{"topic":1,"payload":2}"#, r#"{"watch":3}"#]
+        {
+            assert_eq!(Request::parse(garbage), None, "{garbage}");
         }
+        assert_eq!(Request::parse(&"[".repeat(100_000)), None);
     }
 }
