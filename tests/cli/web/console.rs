@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
+use rumqttc::MqttOptions;
 use serde_json::{Value, json};
 
 use super::browser::Browser;
@@ -26,6 +27,12 @@ fn console(broker: &Broker) -> Console {
     Console { _dir: dir, _program: program, browser: Browser::new(address) }
 }
 
+/// A plant that publishes what it likes: only commands are looked at.
+fn plant(broker: &Broker) -> Subscriber {
+    let id = format!("plant-{:016x}", rand::random::<u64>());
+    Subscriber::start_with(MqttOptions::new(id, "127.0.0.1", broker.port()), &["auscult/pi-1/control"])
+}
+
 fn broker_is(state: &'static str) -> impl Fn(&Value) -> bool {
     move |message| message["topic"] == "$home" && message["payload"]["broker"] == state
 }
@@ -33,7 +40,7 @@ fn broker_is(state: &'static str) -> impl Fn(&Value) -> bool {
 #[test]
 fn the_console_shows_the_fleet_says_when_the_broker_is_away_and_is_right_again() {
     let mut broker = Broker::start();
-    let fleet = Subscriber::of(&broker, &["auscult/+/control"]);
+    let fleet = plant(&broker);
     fleet.publish("auscult/pi-1/status", true, r#"{"schema":1,"state":"online"}"#);
     fleet.publish("auscult/pi-1/fan-a/alarm", true, r#"{"state":"normal"}"#);
     fleet.publish("auscult/pi-1/info", true, "}],[{\"no\":\"JSON\"");
@@ -68,7 +75,7 @@ fn the_console_shows_the_fleet_says_when_the_broker_is_away_and_is_right_again()
 fn a_browser_that_does_not_read_is_dropped_and_others_miss_nothing() {
     const COUNT: usize = 40;
     let broker = Broker::start();
-    let fleet = Subscriber::of(&broker, &["auscult/+/control"]);
+    let fleet = plant(&broker);
     let console = console(&broker);
     let mut quick = console.browser.stream().expect("a stream");
     quick.until_ready();
