@@ -1,26 +1,39 @@
+// Types of the payloads, made from `auscult schema`: AUSCULT_WRITE=1 cargo test --release --test cli page_types
+
 interface AlarmMsg {
   agent: string
+  /** The frequencies that differ most from the nearest normal windows, at most three ranges, the strongest first; empty without a learned baseline. */
   bands: (BandDifference)[]
+  /** Who acknowledged or shelved it. */
   by: string | null
   clock?: ClockMark | null
   comment: string | null
+  /** Windows that spoke for the alarm since shortly before it was raised; when it has cleared, in all. */
   count: number
+  /** What the alarm is about; null when nothing stands. */
   kind: Kind | null
+  /** The lane that was the most surprised; null without a learned baseline. */
   lane: Lane | null
   late: boolean
   machine: string
+  /** Share of the baseline's windows with a smaller distance, %; null without a learned baseline. */
   percentile: number | null
+  /** The window that raised it: its distance as a multiple of the threshold; null where nothing stands. */
   ratio: number | null
+  /** Version of the payloads. */
   schema: 1
+  /** When this state began. */
   since: string
   state: AlarmState
   ts: string
+  /** When the shelving ends. */
   until: string | null
 }
 
 type AlarmState = "normal" | "active" | "acknowledged" | "shelved"
 
 interface BandDifference {
+  /** Mean over the range, dB. */
   difference_db: number
   from_hz: number
   to_hz: number
@@ -31,10 +44,13 @@ type ClockMark = "unsynced"
 interface Command {
   by?: string | null
   command: string
+  /** After this time the command is refused. */
   expires?: string | null
+  /** Chosen by the sender; the reply carries it, and the same id again is done once. */
   id: string
   machine?: string | null
   reason?: string | null
+  /** On `fleet/control`: only agents with this tag. */
   tag?: string | null
   [more: string]: any
 }
@@ -46,10 +62,13 @@ type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_
 interface EventMsg {
   agent: string
   clock?: ClockMark | null
+  /** One line for a person. */
   detail: string | null
   event: EventKind
   late: boolean
+  /** Null when it concerns the whole agent. */
   machine: string | null
+  /** Version of the payloads. */
   schema: 1
   ts: string
   [more: string]: any
@@ -57,16 +76,25 @@ interface EventMsg {
 
 interface EvidenceMsg {
   agent: string
+  /** Length of the whole file, bytes. */
   bytes: number
   clock?: ClockMark | null
+  /** The part's bytes in Base64; no part but the last is padded, so that the parts can simply be joined. */
   data: string
+  /** `audio.wav` or `spectrogram.png`. */
   file: string
+  /** Of the command; null where it had none. */
   id: string | null
   machine: string
+  /** Number of this part, from 0. */
   part: number
+  /** How many parts the file has. */
   parts: number
+  /** Version of the payloads. */
   schema: 1
+  /** SHA-256 of the whole file, hex. */
   sha256: string
+  /** Time of the window's last sample. */
   ts: string
 }
 
@@ -74,32 +102,50 @@ interface Health {
   agent: string
   boot: string
   clock?: ClockMark | null
+  /** Temperature of the CPU, degrees Celsius. */
   cpu_temp_c: number | null
+  /** Messages that were given up unsent since the store was made: it was full, or they were too old. */
   dropped: number
+  /** Control messages that were not taken in since this start, because too many came at once. */
   incoming_dropped: number
+  /** What last went wrong with the connection. */
   last_error: string | null
+  /** One entry for each machine. */
   machines: (MachineHealth)[]
+  /** Resident memory of the process, MiB. */
   memory_mb: number | null
+  /** Bytes of the store on disk. */
   outbox_bytes: number
+  /** Messages that wait for their acknowledgement. */
   outbox_depth: number
+  /** Why the outbox is not on disk. */
   outbox_error: string | null
+  /** Where new messages wait. */
   outbox_state: OutboxState
+  /** Connections after the first since this start. */
   reconnects: number
+  /** Version of the payloads. */
   schema: 1
   ts: string
+  /** Seconds since this start. */
   uptime_s: number
 }
 
 interface Info {
   agent: string
   boot: string
+  /** Name and version of the bundle in use. */
   bundle: string | null
   clock?: ClockMark | null
+  /** The commands that it takes. */
   commands: (string)[]
+  /** Ids of the monitored machines. */
   machines: (string)[]
+  /** Version of the payloads. */
   schema: 1
   tags: (string)[]
   ts: string
+  /** Version of auscult. */
   version: string
 }
 
@@ -110,19 +156,32 @@ type Kind = "fault" | "wear" | "deaf"
 type Lane = "distance" | "spectrum" | "envelope" | "burst"
 
 interface MachineHealth {
+  /** Share of the windows since the last health message that could be assessed, 0..1; null when there was none. */
   assessed: number | null
+  /** State of the capture: `running`, `lost`, `ended`, ... */
   capture: string
+  /** Why it is lost. */
   capture_problem: string | null
+  /** Share of the samples of the last window that are cut off at one height, 0..1; null before the first. */
   clipped_share: number | null
+  /** Mean of the samples of the last window, full scale is 1; null before the first. */
   dc: number | null
+  /** Windows without a verdict since this start: given up after hours of overload. */
   dropped: number
+  /** Seconds since sound last came; null before the first. */
   last_frame_age_s: number | null
+  /** Level of the sound that came last, dB of full scale, floor -120; null before the first. */
   level_dbfs: number | null
+  /** Times that the source was lost since this start. */
   losses: number
+  /** Seconds of sound lost so. */
   lost_s: number
   machine: string
+  /** Windows that could not be scored in time since this start. */
   overload: number
+  /** The signal's fault that lasts, as its event tells it; null without one. */
   signal: Reason | null
+  /** Times that the capture lost samples since this start while its source was there. */
   xruns: number
 }
 
@@ -133,11 +192,16 @@ type Reason = "silent" | "flat" | "clipped" | "dc_offset" | "noise" | "gap" | "n
 interface Reply {
   agent: string
   clock?: ClockMark | null
+  /** Of the command; null where it could not be read. */
   command: string | null
+  /** The command's own answer. */
   data: any
+  /** Null when `status` is `ok`. */
   error: ReplyError | null
+  /** Of the command; null where it could not be read. */
   id: string | null
   late: boolean
+  /** Version of the payloads. */
   schema: 1
   status: ReplyStatus
   ts: string
@@ -145,6 +209,7 @@ interface Reply {
 
 interface ReplyError {
   code: ErrorCode
+  /** One line that names the value and what was expected. */
   message: string
 }
 
@@ -152,31 +217,45 @@ type ReplyStatus = "ok" | "error"
 
 interface SettingsMsg {
   agent: string
+  /** When the baseline in use was learned; null where there is none. */
   baseline: string | null
+  /** Name and version of the bundle in use. */
   bundle: string | null
   by: string | null
   clock?: ClockMark | null
+  /** What decides over a window: the distance, or all lanes together, where a baseline was learned. */
   judge: Judge
   machine: string
+  /** The bundle that the override was set under, where another one runs now; null otherwise. */
   made_for: string | null
+  /** Windows are not judged, because somebody works on the machine. */
   maintenance: boolean
+  /** When the maintenance ends by itself. */
   maintenance_until: string | null
   reason: string | null
+  /** Counts the changes of this machine's settings. */
   revision: number
+  /** Version of the payloads. */
   schema: 1
+  /** Where the threshold comes from. */
   source: ThresholdSource
+  /** Limit of the distance; null without a bundle. */
   threshold: number | null
   ts: string
+  /** When the override ends; null when it stays. */
   until: string | null
 }
 
 type State = "online" | "stopped" | "offline"
 
 interface Status {
+  /** Id of this start of the agent: tells an old will from news. */
   boot: string
   clock?: ClockMark | null
+  /** Version of the payloads. */
   schema: 1
   state: State
+  /** When the state began; of `offline` (the will): when the connection that it belongs to began. */
   ts: string
 }
 
@@ -186,22 +265,35 @@ type Verdict = "normal" | "anomalous" | "unknown"
 
 interface VerdictMsg {
   agent: string
+  /** State of the machine's alarm with this window; null where nobody keeps one. */
   alarm: AlarmState | null
+  /** Name and version of the bundle that it was scored with. */
   bundle: string | null
   clock?: ClockMark | null
+  /** Euclidean distance to the nearest normal embedding; null where it was not computed. */
   distance: number | null
+  /** The lane that `score` comes from. */
   lane: Lane | null
+  /** Sent after an outage: it is history, not news. */
   late: boolean
+  /** Root mean square level in dB of full scale, floor -120. */
   level_dbfs: number
   machine: string
+  /** Share of normal windows that are as unlike it. */
   p_value: number | null
+  /** distance / threshold. */
   ratio: number | null
+  /** Why it is `unknown`; null otherwise. */
   reason: Reason | null
+  /** Version of the payloads. */
   schema: 1
+  /** How unlike the learned baseline the window is over all lanes: -log10 of `p_value`; null without one. */
   score: number | null
+  /** Counts the machine's windows from 0, without gaps, across restarts. The outbox sets it. */
   seq: number
+  /** Limit of the distance; null without a bundle. */
   threshold: number | null
+  /** Time of the window's last sample. */
   ts: string
   verdict: Verdict
 }
-
