@@ -63,6 +63,10 @@ impl Store {
     /// impossible, the store holds nothing and refuses every change.
     pub fn open(state_dir: &Path, now: DateTime<Utc>) -> (Store, Option<Lost>) {
         let file = state_dir.join(FILE);
+        // Somebody put it there: it is not ours to move.
+        if file.is_dir() {
+            return Store::broken(file, "expected a store, found a directory".into());
+        }
         let made = fs::create_dir_all(state_dir).map_err(SqliteError::from);
         let problem = match made.and_then(|()| connect(&file)) {
             Ok(db) => return (Store { db, file, broken: None, pending: Vec::new() }, None),
