@@ -171,14 +171,14 @@ try {
       const serious = violations.filter(found => ['serious', 'critical'].includes(found.impact))
       assert.deepEqual(serious.map(found => `${place} ${colorScheme} ${found.id}: ${found.nodes[0].html}`), [])
       const over = await other.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
-      assert.equal(over, 0, `${place} is wider than ${viewport.width} px`)
+      assert(over <= 0, `${place} is wider than ${viewport.width} px`)
       await other.screenshot({ path: `${shots}/${place.replaceAll('/', '-')}-${viewport.width}-${colorScheme}.png` })
     }
     await other.context().close()
   }
   step('two sizes, two themes: no serious finding of axe, nothing wider than the screen')
 
-  await page.click('[aria-label="Log out"]')
+  await page.click('.side [aria-label="Log out"]')
   await page.waitForSelector('input[type=password]')
   assert.equal((await page.evaluate(() => fetch('/session').then(answer => answer.json()))).role, null)
   step('logged out')
