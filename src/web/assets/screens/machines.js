@@ -73,7 +73,7 @@ function chips (all, filter, set) {
   const count = (/** @type {string} */ name) => all.filter(item => item.look.group === name).length
   const chip = (/** @type {string} */ name, /** @type {string} */ word, /** @type {number} */ count) => html`<button type="button" key=${name} data-filter=${name || 'all'}
     class=${`chip is-${name}${filter === name ? ' on' : ''}`} aria-pressed=${filter === name ? 'true' : 'false'} onClick=${() => set({ state: filter === name ? '' : name })}>
-    ${name && icon(name)}<b>${count.toLocaleString('en')}</b> ${word}</button>`
+    ${name && icon(name)}<b>${count.toLocaleString('en')}</b> ${name && store.link.state !== 'open' ? `was ${word.toLowerCase()}` : word}</button>`
   return [chip('', 'All', all.length), ...GROUPS.map(group => ({ ...group, count: count(group.name) }))
     .filter(group => group.count > 0 || group.name === filter).map(group => chip(group.name, group.word, group.count))]
 }

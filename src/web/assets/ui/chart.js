@@ -39,7 +39,7 @@ export function Chart ({ shown, label }) {
       const Plot = await uplot()
       if (gone || !box.current) return
       mine.plot?.destroy()
-      mine.plot = new Plot(options(() => mine.shown, box.current), columns(mine.shown), box.current)
+      mine.plot = new Plot(options(() => mine.shown, box.current, Plot.paths.stepped({ align: 1 })), columns(mine.shown), box.current)
       fit(mine)
     }
     make().catch(error => { if (box.current) box.current.textContent = error.message })
@@ -90,8 +90,8 @@ function columns ({ points, column, limit, from, to }) {
   return [kept.map(point => point[0] / 1000), kept.map(point => point[column]), limits, kept.map(point => (point[4] === 'a' ? point[column] : null))]
 }
 
-/** @param {() => Shown} shown @param {HTMLElement} box */
-function options (shown, box) {
+/** @param {() => Shown} shown @param {HTMLElement} box @param {any} steps draws a limit that jumps */
+function options (shown, box, steps) {
   const axis = { stroke: colour('muted'), font: '12px system-ui, sans-serif', ticks: { show: false }, grid: { stroke: colour('line'), width: 1 } }
   const name = shown().column === 1 ? 'distance' : 'score'
   const date = (/** @type {any} */ _, /** @type {number} */ seconds) => (seconds == null ? '–' : clock(seconds * 1000))
@@ -106,7 +106,7 @@ function options (shown, box) {
       { ...axis, size: 46, gap: 4, space: 38, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(tick => number(tick, 3)) }],
     series: [{ label: 'time', value: date },
       { label: name, stroke: colour('trace'), width: 1.6, points: { show: false }, value, spanGaps: false },
-      { label: name === 'distance' ? 'threshold' : 'limit', stroke: colour('limit'), width: 1.4, dash: [6, 4], points: { show: false }, value },
+      { label: name === 'distance' ? 'threshold' : 'limit', stroke: colour('limit'), width: 1.4, dash: [6, 4], paths: steps, points: { show: false }, value },
       { label: 'anomalous', stroke: colour('alarm'), paths: () => null, points: { show: true, size: shown().points.filter(point => point[4] === 'a').length > MANY ? 3 : 6, fill: colour('alarm'), width: 0 }, value }],
     hooks: { drawClear: [(/** @type {any} */ plot) => unheard(plot, shown())], draw: [(/** @type {any} */ plot) => draft(plot, shown())] }
   }

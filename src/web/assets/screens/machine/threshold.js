@@ -89,7 +89,7 @@ function Judge ({ machine, override, changed, state, setDraft }) {
   const back = async () => { const reply = await send(agent, 'threshold.reset', { machine: id }); if (reply.ok) setDraft(null) }
   if (override) {
     return html`<div class="say warn"><p>${settings?.baseline ? 'A threshold set by hand decides by the distance alone: the spectrum, envelope and burst lanes are switched off.' : 'This threshold was set by hand.'}</p>
-      <div class="row-of"><${Button} kind="small" data-do="reset" disabled=${!can(agent, 'threshold.reset')} busy=${isBusy(agent, 'threshold.reset', id)} onClick=${back}>${settings?.baseline ? 'Use all lanes again' : 'Back to the bundle’s'}<//></div></div>`
+      <div class="row-of"><${Button} kind="small" data-do="reset" disabled=${!can(agent, 'threshold.reset')} busy=${isBusy(agent, 'threshold.reset', id)} onClick=${back}>${settings?.baseline ? 'Use all lanes again' : 'Reset the threshold'}<//></div></div>`
   }
   if (settings?.judge !== 'combined') return null
   return html`<div class=${`say${changed ? ' warn' : ''}`}><p>${changed ? 'Setting a threshold switches to the distance alone; the other lanes then no longer decide. ' : 'All lanes decide together; the threshold is that of the distance lane. '}
