@@ -98,11 +98,11 @@ function options (shown, box, steps) {
   const value = (/** @type {any} */ _, /** @type {number} */ value) => number(value)
   return {
     ...size(box),
-    padding: [12, 8, 0, 0],
+    padding: [12, 18, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     legend: { show: true, live: true },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
-    axes: [{ ...axis, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(tick => hour(tick * 1000, shown())), gap: 6, size: 28 },
+    axes: [{ ...axis, space: (/** @type {any[]} */ ...[, , , , width]) => (width < 420 ? 50 : 70), values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(tick => hour(tick * 1000, shown())), gap: 6, size: 28 },
       { ...axis, size: 46, gap: 4, space: 38, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(tick => number(tick, 3)) }],
     series: [{ label: 'time', value: date },
       { label: name, stroke: colour('trace'), width: 1.6, points: { show: false }, value, spanGaps: false },
@@ -116,7 +116,7 @@ function options (shown, box, steps) {
 function hour (time, { from, to }) {
   const date = new Date(time)
   if (to - from > 3 * 86400000) return date.toLocaleDateString([], { weekday: 'short', day: 'numeric' })
-  return date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(to - from < 300000 ? { second: '2-digit' } : {}) })
+  return date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(to - from < 180000 ? { second: '2-digit' } : {}) })
 }
 
 /** Shades where windows were not judged. @param {any} plot @param {Shown} shown */

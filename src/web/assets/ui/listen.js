@@ -15,12 +15,18 @@ const RAMPS = {
   dark: [[13, 17, 20], [18, 46, 66], [22, 94, 116], [72, 158, 150], [220, 206, 120], [255, 244, 224]]
 }
 
-/** 256 colours between the anchors of a ramp. @param {number[][]} ramp */
-function palette (ramp) {
+/** Bytes of the picture's range, 255 for 100 dB: what is 60 dB below the loudest band is silence. */
+const RANGE = 153
+/** The loudest band sinks so much with each frame, so that one knock does not darken the picture for long. */
+const SINK = 0.25
+/** The colours follow in steps. */
+const STEP = 16
+
+/** 256 colours between the anchors of a ramp. @param {number[][]} ramp @param {number} top the loudest byte */
+function palette (ramp, top) {
   const table = new Uint8ClampedArray(256 * 3)
   for (let i = 0; i < 256; i++) {
-    // Below -90 dBFS is silence, above -20 dBFS as loud as it gets.
-    const place = Math.min(1, Math.max(0, (i - 26) / 178)) * (ramp.length - 1)
+    const place = Math.min(1, Math.max(0, 1 - (top - i) / RANGE)) * (ramp.length - 1)
     const [at, part] = [Math.min(ramp.length - 2, Math.floor(place)), place - Math.min(ramp.length - 2, Math.floor(place))]
     for (let c = 0; c < 3; c++) table[3 * i + c] = ramp[at][c] + (ramp[at + 1][c] - ramp[at][c]) * part
   }
@@ -37,13 +43,18 @@ class Roll {
     this.picture.width = COLUMNS
     this.picture.height = BANDS
     this.context = /** @type {CanvasRenderingContext2D} */ (this.picture.getContext('2d'))
-    this.colours = palette(RAMPS[isDark() ? 'dark' : 'light'])
+    this.peak = 0
+    this.top = RANGE
+    this.colours = palette(RAMPS[isDark() ? 'dark' : 'light'], this.top)
     this.column = this.context.createImageData(1, BANDS)
   }
 
   /** @param {Uint8Array} bands */
   add (bands) {
     this.bytes.set(bands.subarray(0, BANDS), this.next * BANDS)
+    this.peak = Math.max(this.peak - SINK, ...bands)
+    const top = Math.max(RANGE - 40, Math.ceil((this.peak + 6) / STEP) * STEP)
+    if (top !== this.top) { this.top = top; this.recolour() }
     this.paint(this.next)
     this.next = (this.next + 1) % COLUMNS
     this.filled = Math.min(COLUMNS, this.filled + 1)
@@ -59,7 +70,7 @@ class Roll {
   }
 
   recolour () {
-    this.colours = palette(RAMPS[isDark() ? 'dark' : 'light'])
+    this.colours = palette(RAMPS[isDark() ? 'dark' : 'light'], this.top)
     for (let i = 0; i < this.filled; i++) this.paint((this.next - 1 - i + COLUMNS) % COLUMNS)
   }
 
