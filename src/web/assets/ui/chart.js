@@ -102,7 +102,7 @@ function options (shown, box, steps) {
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     legend: { show: true, live: true },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
-    axes: [{ ...axis, space: (/** @type {any[]} */ ...[, , , , width]) => (width < 420 ? 50 : 70), values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(tick => hour(tick * 1000, shown())), gap: 6, size: 28 },
+    axes: [{ ...axis, space: (/** @type {any[]} */ ...[, , , , width]) => (width < 420 ? 50 : 70), values: (/** @type {any} */ _, /** @type {number[]} */ ticks, /** @type {any} */ __, /** @type {any} */ ___, /** @type {number} */ step) => ticks.map(tick => hour(tick * 1000, shown(), step)), gap: 6, size: 28 },
       { ...axis, size: 46, gap: 4, space: 38, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(tick => number(tick, 3)) }],
     series: [{ label: 'time', value: date },
       { label: name, stroke: colour('trace'), width: 1.6, points: { show: false }, value, spanGaps: false },
@@ -112,11 +112,11 @@ function options (shown, box, steps) {
   }
 }
 
-/** @param {number} time @param {Shown} shown */
-function hour (time, { from, to }) {
+/** @param {number} time @param {Shown} shown @param {number} step from one mark to the next, s */
+function hour (time, { from, to }, step) {
   const date = new Date(time)
   if (to - from > 3 * 86400000) return date.toLocaleDateString([], { weekday: 'short', day: 'numeric' })
-  return date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(to - from < 180000 ? { second: '2-digit' } : {}) })
+  return date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(step < 60 ? { second: '2-digit' } : {}) })
 }
 
 /** Shades where windows were not judged. @param {any} plot @param {Shown} shown */
