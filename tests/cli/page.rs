@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use auscult::mqtt::topics::MachinePart;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::common;
 use crate::common::broker::{Broker, Message, Subscriber, free_port};
@@ -61,18 +61,6 @@ fn console(broker: &Broker, port: u16, dir: &Path) -> Program {
     Program::start(&mut command, dir.join("console.log"))
 }
 
-/// What an agent that lost its connection leaves on the broker.
-fn gone_agent(subscriber: &Subscriber) {
-    let (ts, boot) = ("2026-03-01T12:00:00.000Z", "1");
-    let status = json!({ "schema": 1, "state": "offline", "boot": boot, "ts": ts });
-    let info = json!({
-        "schema": 1, "ts": ts, "agent": "pi-3", "version": "0.1.0", "boot": boot, "bundle": null, "machines": ["fan-d"],
-        "tags": [], "commands": [],
-    });
-    subscriber.publish("auscult/pi-3/status", true, status.to_string());
-    subscriber.publish("auscult/pi-3/info", true, info.to_string());
-}
-
 /// A bundle that differs from `bundle`, packed.
 fn packed(bundle: &Path, dir: &Path) -> PathBuf {
     let next = dir.join("next");
@@ -113,7 +101,7 @@ fn the_page_shows_the_fleet_and_commands_it() {
     let dir = tempfile::Builder::new().prefix("auscult-page-").tempdir().expect("a temporary directory");
     let mut broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
-    gone_agent(&subscriber);
+    subscriber.publish_gone_agent();
     let bundle = shared.join("escoita-bundle");
     let (normal, abnormal) = (
         shared.join("audio/mimii_fan_id_04_normal_00000126.wav"),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use auscult::mqtt::payload;
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS, SubscribeFilter};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::kill_on_drop::KillOnDrop;
 use super::wait::{TIMEOUT, pace, wait_until};
@@ -354,6 +354,18 @@ impl Subscriber {
         self.heard.sent.fetch_add(1, Ordering::SeqCst);
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("the client runs");
         wait_until("a message is acknowledged", || self.heard.acknowledged.load(Ordering::SeqCst) > before);
+    }
+
+    /// What an agent that lost its connection leaves on the broker: `pi-3` with the machine `fan-d`.
+    pub fn publish_gone_agent(&self) {
+        let (ts, boot) = ("2026-03-01T12:00:00.000Z", "1");
+        let status = json!({ "schema": 1, "state": "offline", "boot": boot, "ts": ts });
+        let info = json!({
+            "schema": 1, "ts": ts, "agent": "pi-3", "version": "0.1.0", "boot": boot, "bundle": null,
+            "machines": ["fan-d"], "tags": [], "commands": [],
+        });
+        self.publish("auscult/pi-3/status", true, status.to_string());
+        self.publish("auscult/pi-3/info", true, info.to_string());
     }
 
     /// Publishes as fast as it can; waits for nothing.

@@ -77,7 +77,7 @@ fn the_flow_shows_the_fleet_and_commands_it() {
     let dir = tempfile::Builder::new().prefix("auscult-node-red-").tempdir().expect("a temporary directory");
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
-    gone_agent(&subscriber);
+    subscriber.publish_gone_agent();
     let port = free_port();
     let _node_red = node_red(&broker, port, dir.path());
 
@@ -125,16 +125,4 @@ fn the_flow_shows_the_fleet_and_commands_it() {
     for state in ["acknowledged", "shelved"] {
         assert!(alarms.iter().any(|alarm| alarm["state"] == state && alarm["by"] == "ana"), "{state}: {alarms:?}");
     }
-}
-
-/// What an agent that lost its connection leaves on the broker.
-fn gone_agent(subscriber: &Subscriber) {
-    let (ts, boot) = ("2026-03-01T12:00:00.000Z", "1");
-    let status = json!({ "schema": 1, "state": "offline", "boot": boot, "ts": ts });
-    let info = json!({
-        "schema": 1, "ts": ts, "agent": "pi-3", "version": "0.1.0", "boot": boot, "bundle": null, "machines": ["fan-d"],
-        "tags": [], "commands": [],
-    });
-    subscriber.publish("auscult/pi-3/status", true, status.to_string());
-    subscriber.publish("auscult/pi-3/info", true, info.to_string());
 }

@@ -56,6 +56,18 @@ fn wait_for(reader: &mut OutboxReader, count: usize) -> Vec<Row> {
     }
 }
 
+/// A store of a stopped agent that holds so many windows of the machine `m1`.
+fn closed_store(windows: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (outbox, _told) = open(dir.path());
+    for _ in 0..windows {
+        window(&outbox, "m1");
+    }
+    wait_for(&mut outbox.reader(), windows);
+    outbox.close(Duration::from_secs(20));
+    dir
+}
+
 #[test]
 fn messages_come_out_in_order_and_go_when_acknowledged() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -97,13 +109,7 @@ fn what_comes_together_is_written_together() {
 
 #[test]
 fn a_broken_store_is_set_aside_and_no_seq_comes_twice() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
-    for _ in 0..40 {
-        window(&outbox, "m1");
-    }
-    wait_for(&mut outbox.reader(), 40);
-    outbox.close(Duration::from_secs(20));
+    let dir = closed_store(40);
     for suffix in ["", "-wal"] {
         let file = format!("{}{suffix}", store::file(dir.path()).display());
         if std::fs::exists(&file).expect("a directory") {
@@ -121,13 +127,7 @@ fn a_broken_store_is_set_aside_and_no_seq_comes_twice() {
 
 #[test]
 fn damage_found_while_reading_does_not_stop_it() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
-    for _ in 0..2000 {
-        window(&outbox, "m1");
-    }
-    wait_for(&mut outbox.reader(), 2000);
-    outbox.close(Duration::from_secs(20));
+    let dir = closed_store(2000);
     // The pages of the messages, not the first ones with the tables' layout and the counters.
     let file = store::file(dir.path());
     let mut bytes = std::fs::read(&file).expect("the store");
@@ -288,13 +288,7 @@ fn whatever_becomes_of_one_file_no_seq_comes_twice_and_the_loss_is_reported() {
 
 #[test]
 fn a_message_with_a_flipped_bit_is_not_sent() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
-    for _ in 0..40 {
-        window(&outbox, "m1");
-    }
-    wait_for(&mut outbox.reader(), 40);
-    outbox.close(Duration::from_secs(20));
+    let dir = closed_store(40);
     let file = store::file(dir.path());
     let mut bytes = std::fs::read(&file).expect("the store");
     let at = bytes.windows(5).position(|text| text == b"m1 17").expect("the message");
@@ -314,13 +308,7 @@ fn a_message_with_a_flipped_bit_is_not_sent() {
 
 #[test]
 fn a_state_directory_of_version_0_1_is_continued() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
-    for _ in 0..40 {
-        window(&outbox, "m1");
-    }
-    wait_for(&mut outbox.reader(), 40);
-    outbox.close(Duration::from_secs(20));
+    let dir = closed_store(40);
     let old = rusqlite::Connection::open(store::file(dir.path())).expect("the store");
     old.execute_batch("ALTER TABLE message DROP COLUMN sum; DELETE FROM counter WHERE name GLOB 'seqsum/*';")
         .expect("as version 0.1 wrote it");

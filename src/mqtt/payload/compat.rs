@@ -45,16 +45,7 @@ impl CompatRecord {
 mod tests {
     use super::*;
     use crate::mqtt::payload::encode::encode;
-    use crate::scoring::Assessment;
-
-    fn verdict(assessment: &Assessment) -> VerdictMsg {
-        let ts: Timestamp = serde_json::from_str("\"2026-03-01T12:00:00.123456+01:00\"").expect("a time");
-        VerdictMsg::new("pi-7", "blower-1", ts, assessment, Some("fan 1.2"), None)
-    }
-
-    fn assessment(distance: f64) -> Assessment {
-        crate::scoring::judge(distance, 0.25, -31.5)
-    }
+    use crate::mqtt::payload::verdict::tests::{assessment, verdict};
 
     #[test]
     fn the_original_gets_no_record_of_what_could_not_be_assessed() {

@@ -81,16 +81,17 @@ impl VerdictMsg {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::mqtt::payload::encode::{encode, mark_late};
 
-    fn verdict(assessment: &Assessment) -> VerdictMsg {
+    /// A verdict at a certain time, for the tests of what is made of it.
+    pub fn verdict(assessment: &Assessment) -> VerdictMsg {
         let ts: Timestamp = serde_json::from_str("\"2026-03-01T12:00:00.123456+01:00\"").expect("a time");
         VerdictMsg::new("pi-7", "blower-1", ts, assessment, Some("fan 1.2"), None)
     }
 
-    fn assessment(distance: f64) -> Assessment {
+    pub fn assessment(distance: f64) -> Assessment {
         crate::scoring::judge(distance, 0.25, -31.5)
     }
 
