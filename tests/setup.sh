@@ -4,6 +4,7 @@
 # train: the Python environment of models/train, in target/train-venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/apt.sh
 what=${1:-test}
 
 declare -A provided_by=(
@@ -20,8 +21,6 @@ if [ "$what" = test ]; then
     ["/usr/lib/$(uname -m)-linux-gnu/alsa-lib/libasound_module_pcm_pulse.so"]=libasound2-plugins
   )
 fi
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq "$@" >/dev/null; }
 missing=()
 for need in "${!provided_by[@]}"; do
   case $need in
@@ -29,19 +28,14 @@ for need in "${!provided_by[@]}"; do
     *) PATH=$PATH:/usr/sbin:/sbin command -v "$need" >/dev/null || missing+=("${provided_by[$need]}") ;;
   esac
 done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "installing ${missing[*]}"
-  as_root apt-get update -qq
-  install --no-install-recommends "${missing[@]}"
-fi
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
 # LiteRT's library comes in a PyPI wheel; the tests compare both engines. ARCH=aarch64 fetches that of the Pi to run under qemu.
 arch=${ARCH:-$(uname -m)}
 if [ "$what" = test ] && [ ! -e "target/litert/$arch/libLiteRt.so" ]; then
   case $arch in aarch64) version=2.1.6 tag=manylinux_2_27_aarch64 ;; *) version=2.3.0 tag= ;; esac
   if ! python3 -m pip --version >/dev/null 2>&1; then
-    echo "installing python3-pip"
-    install python3-pip
+    apt_install python3-pip
   fi
   wheels=$(mktemp -d)
   trap 'rm -rf "$wheels"' EXIT
@@ -53,8 +47,7 @@ fi
 
 if [ "$what" = train ] && ! cmp -s models/train/requirements.txt target/train-venv/requirements.txt; then
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-    echo "installing python3-venv"
-    install python3-venv
+    apt_install python3-venv
   fi
   echo "making target/train-venv"
   python3 -m venv --clear target/train-venv

@@ -3,17 +3,14 @@
 # Usage: tests/deb/check.sh PACKAGE.deb
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/apt.sh
 package=$(realpath "$1")
 
 missing=()
 for need in lintian debootstrap systemd-analyze; do
   PATH=$PATH:/usr/sbin command -v $need >/dev/null || missing+=("${need/systemd-analyze/systemd}")
 done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "installing ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 step() { echo "ok $*"; }
 die() { echo "FAILED: $*" >&2; exit 1; }
 

@@ -4,6 +4,7 @@
 # Usage: tests/deb/pi.sh PACKAGE.deb
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/apt.sh
 package=$(realpath "$1")
 step() { echo "ok $*"; }
 die() { echo "FAILED: $*" >&2; exit 1; }
@@ -13,11 +14,7 @@ for need in debootstrap:debootstrap systemd-nspawn:systemd-container mosquitto:m
   ssh:openssh-client ansible-playbook:ansible-core openssl:openssl; do
   PATH=$PATH:/usr/sbin command -v "${need%:*}" >/dev/null || missing+=("${need#*:}")
 done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "installing ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
 work=$(mktemp -d /tmp/auscult-pi-XXXXXX)
 root=$work/root

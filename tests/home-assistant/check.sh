@@ -6,6 +6,7 @@
 # 2026.2 is the last that runs on that root's Python 3.13.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/apt.sh
 version=${HOME_ASSISTANT:-2026.2.3}
 auscult=$(realpath "${1:-target/release/auscult}")
 die() { echo "FAILED: $*" >&2; exit 1; }
@@ -17,12 +18,8 @@ missing=()
 for need in "${!provided_by[@]}"; do
   PATH=$PATH:/usr/sbin command -v "$need" >/dev/null || missing+=("${provided_by[$need]}")
 done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "installing ${missing[*]}"
-  apt-get update -qq
-  # The keyring too: an old one does not know Debian 13.
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debian-archive-keyring "${missing[@]}" >/dev/null
-fi
+# The keyring too: an old one does not know Debian 13.
+[ ${#missing[@]} = 0 ] || apt_install debian-archive-keyring "${missing[@]}"
 
 # What is installed is known by a file that is made last.
 root=target/home-assistant/root

@@ -446,6 +446,23 @@ fn many_mutated_models_do_no_harm() {
     assert!(peak_mb() < 200, "{} MB", peak_mb());
 }
 
+/// Winograd's way of convolving would spread the rounding of one huge weight over all that it is mixed with.
+#[test]
+fn one_huge_weight_spoils_nothing_else() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ops");
+    let mut model = fs::read(folder.join("keras_batch1_softmax.tflite")).unwrap();
+    // The exponent of a weight of the second convolution: some tenths become some 10^20.
+    assert_eq!(model[7139], 190);
+    model[7139] = 225;
+    let kept = tempfile::Builder::new().prefix("hostile").suffix(".tflite").tempfile().unwrap();
+    fs::write(kept.path(), &model).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    for _ in 0..8 {
+        let mut native = timed_load(&model, EngineChoice::Native).unwrap();
+        agree(native.as_mut(), timed_load(&model, EngineChoice::Tract).unwrap(), &mut random, &kept);
+    }
+}
+
 /// Of an operator that only LiteRT knows nobody else computes the shape: what it would write must have room.
 #[test]
 fn an_output_larger_than_stated_is_refused_before_litert_writes_it() {

@@ -19,7 +19,7 @@ const MAX_VALUES: usize = 1 << 24;
 const MIN_CHANNELS: usize = 8;
 
 impl Convolution {
-    /// Whether Winograd's way is open, and less work: not where most of a tile lies beyond the image.
+    /// Whether Winograd's way is open, exact enough, and less work: not where most of a tile lies beyond the image.
     fn winograd(&self) -> bool {
         let [rows, columns, outputs] = self.outputs;
         let taps = &self.taps;
@@ -30,6 +30,7 @@ impl Convolution {
             && self.image[2] >= MIN_CHANNELS
             && outputs >= MIN_CHANNELS
             && 16 * tiles <= 2 * rows * columns
+            && self.even
     }
 
     fn border(&self) -> Border {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::direct::Taps;
 use super::super::finish::{Activation, Fold};
-use super::{Convolution, Draft, Number, Planner, Value, activation};
+use super::{Convolution, Draft, Number, Planner, Value, activation, is_even};
 use crate::encoder::Fault;
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{self, Walk, walk_axis};
@@ -51,6 +51,7 @@ impl Planner<'_> {
                 taps,
                 outputs: [outputs[0], outputs[1], out],
                 depthwise: false,
+                even: is_even(&filter),
                 filter,
                 bias,
                 activation: activation(fused),
@@ -90,6 +91,7 @@ impl Planner<'_> {
                 taps,
                 outputs: [outputs[0], outputs[1], out],
                 depthwise: true,
+                even: is_even(&filter),
                 filter,
                 bias,
                 activation: activation(fused),
@@ -134,6 +136,7 @@ impl Planner<'_> {
                 taps: Taps { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], before: [0, 0] },
                 outputs: [1, rows, out],
                 depthwise: false,
+                even: is_even(&weights),
                 filter: weights,
                 bias,
                 activation: activation(fused),
