@@ -6,16 +6,16 @@ pub mod download;
 pub mod enroll;
 pub mod files;
 mod golden;
-pub mod incoming;
 pub mod manifest;
 mod memory;
 pub mod npy;
 mod pack;
 pub mod pickle;
 mod read;
-mod share;
 mod signature;
 pub mod store;
+mod threshold_fit;
+pub mod upload;
 mod version;
 
 use std::collections::HashSet;
@@ -28,8 +28,8 @@ pub use golden::{GoldenCase, GoldenOutcome};
 pub use manifest::Manifest;
 pub use memory::TrimOnDrop;
 pub use pack::{Packed, draft_manifest, pack};
-pub use share::SAMPLE_LIMIT;
 pub use signature::TrustedKey;
+pub use threshold_fit::SAMPLE_LIMIT;
 
 use crate::encoder::{self, EncoderConfig, Engine};
 use crate::features::FrontEnd;
@@ -213,7 +213,7 @@ impl Bundle {
 
     /// Index and front-end for a machine that the bundle does not have. Any index will do: it adds a constant to every
     /// embedding, which no distance within one machine sees.
-    pub fn stranger(&self) -> (u32, FrontEnd) {
+    pub fn default_conditioning(&self) -> (u32, FrontEnd) {
         let front_end = self.manifest.as_ref().and_then(|manifest| manifest.front_end(None).ok()).unwrap_or_default();
         (self.machines.first().map_or(0, |machine| machine.index), front_end)
     }

@@ -27,7 +27,7 @@ use crate::fs::{self as durable, UNFINISHED};
 pub const KEPT: usize = 3;
 
 const HISTORY: &str = ".history.json";
-const INCOMING: &str = ".incoming";
+const UPLOADS: &str = ".incoming";
 
 /// Why a bundle was not installed, reloaded or rolled back.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ impl Store {
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
         fs::create_dir_all(root).map_err(InstallError::io(root.display().to_string()))?;
         let store = Store { root: root.into(), link: link.into(), spared: Mutex::new(spared) };
-        store.sweep(&store.root.join(INCOMING))?;
+        store.sweep(&store.root.join(UPLOADS))?;
         store.clean()?;
         Ok(store)
     }
@@ -135,8 +135,8 @@ impl Store {
     }
 
     /// Directory for archives on their way, made if need be.
-    pub fn incoming(&self) -> Result<PathBuf, InstallError> {
-        let dir = self.root.join(INCOMING);
+    pub fn upload_dir(&self) -> Result<PathBuf, InstallError> {
+        let dir = self.root.join(UPLOADS);
         fs::create_dir_all(&dir).map_err(InstallError::io(dir.display().to_string()))?;
         Ok(dir)
     }

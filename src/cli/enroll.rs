@@ -118,7 +118,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let (bundle, engine) = Bundle::open(&args.bundle, &args.engine.config()).map_err(Failure::data)?;
     let known = bundle.machine(&args.machine).ok();
-    let (index, standard) = known.map_or_else(|| bundle.stranger(), |known| (known.index, known.front_end.clone()));
+    let (index, standard) =
+        known.map_or_else(|| bundle.default_conditioning(), |known| (known.index, known.front_end.clone()));
     let front_end = args.sound.front_end(&standard)?;
     if front_end != standard {
         let message = "--fmin, --fmax: the new bundle keeps the machine's own band; set it in bundle.toml first";

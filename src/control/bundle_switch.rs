@@ -11,8 +11,8 @@ use super::output::Output;
 use super::shared::Shared;
 use super::store::Commit;
 use super::transaction::Transaction;
-use crate::bundle::incoming;
 use crate::bundle::store::{Placed, Store};
+use crate::bundle::upload;
 use crate::monitor::MonitorState;
 use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::EventKind;
@@ -70,7 +70,7 @@ pub struct Pieces {
 
 impl Pieces {
     pub fn forget(&self) {
-        if let Err(error) = incoming::forget(&self.dir, &self.sha256) {
+        if let Err(error) = upload::forget(&self.dir, &self.sha256) {
             tracing::warn!(%error, "the pieces of an archive cannot be removed");
         }
     }

@@ -154,7 +154,7 @@ fn fit(bundle: &Bundle, machine: &MachineConfig, config: &Config) -> Result<Mach
     };
     let (index, standard) = match known {
         Some(known) => (known.index, known.front_end.clone()),
-        None => bundle.stranger(),
+        None => bundle.default_conditioning(),
     };
     let front_end = FrontEnd {
         fmin_hz: machine.fmin_hz.unwrap_or(standard.fmin_hz),

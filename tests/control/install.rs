@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use auscult::bundle::download::download;
-use auscult::bundle::incoming::{Incoming, forget};
 use auscult::bundle::store::{InstallError, Store, resolve};
+use auscult::bundle::upload::{Upload, forget};
 use auscult::bundle::{ARCHIVE_LIMIT, Bundle, TrustedKey};
 use auscult::config::BundleConfig;
 use flate2::{Compression, write::GzEncoder};
@@ -345,13 +345,13 @@ fn paths_to_reload_stay_below_the_root() {
 #[test]
 fn pieces_arrive_in_any_order_across_restarts() {
     let (_dir, link, store) = new_store();
-    let incoming = store.incoming().expect("a directory");
+    let incoming = store.upload_dir().expect("a directory");
     let archive = tar_gz(&parts("1.0"), "");
     let (hash, size) = (sha256(&archive), archive.len() as u64);
     let pieces: Vec<_> = archive.chunks(100).enumerate().map(|(number, piece)| (100 * number as u64, piece)).collect();
     // From the end, every piece in its own process's life; some come twice.
     for (offset, piece) in pieces.iter().rev() {
-        let mut one = Incoming::open(&incoming, &hash.to_uppercase(), size).expect("an archive to gather");
+        let mut one = Upload::open(&incoming, &hash.to_uppercase(), size).expect("an archive to gather");
         let progress = one.put(*offset, piece).expect("a piece");
         assert_eq!(progress.missing, (*offset > 0).then_some((0, *offset)));
         assert_eq!(one.put(*offset, piece).expect("the same piece"), progress);
@@ -359,7 +359,7 @@ fn pieces_arrive_in_any_order_across_restarts() {
             assert!(one.finish().expect_err("pieces are missing").to_string().contains("missing"));
         }
     }
-    let mut whole = Incoming::open(&incoming, &hash, size).expect("the archive").finish().expect("a whole archive");
+    let mut whole = Upload::open(&incoming, &hash, size).expect("the archive").finish().expect("a whole archive");
     let placed = store.place(&mut whole, &hash, None).expect("the bundle in it");
     store.switch(&placed).expect("an install");
     forget(&incoming, &hash).expect("room");
@@ -370,7 +370,7 @@ fn pieces_arrive_in_any_order_across_restarts() {
 #[test]
 fn pieces_that_do_not_fit_are_refused() {
     let (_dir, _link, store) = new_store();
-    let incoming = store.incoming().expect("a directory");
+    let incoming = store.upload_dir().expect("a directory");
     let hash = sha256(b"something");
     for (sha256, size, words) in [
         ("12ab", 100, "sha256: expected 64 hex digits"),
@@ -378,10 +378,10 @@ fn pieces_that_do_not_fit_are_refused() {
         (&hash, 0, "size: expected 1 to 67108864 bytes, found 0"),
         (&hash, ARCHIVE_LIMIT + 1, "found 67108865"),
     ] {
-        let error = Incoming::open(&incoming, sha256, size).expect_err(words).to_string();
+        let error = Upload::open(&incoming, sha256, size).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     }
-    let mut one = Incoming::open(&incoming, &hash, 9000).expect("an archive to gather");
+    let mut one = Upload::open(&incoming, &hash, 9000).expect("an archive to gather");
     for (offset, length) in [(9000, 1), (8999, 2), (u64::MAX, 1), (0, 0), (u64::MAX - 1, 100)] {
         let error = one.put(offset, &vec![0; length]).expect_err("out of the archive").to_string();
         assert!(error.starts_with("offset: expected a piece within 9000 bytes"), "{error}");
@@ -392,7 +392,7 @@ fn pieces_that_do_not_fit_are_refused() {
     assert_eq!(listing(&incoming), Vec::<String>::new());
     // Room for four side by side.
     for number in 0..7u8 {
-        Incoming::open(&incoming, &sha256(&[number]), 10).and_then(|mut one| one.put(0, &[number])).expect("a piece");
+        Upload::open(&incoming, &sha256(&[number]), 10).and_then(|mut one| one.put(0, &[number])).expect("a piece");
     }
     assert_eq!(listing(&incoming).iter().filter(|name| name.ends_with(".part")).count(), 4);
 }
@@ -407,11 +407,11 @@ proptest! {
         let content: Vec<u8> = (0..2000u32).map(|n| (n * n % 251) as u8).collect();
         let dir = tempfile::tempdir().unwrap();
         let hash = sha256(&content);
-        let mut one = Incoming::open(dir.path(), &hash, 2000).unwrap();
+        let mut one = Upload::open(dir.path(), &hash, 2000).unwrap();
         let mut there = vec![false; 2000];
         for (offset, length, restart) in pieces {
             if restart {
-                one = Incoming::open(dir.path(), &hash, 2000).unwrap();
+                one = Upload::open(dir.path(), &hash, 2000).unwrap();
             }
             let end = (offset as usize + length).min(2000);
             let progress = one.put(offset, &content[offset as usize..end]).unwrap();
@@ -477,7 +477,7 @@ fn redirect(out: &mut dyn Write, to: &str) -> std::io::Result<()> {
 #[test]
 fn downloads_come_from_allowed_hosts_only() {
     let (_dir, link, store) = new_store();
-    let incoming = store.incoming().expect("a directory");
+    let incoming = store.upload_dir().expect("a directory");
     let archive = tar_gz(&parts("1.0"), "");
     let forbidden = Server::start(|_, out| respond(out, "200 OK", "", b"secret"));
     let (body, elsewhere) = (archive.clone(), forbidden.address.clone());
@@ -564,7 +564,7 @@ fn a_download_that_takes_too_long_ends() {
         Ok(())
     });
     let config = BundleConfig { allow_from: vec![server.address.clone()], ..BundleConfig::default() };
-    let incoming = store.incoming().expect("a directory");
+    let incoming = store.upload_dir().expect("a directory");
     let url = format!("http://{}/", server.address);
     let error = download(&url, &incoming, &config, Duration::from_secs(1)).expect_err("too slow").to_string();
     assert!(error.to_lowercase().contains("time"), "{error}");
@@ -694,13 +694,13 @@ const INSTALL_FOR_EVER: &str = "AUSCULT_TEST_INSTALL_FOR_EVER";
 /// Everything that an install does: gathers pieces, places, switches; then goes back if asked to.
 fn install_in_pieces(dir: &Path, archive: &[u8], and_back: bool) {
     let store = Store::open(&dir.join("bundles/current")).expect("a store");
-    let incoming = store.incoming().expect("a directory");
+    let incoming = store.upload_dir().expect("a directory");
     let hash = sha256(archive);
     for (number, piece) in archive.chunks(8000).enumerate() {
-        let mut one = Incoming::open(&incoming, &hash, archive.len() as u64).expect("an archive to gather");
+        let mut one = Upload::open(&incoming, &hash, archive.len() as u64).expect("an archive to gather");
         one.put(8000 * number as u64, piece).expect("a piece");
     }
-    let one = Incoming::open(&incoming, &hash, archive.len() as u64).expect("an archive to gather");
+    let one = Upload::open(&incoming, &hash, archive.len() as u64).expect("an archive to gather");
     let placed = store.place(&mut one.finish().expect("all of it"), &hash, None).expect("a bundle");
     store.switch(&placed).expect("an install");
     forget(&incoming, &hash).expect("room");
@@ -766,7 +766,7 @@ fn a_kill_at_any_moment_leaves_a_valid_bundle() {
         for name in left.iter().filter(|name| *name != "current") {
             Bundle::read(&link.with_file_name(name)).unwrap_or_else(|error| panic!("round {round}: {error}"));
         }
-        let incoming = store.incoming().expect("a directory");
+        let incoming = store.upload_dir().expect("a directory");
         assert!(
             listing(&incoming).iter().all(|name| !name.starts_with('.')),
             "round {round}: {:?}",

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use auscult::bundle::incoming::Incoming;
+use auscult::bundle::upload::Upload;
 use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig};
 use auscult::control::store::Store;
@@ -113,8 +113,8 @@ fn on_the_slow_disk() {
     rig.never_waits("a bundle is installed and rolled back", |rig, attempt| {
         let archive = tar_gz(&bundle(&format!("2.{attempt}")));
         let (sha256, size) = (bundles::sha256(&archive), archive.len() as u64);
-        let incoming = rig.shared.bundles(None).and_then(|store| store.incoming()).expect("a directory");
-        let arrived = Incoming::open(&incoming, &sha256, size).and_then(|mut incoming| incoming.put(0, &archive));
+        let incoming = rig.shared.bundles(None).and_then(|store| store.upload_dir()).expect("a directory");
+        let arrived = Upload::open(&incoming, &sha256, size).and_then(|mut incoming| incoming.put(0, &archive));
         arrived.expect("the archive");
         rig.send(json!({ "command": "bundle.install", "sha256": sha256, "size": size }));
         rig.send(json!({ "command": "bundle.rollback" }));

@@ -247,7 +247,8 @@ fn model(bundle: &Bundle, args: &Args) -> Result<MachineModel, Failure> {
         Err(_) if args.learn.is_some() => None,
         Err(error) => return Err(Failure::data(error)),
     };
-    let (index, front_end) = known.map_or_else(|| bundle.stranger(), |known| (known.index, known.front_end.clone()));
+    let (index, front_end) =
+        known.map_or_else(|| bundle.default_conditioning(), |known| (known.index, known.front_end.clone()));
     let front_end = args.sound.front_end(&front_end)?;
     let origin = bundle.origin(index, front_end.clone());
     let known = known.filter(|_| args.learn.is_none());

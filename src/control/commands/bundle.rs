@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::Execute;
 use crate::bundle::TrimOnDrop;
 use crate::bundle::download::{self, download};
-use crate::bundle::incoming::Incoming;
 use crate::bundle::store::{self, InstallError, Store};
+use crate::bundle::upload::Upload;
 use crate::control::bundle_switch::{InstallBundle, Pieces, ReloadBundle, Rollback, Switch};
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
@@ -85,13 +85,13 @@ impl Execute for BundleInstall {
         match (self.url, self.size, self.offset, self.data) {
             (Some(url), None, None, None) => Ok(Outcome::Job(Job::new(move || {
                 let config = &shared.config.bundle;
-                let archive = download(url.as_str(), &bundles.incoming()?, config, download::TIME_LIMIT)?;
+                let archive = download(url.as_str(), &bundles.upload_dir()?, config, download::TIME_LIMIT)?;
                 let mut archive = archive.into_file();
                 install(&shared, &bundles, &mut archive, &sha256, None)
             }))),
             (None, Some(Bytes(size)), None, None) => {
-                let dir = bundles.incoming()?;
-                let arrived = Incoming::open(&dir, &sha256, size)?;
+                let dir = bundles.upload_dir()?;
+                let arrived = Upload::open(&dir, &sha256, size)?;
                 if arrived.progress().missing.is_some() {
                     return Ok(Outcome::Answer(json!(arrived.progress())));
                 }
@@ -107,7 +107,7 @@ impl Execute for BundleInstall {
                 })))
             }
             (None, Some(Bytes(size)), Some(Bytes(offset)), Some(Chunk(piece))) => {
-                let progress = Incoming::open(&bundles.incoming()?, &sha256, size)?.put(offset, &piece)?;
+                let progress = Upload::open(&bundles.upload_dir()?, &sha256, size)?.put(offset, &piece)?;
                 Ok(Outcome::Answer(json!(progress)))
             }
             _ => Err(CommandError::new(

@@ -18,7 +18,7 @@ const SIDE_BY_SIDE: usize = 4;
 
 /// One archive that is being gathered.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct Upload {
     dir: PathBuf,
     sha256: String,
     file: File,
@@ -45,12 +45,12 @@ pub struct Progress {
     pub missing: Option<(u64, u64)>,
 }
 
-impl Incoming {
-    /// Begins or goes on with the archive of this sha256 in the directory of [`super::store::Store::incoming`].
+impl Upload {
+    /// Begins or goes on with the archive of this sha256 in the directory of [`super::store::Store::upload_dir`].
     ///
     /// # Errors
     /// `Argument` for a sha256 that is none or a size outside 1 to [`ARCHIVE_LIMIT`].
-    pub fn open(dir: &Path, sha256: &str, size: u64) -> Result<Incoming, InstallError> {
+    pub fn open(dir: &Path, sha256: &str, size: u64) -> Result<Upload, InstallError> {
         let sha256 = checked_sha256(sha256)?;
         if !(1..=ARCHIVE_LIMIT).contains(&size) {
             return Err(InstallError::Argument(format!("size: expected 1 to {ARCHIVE_LIMIT} bytes, found {size}")));
@@ -66,7 +66,7 @@ impl Incoming {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(fresh).open(&part);
         let file = open.and_then(|file| file.set_len(size).map(|()| file));
         let file = file.map_err(InstallError::io(part.display().to_string()))?;
-        Ok(Incoming { dir: dir.into(), sha256, file, state })
+        Ok(Upload { dir: dir.into(), sha256, file, state })
     }
 
     /// Adds the piece that begins at byte `offset`. When it returns, the piece survives a power cut.
