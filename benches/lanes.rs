@@ -11,7 +11,7 @@ mod common;
 use std::sync::Arc;
 
 use auscult::audio::synth::overlay::Overlay;
-use auscult::audio::synth::{Kind, Machine};
+use auscult::audio::synth::{Kind, SynthMachine};
 use auscult::bundle::Bundle;
 use auscult::encoder::EncoderConfig;
 use auscult::features::FrontEnd;
@@ -60,7 +60,7 @@ fn main() {
 /// 100 windows of one take, and 200 of other takes: the same machine at other times.
 fn simulated(kind: Kind, seed: u64) -> Case {
     let take = |take: u64, windows: usize| {
-        let mut machine = Machine::new(kind, seed, take);
+        let mut machine = SynthMachine::new(kind, seed, take);
         (0..windows)
             .map(|_| {
                 let mut window = vec![0.0; WINDOW];

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use auscult::audio::synth::{Fault, FaultPlan, Kind, Machine, RATE_HZ};
+use auscult::audio::synth::{Fault, FaultPlan, Kind, RATE_HZ, SynthMachine};
 
 /// Of each machine.
 const SECONDS: usize = 120;
@@ -18,7 +18,7 @@ fn main() {
         for fault in std::iter::once(None).chain(kind.faults().map(Some)) {
             let plan = fault.map_or(FaultPlan::default(), |fault| FaultPlan::now(fault, 0.8));
             let begun = Instant::now();
-            let mut machine = Machine::with_fault(kind, 1, 0, plan);
+            let mut machine = SynthMachine::with_fault(kind, 1, 0, plan);
             for _ in 0..SECONDS {
                 machine.fill(&mut chunk);
             }

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn synchronised_is_told_once_and_marks_messages_until_then() {
+    fn synchronised_is_reported_once_and_marks_messages_until_then() {
         let clock = Clock::new(false);
         let mut watch = ClockWatch::new(clock.clone());
         assert_eq!(watch.look(at(1.0), Duration::from_secs(1), || false), []);

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_from_what_cannot_be_reached() {
+    fn damage_is_distinguished_from_what_cannot_be_reached() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("words.db");
         for bytes in [vec![], vec![7; 10_000], vec![0; 4096]] {

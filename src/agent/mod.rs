@@ -32,7 +32,7 @@ use crate::audio::{MachineInput, SourceError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::rate_limit;
-use crate::control::store::{Lost, Store};
+use crate::control::store::{Lost, StateStore};
 use crate::control::{self, Controller};
 use crate::features::FrontEnd;
 use crate::monitor::alarm_store::{AlarmStore, SavedAlarms};
@@ -117,7 +117,7 @@ impl Agent {
     fn start(config: Config) -> Result<Agent, AgentError> {
         let clock = Clock::of_system();
         let now = clock.now().utc();
-        let (store, lost) = Store::open(&config.agent.state_dir, now);
+        let (store, lost) = StateStore::open(&config.agent.state_dir, now);
         let chosen = store.chosen_bundle().unwrap_or_else(|error| {
             tracing::error!(%error, "the bundle that was chosen remotely cannot be read");
             None
@@ -260,7 +260,7 @@ impl Agent {
 /// The configured machines, each as the last run left it.
 fn machines(
     config: &Config,
-    store: &Store,
+    store: &StateStore,
     loaded: Option<&ActiveBundle>,
     mut saved: SavedAlarms,
     baselines: &BaselineStore,

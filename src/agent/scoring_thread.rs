@@ -21,7 +21,7 @@ use crate::monitor::state_writer::WriterHandle;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
-use crate::scoring::baseline::Progress;
+use crate::scoring::baseline::LearnProgress;
 use crate::scoring::gate::debounce::OverloadDebounce;
 use crate::window::Window;
 
@@ -157,7 +157,7 @@ impl Scoring {
 
     /// Publishes progress in steps of a tenth, and has it saved: not so often that it wears the disk out, nor so rarely
     /// that more than a tenth is lost.
-    fn learning(&mut self, machine: usize, progress: &Progress) {
+    fn learning(&mut self, machine: usize, progress: &LearnProgress) {
         let tenth = (10.0 * progress.heard_s / progress.wanted_s) as u64;
         let Watched { saved, windows, tenths, .. } = self.machines.entry(machine).or_default();
         // Begun anew.

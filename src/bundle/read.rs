@@ -64,12 +64,12 @@ impl Reader<'_> {
         let hash = files::sha256_hex(bytes);
         let expected = self.manifest.as_ref().and_then(|manifest| manifest.files.get(name));
         if self.signed && expected.is_none() {
-            return Err(self.fault(name, UNNAMED.into()));
+            return Err(self.error(name, UNNAMED.into()));
         }
         if let Some(expected) = expected
             && *expected != hash
         {
-            return Err(self.fault(name, format!("expected sha256 {expected} of {MANIFEST}, found {hash}")));
+            return Err(self.error(name, format!("expected sha256 {expected} of {MANIFEST}, found {hash}")));
         }
         self.hashes.push((name, hash));
         Ok(())
@@ -96,12 +96,12 @@ impl Reader<'_> {
             }
         }
         match unnamed.first() {
-            Some(name) if self.signed => Err(self.fault(name, UNNAMED.into())),
+            Some(name) if self.signed => Err(self.error(name, UNNAMED.into())),
             _ => Ok(unnamed.into_iter().collect()),
         }
     }
 
-    fn fault(&self, name: &str, problem: String) -> BundleError {
+    fn error(&self, name: &str, problem: String) -> BundleError {
         BundleError::new(self.dir.join(name), problem)
     }
 }
@@ -129,7 +129,7 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
     let bank = bank(&mut reader)?;
     let encoder: Arc<[u8]> = reader.read(ENCODER)?.into();
     if encoder.is_empty() {
-        return Err(reader.fault(ENCODER, "expected a tflite model, found 0 bytes".into()));
+        return Err(reader.error(ENCODER, "expected a tflite model, found 0 bytes".into()));
     }
     let names = names(&mut reader)?;
     let rows = rows(&mut reader, &names, bank.nrows())?;
@@ -144,14 +144,14 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
         let (front_end, encoder_index) = match &manifest {
             None => (FrontEnd::default(), None),
             Some(manifest) => {
-                let front_end = manifest.front_end(Some(&name)).map_err(|problem| reader.fault(MANIFEST, problem))?;
+                let front_end = manifest.front_end(Some(&name)).map_err(|problem| reader.error(MANIFEST, problem))?;
                 (front_end, manifest.machine.get(&name).and_then(|machine| machine.encoder_index))
             }
         };
         let own = rows.get(&index).map_or(&[][..], Vec::as_slice);
         if own.is_empty() {
             return Err(
-                reader.fault(ROW_IDS, format!("expected rows of every machine, found none of {name:?} ({index})"))
+                reader.error(ROW_IDS, format!("expected rows of every machine, found none of {name:?} ({index})"))
             );
         }
         machines.push(BundleMachine {
@@ -178,23 +178,23 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
         unnamed,
     };
     if let Some(name) = baselines.keys().next() {
-        return Err(reader.fault(BASELINES, format!("expected names of {NAMES}, found {name:?}")));
+        return Err(reader.error(BASELINES, format!("expected names of {NAMES}, found {name:?}")));
     }
     for machine in &bundle.machines {
         let Some(baseline) = &machine.baseline else { continue };
         baseline
             .check_origin(&bundle.origin(machine.index, machine.front_end.clone()))
-            .map_err(|error| reader.fault(BASELINES, format!("{:?}: {error}", machine.name)))?;
+            .map_err(|error| reader.error(BASELINES, format!("{:?}: {error}", machine.name)))?;
         let (expected, found) = (machine.bank.width(), baseline.rows().width());
         if expected != found {
             let problem = format!("{:?}: expected rows of {expected} as in {BANK}, found {found}", machine.name);
-            return Err(reader.fault(BASELINES, problem));
+            return Err(reader.error(BASELINES, problem));
         }
     }
     if let Some(manifest) = manifest {
         reader.manifest = Some(manifest.clone());
         for name in manifest.machine.keys().chain(manifest.golden.iter().map(|case| &case.machine)) {
-            bundle.machine(name).map_err(|error| reader.fault(MANIFEST, error.problem))?;
+            bundle.machine(name).map_err(|error| reader.error(MANIFEST, error.problem))?;
         }
         bundle.golden = golden(&mut reader, &manifest, &bundle)?;
         (bundle.name, bundle.version) = (manifest.name.clone(), manifest.version.clone());
@@ -206,22 +206,22 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
 /// `emb_train.npy`: `[N, embedding]`, finite.
 fn bank(reader: &mut Reader) -> Result<Array2<f32>, BundleError> {
     let bank: Array2<f32> =
-        npy::read::<f32, Ix2>(&reader.read(BANK)?).map_err(|problem| reader.fault(BANK, problem))?;
+        npy::read::<f32, Ix2>(&reader.read(BANK)?).map_err(|problem| reader.error(BANK, problem))?;
     if bank.is_empty() {
-        return Err(reader.fault(BANK, format!("expected rows and columns, found shape {:?}", bank.shape())));
+        return Err(reader.error(BANK, format!("expected rows and columns, found shape {:?}", bank.shape())));
     }
     if let Some(((row, column), value)) = bank.indexed_iter().find(|(_, value)| !value.is_finite()) {
-        return Err(reader.fault(BANK, format!("expected finite numbers, found {value} in row {row}, column {column}")));
+        return Err(reader.error(BANK, format!("expected finite numbers, found {value} in row {row}, column {column}")));
     }
     Ok(bank)
 }
 
 /// `id_to_int.pkl`: the names by their index.
 fn names(reader: &mut Reader) -> Result<BTreeMap<u32, String>, BundleError> {
-    let dict = pickle::read_dict(&reader.read(NAMES)?).map_err(|problem| reader.fault(NAMES, problem))?;
+    let dict = pickle::read_dict(&reader.read(NAMES)?).map_err(|problem| reader.error(NAMES, problem))?;
     if !(1..=MACHINE_LIMIT).contains(&dict.len()) {
         let problem = format!("expected 1 to {MACHINE_LIMIT} machines, found {}", dict.len());
-        return Err(reader.fault(NAMES, problem));
+        return Err(reader.error(NAMES, problem));
     }
     let (mut names, mut seen) = (BTreeMap::new(), HashSet::new());
     for (key, value) in dict {
@@ -229,19 +229,19 @@ fn names(reader: &mut Reader) -> Result<BTreeMap<u32, String>, BundleError> {
             pickle::Atom::Text(name) if is_name(&name) => name,
             other => {
                 let problem = format!("expected names of 1 to {NAME_LIMIT} printable characters, found {other}");
-                return Err(reader.fault(NAMES, problem));
+                return Err(reader.error(NAMES, problem));
             }
         };
         let Some(index) = value.index().filter(|index| *index < INDEX_LIMIT) else {
             let problem = format!("expected an index from 0 to {} for {name:?}, found {value}", INDEX_LIMIT - 1);
-            return Err(reader.fault(NAMES, problem));
+            return Err(reader.error(NAMES, problem));
         };
         if !seen.insert(name.clone()) {
-            return Err(reader.fault(NAMES, format!("expected each name once, found {name:?} twice")));
+            return Err(reader.error(NAMES, format!("expected each name once, found {name:?} twice")));
         }
         if let Some(other) = names.insert(index, name.clone()) {
             return Err(
-                reader.fault(NAMES, format!("expected each index once, found {index} for {other:?} and {name:?}"))
+                reader.error(NAMES, format!("expected each index once, found {index} for {other:?} and {name:?}"))
             );
         }
     }
@@ -259,16 +259,16 @@ fn rows(
     expected: usize,
 ) -> Result<BTreeMap<u32, Vec<usize>>, BundleError> {
     let ids: Array1<i64> =
-        npy::read::<i64, Ix1>(&reader.read(ROW_IDS)?).map_err(|problem| reader.fault(ROW_IDS, problem))?;
+        npy::read::<i64, Ix1>(&reader.read(ROW_IDS)?).map_err(|problem| reader.error(ROW_IDS, problem))?;
     if ids.len() != expected {
         let problem = format!("expected {expected} rows as in {BANK}, found {}", ids.len());
-        return Err(reader.fault(ROW_IDS, problem));
+        return Err(reader.error(ROW_IDS, problem));
     }
     let mut rows: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (row, id) in ids.iter().enumerate() {
         let Some(index) = u32::try_from(*id).ok().filter(|index| names.contains_key(index)) else {
             let problem = format!("expected indices of {NAMES}, found {id} in row {row}");
-            return Err(reader.fault(ROW_IDS, problem));
+            return Err(reader.error(ROW_IDS, problem));
         };
         rows.entry(index).or_default().push(row);
     }
@@ -277,18 +277,18 @@ fn rows(
 
 /// `thresholds_by_machine.pkl`: finite, above 0.
 fn thresholds(reader: &mut Reader, names: &BTreeMap<u32, String>) -> Result<BTreeMap<u32, f64>, BundleError> {
-    let dict = pickle::read_dict(&reader.read(THRESHOLDS)?).map_err(|problem| reader.fault(THRESHOLDS, problem))?;
+    let dict = pickle::read_dict(&reader.read(THRESHOLDS)?).map_err(|problem| reader.error(THRESHOLDS, problem))?;
     let mut thresholds = BTreeMap::new();
     for (key, value) in dict {
         let Some(index) = key.index().filter(|index| names.contains_key(index)) else {
-            return Err(reader.fault(THRESHOLDS, format!("expected indices of {NAMES} as keys, found {key}")));
+            return Err(reader.error(THRESHOLDS, format!("expected indices of {NAMES} as keys, found {key}")));
         };
         let Some(threshold) = value.number().filter(|number| number.is_finite() && *number > 0.0) else {
             let problem = format!("expected a finite threshold above 0 for index {index}, found {value}");
-            return Err(reader.fault(THRESHOLDS, problem));
+            return Err(reader.error(THRESHOLDS, problem));
         };
         if thresholds.insert(index, threshold).is_some() {
-            return Err(reader.fault(THRESHOLDS, format!("expected each index once, found {index} twice")));
+            return Err(reader.error(THRESHOLDS, format!("expected each index once, found {index} twice")));
         }
     }
     Ok(thresholds)
@@ -300,14 +300,14 @@ fn baselines(reader: &mut Reader) -> Result<BTreeMap<String, Arc<Baseline>>, Bun
     let separators = text.iter().filter(|byte| matches!(byte, b',' | b':')).count();
     if separators > BASELINES_SEPARATORS {
         let problem = format!("expected at most {BASELINES_SEPARATORS} values, found {separators}");
-        return Err(reader.fault(BASELINES, problem));
+        return Err(reader.error(BASELINES, problem));
     }
     let all: BTreeMap<String, Baseline> =
-        serde_json::from_slice(&text).map_err(|error| reader.fault(BASELINES, error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| reader.error(BASELINES, error.to_string()))?;
     all.into_iter()
         .map(|(name, baseline)| match baseline.check() {
             Ok(()) => Ok((name, Arc::new(baseline))),
-            Err(error) => Err(reader.fault(BASELINES, format!("{name:?}: {error}"))),
+            Err(error) => Err(reader.error(BASELINES, format!("{name:?}: {error}"))),
         })
         .collect()
 }
@@ -328,7 +328,7 @@ fn golden(reader: &mut Reader, manifest: &Manifest, bundle: &Bundle) -> Result<V
         ] {
             if found != expected {
                 return Err(
-                    reader.fault(file, format!("expected rows of {expected} for {:?}, found {found}", case.machine))
+                    reader.error(file, format!("expected rows of {expected} for {:?}, found {found}", case.machine))
                 );
             }
         }
@@ -347,15 +347,15 @@ fn golden(reader: &mut Reader, manifest: &Manifest, bundle: &Bundle) -> Result<V
 
 fn golden_array(reader: &mut Reader, name: &'static str, cases: usize) -> Result<Array2<f32>, BundleError> {
     let array: Array2<f32> =
-        npy::read::<f32, Ix2>(&reader.read(name)?).map_err(|problem| reader.fault(name, problem))?;
+        npy::read::<f32, Ix2>(&reader.read(name)?).map_err(|problem| reader.error(name, problem))?;
     if array.nrows() != cases {
         let found = array.nrows();
         return Err(
-            reader.fault(name, format!("expected {cases} rows, one for each case of {MANIFEST}, found {found}"))
+            reader.error(name, format!("expected {cases} rows, one for each case of {MANIFEST}, found {found}"))
         );
     }
     if let Some(((row, column), value)) = array.indexed_iter().find(|(_, value)| !value.is_finite()) {
-        return Err(reader.fault(name, format!("expected finite numbers, found {value} in row {row}, column {column}")));
+        return Err(reader.error(name, format!("expected finite numbers, found {value} in row {row}, column {column}")));
     }
     Ok(array)
 }

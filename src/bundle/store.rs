@@ -54,7 +54,7 @@ impl InstallError {
 
 /// The directory of installed bundles. One at a time works on it.
 #[derive(Debug)]
-pub struct Store {
+pub struct BundleStore {
     root: PathBuf,
     /// Name of the link to the bundle in use.
     link: String,
@@ -80,20 +80,20 @@ struct Entry {
     installed: bool,
 }
 
-impl Store {
+impl BundleStore {
     /// Opens the store whose bundle in use is `path` (`bundle.path`), and removes what an interrupted install left.
     ///
     /// # Errors
     /// `Argument` where `path` is a plain directory or file: such a bundle can be reloaded, not replaced.
-    pub fn open(path: &Path) -> Result<Store, InstallError> {
-        Store::open_sparing(path, None)
+    pub fn open(path: &Path) -> Result<BundleStore, InstallError> {
+        BundleStore::open_sparing(path, None)
     }
 
-    /// As [`Store::open`]; the bundle in the directory `spared`, which was reloaded by its path, is not removed.
+    /// As [`BundleStore::open`]; the bundle in the directory `spared`, which was reloaded by its path, is not removed.
     ///
     /// # Errors
-    /// As [`Store::open`].
-    pub fn open_sparing(path: &Path, spared: Option<PathBuf>) -> Result<Store, InstallError> {
+    /// As [`BundleStore::open`].
+    pub fn open_sparing(path: &Path, spared: Option<PathBuf>) -> Result<BundleStore, InstallError> {
         let shown = path.display();
         let argument = |problem: String| InstallError::Argument(format!("bundle.path {shown}: {problem}"));
         let (Some(root), Some(link)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
@@ -112,7 +112,7 @@ impl Store {
         }
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
         fs::create_dir_all(root).map_err(InstallError::io(root.display().to_string()))?;
-        let store = Store { root: root.into(), link: link.into(), spared: Mutex::new(spared) };
+        let store = BundleStore { root: root.into(), link: link.into(), spared: Mutex::new(spared) };
         store.sweep(&store.root.join(UPLOADS))?;
         store.clean()?;
         Ok(store)
@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Unpacks `archive` (`.tar.gz` or `.zip`), checks the bundle in it, and lays it at `<name>-<version>`. It is not in
-    /// use before [`Store::switch`]. An engine is not loaded here.
+    /// use before [`BundleStore::switch`]. An engine is not loaded here.
     ///
     /// # Errors
     /// Another sha256 than expected, an archive or bundle that is wrong, a bundle without manifest or, with a `key`,
@@ -230,7 +230,7 @@ impl Store {
         Ok(Placed { dir: self.root.join(&target), target, was_there: true })
     }
 
-    /// Takes the bundle of [`Store::previous`] into use again. The one that was current is kept until the next install
+    /// Takes the bundle of [`BundleStore::previous`] into use again. The one that was current is kept until the next install
     /// or start.
     ///
     /// # Errors

@@ -22,12 +22,12 @@ pub struct Upload {
     dir: PathBuf,
     sha256: String,
     file: File,
-    state: State,
+    state: Received,
 }
 
 /// What is there of it, as it is kept on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct State {
+struct Received {
     /// Length of the whole archive, bytes.
     size: u64,
     /// First byte and the one after the last of each stretch that is there: sorted, apart from each other.
@@ -36,7 +36,7 @@ struct State {
 
 /// How far an archive has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Progress {
+pub struct UploadProgress {
     /// Bytes that are there.
     pub received: u64,
     /// Bytes of the whole archive.
@@ -46,7 +46,7 @@ pub struct Progress {
 }
 
 impl Upload {
-    /// Begins or goes on with the archive of this sha256 in the directory of [`super::store::Store::upload_dir`].
+    /// Begins or goes on with the archive of this sha256 in the directory of [`super::store::BundleStore::upload_dir`].
     ///
     /// # Errors
     /// `Argument` for a sha256 that is none or a size outside 1 to [`ARCHIVE_LIMIT`].
@@ -56,9 +56,9 @@ impl Upload {
             return Err(InstallError::Argument(format!("size: expected 1 to {ARCHIVE_LIMIT} bytes, found {size}")));
         }
         let state = fs::read(dir.join(format!("{sha256}.json"))).unwrap_or_default();
-        let state = serde_json::from_slice(&state).ok().filter(|state: &State| state.size == size && state.holds());
+        let state = serde_json::from_slice(&state).ok().filter(|state: &Received| state.size == size && state.holds());
         let fresh = state.is_none();
-        let state = state.unwrap_or(State { size, there: Vec::new() });
+        let state = state.unwrap_or(Received { size, there: Vec::new() });
         if fresh {
             make_room(dir, &sha256).map_err(InstallError::io(dir.display().to_string()))?;
         }
@@ -73,7 +73,7 @@ impl Upload {
     ///
     /// # Errors
     /// `Argument` for a piece that does not lie within the archive, or too many gaps.
-    pub fn put(&mut self, offset: u64, piece: &[u8]) -> Result<Progress, InstallError> {
+    pub fn put(&mut self, offset: u64, piece: &[u8]) -> Result<UploadProgress, InstallError> {
         let end = offset.checked_add(piece.len() as u64).filter(|end| *end <= self.state.size && !piece.is_empty());
         let Some(end) = end else {
             let (length, size) = (piece.len(), self.state.size);
@@ -95,8 +95,8 @@ impl Upload {
     }
 
     /// How far it has come.
-    pub fn progress(&self) -> Progress {
-        let State { size, there } = &self.state;
+    pub fn progress(&self) -> UploadProgress {
+        let Received { size, there } = &self.state;
         let received = there.iter().map(|(start, end)| end - start).sum();
         let missing = match there.as_slice() {
             [] => Some((0, *size)),
@@ -104,7 +104,7 @@ impl Upload {
             [(0, end), (next, _), ..] => Some((*end, *next)),
             [(start, _), ..] => Some((0, *start)),
         };
-        Progress { received, size: *size, missing }
+        UploadProgress { received, size: *size, missing }
     }
 
     /// The whole archive, once all pieces are there and its sha256 is right. One whose sha256 is not is thrown away.
@@ -133,7 +133,7 @@ impl Upload {
         forget(&self.dir, &self.sha256).map_err(InstallError::io(self.dir.display().to_string()))
     }
 
-    fn save(&self, state: &State) -> io::Result<()> {
+    fn save(&self, state: &Received) -> io::Result<()> {
         crate::fs::replace(&self.dir.join(format!("{}.json", self.sha256)), &serde_json::to_vec(state)?)
     }
 }
@@ -178,7 +178,7 @@ fn make_room(dir: &Path, beginning: &str) -> io::Result<()> {
     Ok(())
 }
 
-impl State {
+impl Received {
     /// Whether it can be what was written: sorted, apart, within the size.
     fn holds(&self) -> bool {
         let mut least = 0;

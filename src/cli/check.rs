@@ -62,16 +62,16 @@ struct Report {
 
 impl Report {
     fn ok(&mut self, part: &str, message: impl std::fmt::Display) -> std::io::Result<()> {
-        self.say(part, true, &message.to_string())
+        self.report(part, true, &message.to_string())
     }
 
     /// `code`: what the exit code is if nothing worse comes.
     fn fail(&mut self, part: &str, code: u8, message: impl std::fmt::Display) -> std::io::Result<()> {
         self.worst = self.worst.max(Some(code));
-        self.say(part, false, &message.to_string())
+        self.report(part, false, &message.to_string())
     }
 
-    fn say(&self, part: &str, ok: bool, message: &str) -> std::io::Result<()> {
+    fn report(&self, part: &str, ok: bool, message: &str) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{}", json!({ "check": part, "ok": ok, "message": message }))
@@ -81,7 +81,7 @@ impl Report {
     }
 
     fn verdict(&self) -> Result<(), Failure> {
-        self.worst.map_or(Ok(()), |code| Err(Failure::said(code)))
+        self.worst.map_or(Ok(()), |code| Err(Failure::reported(code)))
     }
 }
 
@@ -152,10 +152,10 @@ fn listen(capture: &Capture) -> Vec<MachineStats> {
     let begun = Instant::now();
     loop {
         let stats = capture.stats();
-        let heard = |stats: &MachineStats| {
+        let delivers = |stats: &MachineStats| {
             matches!(stats.state, CaptureState::Live | CaptureState::Ended) && stats.format.is_some()
         };
-        if stats.iter().all(heard) || begun.elapsed() > LISTEN {
+        if stats.iter().all(delivers) || begun.elapsed() > LISTEN {
             return stats;
         }
         // What is captured is taken, so that a source that is faster than real time goes on.

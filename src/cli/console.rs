@@ -251,7 +251,7 @@ async fn connect(mqtt: &MqttConfig) -> Result<SimpleClient, SimpleClientError> {
 mod tests {
     use super::*;
 
-    fn say(console: &Console, topic: &str, payload: &str) {
+    fn deliver(console: &Console, topic: &str, payload: &str) {
         let topic = Topic::parse("auscult", topic).expect("a topic");
         console.take(Message { topic, payload: payload.into(), retained: false });
     }
@@ -259,13 +259,13 @@ mod tests {
     #[test]
     fn the_newest_state_is_kept_and_what_is_no_json_is_not() {
         let console = Console::new(&MqttConfig::default());
-        say(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":5}"#);
-        say(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":3,"late":true}"#);
-        say(&console, "auscult/pi-7/fan-1/alarm", r#"{"state":"normal"}"#);
-        say(&console, "auscult/pi-7/fan-1/alarm", "");
-        say(&console, "auscult/pi-7/info", "}],[{");
-        say(&console, "auscult/pi-7/status", "\u{0}");
-        say(&console, "auscult/pi-7/reply", "{}");
+        deliver(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":5}"#);
+        deliver(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":3,"late":true}"#);
+        deliver(&console, "auscult/pi-7/fan-1/alarm", r#"{"state":"normal"}"#);
+        deliver(&console, "auscult/pi-7/fan-1/alarm", "");
+        deliver(&console, "auscult/pi-7/info", "}],[{");
+        deliver(&console, "auscult/pi-7/status", "\u{0}");
+        deliver(&console, "auscult/pi-7/reply", "{}");
         let kept: Vec<_> = console.hub.snapshot().into_iter().map(|m| (m.topic, m.payload)).collect();
         assert_eq!(kept.len(), 2, "{kept:?}");
         assert!(kept[0].1.as_deref().is_some_and(|payload| payload.contains("\"away\"")));

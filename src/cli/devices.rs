@@ -196,32 +196,32 @@ fn bar(level_dbfs: f64) -> String {
 
 /// Measures until told to stop; opens the device again when it is lost.
 fn listen(request: &DeviceRequest, meter: &Mutex<Meter>, stop: &AtomicBool) {
-    let tell = |levels: Vec<f64>, problem: Option<String>| {
+    let send = |levels: Vec<f64>, problem: Option<String>| {
         *meter.lock().unwrap_or_else(PoisonError::into_inner) = Meter { levels, problem };
     };
     while !stop.load(Ordering::Relaxed) {
         if let Err(error) = device::open(request).and_then(|mut source| {
-            let mut heard = Instant::now();
+            let mut last_frame_at = Instant::now();
             while !stop.load(Ordering::Relaxed) {
                 let mut frames = Vec::new();
                 match source.read(&mut frames)? {
                     Read::Frames { .. } => {
-                        heard = Instant::now();
+                        last_frame_at = Instant::now();
                         let channels = source.format().channels.max(1);
                         let channel = |n: usize| frames.iter().skip(n).step_by(channels).copied().collect::<Vec<f32>>();
-                        tell((0..channels).map(|n| level_dbfs(&channel(n))).collect(), None);
+                        send((0..channels).map(|n| level_dbfs(&channel(n))).collect(), None);
                     }
-                    _ if heard.elapsed() > Duration::from_secs(2) => {
+                    _ if last_frame_at.elapsed() > Duration::from_secs(2) => {
                         let channels = source.format().channels;
                         let problem = format!("{}: no sound has come for 2 s", request.device);
-                        tell(vec![LEVEL_FLOOR_DBFS; channels], Some(problem));
+                        send(vec![LEVEL_FLOOR_DBFS; channels], Some(problem));
                     }
                     _ => {}
                 }
             }
             Ok(())
         }) {
-            tell(Vec::new(), Some(error.to_string()));
+            send(Vec::new(), Some(error.to_string()));
             std::thread::sleep(Duration::from_secs(1));
         }
     }

@@ -68,7 +68,7 @@ enum Command {
     Generate(generate::Args),
 }
 
-/// What ends a command without success: an exit code, and a message unless all has been said.
+/// What ends a command without success: an exit code, and a message unless all was reported already.
 #[derive(Debug)]
 pub struct Failure {
     pub code: u8,
@@ -91,8 +91,8 @@ impl Failure {
         Failure { code: EXIT_CONFIG, error: Some(error.into()) }
     }
 
-    /// Everything was said already; only the code is left.
-    pub fn said(code: u8) -> Self {
+    /// Everything was reported already; only the code is left.
+    pub fn reported(code: u8) -> Self {
         Failure { code, error: None }
     }
 

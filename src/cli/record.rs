@@ -123,7 +123,7 @@ impl Session<'_> {
                 Some(Captured::Window(window)) if window.fault.is_none() => {
                     let level = level_dbfs(&window.samples);
                     let complete = self.recorder.write(&window.samples, window.end)?;
-                    self.tell(complete);
+                    self.report(complete);
                     self.written_s += PIECE_S;
                     let of = self.args.minutes.map_or(String::new(), |minutes| format!(" of {:.0}", minutes * 60.0));
                     self.progress.set_message(format!("{:.0}{of} s recorded, {level:.1} dBFS", self.written_s));
@@ -150,11 +150,11 @@ impl Session<'_> {
 
     fn close(&mut self) -> Result<(), RecordError> {
         let complete = self.recorder.close()?;
-        self.tell(complete);
+        self.report(complete);
         Ok(())
     }
 
-    fn tell(&self, complete: Option<Recording>) {
+    fn report(&self, complete: Option<Recording>) {
         let Some(Recording { file, begin, seconds, peak }) = complete else { return };
         self.progress.suspend(|| {
             if self.args.json {

@@ -28,7 +28,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Some(schema) => schema,
             None => {
                 eprintln!("error: expected one of {known}, found {name:?}");
-                return Err(Failure::said(2));
+                return Err(Failure::reported(2));
             }
         },
     };

@@ -47,7 +47,7 @@ pub(super) struct FileQueue {
     pub bar: ProgressBar,
     broken: bool,
     /// Rates that were said to lack part of the band.
-    told_rates_hz: BTreeSet<u32>,
+    reported_rates_hz: BTreeSet<u32>,
     /// Windows of the open file that came.
     came: u64,
     ended_well: bool,
@@ -81,7 +81,7 @@ impl FileQueue {
             files: all.into_iter(),
             bar,
             broken: false,
-            told_rates_hz: BTreeSet::new(),
+            reported_rates_hz: BTreeSet::new(),
             came: 0,
             ended_well: true,
         };
@@ -101,10 +101,10 @@ impl FileQueue {
         match Windows::open(file, channel, front_end.rate_hz, front_end.window_samples()) {
             Ok(windows) => {
                 let rate_hz = windows.format().rate_hz;
-                if f64::from(rate_hz) / 2.0 < front_end.fmax_hz && self.told_rates_hz.insert(rate_hz) {
+                if f64::from(rate_hz) / 2.0 < front_end.fmax_hz && self.reported_rates_hz.insert(rate_hz) {
                     let (half, fmax_hz) = (rate_hz / 2, front_end.fmax_hz);
                     let name = file.display();
-                    self.say(&format!(
+                    self.report(&format!(
                         "note: {name}: {rate_hz} Hz carries nothing above {half} Hz, but the front-end looks up to \
                          {fmax_hz} Hz: not comparable with sound of a higher rate"
                     ));
@@ -134,7 +134,7 @@ impl FileQueue {
             None if self.came == 0 && self.ended_well => {
                 let seconds = file.windows.left_over() as f64 / f64::from(file.rate_hz);
                 let (name, window_s) = (&file.name, file.window_s);
-                self.say(&format!("note: {name}: {seconds:.3} s is less than a window of {window_s} s: no verdict"));
+                self.report(&format!("note: {name}: {seconds:.3} s is less than a window of {window_s} s: no verdict"));
             }
             None => {}
         }
@@ -144,10 +144,10 @@ impl FileQueue {
     /// Names what cannot be read.
     pub fn pass_over(&mut self, problem: &str) {
         self.broken = true;
-        self.say(&format!("error: {problem}"));
+        self.report(&format!("error: {problem}"));
     }
 
-    pub fn say(&self, line: &str) {
+    pub fn report(&self, line: &str) {
         // Where stderr is closed there is nobody to tell.
         self.bar.suspend(|| writeln!(io::stderr(), "{line}").ok());
     }
@@ -161,7 +161,7 @@ impl FileQueue {
     /// # Errors
     /// Exit code 65, if anything could not be read.
     pub fn verdict(&self) -> Result<(), Failure> {
-        if self.broken { Err(Failure::said(EXIT_DATA)) } else { Ok(()) }
+        if self.broken { Err(Failure::reported(EXIT_DATA)) } else { Ok(()) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::Failure;
-use crate::audio::synth::{Cycle, FaultPlan, Kind, Machine, RATE_HZ, fault_of, seed_of};
+use crate::audio::synth::{Cycle, FaultPlan, Kind, RATE_HZ, SynthMachine, fault_of, seed_of};
 
 /// Write WAV files of a simulated machine
 ///
@@ -83,9 +83,9 @@ fn clip(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
-    fn machine(&self, take: u64, fault: FaultPlan) -> Machine {
+    fn machine(&self, take: u64, fault: FaultPlan) -> SynthMachine {
         let seed = self.seed.unwrap_or_else(|| self.id.as_deref().map_or(0, seed_of));
-        let mut machine = Machine::with_fault(self.machine, seed, take, fault);
+        let mut machine = SynthMachine::with_fault(self.machine, seed, take, fault);
         if let Some(&[run_s, stop_s]) = self.cycle.as_deref() {
             machine = machine.with_cycle(Cycle { run_s, stop_s });
         }
@@ -102,7 +102,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Ok(fault) => fault,
         Err(error) => {
             eprintln!("error: --fault of a {}: {error}", args.machine);
-            return Err(Failure::said(2));
+            return Err(Failure::reported(2));
         }
     };
     let plan = FaultPlan { fault, strength: args.strength, after_s: args.fault_after, grow_s: args.fault_grow };
@@ -127,7 +127,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write(file: &Path, machine: &mut Machine, samples: u64) -> anyhow::Result<()> {
+fn write(file: &Path, machine: &mut SynthMachine, samples: u64) -> anyhow::Result<()> {
     let name = || file.display().to_string();
     let spec = hound::WavSpec {
         channels: 1,

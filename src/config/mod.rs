@@ -302,24 +302,24 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("agent.toml");
         std::fs::write(&file, MACHINE).expect("a writable file");
-        let told = |file: &Path, name: &str, value: &str| {
+        let problem_of = |file: &Path, name: &str, value: &str| {
             let variables = HashMap::from([(name.to_owned(), value.to_owned()), ("HOME".into(), "/".into())]);
             let error = layers(Some(file), &variables).expect_err("a mistake");
             in_words(Some(file), &variables, &error)
         };
-        let wrong_type = told(&file, "AUSCULT__MQTT__KEEP_ALIVE_S", "often");
+        let wrong_type = problem_of(&file, "AUSCULT__MQTT__KEEP_ALIVE_S", "often");
         assert!(wrong_type.starts_with("AUSCULT__MQTT__KEEP_ALIVE_S: "), "{wrong_type}");
         assert!(!wrong_type.contains("agent.toml"), "{wrong_type}");
-        let unknown = told(&file, "AUSCULT__MQTT__URLL", "mqtt://broker");
+        let unknown = problem_of(&file, "AUSCULT__MQTT__URLL", "mqtt://broker");
         assert!(unknown.starts_with("AUSCULT__MQTT__URLL: ") && unknown.contains("did you mean `url`?"), "{unknown}");
         // Where the file is wrong already, the file is named.
         std::fs::write(&file, format!("[mqtt]\nurll = \"x\"\n{MACHINE}")).expect("a writable file");
-        let of_file = told(&file, "AUSCULT__MQTT__ROOT", "plant");
+        let of_file = problem_of(&file, "AUSCULT__MQTT__ROOT", "plant");
         assert!(of_file.contains("agent.toml"), "{of_file}");
     }
 
     #[test]
-    fn what_is_no_table_of_machines_and_what_is_no_file_are_said() {
+    fn what_is_no_table_of_machines_and_what_is_no_file_are_errors() {
         let error = load(&MACHINE.replace("[[machine]]", "[machine]")).expect_err("single brackets");
         assert!(error.contains("expected [[machine]] in double brackets"), "{error}");
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -11,20 +11,20 @@ use super::output::Output;
 use super::shared::Shared;
 use super::store::Commit;
 use super::transaction::Transaction;
-use crate::bundle::store::{Placed, Store};
+use crate::bundle::store::{BundleStore, Placed};
 use crate::bundle::upload;
 use crate::monitor::MonitorState;
 use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::EventKind;
 
-/// A bundle that is read, checked and warmed up. After [`Switch::apply`] it holds the one that was in use before, whose
+/// A bundle that is read, checked and warmed up. After [`BundleSwitch::apply`] it holds the one that was in use before, whose
 /// memory is given back outside the monitor's lock.
-pub struct Switch {
+pub struct BundleSwitch {
     pub shared: Arc<Shared>,
     pub bundle: Option<ActiveBundle>,
 }
 
-impl Switch {
+impl BundleSwitch {
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
         let label =
             |bundle: &Option<ActiveBundle>| bundle.as_ref().map_or_else(|| "none".to_owned(), ActiveBundle::label);
@@ -54,8 +54,8 @@ impl Switch {
 
 /// Takes an installed bundle into use.
 pub struct InstallBundle {
-    pub switch: Switch,
-    pub bundles: Arc<Store>,
+    pub switch: BundleSwitch,
+    pub bundles: Arc<BundleStore>,
     pub placed: Placed,
     /// Pieces of the archive, which are no longer needed then.
     pub pieces: Option<Pieces>,
@@ -101,8 +101,8 @@ impl Transaction for InstallBundle {
 
 /// Goes back to the bundle that was installed before.
 pub struct Rollback {
-    pub switch: Switch,
-    pub bundles: Arc<Store>,
+    pub switch: BundleSwitch,
+    pub bundles: Arc<BundleStore>,
     pub previous: Placed,
 }
 
@@ -126,7 +126,7 @@ impl Transaction for Rollback {
 
 /// Takes a bundle into use by its path; no file changes.
 pub struct ReloadBundle {
-    pub switch: Switch,
+    pub switch: BundleSwitch,
     /// The bundle to load at the next start; `None`: the configured one.
     pub choice: Option<PathBuf>,
 }

@@ -12,7 +12,7 @@ use super::messages::{self, describe_threshold, settings_msg};
 use super::outcome::Outcome;
 use super::settings_change::{NewSettings, SettingsChange};
 use super::shared::Shared;
-use super::store::Store;
+use super::store::StateStore;
 use super::values::Target;
 use crate::clock::Timestamp;
 use crate::monitor::history::Entry;
@@ -24,7 +24,7 @@ use crate::scoring::alarm::AlarmConfig;
 /// One command's view of the agent.
 pub struct CommandContext<'a> {
     pub shared: &'a Arc<Shared>,
-    pub store: &'a Store,
+    pub store: &'a StateStore,
     pub envelope: &'a Envelope,
     pub now: DateTime<Utc>,
 }

@@ -16,7 +16,7 @@ use super::output::Output;
 use super::request::{Rejected, Request};
 use super::settings_change::use_settings;
 use super::shared::Shared;
-use super::store::{Commit, Store};
+use super::store::{Commit, StateStore};
 use super::transaction::{self, NotMade};
 use crate::mqtt::payload::EventKind;
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
@@ -28,14 +28,14 @@ const FLUSH_EVERY: TimeDelta = TimeDelta::seconds(60);
 /// Commands in, things to send out.
 pub struct Controller {
     shared: Arc<Shared>,
-    store: Store,
+    store: StateStore,
     running: Option<Running>,
     proposing: Proposing,
     flushed: DateTime<Utc>,
 }
 
 impl Controller {
-    pub fn new(shared: Arc<Shared>, store: Store, now: DateTime<Utc>) -> Controller {
+    pub fn new(shared: Arc<Shared>, store: StateStore, now: DateTime<Utc>) -> Controller {
         Controller { shared, store, running: None, proposing: Proposing::default(), flushed: now }
     }
 
@@ -60,11 +60,11 @@ impl Controller {
         match &incoming.payload {
             Ok(payload) => self.handle(&incoming.topic, payload, incoming.retained, now),
             Err(bytes) => {
-                let fault = CommandError::new(
+                let error = CommandError::new(
                     Code::TooLarge,
                     format!("expected at most {MAX_CONTROL_BYTES} bytes, found {bytes}"),
                 );
-                vec![Output::Reply(messages::reply(&self.shared, &Envelope::default(), None, Err(fault), now))]
+                vec![Output::Reply(messages::reply(&self.shared, &Envelope::default(), None, Err(error), now))]
             }
         }
     }
@@ -94,8 +94,8 @@ impl Controller {
         if retained {
             let message = "retained: expected a message that is not retained, ignored this one; \
                            clear the topic with an empty retained message and send the command again";
-            let fault = CommandError::new(Code::BadArgument, message);
-            return vec![Output::Reply(messages::reply(&self.shared, envelope, command, Err(fault), now))];
+            let error = CommandError::new(Code::BadArgument, message);
+            return vec![Output::Reply(messages::reply(&self.shared, envelope, command, Err(error), now))];
         }
         let id = envelope.id.as_ref().map(|id| id.as_str());
         match id.map(|id| self.store.reply(id)).transpose() {
@@ -112,14 +112,14 @@ impl Controller {
         }
         match request {
             Err(rejected) => {
-                let Rejected { envelope, command, fault } = *rejected;
-                self.answer(&envelope, command.as_deref(), Err(fault), now)
+                let Rejected { envelope, command, error } = *rejected;
+                self.answer(&envelope, command.as_deref(), Err(error), now)
             }
             Ok(request) => {
                 let name = request.command.name();
                 match self.run(&request, is_ours, now) {
                     Ok(outcome) => self.conclude(&request.envelope, name, outcome, now),
-                    Err(fault) => self.answer(&request.envelope, Some(name), Err(fault), now),
+                    Err(error) => self.answer(&request.envelope, Some(name), Err(error), now),
                 }
             }
         }
@@ -149,7 +149,7 @@ impl Controller {
                     self.running = Some(running);
                     Vec::new()
                 }
-                Err(fault) => self.answer(envelope, Some(command), Err(fault), now),
+                Err(error) => self.answer(envelope, Some(command), Err(error), now),
             },
         }
     }
@@ -288,11 +288,11 @@ impl Controller {
         let Running { envelope, command, .. } = running;
         match result {
             Ok(outcome) => self.conclude(envelope, command, outcome, now),
-            Err(fault) => {
-                tracing::warn!(command, error = fault.message, "not done");
-                let mut out = self.answer(envelope, Some(command), Err(fault.clone()), now);
-                if fault.code == Code::BundleInvalid {
-                    out.push(agent_event(&self.shared, EventKind::BundleFailed, fault.message, now));
+            Err(error) => {
+                tracing::warn!(command, error = error.message, "not done");
+                let mut out = self.answer(envelope, Some(command), Err(error.clone()), now);
+                if error.code == Code::BundleInvalid {
+                    out.push(agent_event(&self.shared, EventKind::BundleFailed, error.message, now));
                 }
                 out
             }

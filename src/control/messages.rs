@@ -13,7 +13,7 @@ use crate::monitor::model::ActiveBundle;
 use crate::monitor::settings::{Effective, MachineSettings};
 use crate::mqtt::payload::{EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode};
 use crate::scoring::Baseline;
-use crate::scoring::baseline::Progress;
+use crate::scoring::baseline::LearnProgress;
 use crate::scoring::threshold::ThresholdSource;
 
 /// Describes a threshold in words.
@@ -98,14 +98,14 @@ pub fn describe_baseline(baseline: &Baseline) -> String {
 }
 
 /// How far learning has come.
-pub fn progress_event(shared: &Shared, number: usize, progress: &Progress, now: DateTime<Utc>) -> Output {
+pub fn progress_event(shared: &Shared, number: usize, progress: &LearnProgress, now: DateTime<Utc>) -> Output {
     let (detail, facts) = describe_progress(progress);
     event(shared, number, EventKind::BaselineLearning, detail, Some(facts), now)
 }
 
 /// In words and in numbers.
-pub fn describe_progress(progress: &Progress) -> (String, Value) {
-    let Progress { heard_s, wanted_s, windows, left_out, .. } = progress;
+pub fn describe_progress(progress: &LearnProgress) -> (String, Value) {
+    let LearnProgress { heard_s, wanted_s, windows, left_out, .. } = progress;
     let left: u64 = left_out.values().sum();
     let share = (heard_s / wanted_s).min(1.0);
     let why: Vec<_> = left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();

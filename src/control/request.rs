@@ -32,7 +32,7 @@ pub struct Rejected {
     pub envelope: Envelope,
     /// The command's name, even one that does not exist.
     pub command: Option<String>,
-    pub fault: CommandError,
+    pub error: CommandError,
 }
 
 impl Request {
@@ -45,7 +45,7 @@ impl Request {
         let mut name = None;
         read(payload, &mut envelope, &mut name)
             .map(|command| Request { envelope: envelope.clone(), command })
-            .map_err(|fault| Box::new(Rejected { envelope, command: name, fault }))
+            .map_err(|error| Box::new(Rejected { envelope, command: name, error }))
     }
 
     /// Reads a bare number, as a slider on `<machine>/threshold/set` sends it.
@@ -67,8 +67,8 @@ impl Request {
                 })
             }
             Err(problem) => {
-                let fault = CommandError::new(Code::BadArgument, format!("threshold: {problem}"));
-                Err(Box::new(Rejected { envelope, command: Some("threshold.set".into()), fault }))
+                let error = CommandError::new(Code::BadArgument, format!("threshold: {problem}"));
+                Err(Box::new(Rejected { envelope, command: Some("threshold.set".into()), error }))
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::bundle::store::{InstallError, Store};
+use crate::bundle::store::{BundleStore, InstallError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::monitor::Monitor;
@@ -32,19 +32,19 @@ pub struct Shared {
     /// What was wrong with the store at start.
     pub store_problem: Option<String>,
     /// Where bundles are installed, once it was needed.
-    pub bundles: OnceLock<Arc<Store>>,
+    pub bundles: OnceLock<Arc<BundleStore>>,
 }
 
 impl Shared {
     /// Where bundles are installed; `chosen` is the one that was reloaded by its path, if any.
     ///
     /// # Errors
-    /// As [`Store::open`], where it was not open yet.
-    pub fn bundles(&self, chosen: Option<PathBuf>) -> Result<Arc<Store>, InstallError> {
+    /// As [`BundleStore::open`], where it was not open yet.
+    pub fn bundles(&self, chosen: Option<PathBuf>) -> Result<Arc<BundleStore>, InstallError> {
         if let Some(store) = self.bundles.get() {
             return Ok(store.clone());
         }
-        let store = Arc::new(Store::open_sparing(&self.config.bundle.path, chosen)?);
+        let store = Arc::new(BundleStore::open_sparing(&self.config.bundle.path, chosen)?);
         Ok(self.bundles.get_or_init(|| store).clone())
     }
 }

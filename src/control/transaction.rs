@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::error::CommandError;
 use super::output::Output;
-use super::store::{Commit, Store, StoreError};
+use super::store::{Commit, StateStore, StoreError};
 use crate::monitor::{Monitor, MonitorState};
 
 /// A change in steps, in the order in which [`make`] takes them. A power cut before the reply is on disk finds the
@@ -46,7 +46,7 @@ pub enum NotMade {
 pub fn make(
     mut transaction: Box<dyn Transaction>,
     reply: Option<(&str, &str)>,
-    store: &mut Store,
+    store: &mut StateStore,
     monitor: &Monitor,
     now: DateTime<Utc>,
 ) -> Result<Vec<Output>, NotMade> {

@@ -220,23 +220,24 @@ impl<'de> Deserialize<'de> for Chunk {
 
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Switch(pub bool);
+#[schemars(rename = "Switch")]
+pub struct OnOff(pub bool);
 
-impl Switch {
+impl OnOff {
     const EXPECTED: &str = "true or false";
 }
 
-impl FromStr for Switch {
+impl FromStr for OnOff {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| text.parse().ok().map(Switch))
+        word(text, Self::EXPECTED, |text| text.parse().ok().map(OnOff))
     }
 }
 
-impl<'de> Deserialize<'de> for Switch {
+impl<'de> Deserialize<'de> for OnOff {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| value.as_bool().map(Switch))
+        checked(deserializer, Self::EXPECTED, |value| value.as_bool().map(OnOff))
     }
 }
 

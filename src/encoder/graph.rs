@@ -7,7 +7,7 @@ use tract_tflite::tflite;
 use tract_tflite::tflite::TensorType;
 
 use super::operator::{self, Kind};
-use super::{EncoderError, Fault};
+use super::{EncoderError, ModelError};
 
 /// The activations of one model together: 64 MB as f32. The real encoder has 3.6 M elements.
 pub(super) const MAX_ELEMENTS: usize = 1 << 24;
@@ -79,12 +79,12 @@ impl Operator {
         format!("operator {} {}", self.number, self.name)
     }
 
-    pub fn invalid(&self, problem: String) -> Fault {
-        Fault::Invalid(format!("{}: {problem}", self.label()))
+    pub fn invalid(&self, problem: String) -> ModelError {
+        ModelError::Invalid(format!("{}: {problem}", self.label()))
     }
 
-    pub fn unsupported(&self, what: &str) -> Fault {
-        Fault::Unsupported(format!("{} {what}", self.label()))
+    pub fn unsupported(&self, what: &str) -> ModelError {
+        ModelError::Unsupported(format!("{} {what}", self.label()))
     }
 }
 
@@ -96,12 +96,15 @@ pub(super) fn read(model: &[u8]) -> Result<Graph<'_>, EncoderError> {
     Ok(read_model(model)?)
 }
 
-fn read_model(bytes: &[u8]) -> Result<Graph<'_>, Fault> {
+fn read_model(bytes: &[u8]) -> Result<Graph<'_>, ModelError> {
     if bytes.get(4..8) != Some(b"TFL3") {
         return invalid(format!("expected a TFLite model (identifier TFL3), found {} other bytes", bytes.len()));
     }
     let model = tflite::root_as_model(bytes).map_err(|error| {
-        Fault::Invalid(format!("expected a whole TFLite flatbuffer, found {}", super::one_line(&error.to_string())))
+        ModelError::Invalid(format!(
+            "expected a whole TFLite flatbuffer, found {}",
+            super::one_line(&error.to_string())
+        ))
     })?;
     if model.version() != 3 {
         return invalid(format!("expected schema version 3, found {}", model.version()));
@@ -131,7 +134,7 @@ fn read_model(bytes: &[u8]) -> Result<Graph<'_>, Fault> {
 
 /// A signature gives names to the inputs and outputs of a subgraph; LiteRT addresses the model through the first one,
 /// and looks up the names of all of them and of the metadata.
-fn check_names(model: &tflite::Model, subgraphs: &[tflite::SubGraph]) -> Result<(), Fault> {
+fn check_names(model: &tflite::Model, subgraphs: &[tflite::SubGraph]) -> Result<(), ModelError> {
     let buffers = model.buffers().map_or(0, |buffers| buffers.len());
     for (number, metadata) in model.metadata().into_iter().flatten().enumerate() {
         if metadata.name().is_none() || metadata.buffer() as usize >= buffers {
@@ -170,7 +173,7 @@ fn read_subgraph<'a>(
     codes: &[tflite::OperatorCode<'a>],
     buffers: &[Option<&'a [u8]>],
     budget: &mut usize,
-) -> Result<Graph<'a>, Fault> {
+) -> Result<Graph<'a>, ModelError> {
     let count = subgraph.tensors().map_or(0, |tensors| tensors.len());
     if count == 0 || count > MAX_TENSORS {
         return invalid(format!("expected 1 to {MAX_TENSORS} tensors, found {count}"));
@@ -183,7 +186,7 @@ fn read_subgraph<'a>(
     if count > MAX_OPERATORS {
         return invalid(format!("expected at most {MAX_OPERATORS} operators, found {count}"));
     }
-    let indices = |what: &str, list: Option<flatbuffers::Vector<i32>>| -> Result<Vec<Option<usize>>, Fault> {
+    let indices = |what: &str, list: Option<flatbuffers::Vector<i32>>| -> Result<Vec<Option<usize>>, ModelError> {
         list.into_iter().flatten().map(|index| tensor_index(what, index, tensors.len())).collect()
     };
     let mut operators = Vec::with_capacity(count);
@@ -217,7 +220,7 @@ fn read_subgraph<'a>(
     Ok(graph)
 }
 
-fn check_operands(label: &str, kind: &Kind, inputs: &[Option<usize>], outputs: &[usize]) -> Result<(), Fault> {
+fn check_operands(label: &str, kind: &Kind, inputs: &[Option<usize>], outputs: &[usize]) -> Result<(), ModelError> {
     let Some((least, most, needed)) = kind.inputs() else { return Ok(()) };
     if inputs.len() < least || inputs.len() > most || outputs.len() != 1 {
         let found = format!("{} and {}", inputs.len(), outputs.len());
@@ -230,7 +233,7 @@ fn check_operands(label: &str, kind: &Kind, inputs: &[Option<usize>], outputs: &
 }
 
 /// Index -1 stands for an optional tensor that is left out.
-fn tensor_index(what: &str, index: i32, count: usize) -> Result<Option<usize>, Fault> {
+fn tensor_index(what: &str, index: i32, count: usize) -> Result<Option<usize>, ModelError> {
     match usize::try_from(index) {
         Ok(index) if index < count => Ok(Some(index)),
         Err(_) if index == -1 => Ok(None),
@@ -238,9 +241,9 @@ fn tensor_index(what: &str, index: i32, count: usize) -> Result<Option<usize>, F
     }
 }
 
-fn present(what: &str, list: Vec<Option<usize>>) -> Result<Vec<usize>, Fault> {
+fn present(what: &str, list: Vec<Option<usize>>) -> Result<Vec<usize>, ModelError> {
     list.into_iter()
-        .map(|index| index.ok_or_else(|| Fault::Invalid(format!("{what}: expected a tensor index, found -1"))))
+        .map(|index| index.ok_or_else(|| ModelError::Invalid(format!("{what}: expected a tensor index, found -1"))))
         .collect()
 }
 
@@ -249,7 +252,7 @@ fn read_tensor<'a>(
     tensor: &tflite::Tensor<'a>,
     buffers: &[Option<&'a [u8]>],
     budget: &mut usize,
-) -> Result<Tensor<'a>, Fault> {
+) -> Result<Tensor<'a>, ModelError> {
     let stated: Vec<i32> = tensor.shape().into_iter().flatten().collect();
     let mut read = Tensor {
         index,
@@ -283,7 +286,9 @@ fn read_tensor<'a>(
             return invalid(format!("{label}: expected dimensions above 0, found {stated:?}"));
         };
         elements = elements.checked_mul(size).filter(|&elements| elements <= MAX_ELEMENTS).ok_or_else(|| {
-            Fault::Invalid(format!("{label}: expected at most {MAX_ELEMENTS} elements, found the shape {stated:?}"))
+            ModelError::Invalid(format!(
+                "{label}: expected at most {MAX_ELEMENTS} elements, found the shape {stated:?}"
+            ))
         })?;
         read.shape.push(size);
     }
@@ -310,7 +315,7 @@ fn read_tensor<'a>(
         Some(data) => check_finite(&read, data)?,
         None => {
             *budget = budget.checked_sub(elements).ok_or_else(|| {
-                Fault::Invalid(format!(
+                ModelError::Invalid(format!(
                     "expected at most {MAX_ELEMENTS} elements in all activations together, found more"
                 ))
             })?;
@@ -321,7 +326,7 @@ fn read_tensor<'a>(
 }
 
 /// One scale for all, or one for each slice along an axis that there is.
-fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> Result<(), Fault> {
+fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> Result<(), ModelError> {
     let Some(quantization) = tensor.quantization() else { return Ok(()) };
     let scales = quantization.scale().map_or(0, |scales| scales.len());
     let zeros = quantization.zero_point().map_or(0, |zeros| zeros.len());
@@ -337,7 +342,7 @@ fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> Result<(), Faul
 }
 
 /// A NaN or infinity among the weights would surface as an embedding without meaning.
-fn check_finite(tensor: &Tensor, data: &[u8]) -> Result<(), Fault> {
+fn check_finite(tensor: &Tensor, data: &[u8]) -> Result<(), ModelError> {
     let odd = match tensor.kind {
         TensorType::FLOAT32 if largest_exponent(data) < EXPONENT => None,
         TensorType::FLOAT32 => {
@@ -366,7 +371,7 @@ fn largest_exponent(data: &[u8]) -> u32 {
 }
 
 /// Every tensor is written once, before it is read.
-fn check_order(graph: &Graph) -> Result<(), Fault> {
+fn check_order(graph: &Graph) -> Result<(), ModelError> {
     let mut written: Vec<bool> = graph.tensors.iter().map(|tensor| tensor.data.is_some() || tensor.variable).collect();
     for &input in &graph.inputs {
         if std::mem::replace(&mut written[input], true) {
@@ -420,6 +425,6 @@ pub(super) fn type_name(kind: TensorType) -> String {
     kind.variant_name().map_or_else(|| format!("number {}", kind.0), str::to_owned)
 }
 
-fn invalid<T>(message: String) -> Result<T, Fault> {
-    Err(Fault::Invalid(message))
+fn invalid<T>(message: String) -> Result<T, ModelError> {
+    Err(ModelError::Invalid(message))
 }

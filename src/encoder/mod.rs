@@ -160,20 +160,20 @@ fn not_native(model: &[u8], what: &str) -> EncoderError {
 
 /// What is wrong with a model, as far as the engines differ in it.
 #[derive(Debug)]
-enum Fault {
+enum ModelError {
     /// The engine at hand lacks it.
     Unsupported(String),
     /// No engine can run it.
     Invalid(String),
 }
 
-impl From<Fault> for EncoderError {
-    fn from(fault: Fault) -> Self {
-        EncoderError::Model(match fault {
-            Fault::Unsupported(what) => {
+impl From<ModelError> for EncoderError {
+    fn from(error: ModelError) -> Self {
+        EncoderError::Model(match error {
+            ModelError::Unsupported(what) => {
                 format!("{what} is not supported by the tract engine; LiteRT can run it (encoder.engine = \"litert\")")
             }
-            Fault::Invalid(message) => message,
+            ModelError::Invalid(message) => message,
         })
     }
 }

@@ -4,7 +4,7 @@ use tract_tflite::tflite::{
     self, ActivationFunctionType, BuiltinOperator as Code, FullyConnectedOptionsWeightsFormat, Padding,
 };
 
-use super::Fault;
+use super::ModelError;
 use super::slice::Masks;
 
 /// Slot of `StridedSliceOptions.offset`, newer than the schema at hand.
@@ -182,15 +182,15 @@ fn builtin(code: &tflite::OperatorCode) -> Code {
 
 /// # Errors
 /// `Invalid` for attributes with which no engine can compute. Attributes that only we lack make it [`Kind::Other`].
-pub(super) fn parse(label: &str, operator: &tflite::Operator, code: &tflite::OperatorCode) -> Result<Kind, Fault> {
+pub(super) fn parse(label: &str, operator: &tflite::Operator, code: &tflite::OperatorCode) -> Result<Kind, ModelError> {
     match parse_supported(label, operator, builtin(code)) {
-        Err(Fault::Unsupported(what)) => Ok(Kind::Other(what)),
+        Err(ModelError::Unsupported(what)) => Ok(Kind::Other(what)),
         parsed => parsed,
     }
 }
 
 /// Reads one operator's options.
-type Parser = fn(&str, &tflite::Operator) -> Result<Kind, Fault>;
+type Parser = fn(&str, &tflite::Operator) -> Result<Kind, ModelError>;
 
 /// The operators that are ours to run.
 const PARSERS: &[(Code, Parser)] = &[
@@ -256,18 +256,18 @@ const PARSERS: &[(Code, Parser)] = &[
     (Code::EMBEDDING_LOOKUP, |_, _| Ok(Kind::EmbeddingLookup)),
 ];
 
-fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> Result<Kind, Fault> {
+fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> Result<Kind, ModelError> {
     match PARSERS.iter().find(|(known, _)| *known == code) {
         Some((_, parser)) => parser(label, operator),
         None => Ok(Kind::Other(label.to_owned())),
     }
 }
 
-fn missing(label: &str) -> Fault {
-    Fault::Invalid(format!("{label}: expected its options, found none"))
+fn missing(label: &str) -> ModelError {
+    ModelError::Invalid(format!("{label}: expected its options, found none"))
 }
 
-fn conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+fn conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
     let options = operator.builtin_options_as_conv_2_doptions().ok_or_else(|| missing(label))?;
     let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
     Ok(Kind::Conv2d {
@@ -276,7 +276,7 @@ fn conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
     })
 }
 
-fn depthwise_conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+fn depthwise_conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
     let options = operator.builtin_options_as_depthwise_conv_2_doptions().ok_or_else(|| missing(label))?;
     let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
     Ok(Kind::DepthwiseConv2d {
@@ -286,7 +286,7 @@ fn depthwise_conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, F
     })
 }
 
-fn pool_2d(label: &str, operator: &tflite::Operator, max: bool) -> Result<Kind, Fault> {
+fn pool_2d(label: &str, operator: &tflite::Operator, max: bool) -> Result<Kind, ModelError> {
     let options = operator.builtin_options_as_pool_2_doptions().ok_or_else(|| missing(label))?;
     Ok(Kind::Pool2d {
         max,
@@ -296,10 +296,10 @@ fn pool_2d(label: &str, operator: &tflite::Operator, max: bool) -> Result<Kind, 
     })
 }
 
-fn fully_connected(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+fn fully_connected(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
     let options = operator.builtin_options_as_fully_connected_options().ok_or_else(|| missing(label))?;
     if options.weights_format() != FullyConnectedOptionsWeightsFormat::DEFAULT {
-        return Err(Fault::Unsupported(format!("{label} with shuffled weights")));
+        return Err(ModelError::Unsupported(format!("{label} with shuffled weights")));
     }
     Ok(Kind::FullyConnected {
         keep_dims: options.keep_num_dims(),
@@ -312,24 +312,24 @@ fn reduce(operator: &tflite::Operator, mean: bool) -> Kind {
     Kind::Reduce { mean, keep_dims: options.is_some_and(|options| options.keep_dims()) }
 }
 
-fn concatenation(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+fn concatenation(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
     let options = operator.builtin_options_as_concatenation_options().ok_or_else(|| missing(label))?;
     let activation = activation(label, options.fused_activation_function())?;
     Ok(Kind::Concatenation { axis: options.axis(), activation })
 }
 
-fn gather(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+fn gather(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
     let options = operator.builtin_options_as_gather_options();
     match options.map_or(0, |options| options.batch_dims()) {
         0 => Ok(Kind::Gather { axis: options.map_or(0, |options| options.axis()) }),
-        batch => Err(Fault::Unsupported(format!("{label} with batch_dims {batch}"))),
+        batch => Err(ModelError::Unsupported(format!("{label} with batch_dims {batch}"))),
     }
 }
 
-fn strided_slice(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault> {
+fn strided_slice(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
     let options = operator.builtin_options_as_strided_slice_options().ok_or_else(|| missing(label))?;
     if options._tab.vtable().get(STRIDED_SLICE_OFFSET) != 0 {
-        return Err(Fault::Unsupported(format!("{label} with ends relative to their begins")));
+        return Err(ModelError::Unsupported(format!("{label} with ends relative to their begins")));
     }
     let masks = Masks {
         begin: options.begin_mask(),
@@ -341,45 +341,48 @@ fn strided_slice(label: &str, operator: &tflite::Operator) -> Result<Kind, Fault
     Ok(Kind::StridedSlice { masks })
 }
 
-fn arithmetic(label: &str, op: Arithmetic, fused: Option<ActivationFunctionType>) -> Result<Kind, Fault> {
+fn arithmetic(label: &str, op: Arithmetic, fused: Option<ActivationFunctionType>) -> Result<Kind, ModelError> {
     let fused = fused.unwrap_or(ActivationFunctionType::NONE);
     Ok(Kind::Arithmetic { op, activation: activation(label, fused)? })
 }
 
-fn walk(label: &str, stride: [i32; 2], dilation: [i32; 2], padding: Padding) -> Result<Walk, Fault> {
+fn walk(label: &str, stride: [i32; 2], dilation: [i32; 2], padding: Padding) -> Result<Walk, ModelError> {
     let same = match padding {
         Padding::SAME => true,
         Padding::VALID => false,
         other => {
-            return Err(Fault::Invalid(format!("{label}: expected SAME or VALID padding, found number {}", other.0)));
+            return Err(ModelError::Invalid(format!(
+                "{label}: expected SAME or VALID padding, found number {}",
+                other.0
+            )));
         }
     };
     Ok(Walk { stride: positive(label, "stride", stride)?, dilation: positive(label, "dilation", dilation)?, same })
 }
 
-fn positive(label: &str, what: &str, [rows, columns]: [i32; 2]) -> Result<[usize; 2], Fault> {
+fn positive(label: &str, what: &str, [rows, columns]: [i32; 2]) -> Result<[usize; 2], ModelError> {
     match (usize::try_from(rows), usize::try_from(columns)) {
         (Ok(rows @ 1..), Ok(columns @ 1..)) => Ok([rows, columns]),
-        _ => Err(Fault::Invalid(format!("{label}: expected a {what} above 0, found {rows} x {columns}"))),
+        _ => Err(ModelError::Invalid(format!("{label}: expected a {what} above 0, found {rows} x {columns}"))),
     }
 }
 
-fn finite(label: &str, what: &str, value: f32) -> Result<f32, Fault> {
+fn finite(label: &str, what: &str, value: f32) -> Result<f32, ModelError> {
     if value.is_finite() {
         Ok(value)
     } else {
-        Err(Fault::Invalid(format!("{label}: expected a finite {what}, found {value}")))
+        Err(ModelError::Invalid(format!("{label}: expected a finite {what}, found {value}")))
     }
 }
 
-fn activation(label: &str, fused: ActivationFunctionType) -> Result<Activation, Fault> {
+fn activation(label: &str, fused: ActivationFunctionType) -> Result<Activation, ModelError> {
     match fused {
         ActivationFunctionType::NONE => Ok(Activation::None),
         ActivationFunctionType::RELU => Ok(Activation::Relu),
         ActivationFunctionType::RELU6 => Ok(Activation::Relu6),
         other => match other.variant_name() {
-            Some(name) => Err(Fault::Unsupported(format!("{label} with the fused activation {name}"))),
-            None => Err(Fault::Invalid(format!("{label}: expected a fused activation, found number {}", other.0))),
+            Some(name) => Err(ModelError::Unsupported(format!("{label} with the fused activation {name}"))),
+            None => Err(ModelError::Invalid(format!("{label}: expected a fused activation, found number {}", other.0))),
         },
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{AlarmChange, Monitor, MonitorState};
 use crate::fs;
-use crate::scoring::alarm::{Alarm, AlarmConfig, Change, State};
+use crate::scoring::alarm::{Alarm, AlarmConfig, SavedAlarm, StatusChange};
 
 /// The file. The writer's thread and control both write it, one after the other, and never with the monitor locked.
 pub struct AlarmStore {
@@ -19,11 +19,11 @@ pub struct AlarmStore {
     failing: Mutex<bool>,
     /// Alarms as [`AlarmStore::persist`] wrote them, by the machine's number, until the monitor has them too: whoever
     /// writes the file meanwhile must not undo them. Locked after the monitor, never while a file is written.
-    pending: Mutex<BTreeMap<usize, State>>,
+    pending: Mutex<BTreeMap<usize, SavedAlarm>>,
 }
 
 /// The alarms of an earlier run.
-pub struct SavedAlarms(BTreeMap<String, State>);
+pub struct SavedAlarms(BTreeMap<String, SavedAlarm>);
 
 impl SavedAlarms {
     /// The alarm of a machine as it was left, under the settings of today.
@@ -89,7 +89,7 @@ impl AlarmStore {
         &self,
         monitor: &Monitor,
         numbers: &[usize],
-        act: impl Fn(&mut Alarm) -> Result<Option<Change>, E>,
+        act: impl Fn(&mut Alarm) -> Result<Option<StatusChange>, E>,
     ) -> Result<(), E> {
         let _writing = self.failing.lock();
         let states = {
@@ -117,7 +117,7 @@ impl AlarmStore {
         &self,
         state: &mut MonitorState,
         numbers: &[usize],
-        act: impl Fn(&mut Alarm) -> Result<Option<Change>, E>,
+        act: impl Fn(&mut Alarm) -> Result<Option<StatusChange>, E>,
     ) -> bool {
         let mut pending = self.pending.lock();
         let mut changed = false;
@@ -141,7 +141,7 @@ impl AlarmStore {
     }
 
     /// The file's content, by the machine's id.
-    fn snapshot(&self, state: &MonitorState) -> BTreeMap<String, State> {
+    fn snapshot(&self, state: &MonitorState) -> BTreeMap<String, SavedAlarm> {
         let pending = self.pending.lock();
         let machines = state.machines.iter().enumerate();
         let state = |(number, machine): (usize, &super::machine::Machine)| {
@@ -151,7 +151,7 @@ impl AlarmStore {
         machines.map(state).collect()
     }
 
-    fn write(&self, states: &BTreeMap<String, State>) -> io::Result<()> {
+    fn write(&self, states: &BTreeMap<String, SavedAlarm>) -> io::Result<()> {
         let text = serde_json::to_vec(states).expect("states have string keys and no failing fields");
         fs::replace(&self.file, &text)
     }

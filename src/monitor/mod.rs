@@ -24,8 +24,8 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use self::machine::Machine;
 use self::model::ActiveBundle;
 use self::settings::{Effective, MachineSettings};
-use crate::scoring::alarm::{AlarmState, Change};
-use crate::scoring::baseline::Progress;
+use crate::scoring::alarm::{AlarmState, StatusChange};
+use crate::scoring::baseline::LearnProgress;
 use crate::scoring::gate::debounce::SignalChange;
 use crate::scoring::threshold::ThresholdSource;
 use crate::scoring::{Assessment, Judge, MachineModel, Reason, Scored, Verdict};
@@ -47,7 +47,7 @@ pub struct MonitorState {
 pub struct AlarmChange {
     /// Number of the machine.
     pub machine: usize,
-    pub change: Change,
+    pub change: StatusChange,
 }
 
 /// A window's assessment and what follows from it.
@@ -60,7 +60,7 @@ pub struct Assessed {
     /// With this window.
     pub alarm_state: AlarmState,
     /// How far learning has come, where this window was taken in or left out.
-    pub learning: Option<Progress>,
+    pub learning: Option<LearnProgress>,
     /// Faults of the signal that began to last, or ended.
     pub signal: Vec<SignalChange>,
 }
@@ -136,7 +136,7 @@ impl Monitor {
 
 impl MonitorState {
     /// Notes a change of an alarm for whoever saves and publishes it. Returns whether there is one.
-    pub fn note_alarm(&mut self, machine: usize, change: Option<Change>) -> bool {
+    pub fn note_alarm(&mut self, machine: usize, change: Option<StatusChange>) -> bool {
         let changed = change.is_some();
         self.changes.extend(change.map(|change| AlarmChange { machine, change }));
         changed

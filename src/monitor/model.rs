@@ -61,9 +61,9 @@ impl ActiveBundle {
         let mut scorer = Scorer::new(engine);
         let mut all = Vec::with_capacity(machines.len());
         for machine in machines {
-            let fault = |problem: String| LoadError::Machine { id: machine.id.clone(), problem };
-            let mut setups = fit(&bundle, machine, config).map_err(fault)?;
-            scorer.prepare(&setups.bundled).map_err(|error| fault(error.to_string()))?;
+            let refused = |problem: String| LoadError::Machine { id: machine.id.clone(), problem };
+            let mut setups = fit(&bundle, machine, config).map_err(refused)?;
+            scorer.prepare(&setups.bundled).map_err(|error| refused(error.to_string()))?;
             match baselines.in_use(&machine.id, &bundle.encoder_sha256) {
                 Some(baseline) => match baseline.check_origin(&setups.origin) {
                     Ok(()) => setups.learned(Some(Arc::new(baseline))),

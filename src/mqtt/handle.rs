@@ -13,10 +13,10 @@ use super::incoming::{self, Incoming, IncomingReceiver};
 use super::options::MqttOptions;
 use super::outbox::{Class, Draft, Outbox, OutboxChange, OutboxOptions};
 use super::payload::{
-    AlarmMsg, CompatRecord, EventKind, EventMsg, EvidenceMsg, Health, Info, MqttHealth, SettingsMsg, State, VerdictMsg,
-    encode,
+    AgentState, AlarmMsg, CompatRecord, EventKind, EventMsg, EvidenceMsg, Health, Info, MqttHealth, SettingsMsg,
+    VerdictMsg, encode,
 };
-use super::shared::{Shared, StateSlot, Tap};
+use super::shared::{MqttShared, StateSlot, Tap};
 use super::topics::{AgentPart, AgentTopics, MachinePart};
 use crate::clock::{self, Clock, ClockChange};
 
@@ -30,7 +30,7 @@ const EVIDENCE_MESSAGES: usize = 64;
 /// is dropped too and the broker publishes `offline`.
 #[derive(Clone)]
 pub struct Mqtt {
-    shared: Arc<Shared>,
+    shared: Arc<MqttShared>,
     stop: mpsc::Sender<Stop>,
 }
 
@@ -48,7 +48,8 @@ impl Mqtt {
         let (stop, stopped) = mpsc::channel(1);
         let (deliver, receiver) = incoming::channel();
         let topics = AgentTopics::new(&options.root, &options.agent);
-        let shared = Arc::new(Shared::new(topics, clock, options.compat_topic.clone(), outbox, deliver.downgrade()));
+        let shared =
+            Arc::new(MqttShared::new(topics, clock, options.compat_topic.clone(), outbox, deliver.downgrade()));
         client::spawn(options, Arc::clone(&shared), deliver, changes, stopped)?;
         let mqtt = Mqtt { shared, stop };
         mqtt.watch_clock()?;
@@ -58,7 +59,7 @@ impl Mqtt {
     /// Shows every message to `tap` from now on, beginning with `online`. Only the first call has an effect.
     pub fn set_tap(&self, tap: Tap) {
         if self.shared.tap.set(tap).is_ok() {
-            self.shared.tap_status(State::Online);
+            self.shared.tap_status(AgentState::Online);
         }
     }
 
@@ -219,7 +220,7 @@ impl Mqtt {
     /// Sends what can be sent, publishes `stopped`, disconnects and closes the outbox, all within `limit`. Blocks; nothing
     /// may be published afterwards.
     pub fn stop(&self, limit: Duration) -> StopReport {
-        self.shared.tap_status(State::Stopped);
+        self.shared.tap_status(AgentState::Stopped);
         let (done, report) = std::sync::mpsc::channel();
         if self.stop.try_send(Stop { limit, done }).is_err() {
             return StopReport::default();

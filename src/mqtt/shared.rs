@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::incoming::WeakIncomingSender;
 use super::outbox::{Class, Draft, Outbox};
-use super::payload::status::{State, Status};
+use super::payload::status::{AgentState, Status};
 use super::payload::version::SchemaVersion;
 use super::payload::{EventKind, EventMsg, encode};
 use super::topics::{AgentPart, AgentTopics, MachinePart};
@@ -22,7 +22,7 @@ pub type Unstored = (String, Vec<u8>);
 /// wait, nor publish.
 pub type Tap = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
 
-pub struct Shared {
+pub struct MqttShared {
     pub topics: AgentTopics,
     /// Id of this start.
     pub boot: String,
@@ -52,15 +52,15 @@ pub struct StateSlot {
     pub due: bool,
 }
 
-impl Shared {
+impl MqttShared {
     pub fn new(
         topics: AgentTopics,
         clock: Clock,
         compat_topic: Option<String>,
         outbox: Outbox,
         deliver: WeakIncomingSender,
-    ) -> Shared {
-        Shared {
+    ) -> MqttShared {
+        MqttShared {
             topics,
             boot: format!("{:016x}", rand::random::<u64>()),
             clock,
@@ -80,7 +80,7 @@ impl Shared {
     }
 
     /// The payload of `<agent>/status`, now.
-    pub fn status(&self, state: State) -> Vec<u8> {
+    pub fn status(&self, state: AgentState) -> Vec<u8> {
         encode(&Status {
             schema: SchemaVersion,
             state,
@@ -96,13 +96,13 @@ impl Shared {
         }
     }
 
-    pub fn tap_status(&self, state: State) {
+    pub fn tap_status(&self, state: AgentState) {
         self.tap(&self.topics.of_agent(AgentPart::Status), &self.status(state));
     }
 
     /// Sets `online` as the agent's status, to be published.
     pub fn publish_online(&self) {
-        let online = StateSlot { payload: self.status(State::Online), due: true };
+        let online = StateSlot { payload: self.status(AgentState::Online), due: true };
         self.states.lock().insert(self.topics.of_agent(AgentPart::Status), online);
     }
 

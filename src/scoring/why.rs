@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_told_in_hz_the_strongest_first() {
+    fn ranges_are_given_in_hz_the_strongest_first() {
         let front_end = FrontEnd::default();
         let edges = front_end.mel_edges_hz();
         let mut difference = vec![0.2; front_end.n_mels];

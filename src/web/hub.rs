@@ -185,17 +185,17 @@ impl Subscription {
 mod tests {
     use super::*;
 
-    fn say(hub: &Hub, topic: &str, payload: &str, keep: Keep) {
+    fn publish(hub: &Hub, topic: &str, payload: &str, keep: Keep) {
         hub.publish(topic.into(), Some(payload.into()), keep);
     }
 
     #[test]
     fn who_comes_later_gets_what_is_kept() {
         let hub = Hub::default();
-        say(&hub, "a/status", "1", Keep::State);
-        say(&hub, "a/status", "2", Keep::State);
-        say(&hub, "a/health", "3", Keep::Last);
-        say(&hub, "a/reply", "4", Keep::No);
+        publish(&hub, "a/status", "1", Keep::State);
+        publish(&hub, "a/status", "2", Keep::State);
+        publish(&hub, "a/health", "3", Keep::Last);
+        publish(&hub, "a/reply", "4", Keep::No);
         let (snapshot, mut new) = hub.open();
         let seen: Vec<_> =
             snapshot.iter().map(|m| (&*m.topic, m.payload.as_deref().expect("a payload"), m.retained)).collect();
@@ -213,7 +213,7 @@ mod tests {
         let (_, mut slow) = hub.open();
         let (_, mut quick) = hub.open();
         for number in 0..QUEUE_MESSAGES + 10 {
-            say(&hub, "a/m/verdict", &number.to_string(), Keep::State);
+            publish(&hub, "a/m/verdict", &number.to_string(), Keep::State);
             assert!(quick.try_next().is_some());
         }
         let mut got = 0;
@@ -231,7 +231,7 @@ mod tests {
         let (_, slow) = hub.open();
         let large = "x".repeat(QUEUE_BYTES / 4);
         for _ in 0..4 {
-            say(&hub, "a/m/evidence", &large, Keep::No);
+            publish(&hub, "a/m/evidence", &large, Keep::No);
         }
         assert!(slow.receiver.is_closed());
     }
@@ -240,9 +240,9 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let hub = Hub::default();
         for number in 0..KEPT_MESSAGES + 10 {
-            say(&hub, &format!("a/{number}"), "1", Keep::State);
+            publish(&hub, &format!("a/{number}"), "1", Keep::State);
         }
-        say(&hub, "a/1", "2", Keep::State);
+        publish(&hub, "a/1", "2", Keep::State);
         assert_eq!(hub.snapshot().len(), KEPT_MESSAGES);
         assert!(hub.snapshot().iter().any(|m| &*m.topic == "a/1" && m.payload.as_deref() == Some("2")));
     }

@@ -22,7 +22,7 @@ const FRAME_BYTES: usize = 256 * 1024;
 /// A browser that does not take a frame within this time is gone.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// Nothing heard for this long, not even the answer to a ping: gone.
+/// Nothing received for this long, not even the answer to a ping: gone.
 const SILENT_FOR: Duration = Duration::from_secs(65);
 const LIVE_EVERY: Duration = Duration::from_millis(100);
 /// Frames from the browser: so many a second in the long run, and at once.
@@ -99,7 +99,7 @@ impl Stream<'_> {
         self.send(json!([{ "ready": true }]).to_string()).await?;
 
         let mut sent = Instant::now();
-        let mut heard = Instant::now();
+        let mut last_frame_at = Instant::now();
         let mut allowance = TokenBucket::new(COMMANDS.0, COMMANDS.1, Instant::now().into_std());
         let mut watched: Option<Watched> = None;
         let mut live = interval(LIVE_EVERY);
@@ -125,8 +125,8 @@ impl Stream<'_> {
                     sent = Instant::now();
                 }
                 frame = self.socket.recv(), if may_read => {
-                    heard = Instant::now();
-                    allowance.take(heard.into_std());
+                    last_frame_at = Instant::now();
+                    allowance.take(last_frame_at.into_std());
                     match frame.ok_or(End::Gone)?.map_err(|_| End::Gone)? {
                         Frame::Text(text) => match self.take(&text) {
                             Ok(None) => {}
@@ -152,7 +152,7 @@ impl Stream<'_> {
                     }
                 }
                 _ = pulse.tick() => {
-                    if heard.elapsed() > SILENT_FOR {
+                    if last_frame_at.elapsed() > SILENT_FOR {
                         return Err(End::Gone);
                     }
                     if self.access.role(self.token).is_none() {

@@ -122,13 +122,13 @@ fn faults_made_from_real_recordings_get_their_reason() {
 
 #[test]
 fn simulated_machines_are_sound() {
-    use auscult::audio::synth::{FaultPlan, Kind, Machine};
+    use auscult::audio::synth::{FaultPlan, Kind, SynthMachine};
     for kind in Kind::ALL {
         for seed in 0..4 {
             let plans = [FaultPlan::default()].into_iter().chain(kind.faults().map(|fault| FaultPlan::now(fault, 1.0)));
             for plan in plans {
                 let mut window = vec![0.0; 80_000];
-                Machine::with_fault(kind, seed, 0, plan).fill(&mut window);
+                SynthMachine::with_fault(kind, seed, 0, plan).fill(&mut window);
                 let health = inspect(&window, &Gate::default());
                 assert_eq!(health.fault, None, "{} {seed} {plan:?}: {health:?}", kind.name());
             }

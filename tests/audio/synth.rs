@@ -2,25 +2,25 @@
 
 use std::process::Command;
 
-use auscult::audio::synth::{Cycle, Fault, FaultPlan, Kind, Machine, RATE_HZ, SynthSource, seed_of};
+use auscult::audio::synth::{Cycle, Fault, FaultPlan, Kind, RATE_HZ, SynthMachine, SynthSource, seed_of};
 use auscult::audio::{Read, Source};
 use auscult::config::SourceConfig;
 use realfft::RealFftPlanner;
 
 const RATE: f64 = RATE_HZ as f64;
 
-fn listen(mut machine: Machine, seconds: usize) -> Vec<f32> {
+fn listen(mut machine: SynthMachine, seconds: usize) -> Vec<f32> {
     let mut samples = vec![0.0; seconds * RATE_HZ as usize];
     machine.fill(&mut samples);
     samples
 }
 
 fn healthy(kind: Kind, seed: u64) -> Vec<f32> {
-    listen(Machine::new(kind, seed, 1), 10)
+    listen(SynthMachine::new(kind, seed, 1), 10)
 }
 
 fn faulty(kind: Kind, seed: u64, fault: Fault, strength: f64) -> Vec<f32> {
-    listen(Machine::with_fault(kind, seed, 1, FaultPlan::now(fault, strength)), 10)
+    listen(SynthMachine::with_fault(kind, seed, 1, FaultPlan::now(fault, strength)), 10)
 }
 
 fn power(samples: &[f32]) -> f64 {
@@ -93,8 +93,8 @@ fn machines() -> impl Iterator<Item = (Kind, u64)> {
 #[test]
 fn the_same_seed_and_take_give_the_same_samples_however_asked() {
     let plan = FaultPlan { fault: Some(Fault::Rub), strength: 0.8, after_s: 0.5, grow_s: 0.5 };
-    let whole = listen(Machine::with_fault(Kind::Fan, 7, 3, plan), 2);
-    let mut machine = Machine::with_fault(Kind::Fan, 7, 3, plan);
+    let whole = listen(SynthMachine::with_fault(Kind::Fan, 7, 3, plan), 2);
+    let mut machine = SynthMachine::with_fault(Kind::Fan, 7, 3, plan);
     let mut pieces = Vec::new();
     for length in [1, 63, 64, 65, 1000].into_iter().cycle() {
         let mut piece = vec![0.0; length.min(whole.len() - pieces.len())];
@@ -106,7 +106,7 @@ fn the_same_seed_and_take_give_the_same_samples_however_asked() {
     }
     assert!(whole == pieces);
     for (seed, take) in [(8, 3), (7, 4)] {
-        assert!(whole != listen(Machine::with_fault(Kind::Fan, seed, take, plan), 2), "seed {seed}, take {take}");
+        assert!(whole != listen(SynthMachine::with_fault(Kind::Fan, seed, take, plan), 2), "seed {seed}, take {take}");
     }
     assert_ne!(seed_of("fan-a"), seed_of("fan-b"));
 }
@@ -129,7 +129,7 @@ fn levels_are_sensible_and_nothing_clips() {
 #[test]
 fn the_blades_are_heard_where_they_should_be() {
     for (kind, seed) in machines() {
-        let machine = Machine::new(kind, seed, 1);
+        let machine = SynthMachine::new(kind, seed, 1);
         let blade_pass_hz = machine.design().shaft_hz * machine.design().blades as f64;
         let spectrum = Spectrum::of_sound(&listen(machine, 10));
         let line = spectrum.line_db(blade_pass_hz);
@@ -141,7 +141,7 @@ fn the_blades_are_heard_where_they_should_be() {
 #[test]
 fn an_outer_race_fault_knocks_at_its_ball_pass_rate() {
     for (kind, seed) in machines() {
-        let design = Machine::new(kind, seed, 1).design().clone();
+        let design = SynthMachine::new(kind, seed, 1).design().clone();
         let rate_hz = design.shaft_hz * design.outer_race_order;
         let before = Spectrum::of_envelope(&healthy(kind, seed), 2).line_db(rate_hz);
         let after = Spectrum::of_envelope(&faulty(kind, seed, Fault::Bearing, 0.8), 2).line_db(rate_hz);
@@ -152,7 +152,7 @@ fn an_outer_race_fault_knocks_at_its_ball_pass_rate() {
 #[test]
 fn rubbing_and_looseness_follow_the_turn() {
     for (kind, seed) in machines() {
-        let shaft_hz = Machine::new(kind, seed, 1).design().shaft_hz;
+        let shaft_hz = SynthMachine::new(kind, seed, 1).design().shaft_hz;
         let line = |samples: &[f32], hz| Spectrum::of_envelope(samples, 2).line_db(hz);
         let (before, after) =
             (line(&healthy(kind, seed), shaft_hz), line(&faulty(kind, seed, Fault::Rub, 0.8), shaft_hz));
@@ -167,7 +167,7 @@ fn rubbing_and_looseness_follow_the_turn() {
 #[test]
 fn unbalance_raises_the_turns_own_tone() {
     for (kind, seed) in machines() {
-        let shaft_hz = Machine::new(kind, seed, 1).design().shaft_hz;
+        let shaft_hz = SynthMachine::new(kind, seed, 1).design().shaft_hz;
         let tone = |samples: &[f32]| Spectrum::of_sound(samples).sum(shaft_hz * 0.97, shaft_hz * 1.03);
         let rise = decibels(tone(&faulty(kind, seed, Fault::Unbalance, 0.8)) / tone(&healthy(kind, seed)));
         assert!(rise > 6.0, "{kind} {seed}: {rise:.1} dB");
@@ -211,8 +211,8 @@ fn bursts_make_the_level_jump() {
 #[test]
 fn a_fault_begins_when_told_and_grows() {
     let plan = FaultPlan { fault: Some(Fault::Bearing), strength: 1.0, after_s: 4.0, grow_s: 6.0 };
-    let grown = listen(Machine::with_fault(Kind::Fan, 5, 1, plan), 10);
-    let never = listen(Machine::new(Kind::Fan, 5, 1), 10);
+    let grown = listen(SynthMachine::with_fault(Kind::Fan, 5, 1, plan), 10);
+    let never = listen(SynthMachine::new(Kind::Fan, 5, 1), 10);
     let second = |from: usize| {
         let range = from * RATE_HZ as usize..(from + 1) * RATE_HZ as usize;
         let added: Vec<f32> = grown[range.clone()].iter().zip(&never[range]).map(|(a, b)| a - b).collect();
@@ -224,7 +224,7 @@ fn a_fault_begins_when_told_and_grows() {
 
 #[test]
 fn a_stopped_machine_is_quiet_and_starts_again() {
-    let machine = Machine::new(Kind::Blower, 2, 1).with_cycle(Cycle { run_s: 20.0, stop_s: 20.0 });
+    let machine = SynthMachine::new(Kind::Blower, 2, 1).with_cycle(Cycle { run_s: 20.0, stop_s: 20.0 });
     let samples = listen(machine, 60);
     let level = |second: usize| decibels(power(&samples[second * RATE_HZ as usize..][..RATE_HZ as usize]));
     assert!(level(38) < level(18) - 8.0, "running {:.1}, standing {:.1}", level(18), level(38));
@@ -247,7 +247,7 @@ fn a_source_gives_what_the_machine_sounds_like() {
     }
     let plan = FaultPlan::now(Fault::Cavitation, FaultPlan::STRENGTH);
     let mut expected = vec![0.0; heard.len()];
-    Machine::with_fault(Kind::Pump, seed_of("pump-9"), 0, plan).fill(&mut expected);
+    SynthMachine::with_fault(Kind::Pump, seed_of("pump-9"), 0, plan).fill(&mut expected);
     assert!(heard == expected);
 
     let unknown = SourceConfig { synth: Some("fam".into()), ..SourceConfig::default() };

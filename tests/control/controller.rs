@@ -12,8 +12,8 @@ use auscult::control::commands::{
 };
 use auscult::control::envelope::Envelope;
 use auscult::control::request::{LARGEST_COMMAND, LARGEST_MESSAGE, Request};
-use auscult::control::store::{Commit, Store};
-use auscult::control::values::{Bytes, Chunk, FalseAlarmRate, Minutes, ShortText, Switch, Target};
+use auscult::control::store::{Commit, StateStore};
+use auscult::control::values::{Bytes, Chunk, FalseAlarmRate, Minutes, OnOff, ShortText, Target};
 use auscult::control::{Controller, Output, Shared};
 use auscult::monitor::Monitor;
 use auscult::monitor::alarm_store::AlarmStore;
@@ -98,7 +98,7 @@ fn command() -> impl Strategy<Value = Command> {
             }
         ),
         (target(), any::<bool>(), of(time())).prop_map(|(machine, on, until)| {
-            Command::MaintenanceSet(MaintenanceSet { machine, on: Switch(on), until })
+            Command::MaintenanceSet(MaintenanceSet { machine, on: OnOff(on), until })
         }),
     ]
 }
@@ -133,7 +133,7 @@ fn json_value() -> impl Strategy<Value = Value> {
 /// Whatever is refused says something, in one line of bounded length.
 fn check_refusal(payload: &[u8]) {
     if let Err(rejected) = Request::parse(payload) {
-        let message = rejected.fault.message;
+        let message = rejected.error.message;
         assert!(!message.is_empty() && message.len() < 1500 && !message.contains('\n'), "{message:?}");
     }
 }
@@ -237,15 +237,15 @@ fn what_is_wrong_is_refused_by_name() {
         (with("data", json!("x".repeat(LARGEST_MESSAGE))), TooLarge, vec!["expected at most 262144 bytes"]),
     ] {
         let rejected = Request::parse(payload.as_bytes()).expect_err(&payload);
-        let message = &rejected.fault.message;
-        assert_eq!(rejected.fault.code, code, "{message}");
+        let message = &rejected.error.message;
+        assert_eq!(rejected.error.code, code, "{message}");
         for words in words {
             assert!(message.contains(words), "expected {words:?} in {message:?}");
         }
     }
     for (payload, found) in [(&b"high"[..], "\"high\""), (b"0", "\"0\""), (b"nan", "\"nan\""), (b"", "\"\"")] {
         let rejected = Request::bare_threshold("fan-1", payload).expect_err("no threshold");
-        assert!(rejected.fault.message.contains(found), "{}", rejected.fault.message);
+        assert!(rejected.error.message.contains(found), "{}", rejected.error.message);
     }
     assert!(Request::bare_threshold("fan-1", &[b'1'; 65]).is_err());
     assert!(Request::bare_threshold("fan-1", b" 0.31\n").is_ok());
@@ -303,12 +303,12 @@ proptest! {
     fn any_sequence_of_changes_equals_the_model(steps in prop::collection::vec(step(), 1..40)) {
         const MACHINES: [&str; 3] = ["fan-1", "fan-2", "pump"];
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut store = Store::open(dir.path(), at(0)).0;
+        let mut store = StateStore::open(dir.path(), at(0)).0;
         let mut settings: BTreeMap<String, MachineSettings> = BTreeMap::new();
         let mut models = [Model::default(); 3];
         let mut now = 0;
         for (number, step) in steps.into_iter().enumerate() {
-            let mut keep = |store: &mut Store, machine: usize, apply: &dyn Fn(&mut MachineSettings)| {
+            let mut keep = |store: &mut StateStore, machine: usize, apply: &dyn Fn(&mut MachineSettings)| {
                 let mut new = settings.get(MACHINES[machine]).cloned().unwrap_or_default();
                 let before = new.revision;
                 apply(&mut new);
@@ -351,7 +351,7 @@ proptest! {
                 }
                 Step::Restart => {
                     drop(store);
-                    let (again, lost) = Store::open(dir.path(), at(now));
+                    let (again, lost) = StateStore::open(dir.path(), at(now));
                     prop_assert_eq!(lost, None);
                     prop_assert_eq!(&again.settings().expect("readable"), &settings);
                     store = again;
@@ -396,7 +396,7 @@ impl Agent {
         config.agent.id = "pi-7".into();
         config.agent.tags = vec!["north".into()];
         config.bundle.path = dir.path().join("bundles/current");
-        let (store, lost) = Store::open(dir.path(), at(0));
+        let (store, lost) = StateStore::open(dir.path(), at(0));
         let mut settings = store.settings().expect("readable");
         let machines = config.machine.iter().map(|machine| Machine {
             config: machine.clone(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use auscult::bundle::upload::Upload;
 use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig};
-use auscult::control::store::Store;
+use auscult::control::store::StateStore;
 use auscult::control::{Controller, Output, Shared};
 use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
@@ -180,7 +180,7 @@ impl Rig {
             bundles: OnceLock::new(),
             config,
         });
-        let (store, lost) = Store::open(dir.path(), Utc::now());
+        let (store, lost) = StateStore::open(dir.path(), Utc::now());
         assert_eq!(lost, None);
         let controller = Controller::new(shared.clone(), store, Utc::now());
         let (writer, jobs) = state_writer::channel();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use auscult::mqtt::payload::State;
+use auscult::mqtt::payload::AgentState;
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use auscult::mqtt::{Mqtt, MqttOptions};
 
@@ -81,7 +81,7 @@ fn birth_death_and_an_old_will() {
     let network = Network::to(&broker);
     let dir = state_dir();
     let (mqtt, _incoming) = start(options(&network.url(), dir.path()));
-    let is_state = |state: State| {
+    let is_state = |state: AgentState| {
         let boot = mqtt.boot().to_owned();
         move |message: &Message| {
             message.is_agent(AgentPart::Status) && {
@@ -90,30 +90,30 @@ fn birth_death_and_an_old_will() {
             }
         }
     };
-    subscriber.wait_for("online", is_state(State::Online));
+    subscriber.wait_for("online", is_state(AgentState::Online));
 
     // The link breaks: the will is told, and then the agent is back.
     network.close_all();
-    subscriber.wait_for("the will", is_state(State::Offline));
-    subscriber.wait_for_count("online again", 2, is_state(State::Online));
+    subscriber.wait_for("the will", is_state(AgentState::Offline));
+    subscriber.wait_for_count("online again", 2, is_state(AgentState::Online));
 
     // A will of an earlier start comes late.
     subscriber.clear();
     let old = r#"{"schema":1,"state":"offline","boot":"0000000000000001","ts":"2026-01-01T00:00:00.000Z"}"#;
     subscriber.publish("auscult/pi-7/status", true, old);
-    subscriber.wait_for("online once more", is_state(State::Online));
+    subscriber.wait_for("online once more", is_state(AgentState::Online));
     let kept =
         Subscriber::start(&broker).wait_for("the retained status", |message| message.is_agent(AgentPart::Status));
-    assert_eq!(read_status(&kept).state, State::Online);
+    assert_eq!(read_status(&kept).state, AgentState::Online);
 
     subscriber.clear();
     let started = Instant::now();
     assert!(mqtt.stop(Duration::from_secs(5)).stopped_published);
     assert!(started.elapsed() < Duration::from_secs(5));
-    subscriber.wait_for("stopped", is_state(State::Stopped));
+    subscriber.wait_for("stopped", is_state(AgentState::Stopped));
     let kept =
         Subscriber::start(&broker).wait_for("the retained status", |message| message.is_agent(AgentPart::Status));
-    assert_eq!(read_status(&kept).state, State::Stopped);
+    assert_eq!(read_status(&kept).state, AgentState::Stopped);
 }
 
 #[test]

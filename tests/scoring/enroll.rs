@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use auscult::audio::synth::overlay::Overlay;
-use auscult::audio::synth::{Kind, Machine};
+use auscult::audio::synth::{Kind, SynthMachine};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn rows(output: &Output) -> Vec<Value> {
 /// Windows of a simulated fan, with what is laid over them.
 fn sound(take: u64, windows: usize, fault: Option<(Overlay, f64)>) -> Vec<f32> {
     let mut samples = vec![0.0; windows * WINDOW];
-    Machine::new(Kind::Fan, 5, take).fill(&mut samples);
+    SynthMachine::new(Kind::Fan, 5, take).fill(&mut samples);
     if let Some((fault, strength)) = fault {
         let mut rng = StdRng::seed_from_u64(take);
         for window in samples.chunks_exact_mut(WINDOW) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::cutter::{Cut, Cutter};
 use super::event::{CaptureEvent, Captured};
-use super::output::Output;
+use super::output::CaptureOutput;
 use crate::audio::config::{Channel, MachineInput, take_channel};
 use crate::audio::resample::Resampler;
 use crate::audio::source::{Format, SourceError};
@@ -18,7 +18,7 @@ const GAP_EVENTS: Duration = Duration::from_secs(10);
 pub(super) struct CaptureLane {
     input: MachineInput,
     channel: Channel,
-    output: Arc<Output>,
+    output: Arc<CaptureOutput>,
     /// Live sound never waits for room in the queue.
     realtime: bool,
     hop: Duration,
@@ -39,7 +39,13 @@ pub(super) struct CaptureLane {
 }
 
 impl CaptureLane {
-    pub fn new(input: MachineInput, channel: Channel, realtime: bool, output: Arc<Output>, now: Instant) -> Self {
+    pub fn new(
+        input: MachineInput,
+        channel: Channel,
+        realtime: bool,
+        output: Arc<CaptureOutput>,
+        now: Instant,
+    ) -> Self {
         let hop = Duration::from_secs_f64(input.hop_s);
         let hop_samples = (input.hop_s * f64::from(input.rate_hz)).round().max(1.0);
         CaptureLane {

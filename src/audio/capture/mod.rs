@@ -19,14 +19,14 @@ pub use self::event::{CaptureEvent, CaptureState, Captured, MachineStats};
 pub use self::live::{LIVE_SAMPLES, LiveSound};
 pub use self::stream::{Opener, StreamSpec};
 
-use self::output::Output;
+use self::output::CaptureOutput;
 use self::stream::Stream;
 use super::config::MachineInput;
 use super::source::SourceError;
 
 /// Running capture; stops when dropped.
 pub struct Capture {
-    output: Arc<Output>,
+    output: Arc<CaptureOutput>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -45,7 +45,7 @@ pub fn start(inputs: Vec<MachineInput>) -> Result<Capture, SourceError> {
 /// `Lost`: threads cannot be started.
 pub fn start_streams(specs: Vec<StreamSpec>) -> Result<Capture, SourceError> {
     let machines = || specs.iter().flat_map(|spec| &spec.machines).map(|(input, _)| input);
-    let output = Arc::new(Output::new(machines()));
+    let output = Arc::new(CaptureOutput::new(machines()));
     let capture = Capture { output: output.clone(), threads: Mutex::default() };
     for spec in specs {
         let name = spec.machines.first().map_or("capture", |(input, _)| &input.id);

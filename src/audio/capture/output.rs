@@ -10,7 +10,7 @@ use super::queue::Queue;
 use crate::audio::config::MachineInput;
 
 /// Where all streams of one capture put what they have.
-pub(super) struct Output {
+pub(super) struct CaptureOutput {
     pub queue: Queue,
     stop: AtomicBool,
     stats: Mutex<Vec<MachineStats>>,
@@ -18,9 +18,9 @@ pub(super) struct Output {
     live: Vec<(usize, LiveTap)>,
 }
 
-impl Output {
+impl CaptureOutput {
     pub fn new<'a>(machines: impl Iterator<Item = &'a MachineInput> + Clone) -> Self {
-        Output {
+        CaptureOutput {
             queue: Queue::default(),
             stop: AtomicBool::new(false),
             stats: Mutex::new(machines.clone().map(MachineStats::new).collect()),

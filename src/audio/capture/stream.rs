@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::event::{CaptureEvent, CaptureState, Captured};
 use super::lane::CaptureLane;
-use super::output::Output;
+use super::output::CaptureOutput;
 use crate::audio::config::{Channel, MachineInput};
 use crate::audio::source::{Format, Read, Source, SourceError};
 use crate::backoff::Backoff;
@@ -84,12 +84,12 @@ pub(super) struct Stream {
     open: Opener,
     realtime: bool,
     lanes: Vec<CaptureLane>,
-    output: Arc<Output>,
+    output: Arc<CaptureOutput>,
     source: SourceState,
     /// Since when the source is waited for, or when its last frame came.
     last_frame: Instant,
     /// Frames have come since it was opened.
-    heard: bool,
+    has_frames: bool,
     /// Why it is lost, where that was reported.
     lost: Option<String>,
     backoff: Backoff,
@@ -97,7 +97,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub fn new(spec: StreamSpec, output: Arc<Output>) -> Self {
+    pub fn new(spec: StreamSpec, output: Arc<CaptureOutput>) -> Self {
         let now = Instant::now();
         let lanes = spec
             .machines
@@ -116,7 +116,7 @@ impl Stream {
             output,
             source,
             last_frame: now,
-            heard: false,
+            has_frames: false,
             lost: None,
             backoff: Backoff::new(BACK_OFF.0, BACK_OFF.1),
             frames: Vec::new(),
@@ -145,7 +145,7 @@ impl Stream {
         self.frames.clear();
         match source.read(&mut self.frames) {
             Ok(Read::Frames { end }) => {
-                if !self.heard
+                if !self.has_frames
                     && let Err(why) = self.begin(source.format())
                 {
                     return self.lose(source, &why);
@@ -186,7 +186,7 @@ impl Stream {
             lane.begin(format).map_err(|error| error.to_string())?;
         }
         let was_lost = self.lost.take();
-        self.heard = true;
+        self.has_frames = true;
         self.backoff.reset();
         tracing::info!(source = self.name, rate_hz = format.rate_hz, channels = format.channels, "hearing");
         for lane in &self.lanes {
@@ -209,7 +209,7 @@ impl Stream {
 
     /// Frames are missing.
     fn skip(&mut self, format: Format, frames: u64) {
-        if !self.heard {
+        if !self.has_frames {
             return;
         }
         tracing::warn!(source = self.name, frames, "sound was lost");
@@ -239,7 +239,7 @@ impl Stream {
     }
 
     fn report_loss(&mut self, why: &str) {
-        self.heard = false;
+        self.has_frames = false;
         let new_reason = self.lost.as_deref() != Some(why);
         if new_reason {
             tracing::warn!(source = self.name, "lost: {why}");

@@ -276,9 +276,9 @@ fn explain(error: &cpal::Error, target: &Target, choice: &Choice) -> String {
 mod tests {
     use super::*;
 
-    /// Cards that refuse cannot be had without hardware; what is said about them can.
+    /// Cards that refuse need hardware; the text of the errors can be tested.
     #[test]
-    fn what_keeps_a_card_from_being_opened_is_said_with_what_to_do() {
+    fn what_keeps_a_card_from_being_opened_is_an_error_with_the_cure() {
         let target = Target { name: "hw:CARD=97,DEV=0".into(), card: Some((97, 0)) };
         for (errno, words) in [
             (libc::EBUSY, "fuser -v /dev/snd/"),
@@ -288,8 +288,8 @@ mod tests {
             (libc::ENOENT, "not /dev/snd/pcmC97D0c"),
             (libc::ECONNREFUSED, "sound server does not answer"),
         ] {
-            let said = describe(errno, &target).expect("words of our own");
-            assert!(said.contains(words), "{errno}: {said}");
+            let problem = describe(errno, &target).expect("words of our own");
+            assert!(problem.contains(words), "{errno}: {problem}");
         }
         let choice = Choice { rate_hz: 48_000, channels: 2, format: Layout::I16 };
         for (kind, words) in [
@@ -297,8 +297,8 @@ mod tests {
             (ErrorKind::PermissionDenied, "group audio"),
             (ErrorKind::UnsupportedConfig, "refuses 2 channels, 48000 Hz, i16 together; it offers"),
         ] {
-            let said = explain(&cpal::Error::new(kind), &target, &choice);
-            assert!(said.contains(words), "{said}");
+            let problem = explain(&cpal::Error::new(kind), &target, &choice);
+            assert!(problem.contains(words), "{problem}");
         }
     }
 }

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_is_told_with_what_is() {
+    fn what_is_not_offered_is_an_error_that_lists_what_is() {
         for (wish, words) in [
             (Wish { channels: Some(3), ..Wish::default() }, "expected 3 channels"),
             (Wish { least_channels: 5, ..Wish::default() }, "expected a channel 4, counted from 0"),

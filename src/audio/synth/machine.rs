@@ -10,7 +10,7 @@ const CALIBRATION_SAMPLES: usize = 4 * super::RATE_HZ as usize;
 
 /// One machine, running. The same arguments give the same samples, however they are asked for.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub struct SynthMachine {
     design: Design,
     fault: FaultPlan,
     cycle: Option<Cycle>,
@@ -82,24 +82,24 @@ impl Slow {
     }
 }
 
-impl Machine {
+impl SynthMachine {
     /// The machine of this kind and `seed`, healthy, on its recording number `take`: another take is the same
     /// machine at another time.
     pub fn new(kind: Kind, seed: u64, take: u64) -> Self {
-        let mut probe = Machine::silent(Design::draw(kind, seed), seed, take ^ (1 << 63));
+        let mut probe = SynthMachine::silent(Design::draw(kind, seed), seed, take ^ (1 << 63));
         probe.gain = 1.0;
         let power: f64 = (0..CALIBRATION_SAMPLES).map(|_| probe.sound().powi(2)).sum();
         let level = (power / CALIBRATION_SAMPLES as f64).sqrt().max(1e-9);
-        let mut machine = Machine::silent(probe.design, seed, take);
+        let mut machine = SynthMachine::silent(probe.design, seed, take);
         machine.gain = decibels(machine.design.level_dbfs) / level;
         machine
     }
 
     /// With a fault that develops.
     ///
-    /// `seed` and `take` are those of [`Machine::new`].
+    /// `seed` and `take` are those of [`SynthMachine::new`].
     pub fn with_fault(kind: Kind, seed: u64, take: u64, fault: FaultPlan) -> Self {
-        let mut machine = Machine::new(kind, seed, take);
+        let mut machine = SynthMachine::new(kind, seed, take);
         machine.voice = Voice::new(fault.fault, &machine.design, seed, take);
         machine.fault = fault;
         machine
@@ -139,7 +139,7 @@ impl Machine {
             background: 0.0,
             running: 1.0,
         };
-        Machine {
+        SynthMachine {
             fault: FaultPlan::default(),
             cycle: None,
             voice: Voice::Silent,

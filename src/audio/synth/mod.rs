@@ -17,7 +17,7 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 
 pub use design::{Design, FlowBand};
-pub use machine::Machine;
+pub use machine::SynthMachine;
 pub use source::{SynthSource, check};
 
 /// Rate of all simulated sound, Hz.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{FaultPlan, Kind, Machine, RATE_HZ, fault_of, seed_of};
+use super::{FaultPlan, Kind, RATE_HZ, SynthMachine, fault_of, seed_of};
 use crate::audio::config::SourceConfig;
 use crate::audio::source::{Format, Read, Source, SourceError};
 
@@ -10,7 +10,7 @@ use crate::audio::source::{Format, Read, Source, SourceError};
 const CHUNK_FRAMES: usize = RATE_HZ as usize / 10;
 
 /// Sound of a simulated machine. It waits for nothing: [`crate::audio::Paced`] gives it a pace.
-pub struct SynthSource(Machine);
+pub struct SynthSource(SynthMachine);
 
 impl SynthSource {
     /// The source that the configuration describes; the machine's `id` gives the seed where none is set.
@@ -20,7 +20,7 @@ impl SynthSource {
     pub fn new(config: &SourceConfig, id: &str) -> Result<Self, SourceError> {
         let (kind, fault) = parse(config).map_err(SourceError::Config)?;
         let seed = config.seed.unwrap_or_else(|| seed_of(id));
-        Ok(SynthSource(Machine::with_fault(kind, seed, config.take.unwrap_or(0), fault)))
+        Ok(SynthSource(SynthMachine::with_fault(kind, seed, config.take.unwrap_or(0), fault)))
     }
 }
 

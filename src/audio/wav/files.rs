@@ -167,16 +167,16 @@ pub struct WavSource {
     playing: Option<MonoReader>,
     /// With the rate that it takes; kept from file to file while that is the same.
     resampler: Option<(u32, Resampler)>,
-    /// Something was heard in this round.
-    heard: bool,
-    /// What was said of broken files: once each, however often they come round.
-    told: BTreeSet<String>,
+    /// Something was delivered in this round.
+    delivered: bool,
+    /// Problems of broken files that were logged: once each, however often the files come round.
+    warned: BTreeSet<String>,
 }
 
-fn warn_once(told: &mut BTreeSet<String>, problem: String) {
-    if !told.contains(&problem) {
+fn warn_once(warned: &mut BTreeSet<String>, problem: String) {
+    if !warned.contains(&problem) {
         tracing::warn!("{problem}");
-        told.insert(problem);
+        warned.insert(problem);
     }
 }
 
@@ -195,8 +195,8 @@ impl WavSource {
             ahead: Vec::new().into_iter(),
             playing: None,
             resampler: None,
-            heard: false,
-            told: BTreeSet::new(),
+            delivered: false,
+            warned: BTreeSet::new(),
         };
         source.begin_round()?;
         Ok(source)
@@ -206,7 +206,7 @@ impl WavSource {
     fn begin_round(&mut self) -> Result<(), SourceError> {
         let found = find(&self.root)?;
         for unreadable in &found.unreadable {
-            warn_once(&mut self.told, unreadable.to_string());
+            warn_once(&mut self.warned, unreadable.to_string());
         }
         if let [file] = found.files.as_slice()
             && *file == self.root
@@ -220,13 +220,13 @@ impl WavSource {
                 return Err(SourceError::Data(match count {
                     0 => format!("{root}: expected WAV files, found none"),
                     _ => {
-                        let why = self.told.iter().next_back().map_or(String::new(), |why| format!("; {why}"));
+                        let why = self.warned.iter().next_back().map_or(String::new(), |why| format!("; {why}"));
                         format!("{root}: none of its {count} WAV files can be read{why}")
                     }
                 }));
             }
         }
-        self.heard = false;
+        self.delivered = false;
         Ok(())
     }
 
@@ -234,7 +234,7 @@ impl WavSource {
     fn open_next(&mut self) -> bool {
         self.playing = self.ahead.by_ref().find_map(|file| {
             MonoReader::open(&file, self.channel)
-                .inspect_err(|error| warn_once(&mut self.told, format!("passing over a broken file: {error}")))
+                .inspect_err(|error| warn_once(&mut self.warned, format!("passing over a broken file: {error}")))
                 .ok()
         });
         self.playing.is_some()
@@ -248,11 +248,11 @@ impl WavSource {
             Ok([]) => return Ok(false),
             Ok(mono) => mono,
             Err(error) => {
-                warn_once(&mut self.told, format!("passing over the rest of a broken file: {error}"));
+                warn_once(&mut self.warned, format!("passing over the rest of a broken file: {error}"));
                 return Ok(false);
             }
         };
-        self.heard = true;
+        self.delivered = true;
         if self.resampler.as_ref().is_none_or(|(from_hz, _)| *from_hz != rate_hz) {
             let next = (rate_hz, Resampler::new(rate_hz, self.rate_hz)?);
             if let Some((_, mut last)) = self.resampler.replace(next) {
@@ -280,7 +280,7 @@ impl Source for WavSource {
             if !self.repeat {
                 let Some((_, mut last)) = self.resampler.take() else { return Ok(Read::End) };
                 last.finish(frames);
-            } else if self.heard {
+            } else if self.delivered {
                 self.begin_round()?;
             } else {
                 return Err(SourceError::Data(format!("{}: expected sound, found none", self.root.display())));
@@ -377,13 +377,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_play_is_said() {
+    fn nothing_to_play_is_an_error_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let open = |channel, repeat| WavSource::open(dir.path(), channel, 16_000, repeat).err().unwrap().to_string();
         assert!(open(Channel::Mix, true).ends_with("expected WAV files, found none"));
         write(&dir.path().join("a.wav"), 16_000, &[&[1]]);
-        let said = open(Channel::One(1), true);
-        assert!(said.contains("none of its 1 WAV files can be read") && said.contains("channel"), "{said}");
+        let problem = open(Channel::One(1), true);
+        assert!(problem.contains("none of its 1 WAV files can be read") && problem.contains("channel"), "{problem}");
         write(&dir.path().join("a.wav"), 16_000, &[&[]]);
         let mut source = WavSource::open(dir.path(), Channel::Mix, 16_000, true).unwrap();
         assert!(matches!(source.read(&mut Vec::new()), Err(SourceError::Data(_))));

@@ -242,8 +242,8 @@ mod tests {
         }
         // The last file is not complete, and can be read up to here all the same.
         assert_eq!(recorder.close().unwrap(), None);
-        let told: Vec<_> = files.iter().map(|file| (file.seconds, file.begin)).collect();
-        assert_eq!(told, [(3.0, at(0)), (2.0, at(3)), (3.0, at(5))]);
+        let written: Vec<_> = files.iter().map(|file| (file.seconds, file.begin)).collect();
+        assert_eq!(written, [(3.0, at(0)), (2.0, at(3)), (3.0, at(5))]);
         assert_eq!(files[0].file.file_name().unwrap(), "fan-1_20270115T080000.000Z.wav");
         let all: Vec<i32> = files.iter().flat_map(|file| read(&file.file)).collect();
         assert_eq!(all, (0..8 * RATE as i32).map(|n| n % 30_000).collect::<Vec<_>>());

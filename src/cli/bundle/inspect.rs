@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     } else {
         write!(out, "{}", overview(&bundle, &encoder, &shares))?;
     }
-    if encoder.is_err() { Err(Failure::said(EXIT_DATA)) } else { Ok(()) }
+    if encoder.is_err() { Err(Failure::reported(EXIT_DATA)) } else { Ok(()) }
 }
 
 fn shares(bundle: &Bundle) -> Vec<Option<f64>> {

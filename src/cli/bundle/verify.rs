@@ -32,7 +32,7 @@ struct Checks {
 }
 
 impl Checks {
-    fn say(&mut self, check: &str, outcome: Result<String, String>) -> Result<(), Failure> {
+    fn report(&mut self, check: &str, outcome: Result<String, String>) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         let (ok, message) = match outcome {
             Ok(message) => (true, message),
@@ -52,17 +52,17 @@ impl Checks {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut checks = Checks { json: args.json, failed: false };
     verify_each(args, &mut checks)?;
-    if checks.failed { Err(Failure::said(EXIT_DATA)) } else { Ok(()) }
+    if checks.failed { Err(Failure::reported(EXIT_DATA)) } else { Ok(()) }
 }
 
 fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
     let bundle = match Bundle::read(&args.dir) {
         Ok(bundle) => bundle,
-        Err(error) => return checks.say("files", Err(error.to_string())),
+        Err(error) => return checks.report("files", Err(error.to_string())),
     };
     let rows: usize = bundle.machines.iter().map(|machine| machine.bank.len()).sum();
-    checks.say("files", Ok(format!("{} machines, {rows} rows, digest {}", bundle.machines.len(), bundle.digest)))?;
-    checks.say(
+    checks.report("files", Ok(format!("{} machines, {rows} rows, digest {}", bundle.machines.len(), bundle.digest)))?;
+    checks.report(
         "manifest",
         Ok(match &bundle.manifest {
             None => "none".into(),
@@ -72,11 +72,11 @@ fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
     if !bundle.unnamed.is_empty() {
         let names = bundle.unnamed.join(", ");
         let message = format!("{names}: not named by bundle.toml; an agent with bundle.public_key refuses the bundle");
-        checks.say("unnamed", Ok(message))?;
+        checks.report("unnamed", Ok(message))?;
     }
     let without: Vec<_> = bundle.machines.iter().filter(|machine| machine.threshold.is_none()).collect();
     let without: Vec<_> = without.iter().map(|machine| machine.name.as_str()).collect();
-    checks.say(
+    checks.report(
         "threshold",
         Ok(if without.is_empty() {
             "of every machine".into()
@@ -87,20 +87,20 @@ fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
     let mut engine = match encoder::load(bundle.encoder.clone(), &args.engine.config()) {
         Ok(engine) => engine,
         Err(error) => {
-            return checks.say("encoder", Err(format!("{}: {error}", args.dir.join(files::ENCODER).display())));
+            return checks.report("encoder", Err(format!("{}: {error}", args.dir.join(files::ENCODER).display())));
         }
     };
     if let Err(error) = bundle.check_engine(engine.as_mut()) {
-        return checks.say("encoder", Err(error.to_string()));
+        return checks.report("encoder", Err(error.to_string()));
     }
     let shape = engine.shape();
     let (bands, frames, embedding) = (shape.bands, shape.frames, shape.embedding);
-    checks.say("encoder", Ok(format!("{}: image {bands} x {frames}, embedding {embedding}", engine.name())))?;
+    checks.report("encoder", Ok(format!("{}: image {bands} x {frames}, embedding {embedding}", engine.name())))?;
     if bundle.golden.is_empty() {
-        return checks.say("golden", Ok("no cases".into()));
+        return checks.report("golden", Ok("no cases".into()));
     }
     for outcome in bundle.run_golden_on_all_cores(engine.as_mut()) {
-        checks.say("golden", golden_line(outcome))?;
+        checks.report("golden", golden_line(outcome))?;
     }
     Ok(())
 }

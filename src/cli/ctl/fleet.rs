@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cli::Failure;
-use crate::mqtt::payload::{Info, Reply, State, Status};
+use crate::mqtt::payload::{AgentState, Info, Reply, Status};
 use crate::mqtt::simple_client::{Message, SimpleClient};
 use crate::mqtt::topics::{AgentPart, AgentTopics, Topic};
 
@@ -17,7 +17,7 @@ const QUIET: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whom a command is for.
-pub enum Meant {
+pub enum Addressee {
     Agent(String),
     Fleet { tag: Option<String> },
 }
@@ -25,13 +25,13 @@ pub enum Meant {
 /// What the broker keeps of one agent.
 #[derive(Default)]
 struct Known {
-    state: Option<State>,
+    state: Option<AgentState>,
     tags: Option<Vec<String>>,
 }
 
-/// The agents that are meant.
-pub struct Fleet {
-    meant: Meant,
+/// The agents that are addressed.
+pub struct FleetClient {
+    addressee: Addressee,
     known: BTreeMap<String, Known>,
     left_out: BTreeSet<String>,
 }
@@ -50,26 +50,26 @@ pub struct Answers {
     pub silent: Vec<String>,
 }
 
-impl Fleet {
+impl FleetClient {
     /// Subscribes, and learns who is online.
     ///
     /// # Errors
-    /// A broken connection; nobody who is meant is online.
-    pub async fn find(client: &mut SimpleClient, meant: Meant) -> Result<Fleet, Failure> {
-        let one = match &meant {
-            Meant::Agent(agent) => agent.as_str(),
-            Meant::Fleet { .. } => "+",
+    /// A broken connection; nobody who is addressed is online.
+    pub async fn find(client: &mut SimpleClient, addressee: Addressee) -> Result<FleetClient, Failure> {
+        let one = match &addressee {
+            Addressee::Agent(agent) => agent.as_str(),
+            Addressee::Fleet { .. } => "+",
         };
         let topics = AgentTopics::new(client.root(), one);
         let filters = [AgentPart::Reply, AgentPart::Status, AgentPart::Info].map(|part| topics.of_agent(part));
         client.subscribe(&filters).await?;
-        let mut fleet = Fleet { meant, known: BTreeMap::new(), left_out: BTreeSet::new() };
+        let mut fleet = FleetClient { addressee, known: BTreeMap::new(), left_out: BTreeSet::new() };
         let end = Instant::now() + PATIENCE;
         loop {
-            let message = match fleet.meant {
-                Meant::Agent(_) if fleet.known.values().any(|known| known.state.is_some()) => break,
-                Meant::Agent(_) => timeout_at(end, client.next()).await,
-                Meant::Fleet { .. } => timeout(QUIET, client.next()).await,
+            let message = match fleet.addressee {
+                Addressee::Agent(_) if fleet.known.values().any(|known| known.state.is_some()) => break,
+                Addressee::Agent(_) => timeout_at(end, client.next()).await,
+                Addressee::Fleet { .. } => timeout(QUIET, client.next()).await,
             };
             let Ok(message) = message else { break };
             fleet.note(&message?);
@@ -82,13 +82,13 @@ impl Fleet {
 
     fn nobody(&self, client: &SimpleClient) -> String {
         let (url, root) = (client.url(), client.root());
-        match &self.meant {
-            Meant::Agent(agent) => match self.known.get(agent).and_then(|known| known.state) {
+        match &self.addressee {
+            Addressee::Agent(agent) => match self.known.get(agent).and_then(|known| known.state) {
                 Some(state) => format!("{agent} is {}: nothing was sent", word(state)),
                 None => format!("{url} knows no agent {agent:?} below {root:?}: nothing was sent"),
             },
-            Meant::Fleet { tag: Some(tag) } => format!("no agent with the tag {tag:?} is online at {url}"),
-            Meant::Fleet { tag: None } => format!("no agent is online at {url} below {root:?}"),
+            Addressee::Fleet { tag: Some(tag) } => format!("no agent with the tag {tag:?} is online at {url}"),
+            Addressee::Fleet { tag: None } => format!("no agent is online at {url} below {root:?}"),
         }
     }
 
@@ -109,16 +109,17 @@ impl Fleet {
         true
     }
 
-    fn is_meant(&self, known: &Known) -> bool {
-        match &self.meant {
-            Meant::Agent(_) | Meant::Fleet { tag: None } => true,
-            Meant::Fleet { tag: Some(tag) } => known.tags.as_ref().is_some_and(|tags| tags.contains(tag)),
+    fn is_addressed(&self, known: &Known) -> bool {
+        match &self.addressee {
+            Addressee::Agent(_) | Addressee::Fleet { tag: None } => true,
+            Addressee::Fleet { tag: Some(tag) } => known.tags.as_ref().is_some_and(|tags| tags.contains(tag)),
         }
     }
 
-    /// The agents that are meant and online.
+    /// The agents that are addressed and online.
     pub fn asked(&self) -> Vec<String> {
-        let online = self.known.iter().filter(|(_, known)| known.state == Some(State::Online) && self.is_meant(known));
+        let online =
+            self.known.iter().filter(|(_, known)| known.state == Some(AgentState::Online) && self.is_addressed(known));
         online.map(|(agent, _)| agent.clone()).filter(|agent| !self.left_out.contains(agent)).collect()
     }
 
@@ -127,25 +128,25 @@ impl Fleet {
         self.left_out.extend(agents.cloned());
     }
 
-    /// The agents that are meant and not online, with their state.
+    /// The agents that are addressed and not online, with their state.
     pub fn away(&self) -> Vec<(&str, &'static str)> {
-        let away = self.known.iter().filter(|(_, known)| self.is_meant(known));
+        let away = self.known.iter().filter(|(_, known)| self.is_addressed(known));
         away.filter_map(|(agent, known)| match known.state {
-            Some(State::Online) | None => None,
+            Some(AgentState::Online) | None => None,
             Some(state) => Some((agent.as_str(), word(state))),
         })
         .collect()
     }
 
-    /// Where commands to those that are meant go.
+    /// Where commands to those that are addressed go.
     fn topic(&self, client: &SimpleClient) -> String {
-        match &self.meant {
-            Meant::Agent(agent) => AgentTopics::new(client.root(), agent).of_agent(AgentPart::Control),
-            Meant::Fleet { .. } => AgentTopics::new(client.root(), "fleet").fleet_control(),
+        match &self.addressee {
+            Addressee::Agent(agent) => AgentTopics::new(client.root(), agent).of_agent(AgentPart::Control),
+            Addressee::Fleet { .. } => AgentTopics::new(client.root(), "fleet").fleet_control(),
         }
     }
 
-    /// Sends a command to those who are meant.
+    /// Sends a command to those who are addressed.
     ///
     /// # Errors
     /// A broken connection.
@@ -188,7 +189,7 @@ impl Fleet {
         self.send(client, command).await?;
         let end = Instant::now() + patience;
         let mut replies = BTreeMap::new();
-        let silent = |fleet: &Fleet, replies: &BTreeMap<String, Answer>| -> Vec<String> {
+        let silent = |fleet: &FleetClient, replies: &BTreeMap<String, Answer>| -> Vec<String> {
             fleet.asked().into_iter().filter(|agent| !replies.contains_key(agent)).collect()
         };
         while !silent(self, &replies).is_empty() {
@@ -204,10 +205,10 @@ impl Fleet {
     }
 }
 
-fn word(state: State) -> &'static str {
+fn word(state: AgentState) -> &'static str {
     match state {
-        State::Online => "online",
-        State::Stopped => "stopped",
-        State::Offline => "offline",
+        AgentState::Online => "online",
+        AgentState::Stopped => "stopped",
+        AgentState::Offline => "offline",
     }
 }

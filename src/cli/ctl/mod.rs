@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::fleet::{Answer, Answers, Fleet, Meant};
+use self::fleet::{Addressee, Answer, Answers, FleetClient};
 use self::upload::Upload;
 use super::Failure;
 use super::broker::{BrokerArgs, converse};
@@ -38,7 +38,7 @@ use crate::mqtt::simple_client::SimpleClient;
 pub struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
-    /// The agent that is meant
+    /// The agent that is addressed
     #[arg(long, value_name = "ID", global = true, conflicts_with_all = ["fleet", "tag"])]
     agent: Option<ShortText<64>>,
     /// All agents that are online
@@ -71,13 +71,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let meant = match (&args.agent, args.fleet) {
+    let addressee = match (&args.agent, args.fleet) {
         (Some(agent), _) if agent.as_str().is_empty() || agent.as_str().contains(['/', '+', '#']) => {
             let agent = agent.as_str();
             return Err(Failure::usage(anyhow::anyhow!("--agent: expected an agent's id, found {agent:?}")));
         }
-        (Some(agent), _) => Meant::Agent(agent.as_str().to_owned()),
-        (None, true) => Meant::Fleet { tag: args.tag.clone().map(String::from) },
+        (Some(agent), _) => Addressee::Agent(agent.as_str().to_owned()),
+        (None, true) => Addressee::Fleet { tag: args.tag.clone().map(String::from) },
         (None, false) => return Err(Failure::usage(anyhow::anyhow!("expected --agent ID or --fleet, found neither"))),
     };
     let timeout = match args.timeout {
@@ -86,10 +86,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Some(seconds) => Duration::try_from_secs_f64(seconds)
             .map_err(|_| Failure::usage(anyhow::anyhow!("--timeout: expected seconds, found {seconds}")))?,
     };
-    converse(talk(args, meant, timeout))
+    converse(talk(args, addressee, timeout))
 }
 
-async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failure> {
+async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<(), Failure> {
     let (mut command, mut upload) = (args.command.clone(), None);
     if let Command::BundleInstall(BundleInstall { file: Some(file), .. }) = &command {
         let archive = Upload::read(file)?;
@@ -97,7 +97,7 @@ async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failur
         upload = Some(archive);
     }
     let mut client = SimpleClient::connect(&args.broker.mqtt()?, "ctl").await?;
-    let mut fleet = Fleet::find(&mut client, meant).await?;
+    let mut fleet = FleetClient::find(&mut client, addressee).await?;
     let request = Request { envelope: envelope(args), command };
     let mut replies = match &upload {
         Some(archive) => archive.send(&mut client, &mut fleet, &request.envelope, timeout).await?,
@@ -152,7 +152,7 @@ async fn talk(args: &Args, meant: Meant, timeout: Duration) -> Result<(), Failur
         return Err(anyhow::anyhow!("not done: {agent} has had this id before, for {done}; take another one").into());
     }
     let ok = replies.iter().all(is_done);
-    if ok { Ok(()) } else { Err(Failure::said(1)) }
+    if ok { Ok(()) } else { Err(Failure::reported(1)) }
 }
 
 fn envelope(args: &Args) -> Envelope {

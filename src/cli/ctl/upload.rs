@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256 as Hash};
 use tokio::time::Instant;
 
-use super::fleet::{Answer, Fleet};
+use super::fleet::{Answer, FleetClient};
 use crate::bundle::ARCHIVE_LIMIT;
 use crate::cli::Failure;
 use crate::control::commands::{BundleInstall, Command};
@@ -64,7 +64,7 @@ impl Upload {
     pub async fn send(
         &self,
         client: &mut SimpleClient,
-        fleet: &mut Fleet,
+        fleet: &mut FleetClient,
         envelope: &Envelope,
         patience: Duration,
     ) -> Result<BTreeMap<String, Answer>, Failure> {
@@ -93,7 +93,7 @@ impl Upload {
         let offsets: Vec<usize> = (start / PIECE * PIECE..self.bytes.len()).step_by(PIECE).collect();
         let bar = progress(self.bytes.len(), start);
         let mut sent = 0;
-        let mut heard = Instant::now();
+        let mut last_reply_at = Instant::now();
         while let Some(slowest) = taken.values().min().copied().filter(|slowest| *slowest < offsets.len()) {
             bar.set_position((start + slowest * PIECE) as u64);
             if sent < offsets.len() && sent < slowest + ON_THE_WAY {
@@ -101,7 +101,7 @@ impl Upload {
                 sent += 1;
                 continue;
             }
-            let Some(answer) = fleet.next_reply(client, heard + patience).await? else {
+            let Some(answer) = fleet.next_reply(client, last_reply_at + patience).await? else {
                 bar.abandon();
                 let silent: Vec<_> = taken.iter().filter(|(_, taken)| **taken < sent).map(|(id, _)| &**id).collect();
                 let silent = silent.join(", ");
@@ -111,7 +111,7 @@ impl Upload {
             let agent = answer.reply.agent.clone();
             let is_ours = answer.reply.id.as_deref().is_some_and(|id| id.starts_with(&attempt));
             let Some(pieces) = taken.get_mut(&agent).filter(|_| is_ours) else { continue };
-            heard = Instant::now();
+            last_reply_at = Instant::now();
             if answer.reply.error.is_some() {
                 taken.remove(&agent);
                 refused.insert(agent, answer);

@@ -33,7 +33,7 @@ pub struct Board {
     pub fault_s: f64,
     /// What happened, with its second; the newest last.
     pub news: Vec<(f64, String)>,
-    told_fault: bool,
+    fault_began: bool,
 }
 
 /// What a message was.
@@ -55,7 +55,7 @@ impl Board {
             alarmed_s: None,
         };
         let machines = PLANT.iter().flat_map(|(agent, machines)| machines.iter().map(move |(id, _)| row(*agent, *id)));
-        Board { rows: machines.collect(), fault_s, news: Vec::new(), told_fault: false }
+        Board { rows: machines.collect(), fault_s, news: Vec::new(), fault_began: false }
     }
 
     /// Takes in a message that came at this second of the demo.
@@ -96,8 +96,8 @@ impl Board {
 
     /// Time passes: tells that the fault begins.
     pub fn tick(&mut self, now_s: f64, fault: &str) {
-        if now_s >= self.fault_s && !self.told_fault {
-            self.told_fault = true;
+        if now_s >= self.fault_s && !self.fault_began {
+            self.fault_began = true;
             self.news.push((now_s, format!("{ILL}: {fault} begins. The agent is not told.")));
         }
     }
@@ -132,7 +132,7 @@ impl Board {
     pub fn outcome(&self) -> String {
         let machines = self.rows.len() - self.unheard().len();
         let mut text = format!("{} verdicts of {machines} machines came through the broker. ", self.verdicts());
-        text += &match (self.found_s(), self.told_fault) {
+        text += &match (self.found_s(), self.fault_began) {
             (Some(found_s), _) => {
                 let after_s = found_s - self.fault_s;
                 format!("{ILL} fell ill at {:.0} s, and its alarm came {after_s:.1} s later.", self.fault_s)

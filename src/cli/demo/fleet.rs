@@ -50,24 +50,24 @@ pub struct Pace {
 }
 
 /// The running agents.
-pub struct Fleet {
+pub struct DemoFleet {
     stop: watch::Sender<bool>,
     agents: Vec<(&'static str, JoinHandle<Result<(), AgentError>>)>,
 }
 
-impl Fleet {
+impl DemoFleet {
     /// Lays the bundle into `dir` and starts the agents, which keep their state there too.
     ///
     /// # Errors
     /// `dir` cannot be written to; a thread cannot be started.
-    pub fn start(dir: &Path, broker: &BrokerUrl, pace: Pace) -> anyhow::Result<Fleet> {
+    pub fn start(dir: &Path, broker: &BrokerUrl, pace: Pace) -> anyhow::Result<DemoFleet> {
         let bundle = dir.join("bundle");
         std::fs::create_dir(&bundle)?;
         for (name, bytes) in BUNDLE {
             std::fs::write(bundle.join(name), bytes)?;
         }
         let (stop, stopped) = watch::channel(false);
-        let mut fleet = Fleet { stop, agents: Vec::new() };
+        let mut fleet = DemoFleet { stop, agents: Vec::new() };
         for (id, machines) in PLANT {
             let config = Config {
                 agent: AgentConfig {

@@ -14,7 +14,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::time::MissedTickBehavior;
 
 use self::board::{Board, Note};
-use self::fleet::{FAULT, Fleet, ILL, Pace};
+use self::fleet::{DemoFleet, FAULT, ILL, Pace};
 use self::screen::{Places, Screen};
 use super::{Failure, logging};
 use crate::config::{LogConfig, MqttConfig};
@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     } else {
         println!("{}", board.outcome());
     }
-    if board.is_good() { Ok(()) } else { Err(Failure::said(1)) }
+    if board.is_good() { Ok(()) } else { Err(Failure::reported(1)) }
 }
 
 /// From the first subscription to the last goodbye.
@@ -101,10 +101,10 @@ async fn watch(args: &Args, url: &BrokerUrl, dir: &std::path::Path, live: bool) 
     let mut client = connect(url).await?;
     client.subscribe(&[format!("{}/#", client.root())]).await?;
     let pace = Pace { speed: args.speed, fault_after_s: fault_s, take: args.take };
-    let fleet = Fleet::start(dir, url, pace)?;
+    let fleet = DemoFleet::start(dir, url, pace)?;
     let begun = Instant::now();
     let (page, _page) = serve_page(url)?;
-    let mut out = Output::start(args, Places { broker: url.clone(), page }, live)?;
+    let mut out = Display::start(args, Places { broker: url.clone(), page }, live)?;
     let mut tick = tokio::time::interval(DRAW_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let stop = super::run::stop_signal();
@@ -118,7 +118,7 @@ async fn watch(args: &Args, url: &BrokerUrl, dir: &std::path::Path, live: bool) 
             message = client.next() => match message {
                 Ok(message) => {
                     let note = board.note(&message, begun.elapsed().as_secs_f64());
-                    out.heard(&message, &note)?;
+                    out.print_message(&message, &note)?;
                 }
                 Err(error) => break Err(error.into()),
             },
@@ -174,19 +174,19 @@ async fn connect(url: &BrokerUrl) -> Result<SimpleClient, Failure> {
 }
 
 /// Where it is shown.
-enum Output {
+enum Display {
     Live(Screen),
-    Lines { told: usize, line_s: f64 },
+    Lines { shown: usize, line_s: f64 },
     Json,
 }
 
-impl Output {
-    fn start(args: &Args, places: Places, live: bool) -> Result<Output, Failure> {
+impl Display {
+    fn start(args: &Args, places: Places, live: bool) -> Result<Display, Failure> {
         if args.json {
-            return Ok(Output::Json);
+            return Ok(Display::Json);
         }
         if live {
-            return Ok(Output::Live(Screen::open(places, args.speed)?));
+            return Ok(Display::Live(Screen::open(places, args.speed)?));
         }
         let mut out = io::stdout().lock();
         writeln!(
@@ -195,11 +195,11 @@ impl Output {
             args.speed, places.broker
         )?;
         writeln!(out, "{}", screen::hints(&places).join("\n"))?;
-        Ok(Output::Lines { told: 0, line_s: LINE_EVERY_S })
+        Ok(Display::Lines { shown: 0, line_s: LINE_EVERY_S })
     }
 
-    fn heard(&mut self, message: &Message, note: &Note) -> Result<(), Failure> {
-        if let (Output::Json, Note::Verdict | Note::Alarm, Topic::Machine { .. }) = (&self, note, &message.topic) {
+    fn print_message(&mut self, message: &Message, note: &Note) -> Result<(), Failure> {
+        if let (Display::Json, Note::Verdict | Note::Alarm, Topic::Machine { .. }) = (&self, note, &message.topic) {
             let payload: serde_json::Value = serde_json::from_slice(&message.payload)?;
             let topic = message.topic.below(&MqttConfig::default().root);
             writeln!(io::stdout().lock(), "{}", json!({ "topic": topic, "payload": payload }))?;
@@ -210,14 +210,14 @@ impl Output {
     /// True when the user has had enough.
     fn show(&mut self, board: &Board, now_s: f64) -> Result<bool, Failure> {
         match self {
-            Output::Live(screen) => return Ok(screen.draw(board, now_s)?),
-            Output::Json => {}
-            Output::Lines { told, line_s } => {
+            Display::Live(screen) => return Ok(screen.draw(board, now_s)?),
+            Display::Json => {}
+            Display::Lines { shown, line_s } => {
                 let mut out = io::stdout().lock();
-                for (news_s, news) in &board.news[*told..] {
+                for (news_s, news) in &board.news[*shown..] {
                     writeln!(out, "{news_s:6.1} s  {news}")?;
                 }
-                *told = board.news.len();
+                *shown = board.news.len();
                 if now_s >= *line_s {
                     *line_s = now_s + LINE_EVERY_S;
                     writeln!(out, "{now_s:6.1} s  {}", line(board))?;

@@ -106,7 +106,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         timeline: Timeline::new(&args.machine, args.fault_at),
         raised: Vec::new(),
     };
-    let heard_s = replay.hear(&mut files, args.sound.channel, hop_s, engine)?;
+    let played_s = replay.play(&mut files, args.sound.channel, hop_s, engine)?;
     let Replay { learner, alarm, timeline, mut raised, .. } = replay;
     files.bar.finish_and_clear();
     if let Some(learning) = &learner {
@@ -124,7 +124,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let picture = timeline.to_png().map_err(|problem| anyhow::anyhow!("{}: {problem}", png.display()))?;
         crate::fs::write_output(png, &picture).map_err(|error| anyhow::anyhow!("{}: {error}", png.display()))?;
     }
-    let sums = Sums::new(&timeline, &raised, args.fault_at, heard_s);
+    let sums = Sums::new(&timeline, &raised, args.fault_at, played_s);
     if args.json {
         sums.print_json(&raised)
     } else {
@@ -146,7 +146,7 @@ struct Replay {
 
 impl Replay {
     /// All windows of all files, scored on all cores and judged one after the other; answers how many seconds they are.
-    fn hear(
+    fn play(
         &mut self,
         files: &mut FileQueue,
         channel: Channel,
@@ -155,16 +155,16 @@ impl Replay {
     ) -> Result<f64, Failure> {
         let mut pool = ScorerPool::new(engine)?;
         let window_s = self.model.front_end.window_s;
-        let mut heard_s = 0.0;
+        let mut played_s = 0.0;
         while let Some(file) = files.next() {
             let Some(mut windows) = files.open(&file, channel, &self.model.front_end) else { continue };
             windows.step(hop_s);
-            let begun_s = heard_s;
+            let begun_s = played_s;
             let mut number = 0u32;
             while let Some(window) = files.next_window(&mut windows) {
-                heard_s = begun_s + f64::from(number) * hop_s + window_s;
+                played_s = begun_s + f64::from(number) * hop_s + window_s;
                 number += 1;
-                if let Some(done) = pool.push(heard_s, &self.model, window)? {
+                if let Some(done) = pool.push(played_s, &self.model, window)? {
                     self.take(done, &mut pool)?;
                 }
             }
@@ -172,7 +172,7 @@ impl Replay {
         while let Some(done) = pool.oldest()? {
             self.take(done, &mut pool)?;
         }
-        Ok(heard_s)
+        Ok(played_s)
     }
 
     fn take(&mut self, done: Done<f64>, pool: &mut ScorerPool<f64>) -> Result<(), Failure> {
@@ -296,20 +296,20 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(timeline: &Timeline, raised: &[Raised], fault_at_s: Option<f64>, heard_s: f64) -> Sums {
+    fn new(timeline: &Timeline, raised: &[Raised], fault_at_s: Option<f64>, played_s: f64) -> Sums {
         let count = |verdict: Verdict| timeline.points().iter().filter(|point| point.verdict == verdict).count();
         let healthy_until = fault_at_s.unwrap_or(f64::INFINITY);
         let before = |raised: &&Raised| raised.at_s < healthy_until && raised.kind != Kind::Deaf;
         let false_alarms = raised.iter().filter(before).count();
         let from_s = timeline.learned_s.unwrap_or(0.0);
-        let healthy_days = (healthy_until.min(heard_s) - from_s) / 86_400.0;
+        let healthy_days = (healthy_until.min(played_s) - from_s) / 86_400.0;
         // An alarm that stands already when the fault comes has not found it.
         let found = raised.iter().find(|raised| raised.at_s >= healthy_until && raised.kind != Kind::Deaf);
         Sums {
             windows: timeline.points().len(),
             unknown: count(Verdict::Unknown),
             anomalous: count(Verdict::Anomalous),
-            hours: heard_s / 3600.0,
+            hours: played_s / 3600.0,
             false_alarms,
             false_alarms_per_day: (healthy_days > 0.0).then(|| false_alarms as f64 / healthy_days),
             delay_s: fault_at_s.and_then(|fault_at_s| Some(found?.at_s - fault_at_s)),

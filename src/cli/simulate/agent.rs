@@ -17,7 +17,7 @@ use crate::config::MqttConfig;
 use crate::mqtt::address::BrokerUrl;
 use crate::mqtt::connection::{self, Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES};
 use crate::mqtt::diagnose;
-use crate::mqtt::payload::{Info, SchemaVersion, State, Status, VerdictMsg, encode};
+use crate::mqtt::payload::{AgentState, Info, SchemaVersion, Status, VerdictMsg, encode};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart};
 
 /// Messages without acknowledgement at once, as of the real agent.
@@ -102,7 +102,7 @@ impl Agent {
         let identity = Identity {
             client_id: format!("{}-{}", mqtt.root.replace('/', "-"), self.name),
             login,
-            will: Some((self.topics.of_agent(AgentPart::Status), self.status(State::Offline))),
+            will: Some((self.topics.of_agent(AgentPart::Status), self.status(AgentState::Offline))),
             keep_alive: Duration::from_secs(mqtt.keep_alive_s),
             keep_session: false,
             largest_message: MAX_CONTROL_BYTES,
@@ -114,7 +114,7 @@ impl Agent {
         let mut connected = false;
         let outcome = loop {
             tokio::select! {
-                heard = connection.next_event() => match heard {
+                event = connection.next_event() => match event {
                     ConnectionEvent::Connected => {
                         connected = true;
                         self.figures.connected_after(begun.elapsed());
@@ -140,8 +140,8 @@ impl Agent {
         if connected { self.farewell(&mut connection, in_flight).await } else { Ok(()) }
     }
 
-    fn note(&self, heard: &ConnectionEvent, in_flight: &mut InFlight) {
-        match heard {
+    fn note(&self, event: &ConnectionEvent, in_flight: &mut InFlight) {
+        match event {
             ConnectionEvent::Sent(id) => {
                 if let Some(handed) = in_flight.handed.pop_front() {
                     in_flight.sent.insert(*id, handed);
@@ -172,7 +172,7 @@ impl Agent {
     /// What an agent says first.
     fn birth(&self, connection: &Connection, in_flight: &mut InFlight) -> Result<(), String> {
         connection.subscribe(&self.topics.subscriptions()).map_err(|error| error.to_string())?;
-        self.publish(connection, in_flight, &self.topics.of_agent(AgentPart::Status), self.status(State::Online))?;
+        self.publish(connection, in_flight, &self.topics.of_agent(AgentPart::Status), self.status(AgentState::Online))?;
         let info = Info {
             schema: SchemaVersion,
             ts: self.clock.now(),
@@ -237,7 +237,7 @@ impl Agent {
         Ok(())
     }
 
-    fn status(&self, state: State) -> Vec<u8> {
+    fn status(&self, state: AgentState) -> Vec<u8> {
         let (boot, ts) = (self.boot.clone(), self.clock.now());
         encode(&Status { schema: SchemaVersion, state, boot, ts, clock: None })
     }

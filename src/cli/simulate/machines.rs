@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
-use crate::audio::synth::{Kind, Machine, seed_of};
+use crate::audio::synth::{Kind, SynthMachine, seed_of};
 use crate::bundle::Bundle;
 use crate::cli::Failure;
 use crate::encoder::EncoderConfig;
@@ -24,7 +24,7 @@ const THRESHOLD: f64 = 0.7;
 /// The source of all agents' verdicts.
 pub enum Machines {
     Drawn,
-    Heard { label: String, ask: mpsc::Sender<Question> },
+    Scored { label: String, ask: mpsc::Sender<Question> },
 }
 
 /// The next window of one machine, please.
@@ -61,14 +61,14 @@ impl Machines {
         std::thread::Builder::new()
             .name("score".into())
             .spawn(move || answer(&models, Scorer::new(engine), &questions))?;
-        Ok(Machines::Heard { label, ask })
+        Ok(Machines::Scored { label, ask })
     }
 
     /// Name and version of what judges.
     pub fn bundle(&self) -> &str {
         match self {
             Machines::Drawn => "simulated@1",
-            Machines::Heard { label, .. } => label,
+            Machines::Scored { label, .. } => label,
         }
     }
 
@@ -77,7 +77,7 @@ impl Machines {
     /// # Errors
     /// The model cannot score.
     pub async fn assess(&self, agent: &str, machine: u32) -> Result<Assessment, String> {
-        let Machines::Heard { ask, .. } = self else {
+        let Machines::Scored { ask, .. } = self else {
             let place = rand::random::<f64>() * (RECORDED.len() - 1) as f64;
             let (below, part) = (place as usize, place.fract());
             let ratio = RECORDED[below] + part * (RECORDED[(below + 1).min(RECORDED.len() - 1)] - RECORDED[below]);
@@ -94,13 +94,13 @@ impl Machines {
 
 /// Scores until nobody asks any more. Each machine is one of the bundle's, at a time of its own.
 fn answer(models: &[(Kind, String, MachineModel)], mut scorer: Scorer, questions: &mpsc::Receiver<Question>) {
-    let mut machines: HashMap<(String, u32), Machine> = HashMap::new();
+    let mut machines: HashMap<(String, u32), SynthMachine> = HashMap::new();
     for question in questions {
         let (kind, name, model) = &models[question.machine as usize % models.len()];
         let take = seed_of(&question.agent);
         let machine = machines
             .entry((question.agent, question.machine))
-            .or_insert_with(|| Machine::new(*kind, seed_of(name), take));
+            .or_insert_with(|| SynthMachine::new(*kind, seed_of(name), take));
         let mut window = vec![0.0; model.front_end.window_samples()];
         machine.fill(&mut window);
         match scorer.score(model, &window) {

@@ -92,7 +92,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     } else {
         write!(out, "{}", result.table())?;
     }
-    if result.is_good() { Ok(()) } else { Err(Failure::said(1)) }
+    if result.is_good() { Ok(()) } else { Err(Failure::reported(1)) }
 }
 
 async fn fleet(args: &Args, plan: Arc<agent::Plan>, figures: Arc<Figures>) -> Result<(), Failure> {

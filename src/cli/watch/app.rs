@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Value, json};
 
-use super::fleet::{Fleet, Key, Sort, Standing};
+use super::fleet::{Key, Sort, Standing, WatchedFleet};
 use crate::mqtt::payload::{Reply, ReplyStatus};
 
 /// What a key leads to, apart from the picture.
@@ -50,7 +50,7 @@ pub struct Sent {
 /// Everything that is shown.
 #[derive(Debug)]
 pub struct App {
-    pub fleet: Fleet,
+    pub fleet: WatchedFleet,
     /// The broker, or what is wrong with the connection.
     pub connection: Result<String, String>,
     pub sort: Sort,
@@ -69,7 +69,7 @@ pub struct App {
 impl App {
     pub fn new(by: String, now: DateTime<Utc>) -> App {
         App {
-            fleet: Fleet::default(),
+            fleet: WatchedFleet::default(),
             connection: Err("connecting".into()),
             sort: Sort::Urgency,
             filter: String::new(),
@@ -227,7 +227,7 @@ impl App {
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::fleet::tests::{agent, alarm, say, verdict};
+    use super::super::fleet::tests::{agent, alarm, receive, verdict};
     use super::*;
 
     pub fn app() -> App {
@@ -239,10 +239,10 @@ pub mod tests {
         for (machine, distance) in [("fan-1", 0.1), ("fan-2", 0.45), ("pump-1", 0.2)] {
             for seq in 0..60 {
                 let wave = 0.02 * f64::from(u32::try_from(seq % 5).expect("small"));
-                say(&mut app.fleet, &format!("pi-1/{machine}/verdict"), &verdict(seq, Some(distance + wave), None));
+                receive(&mut app.fleet, &format!("pi-1/{machine}/verdict"), &verdict(seq, Some(distance + wave), None));
             }
         }
-        say(&mut app.fleet, "pi-1/fan-2/alarm", &alarm("active", Some("fault")));
+        receive(&mut app.fleet, "pi-1/fan-2/alarm", &alarm("active", Some("fault")));
         app
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 
-use crate::mqtt::payload::{AlarmMsg, EventMsg, Info, SettingsMsg, State, Status, VerdictMsg};
+use crate::mqtt::payload::{AgentState, AlarmMsg, EventMsg, Info, SettingsMsg, Status, VerdictMsg};
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::scoring::alarm::{AlarmState, Kind};
 use crate::scoring::{Reason, Verdict};
@@ -41,19 +41,19 @@ pub struct Point {
 }
 
 #[derive(Debug, Default)]
-pub struct Agent {
+pub struct WatchedAgent {
     pub status: Option<Status>,
     pub info: Option<Info>,
 }
 
-impl Agent {
+impl WatchedAgent {
     pub fn is_online(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| status.state == State::Online)
+        self.status.as_ref().is_some_and(|status| status.state == AgentState::Online)
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Machine {
+pub struct WatchedMachine {
     pub verdict: Option<VerdictMsg>,
     pub alarm: Option<AlarmMsg>,
     pub settings: Option<SettingsMsg>,
@@ -66,9 +66,9 @@ pub type Key = (String, String);
 
 /// Everything that the broker has told.
 #[derive(Debug, Default)]
-pub struct Fleet {
-    pub agents: BTreeMap<String, Agent>,
-    pub machines: BTreeMap<Key, Machine>,
+pub struct WatchedFleet {
+    pub agents: BTreeMap<String, WatchedAgent>,
+    pub machines: BTreeMap<Key, WatchedMachine>,
 }
 
 /// Order of the table.
@@ -100,7 +100,7 @@ impl Sort {
     }
 }
 
-impl Fleet {
+impl WatchedFleet {
     /// Takes one message in. What cannot be read is passed over: a newer agent may say more than we know.
     pub fn take(&mut self, topic: &Topic, payload: &[u8]) {
         match topic {
@@ -173,7 +173,7 @@ impl Fleet {
     /// How a machine stands.
     pub fn standing(&self, key: &Key) -> Standing {
         let Some(machine) = self.machines.get(key) else { return Standing::Away };
-        if !self.agents.get(&key.0).is_some_and(Agent::is_online) {
+        if !self.agents.get(&key.0).is_some_and(WatchedAgent::is_online) {
             return Standing::Away;
         }
         let alarm = machine.alarm.as_ref();
@@ -249,7 +249,7 @@ impl Standing {
     }
 }
 
-impl Machine {
+impl WatchedMachine {
     /// One window: to where its time belongs, once.
     fn window(&mut self, verdict: VerdictMsg) {
         let point = Point {
@@ -296,7 +296,7 @@ pub mod tests {
     const TS: &str = "2026-03-01T12:00:00.000Z";
 
     /// Takes a message in as it would come.
-    pub fn say(fleet: &mut Fleet, topic: &str, payload: &Value) {
+    pub fn receive(fleet: &mut WatchedFleet, topic: &str, payload: &Value) {
         let topic = Topic::parse("auscult", &format!("auscult/{topic}")).expect("a topic");
         fleet.take(&topic, payload.to_string().as_bytes());
     }
@@ -322,13 +322,13 @@ pub mod tests {
         })
     }
 
-    pub fn agent(fleet: &mut Fleet, id: &str, machines: &[&str], state: &str) {
+    pub fn agent(fleet: &mut WatchedFleet, id: &str, machines: &[&str], state: &str) {
         let info = json!({
             "schema": 1, "ts": TS, "agent": id, "version": "0.1.0", "boot": "1", "bundle": "demo@1", "machines": machines,
             "tags": ["north"], "commands": ["ping"],
         });
-        say(fleet, &format!("{id}/status"), &json!({ "schema": 1, "state": state, "boot": "1", "ts": TS }));
-        say(fleet, &format!("{id}/info"), &info);
+        receive(fleet, &format!("{id}/status"), &json!({ "schema": 1, "state": state, "boot": "1", "ts": TS }));
+        receive(fleet, &format!("{id}/info"), &info);
     }
 
     fn key() -> Key {
@@ -337,16 +337,16 @@ pub mod tests {
 
     #[test]
     fn a_machine_stands_as_alarm_agent_and_window_say() {
-        let mut fleet = Fleet::default();
+        let mut fleet = WatchedFleet::default();
         agent(&mut fleet, "pi-1", &["fan-1"], "online");
         assert_eq!(fleet.standing(&key()), Standing::Idle(None));
-        say(&mut fleet, "pi-1/fan-1/verdict", &verdict(0, Some(0.5), None));
-        say(&mut fleet, "pi-1/fan-1/alarm", &alarm("normal", None));
+        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(0, Some(0.5), None));
+        receive(&mut fleet, "pi-1/fan-1/alarm", &alarm("normal", None));
         // One window over the threshold is no alarm.
         assert_eq!(fleet.standing(&key()), Standing::Normal);
-        say(&mut fleet, "pi-1/fan-1/verdict", &verdict(1, None, Some("no_signal")));
+        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(1, None, Some("no_signal")));
         assert_eq!(fleet.standing(&key()), Standing::Deaf);
-        say(&mut fleet, "pi-1/fan-1/verdict", &verdict(2, None, Some("machine_off")));
+        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(2, None, Some("machine_off")));
         assert_eq!(fleet.standing(&key()), Standing::Idle(Some("off")));
         for (state, kind, expected) in [
             ("active", Some("fault"), Standing::Alarm),
@@ -355,7 +355,7 @@ pub mod tests {
             ("acknowledged", Some("fault"), Standing::Acknowledged),
             ("shelved", None, Standing::Shelved),
         ] {
-            say(&mut fleet, "pi-1/fan-1/alarm", &alarm(state, kind));
+            receive(&mut fleet, "pi-1/fan-1/alarm", &alarm(state, kind));
             assert_eq!(fleet.standing(&key()), expected);
         }
         agent(&mut fleet, "pi-1", &["fan-1"], "offline");
@@ -364,40 +364,40 @@ pub mod tests {
 
     #[test]
     fn late_and_repeated_windows_go_where_they_belong() {
-        let mut fleet = Fleet::default();
+        let mut fleet = WatchedFleet::default();
         agent(&mut fleet, "pi-1", &["fan-1"], "online");
         for seq in [0, 1, 4, 5, 5, 2, 3, 3] {
-            say(&mut fleet, "pi-1/fan-1/verdict", &verdict(seq, Some(0.1), None));
+            receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(seq, Some(0.1), None));
         }
         let machine = &fleet.machines[&key()];
         let seqs: Vec<_> = machine.history.iter().map(|point| point.seq).collect();
         assert_eq!(seqs, [0, 1, 2, 3, 4, 5]);
         assert_eq!(machine.verdict.as_ref().map(|verdict| verdict.seq), Some(5));
         for seq in 6..1000 {
-            say(&mut fleet, "pi-1/fan-1/verdict", &verdict(seq, Some(0.1), None));
+            receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(seq, Some(0.1), None));
         }
         assert_eq!(fleet.machines[&key()].history.len(), KEEP_WINDOWS);
     }
 
     #[test]
     fn machines_that_are_gone_go_and_do_not_come_back_by_what_the_broker_keeps() {
-        let mut fleet = Fleet::default();
+        let mut fleet = WatchedFleet::default();
         agent(&mut fleet, "pi-1", &["fan-1", "fan-2"], "online");
         assert_eq!(fleet.machines.len(), 2);
         agent(&mut fleet, "pi-1", &["fan-2"], "online");
-        say(&mut fleet, "pi-1/fan-1/alarm", &alarm("active", Some("fault")));
+        receive(&mut fleet, "pi-1/fan-1/alarm", &alarm("active", Some("fault")));
         assert_eq!(fleet.machines.keys().map(|key| key.1.as_str()).collect::<Vec<_>>(), ["fan-2"]);
     }
 
     #[test]
     fn rows_are_sorted_and_filtered() {
-        let mut fleet = Fleet::default();
+        let mut fleet = WatchedFleet::default();
         agent(&mut fleet, "pi-1", &["fan-1", "fan-2", "pump-1"], "online");
         agent(&mut fleet, "pi-2", &["fan-1"], "offline");
         for (machine, distance) in [("fan-1", 0.1), ("fan-2", 0.2), ("pump-1", 0.9)] {
-            say(&mut fleet, &format!("pi-1/{machine}/verdict"), &verdict(0, Some(distance), None));
+            receive(&mut fleet, &format!("pi-1/{machine}/verdict"), &verdict(0, Some(distance), None));
         }
-        say(&mut fleet, "pi-1/fan-2/alarm", &alarm("active", Some("fault")));
+        receive(&mut fleet, "pi-1/fan-2/alarm", &alarm("active", Some("fault")));
         let names = |sort, filter: &str| -> Vec<String> {
             fleet.rows(sort, filter).into_iter().map(|(key, _)| format!("{}/{}", key.0, key.1)).collect()
         };
@@ -410,7 +410,7 @@ pub mod tests {
 
     #[test]
     fn what_cannot_be_read_is_passed_over() {
-        let mut fleet = Fleet::default();
+        let mut fleet = WatchedFleet::default();
         for payload in ["", "{", "[]", "{\"schema\":2}", "null"] {
             for topic in ["pi-1/status", "pi-1/info", "pi-1/fan-1/verdict", "pi-1/fan-1/alarm", "pi-1/fan-1/settings"] {
                 let topic = Topic::parse("auscult", &format!("auscult/{topic}")).expect("a topic");

@@ -184,7 +184,7 @@ enum Input {
 
 /// Keys as they come; its thread ends with the process.
 fn keyboard() -> std::io::Result<mpsc::UnboundedReceiver<Input>> {
-    let (say, keys) = mpsc::unbounded_channel();
+    let (sender, keys) = mpsc::unbounded_channel();
     std::thread::Builder::new().name("keyboard".into()).spawn(move || {
         while let Ok(event) = crossterm::event::read() {
             let input = match event {
@@ -192,7 +192,7 @@ fn keyboard() -> std::io::Result<mpsc::UnboundedReceiver<Input>> {
                 Event::Resize(..) => Input::Resized,
                 _ => continue,
             };
-            if say.send(input).is_err() {
+            if sender.send(input).is_err() {
                 break;
             }
         }

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
 use super::app::App;
-use super::fleet::{Key, Machine, Standing};
+use super::fleet::{Key, Standing, WatchedMachine};
 use crate::scoring::Verdict;
 
 /// Cells of the distance's bar; the threshold is at half.
@@ -108,7 +108,7 @@ fn table(frame: &mut Frame, app: &mut App, area: Rect) {
 fn row(
     key: &Key,
     standing: Standing,
-    machine: &Machine,
+    machine: &WatchedMachine,
     name: usize,
     spark: usize,
     now: DateTime<Utc>,
@@ -150,7 +150,7 @@ fn bar(ratio: Option<f64>) -> Vec<Span<'static>> {
 }
 
 /// The last windows, each a cell: as high as its distance, red over the threshold, a dot where it was not judged.
-fn sparkline(machine: &Machine, width: usize) -> Vec<Span<'static>> {
+fn sparkline(machine: &WatchedMachine, width: usize) -> Vec<Span<'static>> {
     let shown = machine.history.iter().skip(machine.history.len().saturating_sub(width));
     let peak = shown.clone().flat_map(|point| [point.distance, point.threshold]).flatten().fold(1e-9, f64::max);
     let mut spans = vec![" ".repeat(width.saturating_sub(machine.history.len())).into()];
@@ -189,7 +189,7 @@ fn detail(frame: &mut Frame, app: &App, key: &Key, area: Rect) {
     }
 }
 
-fn facts(app: &App, key: &Key, machine: &Machine) -> Vec<Line<'static>> {
+fn facts(app: &App, key: &Key, machine: &WatchedMachine) -> Vec<Line<'static>> {
     let standing = app.fleet.standing(key);
     let mut first =
         vec![format!("{}/{}  ", key.0, key.1).bold(), Span::styled(standing.word(), colour(standing)), "  ".into()];
@@ -237,7 +237,7 @@ fn facts(app: &App, key: &Key, machine: &Machine) -> Vec<Line<'static>> {
     lines
 }
 
-fn chart(frame: &mut Frame, machine: &Machine, area: Rect) {
+fn chart(frame: &mut Frame, machine: &WatchedMachine, area: Rect) {
     let (Some(first), Some(last)) = (machine.history.front(), machine.history.back()) else {
         frame.render_widget(Paragraph::new("no window yet".dim()), area);
         return;
@@ -306,7 +306,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::super::app::tests::{app, press};
-    use super::super::fleet::tests::{agent, say, verdict};
+    use super::super::fleet::tests::{agent, receive, verdict};
     use super::*;
 
     fn shown(app: &mut App, width: u16, height: u16) -> String {
@@ -357,7 +357,7 @@ mod tests {
             let id = format!("big-{number:02}");
             agent(&mut app.fleet, &id, &machines, "online");
             for machine in machines {
-                say(&mut app.fleet, &format!("{id}/{machine}/verdict"), &verdict(0, Some(0.1), None));
+                receive(&mut app.fleet, &format!("{id}/{machine}/verdict"), &verdict(0, Some(0.1), None));
             }
         }
         press(&mut app, "sG");

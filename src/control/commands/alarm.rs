@@ -17,7 +17,7 @@ use crate::control::shared::Shared;
 use crate::control::transaction::Transaction;
 use crate::control::values::{ShortText, Target};
 use crate::monitor::MonitorState;
-use crate::scoring::alarm::{Alarm, AlarmError, AlarmStatus, Change};
+use crate::scoring::alarm::{Alarm, AlarmError, AlarmStatus, StatusChange};
 
 /// Where no end is given: a shift.
 const SHELVED_FOR: TimeDelta = TimeDelta::hours(8);
@@ -101,7 +101,7 @@ enum Answer {
 }
 
 impl Answer {
-    fn give(&self, alarm: &mut Alarm, now: DateTime<Utc>) -> Result<Option<Change>, AlarmError> {
+    fn give(&self, alarm: &mut Alarm, now: DateTime<Utc>) -> Result<Option<StatusChange>, AlarmError> {
         match self {
             Answer::Acknowledge { by, comment } => alarm.acknowledge(by.as_deref(), comment.as_deref(), now),
             Answer::Shelve { by, comment, until } => {

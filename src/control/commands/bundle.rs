@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::Execute;
 use crate::bundle::TrimOnDrop;
 use crate::bundle::download::{self, download};
-use crate::bundle::store::{self, InstallError, Store};
+use crate::bundle::store::{self, BundleStore, InstallError};
 use crate::bundle::upload::Upload;
-use crate::control::bundle_switch::{InstallBundle, Pieces, ReloadBundle, Rollback, Switch};
+use crate::control::bundle_switch::{BundleSwitch, InstallBundle, Pieces, ReloadBundle, Rollback};
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
 use crate::control::outcome::{Job, Outcome};
@@ -100,7 +100,7 @@ impl Execute for BundleInstall {
                     let pieces = Pieces { dir, sha256 };
                     let installed = install(&shared, &bundles, &mut archive, &pieces.sha256, Some(pieces.clone()));
                     // One that is no good is not kept; where the disk failed, the same command may succeed later.
-                    if installed.as_ref().is_err_and(|fault| !fault.is_passing()) {
+                    if installed.as_ref().is_err_and(|error| !error.is_passing()) {
                         pieces.forget();
                     }
                     installed
@@ -158,7 +158,7 @@ fn invalid(problem: impl std::fmt::Display) -> CommandError {
 /// Lays the bundle of an archive in its place and makes it ready; one that is no good leaves nothing.
 fn install(
     shared: &Arc<Shared>,
-    bundles: &Arc<Store>,
+    bundles: &Arc<BundleStore>,
     archive: &mut File,
     sha256: &str,
     pieces: Option<Pieces>,
@@ -169,11 +169,11 @@ fn install(
         Ok((switch, data)) => {
             Ok(Outcome::change(data, InstallBundle { switch, bundles: bundles.clone(), placed, pieces }))
         }
-        Err(fault) => {
+        Err(error) => {
             if let Err(error) = bundles.discard(placed) {
                 tracing::warn!(%error, "a refused bundle cannot be removed");
             }
-            Err(fault)
+            Err(error)
         }
     }
 }
@@ -188,7 +188,7 @@ enum Version {
 }
 
 /// Reads, checks and warms up the bundle in `dir` for the machines of this agent; with it, what the reply says of it.
-fn ready(shared: &Arc<Shared>, dir: &Path, version: Version) -> Result<(Switch, Value), CommandError> {
+fn ready(shared: &Arc<Shared>, dir: &Path, version: Version) -> Result<(BundleSwitch, Value), CommandError> {
     let _trim = TrimOnDrop;
     let machines: Vec<_> = shared.monitor.lock().machines.iter().map(|machine| machine.config.clone()).collect();
     let loaded = ActiveBundle::open(dir, &shared.config, &machines, &shared.baselines).map_err(invalid)?;
@@ -213,5 +213,5 @@ fn ready(shared: &Arc<Shared>, dir: &Path, version: Version) -> Result<(Switch, 
         "bundle": loaded.label(), "name": bundle.name, "version": bundle.version, "digest": bundle.digest,
         "dir": bundle.dir, "engine": loaded.engine(),
     });
-    Ok((Switch { shared: shared.clone(), bundle: Some(loaded) }, data))
+    Ok((BundleSwitch { shared: shared.clone(), bundle: Some(loaded) }, data))
 }

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
 use crate::control::error::CommandError;
 use crate::control::outcome::Outcome;
-use crate::control::values::{Switch, Target};
+use crate::control::values::{OnOff, Target};
 use crate::monitor::settings::Maintenance;
 use crate::mqtt::payload::EventKind;
 
@@ -21,7 +21,7 @@ pub struct MaintenanceSet {
     pub machine: Target,
     /// `true` begins it, `false` ends it.
     #[arg(long)]
-    pub on: Switch,
+    pub on: OnOff,
     /// When it ends by itself (RFC 3339, or +90m, +2h, +1d).
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]

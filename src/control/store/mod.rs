@@ -49,28 +49,28 @@ pub struct Commit<'a> {
 }
 
 /// The open store.
-pub struct Store {
+pub struct StateStore {
     db: Connection,
     file: PathBuf,
     /// Why nothing can be kept, where that is so.
     broken: Option<String>,
-    /// Replies that the next [`Store::flush`] writes, oldest first.
+    /// Replies that the next [`StateStore::flush`] writes, oldest first.
     pending: Vec<(String, String, DateTime<Utc>)>,
 }
 
-impl Store {
+impl StateStore {
     /// Opens the store, or makes it. One that is not whole is set aside and a new one begun; where even that is
     /// impossible, the store holds nothing and refuses every change.
-    pub fn open(state_dir: &Path, now: DateTime<Utc>) -> (Store, Option<Lost>) {
+    pub fn open(state_dir: &Path, now: DateTime<Utc>) -> (StateStore, Option<Lost>) {
         let file = state_dir.join(FILE);
         // Somebody put it there: it is not ours to move.
         if file.is_dir() {
-            return Store::broken(file, "expected a store, found a directory".into());
+            return StateStore::broken(file, "expected a store, found a directory".into());
         }
         let made = fs::create_dir_all(state_dir).map_err(SqliteError::from);
         let problem = match made.and_then(|()| connect(&file)) {
-            Ok(db) => return (Store { db, file, broken: None, pending: Vec::new() }, None),
-            Err(problem @ SqliteError::Unavailable(_)) => return Store::broken(file, problem.to_string()),
+            Ok(db) => return (StateStore { db, file, broken: None, pending: Vec::new() }, None),
+            Err(problem @ SqliteError::Unavailable(_)) => return StateStore::broken(file, problem.to_string()),
             Err(problem @ SqliteError::Damaged(_)) => problem,
         };
         let aside = sqlite::set_aside(&file, now).map_err(SqliteError::from);
@@ -82,16 +82,16 @@ impl Store {
                     file.display(),
                     aside.display()
                 );
-                (Store { db, file, broken: None, pending: Vec::new() }, Some(Lost(lost)))
+                (StateStore { db, file, broken: None, pending: Vec::new() }, Some(Lost(lost)))
             }
-            Err(still) => Store::broken(file, format!("{problem}; {still}")),
+            Err(still) => StateStore::broken(file, format!("{problem}; {still}")),
         }
     }
 
-    fn broken(file: PathBuf, problem: String) -> (Store, Option<Lost>) {
+    fn broken(file: PathBuf, problem: String) -> (StateStore, Option<Lost>) {
         let lost = format!("{}: {problem}; nothing set remotely applies or can be set", file.display());
         let db = sqlite::open_in_memory(&LAYOUT).expect("SQLite's own memory is writable");
-        (Store { db, file, broken: Some(problem), pending: Vec::new() }, Some(Lost(lost)))
+        (StateStore { db, file, broken: Some(problem), pending: Vec::new() }, Some(Lost(lost)))
     }
 
     /// Settings of every machine that ever had some.
@@ -99,7 +99,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn settings(&self) -> Result<BTreeMap<String, MachineSettings>, StoreError> {
-        self.settings_rows().map_err(|source| self.fault(source))
+        self.settings_rows().map_err(|source| self.error(source))
     }
 
     fn settings_rows(&self) -> rusqlite::Result<BTreeMap<String, MachineSettings>> {
@@ -113,7 +113,7 @@ impl Store {
     /// Where the file cannot be read.
     pub fn chosen_bundle(&self) -> Result<Option<String>, StoreError> {
         let found = self.db.query_row("SELECT value FROM choice WHERE name = 'bundle'", [], |row| row.get(0));
-        found.optional().map_err(|source| self.fault(source))
+        found.optional().map_err(|source| self.error(source))
     }
 
     /// How the command with this id was answered.
@@ -128,7 +128,7 @@ impl Store {
             .db
             .prepare_cached("SELECT reply FROM reply WHERE id = ?1")
             .and_then(|mut select| select.query_row([id], |row| row.get(0)).optional());
-        found.map_err(|source| self.fault(source))
+        found.map_err(|source| self.error(source))
     }
 
     /// Writes a change and its reply; on the disk when this returns.
@@ -139,7 +139,7 @@ impl Store {
         if let Some(problem) = &self.broken {
             return Err(StoreError::Unusable { file: self.file.clone(), problem: problem.clone() });
         }
-        self.commit_rows(commit, now).map_err(|source| self.fault(source))
+        self.commit_rows(commit, now).map_err(|source| self.error(source))
     }
 
     fn commit_rows(&mut self, commit: &Commit, now: DateTime<Utc>) -> rusqlite::Result<()> {
@@ -162,7 +162,7 @@ impl Store {
         transaction.commit()
     }
 
-    /// Remembers how a command that changed nothing was answered; written by the next [`Store::flush`].
+    /// Remembers how a command that changed nothing was answered; written by the next [`StateStore::flush`].
     pub fn remember(&mut self, id: &str, reply: &str, now: DateTime<Utc>) {
         if reply.len() <= LONGEST_REMEMBERED {
             if self.pending.len() >= REPLIES_KEPT as usize {
@@ -180,7 +180,7 @@ impl Store {
         if self.pending.is_empty() && distances.is_empty() {
             return Ok(());
         }
-        self.flush_rows(distances, now).map_err(|source| self.fault(source))?;
+        self.flush_rows(distances, now).map_err(|source| self.error(source))?;
         self.pending.clear();
         Ok(())
     }
@@ -211,7 +211,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn distances(&self, machine: &str, from: DateTime<Utc>) -> Result<Vec<Minute>, StoreError> {
-        self.distance_rows(machine, from.timestamp_millis()).map_err(|source| self.fault(source))
+        self.distance_rows(machine, from.timestamp_millis()).map_err(|source| self.error(source))
     }
 
     fn distance_rows(&self, machine: &str, from_ms: i64) -> rusqlite::Result<Vec<Minute>> {
@@ -226,7 +226,7 @@ impl Store {
         rows.collect()
     }
 
-    fn fault(&self, source: rusqlite::Error) -> StoreError {
+    fn error(&self, source: rusqlite::Error) -> StoreError {
         StoreError::Sql { file: self.file.clone(), source }
     }
 }
@@ -238,7 +238,7 @@ fn connect(file: &Path) -> Result<Connection, SqliteError> {
     if check != "ok" {
         return Err(SqliteError::damaged(check));
     }
-    let store = Store { db, file: file.into(), broken: None, pending: Vec::new() };
+    let store = StateStore { db, file: file.into(), broken: None, pending: Vec::new() };
     store.settings_rows()?;
     Ok(store.db)
 }
@@ -266,7 +266,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let kept = settings(0.1 + 0.2);
         {
-            let (mut store, lost) = Store::open(dir.path(), at(0));
+            let (mut store, lost) = StateStore::open(dir.path(), at(0));
             assert_eq!(lost, None);
             let commit = Commit {
                 settings: vec![("fan-1", &kept)],
@@ -275,7 +275,7 @@ mod tests {
             };
             store.commit(&commit, at(3)).expect("a writable store");
         }
-        let (mut store, lost) = Store::open(dir.path(), at(4));
+        let (mut store, lost) = StateStore::open(dir.path(), at(4));
         assert_eq!(lost, None);
         assert_eq!(store.settings().expect("readable"), BTreeMap::from([("fan-1".to_owned(), kept)]));
         assert_eq!(store.reply("7f3a").expect("readable").as_deref(), Some("{\"status\":\"ok\"}"));
@@ -286,10 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_not_whole_is_set_aside_and_said() {
+    fn a_store_that_is_not_whole_is_set_aside_and_reported() {
         let whole = {
             let dir = tempfile::tempdir().expect("a temporary directory");
-            let (mut store, _) = Store::open(dir.path(), at(0));
+            let (mut store, _) = StateStore::open(dir.path(), at(0));
             let kept = settings(0.3);
             store.commit(&Commit { settings: vec![("fan-1", &kept)], ..Commit::default() }, at(1)).expect("writable");
             drop(store);
@@ -300,7 +300,7 @@ mod tests {
         for bytes in [b"not a database, but long enough to be read as one, or is it?".to_vec(), flipped] {
             let dir = tempfile::tempdir().expect("a temporary directory");
             fs::write(dir.path().join(FILE), &bytes).expect("a writable file");
-            let (mut store, lost) = Store::open(dir.path(), at(0));
+            let (mut store, lost) = StateStore::open(dir.path(), at(0));
             let Lost(words) = lost.expect("a loss");
             assert!(words.contains("state.db: ") && words.contains("set aside as"), "{words}");
             assert!(store.settings().expect("readable").is_empty());
@@ -316,7 +316,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let blocked = dir.path().join("file");
         fs::write(&blocked, "").expect("a writable file");
-        let (mut store, lost) = Store::open(&blocked, at(0));
+        let (mut store, lost) = StateStore::open(&blocked, at(0));
         assert!(lost.is_some());
         assert!(store.settings().expect("readable").is_empty());
         assert!(store.commit(&Commit::default(), at(0)).is_err());
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn replies_are_bounded_in_number_and_age() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (mut store, _) = Store::open(dir.path(), at(0));
+        let (mut store, _) = StateStore::open(dir.path(), at(0));
         store.commit(&Commit { reply: Some(("set", "done")), ..Commit::default() }, at(0)).expect("writable");
         for number in 0..REPLIES_KEPT + 10 {
             store.remember(&format!("ping-{number}"), "pong", at(1));
@@ -334,7 +334,7 @@ mod tests {
             }
         }
         store.flush(&[], at(1)).expect("writable");
-        let known = |store: &Store, id: &str| store.reply(id).expect("readable").is_some();
+        let known = |store: &StateStore, id: &str| store.reply(id).expect("readable").is_some();
         assert!(known(&store, "set"), "asking cannot push out what was changed");
         assert!(!known(&store, "ping-9") && known(&store, "ping-10"));
 
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn the_first_reply_stays() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (mut store, _) = Store::open(dir.path(), at(0));
+        let (mut store, _) = StateStore::open(dir.path(), at(0));
         for reply in ["first", "second"] {
             store.commit(&Commit { reply: Some(("a", reply)), ..Commit::default() }, at(0)).expect("writable");
         }

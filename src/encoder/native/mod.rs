@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::interface::Interface;
-use super::{EncoderError, EncoderShape, Engine, Fault, graph};
+use super::{EncoderError, EncoderShape, Engine, ModelError, graph};
 use isa::Isa;
 use plan::{Memory, Plan};
 use small::OutOfTable;
@@ -48,11 +48,11 @@ impl From<EncoderError> for Refusal {
     }
 }
 
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Unsupported(what) => Refusal::Lacking(what),
-            invalid @ Fault::Invalid(_) => Refusal::Broken(invalid.into()),
+impl From<ModelError> for Refusal {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Unsupported(what) => Refusal::Lacking(what),
+            invalid @ ModelError::Invalid(_) => Refusal::Broken(invalid.into()),
         }
     }
 }

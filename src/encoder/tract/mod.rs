@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_core::prelude::*;
 
 use super::interface::{IndexType, Interface};
-use super::{EncoderError, EncoderShape, Engine, Fault, graph, one_line};
+use super::{EncoderError, EncoderShape, Engine, ModelError, graph, one_line};
 
 pub(super) use translate::check;
 use translate::{Translation, translate};
@@ -50,7 +50,9 @@ impl TractEngine {
         let Translation { model, tables } = translate(&graph, &interface)?;
         let state =
             model.into_optimized().and_then(|model| model.into_runnable()).and_then(|plan| plan.spawn()).map_err(
-                |error| Fault::Invalid(format!("tract cannot prepare the model: {}", one_line(&format!("{error:#}")))),
+                |error| {
+                    ModelError::Invalid(format!("tract cannot prepare the model: {}", one_line(&format!("{error:#}"))))
+                },
             )?;
         let mut engine = TractEngine { interface, state, tables };
         let EncoderShape { bands, frames, .. } = engine.interface.shape;

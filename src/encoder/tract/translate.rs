@@ -13,7 +13,7 @@ use tract_tflite::tflite::TensorType;
 use crate::encoder::graph::{self, Graph, MAX_ELEMENTS, MAX_WORK, Operator};
 use crate::encoder::interface::{IndexType, Interface};
 use crate::encoder::operator::Kind;
-use crate::encoder::{EncoderError, Fault, one_line};
+use crate::encoder::{EncoderError, ModelError, one_line};
 
 pub(in crate::encoder) struct Translation {
     pub model: TypedModel,
@@ -36,8 +36,8 @@ pub(in crate::encoder) fn check(graph: &Graph, interface: &Interface) -> Result<
         } else {
             match translator.operator(operator) {
                 Ok(output) => Some(output),
-                Err(Fault::Unsupported(_)) => None,
-                Err(fault) => return Err(fault.into()),
+                Err(ModelError::Unsupported(_)) => None,
+                Err(error) => return Err(error.into()),
             }
         };
         match (result, &operator.outputs[..]) {
@@ -72,7 +72,7 @@ pub(in crate::encoder) fn translate(graph: &Graph, interface: &Interface) -> Res
 }
 
 /// Names the first operator or type that is not ours before anything is built.
-fn check_types(graph: &Graph) -> Result<(), Fault> {
+fn check_types(graph: &Graph) -> Result<(), ModelError> {
     for operator in &graph.operators {
         for &index in operator.inputs.iter().flatten().chain(&operator.outputs) {
             let tensor = &graph.tensors[index];
@@ -82,7 +82,7 @@ fn check_types(graph: &Graph) -> Result<(), Fault> {
                 _ => false,
             };
             if !known {
-                return Err(Fault::Unsupported(format!(
+                return Err(ModelError::Unsupported(format!(
                     "{} on {} of type {}",
                     operator.label(),
                     tensor.label(),
@@ -91,8 +91,8 @@ fn check_types(graph: &Graph) -> Result<(), Fault> {
             }
         }
         match &operator.kind {
-            Kind::Other(what) => return Err(Fault::Unsupported(what.clone())),
-            Kind::EmbeddingLookup => return Err(Fault::Unsupported(operator.label())),
+            Kind::Other(what) => return Err(ModelError::Unsupported(what.clone())),
+            Kind::EmbeddingLookup => return Err(ModelError::Unsupported(operator.label())),
             _ => {}
         }
     }
@@ -114,7 +114,7 @@ pub(super) struct Translator<'g> {
 }
 
 impl<'g> Translator<'g> {
-    fn new(graph: &'g Graph<'g>, interface: &Interface, checking: bool) -> Result<Self, Fault> {
+    fn new(graph: &'g Graph<'g>, interface: &Interface, checking: bool) -> Result<Self, ModelError> {
         let mut translator = Translator {
             graph,
             checking,
@@ -136,7 +136,7 @@ impl<'g> Translator<'g> {
         Ok(translator)
     }
 
-    fn source(&mut self, tensor: usize, datum: DatumType, dims: &[usize]) -> Result<(), Fault> {
+    fn source(&mut self, tensor: usize, datum: DatumType, dims: &[usize]) -> Result<(), ModelError> {
         let source = self.model.add_source(format!("input {tensor}"), datum.fact(dims)).map_err(tract_fault)?;
         self.wires[tensor] = Some(source);
         Ok(())
@@ -144,7 +144,7 @@ impl<'g> Translator<'g> {
 
     /// Takes as given what the model states of a tensor that an unknown operator writes: where no dimension is left to
     /// be found out at run time, or where it is like an input of that operator.
-    fn believe(&mut self, operator: &Operator, output: usize) -> Result<bool, Fault> {
+    fn believe(&mut self, operator: &Operator, output: usize) -> Result<bool, ModelError> {
         let tensor = &self.graph.tensors[output];
         let like_input = || {
             operator
@@ -164,7 +164,7 @@ impl<'g> Translator<'g> {
 
     /// Notes where a tensor's value comes from. What the model states of it must be so, for LiteRT reserves memory and
     /// shares it out by that before it computes.
-    fn written(&mut self, op: &Operator, output: usize, wire: OutletId) -> Result<(), Fault> {
+    fn written(&mut self, op: &Operator, output: usize, wire: OutletId) -> Result<(), ModelError> {
         let tensor = &self.graph.tensors[output];
         let (dims, datum) = (self.dims(wire), self.datum(wire));
         let same_dims = dims.len() == tensor.shape.len()
@@ -182,7 +182,7 @@ impl<'g> Translator<'g> {
         Ok(())
     }
 
-    fn operator(&mut self, op: &Operator) -> Result<OutletId, Fault> {
+    fn operator(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
         match &op.kind {
             Kind::Conv2d { walk, activation } => self.conv2d(op, walk, *activation),
             Kind::DepthwiseConv2d { walk, multiplier, activation } => {
@@ -207,15 +207,15 @@ impl<'g> Translator<'g> {
             Kind::Pack { axis } => self.pack(op, *axis),
             Kind::StridedSlice { .. } => self.strided_slice(op),
             Kind::Dequantize => self.dequantize(op),
-            Kind::EmbeddingLookup | Kind::Other(_) => Err(Fault::Unsupported(op.label())),
+            Kind::EmbeddingLookup | Kind::Other(_) => Err(ModelError::Unsupported(op.label())),
         }
     }
 
-    fn finish(mut self, interface: &Interface) -> Result<Translation, Fault> {
+    fn finish(mut self, interface: &Interface) -> Result<Translation, ModelError> {
         let output = self.wires[interface.output].expect("every output is written by an operator");
         let found = self.dims(output);
         if self.datum(output) != f32::datum_type() || found[..] != [1, interface.shape.embedding] {
-            return Err(Fault::Invalid(format!(
+            return Err(ModelError::Invalid(format!(
                 "{}: expected [1, {}] as the model states, found that it computes {found:?}",
                 self.graph.tensors[interface.output].label(),
                 interface.shape.embedding
@@ -229,7 +229,7 @@ impl<'g> Translator<'g> {
     // What the operators' translations are written with.
 
     /// The operator's inputs, exactly as many as asked for.
-    pub(super) fn inputs<const N: usize>(&mut self, op: &Operator) -> Result<[OutletId; N], Fault> {
+    pub(super) fn inputs<const N: usize>(&mut self, op: &Operator) -> Result<[OutletId; N], ModelError> {
         let present: Vec<usize> = op.inputs.iter().flatten().copied().collect();
         if present.len() != op.inputs.len() || present.len() != N {
             return Err(op.invalid(format!("expected {N} inputs, found {}", present.len())));
@@ -242,7 +242,7 @@ impl<'g> Translator<'g> {
     }
 
     /// All inputs, of which none may be left out.
-    pub(super) fn all_inputs(&mut self, op: &Operator) -> Result<Vec<OutletId>, Fault> {
+    pub(super) fn all_inputs(&mut self, op: &Operator) -> Result<Vec<OutletId>, ModelError> {
         op.inputs
             .iter()
             .map(|input| {
@@ -252,21 +252,21 @@ impl<'g> Translator<'g> {
     }
 
     /// Input `number`, where it is there.
-    pub(super) fn optional_input(&mut self, op: &Operator, number: usize) -> Result<Option<OutletId>, Fault> {
+    pub(super) fn optional_input(&mut self, op: &Operator, number: usize) -> Result<Option<OutletId>, ModelError> {
         op.inputs.get(number).copied().flatten().map(|index| self.wire_of(index)).transpose()
     }
 
-    fn wire_of(&mut self, index: usize) -> Result<OutletId, Fault> {
+    fn wire_of(&mut self, index: usize) -> Result<OutletId, ModelError> {
         if let Some(wire) = self.wires[index] {
             return Ok(wire);
         }
         let tensor = &self.graph.tensors[index];
         let Some(data) = tensor.data else {
-            return Err(Fault::Unsupported(format!("{}, a state kept from run to run,", tensor.label())));
+            return Err(ModelError::Unsupported(format!("{}, a state kept from run to run,", tensor.label())));
         };
         let constant = constant(tensor.kind, &tensor.shape, data)
             .or_else(|| self.checking.then(|| Tensor::zero::<f32>(&tensor.shape).ok()).flatten())
-            .ok_or_else(|| Fault::Unsupported(format!("{} of type {}", tensor.label(), tensor.type_name())))?;
+            .ok_or_else(|| ModelError::Unsupported(format!("{} of type {}", tensor.label(), tensor.type_name())))?;
         let wire = self.constant(constant)?;
         self.wires[index] = Some(wire);
         Ok(wire)
@@ -281,7 +281,7 @@ impl<'g> Translator<'g> {
         format!("{} {}", op.label(), self.names)
     }
 
-    pub(super) fn constant(&mut self, tensor: Tensor) -> Result<OutletId, Fault> {
+    pub(super) fn constant(&mut self, tensor: Tensor) -> Result<OutletId, ModelError> {
         self.names += 1;
         self.model.add_const(format!("constant {}", self.names), tensor).map_err(tract_fault)
     }
@@ -305,7 +305,7 @@ impl<'g> Translator<'g> {
     }
 
     /// A list of integers (axes, a shape) that must be known before the first window.
-    pub(super) fn integers(&self, op: &Operator, wire: OutletId, what: &str) -> Result<Vec<i64>, Fault> {
+    pub(super) fn integers(&self, op: &Operator, wire: OutletId, what: &str) -> Result<Vec<i64>, ModelError> {
         let Some(known) = self.known(wire) else {
             return Err(op.unsupported(&format!("with {what} that depend on the input")));
         };
@@ -327,7 +327,7 @@ impl<'g> Translator<'g> {
         op: &Operator,
         wires: &[OutletId],
         types: &[DatumType],
-    ) -> Result<DatumType, Fault> {
+    ) -> Result<DatumType, ModelError> {
         let found: Vec<DatumType> = wires.iter().map(|&wire| self.datum(wire)).collect();
         match found.first() {
             Some(first) if found.iter().any(|other| other != first) => {
@@ -339,7 +339,7 @@ impl<'g> Translator<'g> {
     }
 
     /// Books `dims` as the output of an operator that takes `work` multiply-adds.
-    pub(super) fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> Result<(), Fault> {
+    pub(super) fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> Result<(), ModelError> {
         let elements = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
         if dims.contains(&0) {
             return Err(op.invalid(format!("expected an output with dimensions above 0, found {dims:?}")));
@@ -365,7 +365,7 @@ impl<'g> Translator<'g> {
         tract: impl Into<Box<dyn TypedOp>>,
         inputs: &[OutletId],
         dims: &[usize],
-    ) -> Result<OutletId, Fault> {
+    ) -> Result<OutletId, ModelError> {
         let name = self.unique_name(op);
         let fault = |error: TractError| op.invalid(format!("tract refuses it: {}", one_line(&format!("{error:#}"))));
         let [output] = self.model.wire_node(name, tract, inputs).map_err(fault)?[..] else {
@@ -378,7 +378,7 @@ impl<'g> Translator<'g> {
         Ok(output)
     }
 
-    pub(super) fn cast_to(&mut self, op: &Operator, wire: OutletId, to: DatumType) -> Result<OutletId, Fault> {
+    pub(super) fn cast_to(&mut self, op: &Operator, wire: OutletId, to: DatumType) -> Result<OutletId, ModelError> {
         if self.datum(wire) == to {
             return Ok(wire);
         }
@@ -392,7 +392,7 @@ impl<'g> Translator<'g> {
     }
 
     /// The type that the model states for what `op` writes.
-    pub(super) fn stated_type(&self, op: &Operator) -> Result<DatumType, Fault> {
+    pub(super) fn stated_type(&self, op: &Operator) -> Result<DatumType, ModelError> {
         let output = op.outputs.first().map(|&index| &self.graph.tensors[index]);
         match output.map(|tensor| tensor.kind) {
             Some(kind) => plain_type(kind).ok_or_else(|| op.unsupported(&format!("to {}", graph::type_name(kind)))),
@@ -401,8 +401,8 @@ impl<'g> Translator<'g> {
     }
 }
 
-pub(super) fn tract_fault(error: TractError) -> Fault {
-    Fault::Invalid(format!("tract refuses the model: {}", one_line(&format!("{error:#}"))))
+pub(super) fn tract_fault(error: TractError) -> ModelError {
+    ModelError::Invalid(format!("tract refuses the model: {}", one_line(&format!("{error:#}"))))
 }
 
 /// The types that are computed with.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::mqtt::outbox::{OutboxReader, Row};
 use crate::mqtt::payload::mark_late;
-use crate::mqtt::shared::{Shared, StateSlot};
+use crate::mqtt::shared::{MqttShared, StateSlot};
 use crate::mqtt::topics::AgentPart;
 use crate::token_bucket::TokenBucket;
 
@@ -55,7 +55,7 @@ pub struct Link {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Echo {
     AwaitedUntil(Instant),
-    Heard,
+    Received,
     /// Published again at that time: somebody may have corrected the broker's rules.
     MissingUntil(Instant),
 }
@@ -156,7 +156,7 @@ impl Link {
     }
 
     /// The message that goes next.
-    pub fn next(&mut self, shared: &Shared, reader: &mut OutboxReader) -> Option<Outgoing> {
+    pub fn next(&mut self, shared: &MqttShared, reader: &mut OutboxReader) -> Option<Outgoing> {
         let unstored = |(topic, payload), retain| Outgoing { topic, retain, payload, sent: Sent::Unstored };
         let status = shared.topics.of_agent(AgentPart::Status);
         if let Some(state) = take_due(&mut shared.states.lock(), &status) {
@@ -166,7 +166,7 @@ impl Link {
             return Some(unstored(message, false));
         }
         // mosquitto acknowledges messages that its rules deny: stored ones stay on disk until the own status came back.
-        if self.echo != Echo::Heard {
+        if self.echo != Echo::Received {
             return None;
         }
         if let Some(Row { id, topic, retain, payload, .. }) = self.next_live(reader) {

@@ -19,8 +19,8 @@ use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES
 use super::incoming::{Incoming, IncomingSender};
 use super::options::MqttOptions;
 use super::outbox::{OutboxChange, OutboxReader};
-use super::payload::{EventKind, State, Status};
-use super::shared::Shared;
+use super::payload::{AgentState, EventKind, Status};
+use super::shared::MqttShared;
 use super::topics::{AgentPart, Topic};
 use super::{diagnose, tls};
 use crate::backoff::Backoff;
@@ -34,7 +34,7 @@ const LOG_FLOOD_EVERY: Duration = Duration::from_secs(60);
 /// Starts the driver on a thread of its own.
 pub fn spawn(
     options: MqttOptions,
-    shared: Arc<Shared>,
+    shared: Arc<MqttShared>,
     deliver: IncomingSender,
     changes: mpsc::UnboundedReceiver<OutboxChange>,
     stop: mpsc::Receiver<Stop>,
@@ -51,7 +51,7 @@ pub fn spawn(
         next_url: 0,
         connect_at: Instant::now(),
         was_connected: false,
-        was_heard: false,
+        echo_received: false,
         stopping: None,
         problems: Problems::default(),
         flood_logged: None,
@@ -62,7 +62,7 @@ pub fn spawn(
 
 struct Driver {
     options: MqttOptions,
-    shared: Arc<Shared>,
+    shared: Arc<MqttShared>,
     reader: OutboxReader,
     deliver: IncomingSender,
     session: Option<Session>,
@@ -74,7 +74,7 @@ struct Driver {
     discard_from: Option<i64>,
     was_connected: bool,
     /// The broker has returned what was published, at least once in this run.
-    was_heard: bool,
+    echo_received: bool,
     stopping: Option<Stopping>,
     problems: Problems,
     flood_logged: Option<Instant>,
@@ -179,7 +179,7 @@ impl Driver {
         let identity = Identity {
             client_id: format!("{}-{}", topics.root().replace('/', "-"), topics.agent()),
             login,
-            will: Some((topics.of_agent(AgentPart::Status), self.shared.status(State::Offline))),
+            will: Some((topics.of_agent(AgentPart::Status), self.shared.status(AgentState::Offline))),
             keep_alive: self.options.keep_alive,
             keep_session: true,
             largest_message: MAX_CONTROL_BYTES,
@@ -209,7 +209,7 @@ impl Driver {
         self.connect_at = Instant::now() + pause;
         let problem = match link.map(|link| link.echo) {
             None => problem,
-            Some(Echo::Heard) => format!("the connection was lost: {problem}"),
+            Some(Echo::Received) => format!("the connection was lost: {problem}"),
             // mosquitto 2.0.11 sometimes closes the connection on a message that its rules deny.
             Some(_) => {
                 let topic = self.shared.topics.of_agent(AgentPart::Status);
@@ -253,12 +253,12 @@ impl Driver {
 
     fn on_acknowledged(&mut self, packet_id: u16) {
         let Some(Session { connection, link: Some(link), .. }) = &mut self.session else { return };
-        let heard = link.echo == Echo::Heard;
+        let online = link.echo == Echo::Received;
         match link.acknowledged(packet_id) {
             Some(Sent::Row { id, .. }) => self.shared.outbox.acknowledged(id),
             Some(Sent::Stopped) => {
                 if let Some(stopping) = &mut self.stopping {
-                    stopping.stopped_published = heard;
+                    stopping.stopped_published = online;
                     stopping.phase = Phase::Leave;
                     let _ = connection.disconnect();
                 }
@@ -333,11 +333,11 @@ impl Driver {
     fn on_own_status(&mut self, topic: String, status: &Status, retained: bool) {
         let ours = status.boot == self.shared.boot;
         match status.state {
-            State::Online if ours => {
+            AgentState::Online if ours => {
                 if let Some(Session { link: Some(link), url, .. }) = &mut self.session
-                    && std::mem::replace(&mut link.echo, Echo::Heard) != Echo::Heard
+                    && std::mem::replace(&mut link.echo, Echo::Received) != Echo::Received
                 {
-                    self.was_heard = true;
+                    self.echo_received = true;
                     // Only now is it certain that messages get through.
                     tracing::info!(waiting = self.shared.outbox.stats().depth, "connected to {url}");
                     systemd::status(&format!("connected to {url}"));
@@ -346,10 +346,10 @@ impl Driver {
                 }
             }
             // Of the start before this one.
-            State::Online if retained && !self.was_heard => {}
-            State::Online => self.report_problem(topic, "another agent seems to run under the same id".into()),
-            State::Offline | State::Stopped if self.stopping.is_none() => self.shared.publish_online(),
-            State::Offline | State::Stopped => {}
+            AgentState::Online if retained && !self.echo_received => {}
+            AgentState::Online => self.report_problem(topic, "another agent seems to run under the same id".into()),
+            AgentState::Offline | AgentState::Stopped if self.stopping.is_none() => self.shared.publish_online(),
+            AgentState::Offline | AgentState::Stopped => {}
         }
     }
 
@@ -382,7 +382,7 @@ impl Driver {
                 Some(Stopping { phase: phase @ Phase::PublishStopped, .. }) => {
                     *phase = Phase::AwaitAcknowledgement;
                     let topic = self.shared.topics.of_agent(AgentPart::Status);
-                    let payload = self.shared.status(State::Stopped);
+                    let payload = self.shared.status(AgentState::Stopped);
                     Some(Outgoing { topic, retain: true, payload, sent: Sent::Stopped })
                 }
                 Some(_) => None,

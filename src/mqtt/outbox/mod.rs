@@ -19,7 +19,7 @@ use chrono::Utc;
 use parking_lot::MutexGuard;
 
 pub use self::reader::OutboxReader;
-use self::shared::{Intake, Shared};
+use self::shared::{Intake, OutboxShared};
 pub use self::shared::{OutboxChange, OutboxOptions, OutboxStats};
 pub use self::store::{Bounds, Class, Row};
 use self::writer::Writer;
@@ -41,7 +41,7 @@ pub struct Draft {
 /// The outbox of one agent. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
-    shared: Arc<Shared>,
+    shared: Arc<OutboxShared>,
 }
 
 impl Outbox {
@@ -51,7 +51,7 @@ impl Outbox {
     /// # Errors
     /// The writer's thread could not be started.
     pub fn open(options: OutboxOptions, report: impl Fn(OutboxChange) + Send + 'static) -> std::io::Result<Outbox> {
-        let shared = Arc::new(Shared::new(options));
+        let shared = Arc::new(OutboxShared::new(options));
         let writer = Writer::open(&shared, Box::new(report));
         let thread = std::thread::Builder::new().name("outbox".into());
         let handle = thread.spawn({

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::shared::Shared;
+use super::shared::OutboxShared;
 use super::store::{Page, Row, StoreReader};
 use crate::sqlite::SqliteError;
 
 /// Reads what can be sent: from disk, and from memory while the disk fails.
 pub struct OutboxReader {
-    shared: Arc<Shared>,
+    shared: Arc<OutboxShared>,
     open: Option<(u64, StoreReader)>,
     error_logged: bool,
 }
 
 impl OutboxReader {
-    pub(super) fn new(shared: Arc<Shared>) -> OutboxReader {
+    pub(super) fn new(shared: Arc<OutboxShared>) -> OutboxReader {
         OutboxReader { shared, open: None, error_logged: false }
     }
 

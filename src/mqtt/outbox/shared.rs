@@ -52,7 +52,7 @@ pub struct OutboxStats {
 }
 
 /// The shared state. Locks are taken one at a time, but for `spill` before `acked`.
-pub struct Shared {
+pub struct OutboxShared {
     pub options: OutboxOptions,
     pub intake: Mutex<Intake>,
     /// Wakes the writer.
@@ -91,9 +91,9 @@ pub struct Intake {
     pub closing: bool,
 }
 
-impl Shared {
-    pub fn new(options: OutboxOptions) -> Shared {
-        Shared {
+impl OutboxShared {
+    pub fn new(options: OutboxOptions) -> OutboxShared {
+        OutboxShared {
             options,
             intake: Mutex::new(Intake {
                 queue: VecDeque::new(),

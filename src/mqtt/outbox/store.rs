@@ -160,18 +160,18 @@ pub fn file(dir: &Path) -> PathBuf {
 }
 
 /// The only writer.
-pub struct Store {
+pub struct OutboxStore {
     connection: Connection,
     totals: Totals,
     bounds: Bounds,
 }
 
-impl Store {
+impl OutboxStore {
     /// Opens the store in `dir`, and makes both where they are missing.
     ///
     /// # Errors
     /// `Damaged` when the file is no store of ours, `Unavailable` when it cannot be opened or made.
-    pub fn open(dir: &Path, bounds: Bounds) -> Result<Store, SqliteError> {
+    pub fn open(dir: &Path, bounds: Bounds) -> Result<OutboxStore, SqliteError> {
         let unavailable = |error| SqliteError::unavailable(format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(unavailable)?;
         let connection = sqlite::open(&file(dir), &LAYOUT)?;
@@ -183,7 +183,7 @@ impl Store {
         if has_sums == 0 {
             connection.execute(ADD_SUM, [])?;
         }
-        let mut store = Store { connection, totals: Totals::default(), bounds };
+        let mut store = OutboxStore { connection, totals: Totals::default(), bounds };
         let depth: i64 = counter(&store.connection, "depth")?.unwrap_or(0);
         let dropped: i64 = counter(&store.connection, "dropped")?.unwrap_or(0);
         store.totals = Totals { depth: depth.max(0).cast_unsigned(), dropped: dropped.max(0).cast_unsigned() };
@@ -197,7 +197,7 @@ impl Store {
     /// The next `seq` of every machine that ever had one.
     ///
     /// # Errors
-    /// As of [`Store::commit`].
+    /// As of [`OutboxStore::commit`].
     pub fn next_seqs(&self) -> Result<StoredSeqs, SqliteError> {
         let mut statement = self.connection.prepare("SELECT name, value FROM counter WHERE name GLOB 'seq*/*'")?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
@@ -217,7 +217,7 @@ impl Store {
     /// Greatest id of the messages, 0 when there is none.
     ///
     /// # Errors
-    /// As of [`Store::commit`].
+    /// As of [`OutboxStore::commit`].
     pub fn last_id(&self) -> Result<i64, SqliteError> {
         let last: Option<i64> = self.connection.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
         Ok(last.unwrap_or(0))
@@ -226,7 +226,7 @@ impl Store {
     /// Moves all ids to 0 and below, in their order: new ones were given out from 1 on while the store was away.
     ///
     /// # Errors
-    /// As of [`Store::commit`].
+    /// As of [`OutboxStore::commit`].
     pub fn make_room_for_new_ids(&mut self) -> Result<(), SqliteError> {
         let last = self.last_id()?;
         if last > 0 {
@@ -238,7 +238,7 @@ impl Store {
     /// Bytes in use in the file.
     ///
     /// # Errors
-    /// As of [`Store::commit`].
+    /// As of [`OutboxStore::commit`].
     pub fn used_bytes(&self) -> Result<u64, SqliteError> {
         used_bytes(&self.connection)
     }
@@ -291,7 +291,7 @@ impl Store {
     /// Gives up what is older than the bound; `now_s` is Unix time of a synchronised clock.
     ///
     /// # Errors
-    /// As of [`Store::commit`].
+    /// As of [`OutboxStore::commit`].
     pub fn drop_old(&mut self, now_s: i64) -> Result<(), SqliteError> {
         let before_s = now_s.saturating_sub(self.bounds.max_age_s);
         self.change(|transaction, totals| {
@@ -338,7 +338,7 @@ pub struct StoreReader {
 
 impl StoreReader {
     /// # Errors
-    /// As of [`Store::open`]; `Unavailable` while there is no file.
+    /// As of [`OutboxStore::open`]; `Unavailable` while there is no file.
     pub fn open(dir: &Path) -> Result<StoreReader, SqliteError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file(dir), flags)?;
@@ -349,7 +349,7 @@ impl StoreReader {
     /// The first `limit` messages with `from <= id < before`.
     ///
     /// # Errors
-    /// As of [`Store::commit`].
+    /// As of [`OutboxStore::commit`].
     pub fn read(&self, from: i64, before: i64, limit: usize) -> Result<Page, SqliteError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, class, retain, topic, payload, created_s, sum FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn what_is_committed_is_there_after_reopening() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut store = Store::open(dir.path(), ROOMY).expect("a new store");
+        let mut store = OutboxStore::open(dir.path(), ROOMY).expect("a new store");
         let rows = [row(1, Class::Verdict, 10), row(2, Class::Last, 10), row(3, Class::Verdict, 10)];
         let next_seqs = vec![("m1".to_owned(), 3), ("m-2".to_owned(), 9)];
         store.commit(&Changes { rows: rows.iter().collect(), next_seqs, ..Changes::default() }).expect("a commit");
@@ -437,7 +437,7 @@ mod tests {
         store.commit(&Changes { acked: vec![1, 77], ..Changes::default() }).expect("a commit");
         assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
         drop((store, reader));
-        let store = Store::open(dir.path(), ROOMY).expect("the store again");
+        let store = OutboxStore::open(dir.path(), ROOMY).expect("the store again");
         assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
         assert_eq!(store.last_id().expect("an id"), 3);
         assert_eq!(store.next_seqs().expect("seqs").checked, [("m-2".into(), 9), ("m1".into(), 3)].into());
@@ -447,7 +447,7 @@ mod tests {
     #[test]
     fn ids_can_make_room() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut store = Store::open(dir.path(), ROOMY).expect("a new store");
+        let mut store = OutboxStore::open(dir.path(), ROOMY).expect("a new store");
         let rows = [row(1, Class::Verdict, 10), row(2, Class::Last, 20), row(5, Class::Verdict, 30)];
         store.commit(&Changes { rows: rows.iter().collect(), ..Changes::default() }).expect("a commit");
         store.make_room_for_new_ids().expect("moved");
@@ -463,7 +463,7 @@ mod tests {
     fn when_full_the_oldest_verdicts_go_first_and_alarms_last() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let bounds = Bounds { max_bytes: 1 << 20, ..ROOMY };
-        let mut store = Store::open(dir.path(), bounds).expect("a new store");
+        let mut store = OutboxStore::open(dir.path(), bounds).expect("a new store");
         let class_of = |id: i64| match id {
             1..=100 => Class::Last,
             101..=200 => Class::Event,
@@ -491,7 +491,7 @@ mod tests {
     #[test]
     fn what_is_too_old_goes_and_what_has_no_age_stays() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut store = Store::open(dir.path(), Bounds { max_age_s: 100, ..ROOMY }).expect("a new store");
+        let mut store = OutboxStore::open(dir.path(), Bounds { max_age_s: 100, ..ROOMY }).expect("a new store");
         let created = [Some(10), None, Some(20), Some(950), Some(30)];
         let rows: Vec<Row> =
             (1..).zip(created).map(|(id, created_s)| Row { created_s, ..row(id, Class::Last, 1) }).collect();
@@ -503,14 +503,14 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_from_a_full_disk() {
+    fn damage_is_distinguished_from_a_full_disk() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(file(dir.path()), vec![7; 10_000]).expect("a file of garbage");
-        assert!(matches!(Store::open(dir.path(), ROOMY), Err(SqliteError::Damaged(_))));
+        assert!(matches!(OutboxStore::open(dir.path(), ROOMY), Err(SqliteError::Damaged(_))));
         let aside = sqlite::set_aside(&file(dir.path()), chrono::Utc::now()).expect("renamed");
         assert!(aside.is_file() && !file(dir.path()).exists());
-        Store::open(dir.path(), ROOMY).expect("a new store");
+        OutboxStore::open(dir.path(), ROOMY).expect("a new store");
         std::fs::write(dir.path().join("file"), "").expect("a file");
-        assert!(matches!(Store::open(&dir.path().join("file/dir"), ROOMY), Err(SqliteError::Unavailable(_))));
+        assert!(matches!(OutboxStore::open(&dir.path().join("file/dir"), ROOMY), Err(SqliteError::Unavailable(_))));
     }
 }

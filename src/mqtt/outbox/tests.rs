@@ -12,9 +12,9 @@ fn options(dir: &std::path::Path) -> OutboxOptions {
 }
 
 fn open(dir: &std::path::Path) -> (Outbox, std::sync::mpsc::Receiver<OutboxChange>) {
-    let (tell, told) = std::sync::mpsc::channel();
-    let outbox = Outbox::open(options(dir), move |change| drop(tell.send(change))).expect("a thread");
-    (outbox, told)
+    let (sender, changes) = std::sync::mpsc::channel();
+    let outbox = Outbox::open(options(dir), move |change| drop(sender.send(change))).expect("a thread");
+    (outbox, changes)
 }
 
 fn draft(text: &str) -> Draft {
@@ -59,7 +59,7 @@ fn wait_for(reader: &mut OutboxReader, count: usize) -> Vec<Row> {
 /// A store of a stopped agent that holds so many windows of the machine `m1`.
 fn closed_store(windows: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
+    let (outbox, _changes) = open(dir.path());
     for _ in 0..windows {
         window(&outbox, "m1");
     }
@@ -71,7 +71,7 @@ fn closed_store(windows: usize) -> tempfile::TempDir {
 #[test]
 fn messages_come_out_in_order_and_go_when_acknowledged() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
+    let (outbox, _changes) = open(dir.path());
     let mut reader = outbox.reader();
     for _ in 0..250 {
         window(&outbox, "m1");
@@ -87,7 +87,7 @@ fn messages_come_out_in_order_and_go_when_acknowledged() {
     assert_eq!(wait_for(&mut reader, 100).len(), 100);
     outbox.close(Duration::from_secs(20));
 
-    let (outbox, _told) = open(dir.path());
+    let (outbox, _changes) = open(dir.path());
     assert_eq!(outbox.stats().depth, 100);
     assert_eq!(window(&outbox, "m1"), 250, "seq goes on");
     let rows = wait_for(&mut outbox.reader(), 101);
@@ -98,7 +98,7 @@ fn messages_come_out_in_order_and_go_when_acknowledged() {
 #[test]
 fn what_comes_together_is_written_together() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
+    let (outbox, _changes) = open(dir.path());
     for _ in 0..3000 {
         window(&outbox, "m1");
     }
@@ -116,8 +116,8 @@ fn a_broken_store_is_set_aside_and_no_seq_comes_twice() {
             std::fs::write(file, vec![0x5a; 20_000]).expect("written over");
         }
     }
-    let (outbox, told) = open(dir.path());
-    assert!(matches!(told.recv(), Ok(OutboxChange::Corrupt(_))));
+    let (outbox, changes) = open(dir.path());
+    assert!(matches!(changes.recv(), Ok(OutboxChange::Corrupt(_))));
     let next = window(&outbox, "m1");
     assert!(next >= 40, "seq {next} was used before");
     assert_eq!(texts(&wait_for(&mut outbox.reader(), 1)), [format!("m1 {next}")]);
@@ -135,11 +135,11 @@ fn damage_found_while_reading_does_not_stop_it() {
     bytes[middle..].fill(0xa5);
     std::fs::write(&file, bytes).expect("written over");
 
-    let (outbox, told) = open(dir.path());
+    let (outbox, changes) = open(dir.path());
     let mut reader = outbox.reader();
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut from = i64::MIN;
-    while told.try_recv().is_err() {
+    while changes.try_recv().is_err() {
         (_, from) = reader.read(from, i64::MAX, 100);
         assert!(Instant::now() < deadline, "the damage was not found");
     }
@@ -155,8 +155,8 @@ fn without_a_disk_it_goes_on_in_memory_and_returns() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let place = dir.path().join("state");
     std::fs::write(&place, "in the way").expect("a file");
-    let (outbox, told) = open(&place);
-    assert!(matches!(told.recv(), Ok(OutboxChange::Failed(_))));
+    let (outbox, changes) = open(&place);
+    assert!(matches!(changes.recv(), Ok(OutboxChange::Failed(_))));
     let mut reader = outbox.reader();
     for _ in 0..3 {
         window(&outbox, "m1");
@@ -166,11 +166,11 @@ fn without_a_disk_it_goes_on_in_memory_and_returns() {
     assert_eq!(outbox.stats().state, OutboxState::Memory);
     outbox.acknowledged(rows[0].id);
     std::fs::remove_file(&place).expect("out of the way");
-    assert!(matches!(told.recv_timeout(Duration::from_secs(30)), Ok(OutboxChange::Back)));
+    assert!(matches!(changes.recv_timeout(Duration::from_secs(30)), Ok(OutboxChange::Back)));
     window(&outbox, "m1");
     assert_eq!(texts(&wait_for(&mut reader, 3)), ["m1 1", "m1 2", "m1 3"]);
     outbox.close(Duration::from_secs(20));
-    let (outbox, _told) = open(&place);
+    let (outbox, _changes) = open(&place);
     assert_eq!(outbox.stats().depth, 3);
     assert_eq!(window(&outbox, "m1"), 4);
 }
@@ -180,7 +180,7 @@ fn memory_is_bounded_and_keeps_what_weighs_most() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let place = dir.path().join("state");
     std::fs::write(&place, "in the way").expect("a file");
-    let (outbox, _told) = open(&place);
+    let (outbox, _changes) = open(&place);
     outbox.push(Draft { class: Class::Last, ..draft("alarm") });
     for _ in 0..SPILL_ROWS + 500 {
         window(&outbox, "m1");
@@ -198,7 +198,7 @@ fn memory_is_bounded_and_keeps_what_weighs_most() {
 /// A state directory in which `m1` has used 0 to 39, left as by `kill -9`: with the store's log beside it.
 fn killed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (outbox, _told) = open(dir.path());
+    let (outbox, _changes) = open(dir.path());
     for _ in 0..40 {
         window(&outbox, "m1");
     }
@@ -219,11 +219,11 @@ fn killed() -> tempfile::TempDir {
 #[test]
 fn after_a_kill_the_numbers_go_on_without_a_gap() {
     let dir = killed();
-    let (outbox, told) = open(dir.path());
+    let (outbox, changes) = open(dir.path());
     assert_eq!(window(&outbox, "m1"), 40);
     assert_eq!(texts(&wait_for(&mut outbox.reader(), 41)[40..]), ["m1 40"]);
     outbox.close(Duration::from_secs(20));
-    assert_eq!(told.try_recv().ok(), None);
+    assert_eq!(changes.try_recv().ok(), None);
 }
 
 #[test]
@@ -265,11 +265,11 @@ fn whatever_becomes_of_one_file_no_seq_comes_twice_and_the_loss_is_reported() {
             let dir = killed();
             let other = dir.path().join(files[(number + 1) % files.len()]);
             damage(&dir.path().join(name), &other);
-            let (outbox, told) = open(dir.path());
+            let (outbox, changes) = open(dir.path());
             let seq = window(&outbox, "m1");
             let rows = wait_for(&mut outbox.reader(), 1);
             outbox.close(Duration::from_secs(20));
-            let reports: Vec<OutboxChange> = told.try_iter().collect();
+            let reports: Vec<OutboxChange> = changes.try_iter().collect();
             assert!(seq >= 40, "{what}, {name}: seq {seq} was used before: {reports:?}");
             for row in &rows[..rows.len() - 1] {
                 let text = String::from_utf8_lossy(&row.payload);
@@ -278,10 +278,10 @@ fn whatever_becomes_of_one_file_no_seq_comes_twice_and_the_loss_is_reported() {
             }
             assert!(seq == 40 || !reports.is_empty(), "{what}, {name}: seq {seq} and nothing is reported");
 
-            let (outbox, told) = open(dir.path());
+            let (outbox, changes) = open(dir.path());
             assert_eq!(window(&outbox, "m1"), seq + 1, "{what}, {name}: the start after");
             outbox.close(Duration::from_secs(20));
-            assert_eq!(told.try_recv().ok(), None, "{what}, {name}: the start after");
+            assert_eq!(changes.try_recv().ok(), None, "{what}, {name}: the start after");
         }
     }
 }
@@ -295,11 +295,11 @@ fn a_message_with_a_flipped_bit_is_not_sent() {
     bytes[at + 4] ^= 1;
     std::fs::write(&file, bytes).expect("written over");
 
-    let (outbox, told) = open(dir.path());
+    let (outbox, changes) = open(dir.path());
     let rows = wait_for(&mut outbox.reader(), 39);
     assert_eq!(rows.len(), 39);
     assert_eq!(texts(&rows).iter().filter(|text| *text == "m1 16").count(), 1, "17 became another 16");
-    let report = told.recv_timeout(Duration::from_secs(20)).expect("a report");
+    let report = changes.recv_timeout(Duration::from_secs(20)).expect("a report");
     assert!(matches!(&report, OutboxChange::Corrupt(what) if what.contains("1 messages were damaged")), "{report:?}");
     assert_eq!(window(&outbox, "m1"), 40);
     outbox.close(Duration::from_secs(20));
@@ -319,10 +319,10 @@ fn a_state_directory_of_version_0_1_is_continued() {
     std::fs::write(dir.path().join("seq.json"), ceilings).expect("written");
 
     for seq in 40..42 {
-        let (outbox, told) = open(dir.path());
+        let (outbox, changes) = open(dir.path());
         assert_eq!(window(&outbox, "m1"), seq);
         wait_for(&mut outbox.reader(), seq as usize + 1);
         outbox.close(Duration::from_secs(20));
-        assert_eq!(told.try_recv().ok(), None);
+        assert_eq!(changes.try_recv().ok(), None);
     }
 }

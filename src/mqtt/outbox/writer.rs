@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use super::seq_reservation::{Recovered, SeqReservation};
-use super::shared::{Intake, OutboxChange, Shared};
-use super::store::{self, Changes, Class, Row, Store};
+use super::shared::{Intake, OutboxChange, OutboxShared};
+use super::store::{self, Changes, Class, OutboxStore, Row};
 use crate::mqtt::payload::health::OutboxState;
 use crate::sqlite::{self, SqliteError};
 
@@ -30,7 +30,7 @@ const CHECK_AGE_EVERY: Duration = Duration::from_secs(3600);
 const REPORT_DROPPED_EVERY: Duration = Duration::from_secs(600);
 
 pub struct Writer {
-    store: Option<Store>,
+    store: Option<OutboxStore>,
     reservation: SeqReservation,
     /// The counters as the store has them.
     written_seqs: BTreeMap<String, u64>,
@@ -47,7 +47,7 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the store, or starts in memory where that fails.
-    pub fn open(shared: &Shared, report: Box<dyn Fn(OutboxChange) + Send>) -> Writer {
+    pub fn open(shared: &OutboxShared, report: Box<dyn Fn(OutboxChange) + Send>) -> Writer {
         let mut writer = Writer {
             store: None,
             reservation: SeqReservation::open(&shared.options.dir),
@@ -69,7 +69,7 @@ impl Writer {
         writer
     }
 
-    pub fn run(mut self, shared: &Shared) {
+    pub fn run(mut self, shared: &OutboxShared) {
         let mut last_commit: Option<Instant> = None;
         loop {
             let mut intake = shared.intake.lock();
@@ -93,7 +93,7 @@ impl Writer {
     }
 
     /// Takes the messages that have arrived and writes them.
-    fn turn(&mut self, shared: &Shared) {
+    fn turn(&mut self, shared: &OutboxShared) {
         let mut intake = shared.intake.lock();
         let rows: Vec<Row> = intake.queue.drain(..).collect();
         shared.writing.store(rows.len() as u64, Ordering::Release);
@@ -126,7 +126,7 @@ impl Writer {
     }
 
     /// Whether all of it is on disk now, with everything that waited in memory.
-    fn write(&mut self, shared: &Shared, rows: &[Row], next_seqs: &BTreeMap<String, u64>) -> bool {
+    fn write(&mut self, shared: &OutboxShared, rows: &[Row], next_seqs: &BTreeMap<String, u64>) -> bool {
         let mut written = self.try_write(shared, rows, next_seqs);
         if let Err(error @ SqliteError::Damaged(_)) = &written {
             self.set_aside(shared, &error.to_string());
@@ -140,7 +140,7 @@ impl Writer {
 
     fn try_write(
         &mut self,
-        shared: &Shared,
+        shared: &OutboxShared,
         rows: &[Row],
         next_seqs: &BTreeMap<String, u64>,
     ) -> Result<(), SqliteError> {
@@ -201,7 +201,7 @@ impl Writer {
     }
 
     /// Keeps the messages in memory, the newest and most important of them.
-    fn spill(&mut self, shared: &Shared, rows: Vec<Row>, next_seqs: &BTreeMap<String, u64>) {
+    fn spill(&mut self, shared: &OutboxShared, rows: Vec<Row>, next_seqs: &BTreeMap<String, u64>) {
         if !rows.is_empty() {
             reserve(&mut self.reservation, next_seqs, false);
         }
@@ -216,10 +216,10 @@ impl Writer {
     }
 
     /// Opens the store and sets a damaged one aside; the first time, takes over its ids and counters.
-    fn open_store(&mut self, shared: &Shared) -> Result<(), SqliteError> {
+    fn open_store(&mut self, shared: &OutboxShared) -> Result<(), SqliteError> {
         let options = &shared.options;
         let open = || {
-            let store = Store::open(&options.dir, options.bounds)?;
+            let store = OutboxStore::open(&options.dir, options.bounds)?;
             let (seqs, last_id) = (store.next_seqs()?, store.last_id()?);
             Ok((store, seqs, last_id))
         };
@@ -256,7 +256,7 @@ impl Writer {
     }
 
     /// Lets the machines' numbers go on where the files say, but never below those that were given out already.
-    fn continue_seqs(&self, shared: &Shared, recovered: Recovered) {
+    fn continue_seqs(&self, shared: &OutboxShared, recovered: Recovered) {
         let mut raised = false;
         let mut intake = shared.intake.lock();
         for (machine, next) in recovered.next_seqs {
@@ -271,12 +271,12 @@ impl Writer {
         }
     }
 
-    fn set_aside(&mut self, shared: &Shared, error: &str) {
+    fn set_aside(&mut self, shared: &OutboxShared, error: &str) {
         self.store = None;
         self.rename_damaged(shared, error);
     }
 
-    fn rename_damaged(&mut self, shared: &Shared, error: &str) {
+    fn rename_damaged(&mut self, shared: &OutboxShared, error: &str) {
         let file = store::file(&shared.options.dir);
         let problem = match sqlite::set_aside(&file, Utc::now()) {
             Ok(aside) => format!("{}: {error}; set aside as {}", file.display(), aside.display()),
@@ -290,7 +290,7 @@ impl Writer {
         shared.generation.fetch_add(1, Ordering::Release);
     }
 
-    fn fail(&mut self, shared: &Shared, error: &SqliteError) {
+    fn fail(&mut self, shared: &OutboxShared, error: &SqliteError) {
         self.store = None;
         self.retry_at = Instant::now() + RETRY_AFTER;
         let error = format!("{}: {error}", store::file(&shared.options.dir).display());
@@ -305,7 +305,7 @@ impl Writer {
         }
     }
 
-    fn report_dropped(&mut self, shared: &Shared) {
+    fn report_dropped(&mut self, shared: &OutboxShared) {
         let dropped = shared.status.lock().dropped + shared.dropped.load(Ordering::Relaxed);
         let Some((when, reported)) = self.reported_dropped else {
             // Messages that were dropped in earlier runs are no news.
@@ -322,7 +322,7 @@ impl Writer {
 }
 
 /// Takes out of memory what is on disk now.
-fn forget(shared: &Shared, waiting: &[Row]) {
+fn forget(shared: &OutboxShared, waiting: &[Row]) {
     let mut spill = shared.spill.lock();
     for row in waiting {
         // Acknowledged while it was being written: it is deleted with the next transaction.

@@ -26,6 +26,6 @@ pub use self::health::{Health, MachineHealth, MqttHealth, OutboxState};
 pub use self::reply::{Command, ErrorCode, Reply, ReplyError, ReplyStatus};
 pub use self::schema::{schema_name, schemas};
 pub use self::settings::SettingsMsg;
-pub use self::status::{Info, State, Status};
+pub use self::status::{AgentState, Info, Status};
 pub use self::verdict::VerdictMsg;
 pub use self::version::SchemaVersion;

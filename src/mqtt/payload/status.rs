@@ -10,7 +10,7 @@ use crate::clock::{ClockMark, Timestamp};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub schema: SchemaVersion,
-    pub state: State,
+    pub state: AgentState,
     /// Id of this start of the agent: tells an old will from news.
     pub boot: String,
     /// When the state began; of `offline` (the will): when the connection that it belongs to began.
@@ -21,7 +21,8 @@ pub struct Status {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+#[schemars(rename = "State")]
+pub enum AgentState {
     /// Connected.
     Online,
     /// Stopped cleanly.

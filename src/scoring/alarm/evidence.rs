@@ -21,7 +21,7 @@ pub struct SlowCalibration {
 /// Whether the machine's windows can be assessed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum SignalState {
+enum SignalHealth {
     /// The last `run` verdicts were assessed.
     Fine { run: usize },
     /// Not assessed for so long, without a reason that anyone planned.
@@ -43,7 +43,7 @@ pub(super) struct Evidence {
     /// Moving average of the windows' normal scores; 0 is the baseline's mean.
     slow: f64,
     #[serde(rename = "hearing")]
-    signal: SignalState,
+    signal: SignalHealth,
 }
 
 impl Evidence {
@@ -53,7 +53,7 @@ impl Evidence {
             raised_s: 0.0,
             calm_s: 0.0,
             slow: 0.0,
-            signal: SignalState::Fine { run: 0 },
+            signal: SignalHealth::Fine { run: 0 },
         }
     }
 
@@ -79,7 +79,7 @@ impl Evidence {
         if self.calm(config) {
             self.calm_s += step_s;
         }
-        if let SignalState::Lost { for_s } = &mut self.signal {
+        if let SignalHealth::Lost { for_s } = &mut self.signal {
             *for_s += step_s;
         }
     }
@@ -88,16 +88,16 @@ impl Evidence {
     pub fn take(&mut self, assessment: &Assessment, config: &AlarmConfig) {
         if assessment.verdict == Verdict::Unknown {
             let for_s = match self.signal {
-                SignalState::Fine { .. } => 0.0,
-                SignalState::Lost { for_s } | SignalState::Excused { for_s } => for_s,
+                SignalHealth::Fine { .. } => 0.0,
+                SignalHealth::Lost { for_s } | SignalHealth::Excused { for_s } => for_s,
             };
             let planned = [Reason::Learning, Reason::MachineOff, Reason::Maintenance].map(Some);
             let excused = planned.contains(&assessment.reason);
-            self.signal = if excused { SignalState::Excused { for_s } } else { SignalState::Lost { for_s } };
+            self.signal = if excused { SignalHealth::Excused { for_s } } else { SignalHealth::Lost { for_s } };
             return;
         }
-        let run = if let SignalState::Fine { run } = self.signal { run } else { 0 };
-        self.signal = SignalState::Fine { run: run.saturating_add(1) };
+        let run = if let SignalHealth::Fine { run } = self.signal { run } else { 0 };
+        self.signal = SignalHealth::Fine { run: run.saturating_add(1) };
 
         self.recent.push_back(assessment.verdict == Verdict::Anomalous);
         self.fit(config);
@@ -130,8 +130,8 @@ impl Evidence {
                 }
             }
             Kind::Deaf => match self.signal {
-                SignalState::Lost { for_s } if config.deaf_after_s > 0.0 && for_s >= config.deaf_after_s => Some(true),
-                SignalState::Fine { run } if run >= config.k => Some(false),
+                SignalHealth::Lost { for_s } if config.deaf_after_s > 0.0 && for_s >= config.deaf_after_s => Some(true),
+                SignalHealth::Fine { run } if run >= config.k => Some(false),
                 _ => None,
             },
         }

@@ -82,7 +82,7 @@ pub struct AlarmStatus {
 
 /// The alarm's status has changed and must be told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Change {
+pub struct StatusChange {
     pub from: AlarmStatus,
     pub to: AlarmStatus,
 }
@@ -115,7 +115,7 @@ struct Standing {
 
 /// Everything that must survive a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct SavedAlarm {
     /// At most one of each kind, the most serious first.
     standing: Vec<Standing>,
     shelved: Option<(DateTime<Utc>, Note)>,
@@ -133,12 +133,12 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alarm {
     config: AlarmConfig,
-    state: State,
+    state: SavedAlarm,
 }
 
 impl Alarm {
     pub fn new(config: AlarmConfig, now: DateTime<Utc>) -> Self {
-        let state = State {
+        let state = SavedAlarm {
             standing: Vec::new(),
             shelved: None,
             maintenance: None,
@@ -152,13 +152,13 @@ impl Alarm {
     }
 
     /// Goes on from a state that was kept, under settings that may have changed since.
-    pub fn restore(config: AlarmConfig, mut state: State) -> Self {
+    pub fn restore(config: AlarmConfig, mut state: SavedAlarm) -> Self {
         state.evidence.fit(&config);
         Alarm { config, state }
     }
 
     /// What to keep: after every change at least, after every verdict to lose nothing.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &SavedAlarm {
         &self.state
     }
 
@@ -183,7 +183,7 @@ impl Alarm {
     }
 
     /// One window's verdict.
-    pub fn on_verdict(&mut self, assessment: &Assessment, now: DateTime<Utc>) -> Option<Change> {
+    pub fn on_verdict(&mut self, assessment: &Assessment, now: DateTime<Utc>) -> Option<StatusChange> {
         self.step(now, |alarm| {
             if alarm.in_maintenance() {
                 return;
@@ -192,14 +192,14 @@ impl Alarm {
             for kind in KINDS {
                 if kind == Kind::Deaf || assessment.verdict != Verdict::Unknown {
                     let vote = alarm.state.evidence.vote(kind, &alarm.config, alarm.state.calibration);
-                    alarm.hear(kind, vote, assessment, now);
+                    alarm.weigh(kind, vote, assessment, now);
                 }
             }
         })
     }
 
     /// Time passes: shelving and maintenance end, deafness becomes an alarm. At least every [`LONGEST_STEP_S`].
-    pub fn tick(&mut self, now: DateTime<Utc>) -> Option<Change> {
+    pub fn tick(&mut self, now: DateTime<Utc>) -> Option<StatusChange> {
         self.step(now, |alarm| {
             let vote = alarm.state.evidence.vote(Kind::Deaf, &alarm.config, None);
             if vote == Some(true) && alarm.state.maintenance.is_none() && alarm.standing(Kind::Deaf).is_none() {
@@ -217,7 +217,7 @@ impl Alarm {
         by: impl Into<Option<&'a str>>,
         comment: Option<&str>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Change>, AlarmError> {
+    ) -> Result<Option<StatusChange>, AlarmError> {
         let by = by.into();
         let standing = &self.state.standing;
         if let (Some(first), true) = (standing.first(), standing.iter().all(|one| one.acknowledged.is_some())) {
@@ -250,7 +250,7 @@ impl Alarm {
         comment: Option<&str>,
         until: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Change>, AlarmError> {
+    ) -> Result<Option<StatusChange>, AlarmError> {
         let most = TimeDelta::seconds(self.config.shelve_max_s as i64);
         if until <= now || until.signed_duration_since(now) > most {
             return Err(AlarmError::BadEnd(self.config.shelve_max_s, until.to_rfc3339()));
@@ -263,7 +263,7 @@ impl Alarm {
     ///
     /// # Errors
     /// Where it is not shelved.
-    pub fn unshelve(&mut self, now: DateTime<Utc>) -> Result<Option<Change>, AlarmError> {
+    pub fn unshelve(&mut self, now: DateTime<Utc>) -> Result<Option<StatusChange>, AlarmError> {
         if self.state.shelved.is_none() {
             return Err(AlarmError::NotShelved);
         }
@@ -271,7 +271,7 @@ impl Alarm {
     }
 
     /// Begins maintenance (with who, why, until when) or ends it (`None`).
-    pub fn set_maintenance(&mut self, note: Option<Note>, now: DateTime<Utc>) -> Option<Change> {
+    pub fn set_maintenance(&mut self, note: Option<Note>, now: DateTime<Utc>) -> Option<StatusChange> {
         self.step(now, |alarm| match note {
             Some(note) => alarm.state.maintenance = Some((now, note)),
             None => alarm.end_maintenance(),
@@ -308,7 +308,7 @@ impl Alarm {
     }
 
     /// Lets time pass, does `act`, and tells what changed; a count alone is no change.
-    fn step(&mut self, now: DateTime<Utc>, act: impl FnOnce(&mut Self)) -> Option<Change> {
+    fn step(&mut self, now: DateTime<Utc>, act: impl FnOnce(&mut Self)) -> Option<StatusChange> {
         let from = self.status();
         let passed_s = now.signed_duration_since(self.state.seen).as_seconds_f64().clamp(0.0, LONGEST_STEP_S);
         self.state.seen = now;
@@ -327,7 +327,7 @@ impl Alarm {
         act(self);
         let to = self.status();
         let changed = AlarmStatus { count: from.count, ..to.clone() } != from;
-        changed.then_some(Change { from, to })
+        changed.then_some(StatusChange { from, to })
     }
 
     fn end_maintenance(&mut self) {
@@ -340,7 +340,7 @@ impl Alarm {
         self.state.standing.iter().find(|one| one.kind == kind)
     }
 
-    fn hear(&mut self, kind: Kind, vote: Option<bool>, assessment: &Assessment, now: DateTime<Utc>) {
+    fn weigh(&mut self, kind: Kind, vote: Option<bool>, assessment: &Assessment, now: DateTime<Utc>) {
         let Some(one) = self.state.standing.iter_mut().find(|one| one.kind == kind) else {
             if vote == Some(true) {
                 let first = if kind == Kind::Fault { self.state.evidence.anomalous() as u64 } else { 1 };

@@ -17,7 +17,7 @@ const MATERIAL_LIMIT: usize = 8192;
 
 /// How far learning has come.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
+pub struct LearnProgress {
     /// Normal running heard so far, s; windows left out do not count.
     pub heard_s: f64,
     pub wanted_s: f64,
@@ -61,7 +61,7 @@ impl Learner {
 
     /// Takes one window in, as the scorer gave it, whatever its verdict; those without an embedding and those in which
     /// the machine stood still are left out and counted.
-    pub fn on_window(&mut self, scored: &Scored, end: DateTime<Utc>) -> Progress {
+    pub fn on_window(&mut self, scored: &Scored, end: DateTime<Utc>) -> LearnProgress {
         let assessment = &scored.assessment;
         match (&scored.embedding, &scored.features) {
             (Some(embedding), Some(features)) if assessment.reason != Some(Reason::MachineOff) => {
@@ -76,8 +76,8 @@ impl Learner {
         self.progress()
     }
 
-    pub fn progress(&self) -> Progress {
-        Progress {
+    pub fn progress(&self) -> LearnProgress {
+        LearnProgress {
             heard_s: self.heard_s,
             wanted_s: self.settings.wanted_s,
             windows: self.windows,

@@ -19,7 +19,7 @@ mod propose;
 mod sample;
 
 pub use coreset::coreset;
-pub use learn::{Learner, Progress};
+pub use learn::{LearnProgress, Learner};
 pub use propose::{LANES_LEAST, propose};
 pub use sample::{LearnSettings, Sample};
 

@@ -83,10 +83,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lasts_is_told_and_once() {
+    fn only_what_lasts_is_reported_and_once() {
         let (good, silent, clipped) = (None, Some(Reason::Silent), Some(Reason::Clipped));
         let mut watch = SignalDebounce::default();
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         for (window, fault) in [
             good,
             silent,
@@ -119,19 +119,19 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            told.extend(watch.observe(fault).into_iter().map(|change| (window, change)));
+            changes.extend(watch.observe(fault).into_iter().map(|change| (window, change)));
         }
         let (silent, clipped) = (Reason::Silent, Reason::Clipped);
-        assert_eq!(told, [(8, Began(silent)), (21, Ended(silent)), (21, Began(clipped)), (26, Ended(clipped))]);
+        assert_eq!(changes, [(8, Began(silent)), (21, Ended(silent)), (21, Began(clipped)), (26, Ended(clipped))]);
         assert_eq!(watch.fault(), None);
     }
 
     #[test]
-    fn overload_is_told_at_once_then_seldom_and_each_window_once() {
+    fn overload_is_reported_at_once_then_seldom_and_each_window_once() {
         let mut watch = OverloadDebounce::default();
-        let told: Vec<_> = (0..200)
+        let changes: Vec<_> = (0..200)
             .filter_map(|second| Some((second, watch.observe(second % 2 == 1, Duration::from_secs(second))?)))
             .collect();
-        assert_eq!(told, [(1, 1), (61, 30), (121, 30), (181, 30)]);
+        assert_eq!(changes, [(1, 1), (61, 30), (121, 30), (181, 30)]);
     }
 }

@@ -11,7 +11,7 @@ use super::super::strided::View;
 use super::super::vector::MAX_LANES;
 use super::super::winograd::{self, Winograd};
 use super::{Convolution, Draft, Planner};
-use crate::encoder::Fault;
+use crate::encoder::ModelError;
 
 /// Values of all weights, and of all memory of one thread, that a plan may take: 64 MB each.
 const MAX_VALUES: usize = 1 << 24;
@@ -58,12 +58,12 @@ impl Convolution {
 
 impl Planner<'_> {
     /// The plan; `ends` are the tensors of the image, the machine's index and the embedding.
-    pub(super) fn build(mut self, ends: [usize; 3]) -> Result<Plan, Fault> {
-        let missing = || Fault::Unsupported("an input or output that is nowhere".into());
+    pub(super) fn build(mut self, ends: [usize; 3]) -> Result<Plan, ModelError> {
+        let missing = || ModelError::Unsupported("an input or output that is nowhere".into());
         let ends = ends.map(|tensor| self.values[tensor].as_ref().map(|value| value.buffer));
         let [Some(image), Some(machine), Some(output)] = ends else { return Err(missing()) };
         if self.buffers[output].constant.is_some() {
-            return Err(Fault::Unsupported("an embedding that is constant".into()));
+            return Err(ModelError::Unsupported("an embedding that is constant".into()));
         }
         self.buffers[output].flat = true;
         self.give_borders();
@@ -119,8 +119,8 @@ impl Planner<'_> {
     }
 
     /// What the steps need to work in. Nothing of that size is allocated before.
-    fn check_memory(&self) -> Result<usize, Fault> {
-        let too_large = || Fault::Unsupported("a model that takes more memory than this engine gives it".into());
+    fn check_memory(&self) -> Result<usize, ModelError> {
+        let too_large = || ModelError::Unsupported("a model that takes more memory than this engine gives it".into());
         let (mut weights, mut scratch) = (0_usize, 0);
         for draft in &self.drafts {
             if let Draft::Convolution(conv) = draft {

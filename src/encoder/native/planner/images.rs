@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::direct::Taps;
 use super::super::finish::{Activation, Fold};
 use super::{Convolution, Draft, Number, Planner, Value, activation, is_even};
-use crate::encoder::Fault;
+use crate::encoder::ModelError;
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{self, Walk, walk_axis};
 
@@ -19,7 +19,12 @@ struct Windows {
 }
 
 impl Planner<'_> {
-    pub(super) fn conv2d(&mut self, op: &Operator, walk: &Walk, fused: operator::Activation) -> Result<Value, Fault> {
+    pub(super) fn conv2d(
+        &mut self,
+        op: &Operator,
+        walk: &Walk,
+        fused: operator::Activation,
+    ) -> Result<Value, ModelError> {
         let (image, [rows, columns, channels]) = self.image(op)?;
         let (filter, dims) = self.filter(op)?;
         let &[out, kernel_rows, kernel_columns, group_channels] = &dims[..] else {
@@ -68,7 +73,7 @@ impl Planner<'_> {
         walk: &Walk,
         multiplier: usize,
         fused: operator::Activation,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Value, ModelError> {
         let (image, [rows, columns, channels]) = self.image(op)?;
         let (filter, dims) = self.filter(op)?;
         let &[1, kernel_rows, kernel_columns, out] = &dims[..] else {
@@ -108,7 +113,7 @@ impl Planner<'_> {
         op: &Operator,
         keep_dims: bool,
         fused: operator::Activation,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Value, ModelError> {
         let input = self.optional(op, 0)?.ok_or_else(|| op.unsupported("without an input"))?;
         let (weights, dims) = self.filter(op)?;
         let &[out, length] = &dims[..] else { return Err(op.unsupported("with such weights")) };
@@ -148,7 +153,7 @@ impl Planner<'_> {
         Ok(Value { dims, ..value })
     }
 
-    fn convolution(&mut self, op: &Operator, mut conv: Convolution) -> Result<Value, Fault> {
+    fn convolution(&mut self, op: &Operator, mut conv: Convolution) -> Result<Value, ModelError> {
         if self.buffers[conv.input].constant.is_some() {
             return Err(op.unsupported("on a constant"));
         }
@@ -172,7 +177,7 @@ impl Planner<'_> {
         kernel: [usize; 2],
         walk: &Walk,
         fused: operator::Activation,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Value, ModelError> {
         let (image, [rows, columns, channels]) = self.image(op)?;
         let Windows { taps, outputs } = windows(op, [rows, columns], kernel, walk)?;
         let dims = vec![1, outputs[0], outputs[1], channels];
@@ -242,7 +247,7 @@ impl Planner<'_> {
         Some(Value { tensor, ..value.clone() })
     }
 
-    fn image(&mut self, op: &Operator) -> Result<(Value, [usize; 3]), Fault> {
+    fn image(&mut self, op: &Operator) -> Result<(Value, [usize; 3]), ModelError> {
         let image = self.optional(op, 0)?.ok_or_else(|| op.unsupported("without an image"))?;
         match image.dims[..] {
             [1, rows, columns, channels] if image.number == Number::Float => Ok((image, [rows, columns, channels])),
@@ -250,7 +255,7 @@ impl Planner<'_> {
         }
     }
 
-    fn filter(&mut self, op: &Operator) -> Result<(Arc<[f32]>, Vec<usize>), Fault> {
+    fn filter(&mut self, op: &Operator) -> Result<(Arc<[f32]>, Vec<usize>), ModelError> {
         let filter = self.optional(op, 1)?.ok_or_else(|| op.unsupported("without a filter"))?;
         match self.constant_of(&filter) {
             Some(values) if filter.number == Number::Float => Ok((values.clone(), filter.dims)),
@@ -258,7 +263,7 @@ impl Planner<'_> {
         }
     }
 
-    fn bias(&mut self, op: &Operator, length: usize) -> Result<Vec<f32>, Fault> {
+    fn bias(&mut self, op: &Operator, length: usize) -> Result<Vec<f32>, ModelError> {
         let Some(bias) = self.optional(op, 2)? else { return Ok(vec![0.0; length]) };
         match self.constant_of(&bias) {
             Some(values) if bias.dims == [length] && bias.number == Number::Float => Ok(values.to_vec()),
@@ -267,7 +272,7 @@ impl Planner<'_> {
     }
 }
 
-fn windows(op: &Operator, image: [usize; 2], kernel: [usize; 2], walk: &Walk) -> Result<Windows, Fault> {
+fn windows(op: &Operator, image: [usize; 2], kernel: [usize; 2], walk: &Walk) -> Result<Windows, ModelError> {
     let along = |n: usize| walk_axis(image[n], kernel[n], walk.stride[n], walk.dilation[n], walk.same);
     let (Some(rows), Some(columns)) = (along(0), along(1)) else { return Err(op.unsupported("with such a kernel")) };
     let furthest = [rows.before, rows.after, columns.before, columns.after].into_iter().max().unwrap_or(0);

@@ -1,6 +1,6 @@
 //! Turns the model's graph into a plan: operator by operator into drafts, of which `build` makes steps.
 //!
-//! Whatever is not as expected is [`Fault::Unsupported`] here: another engine takes the model, or says what is wrong with it.
+//! Whatever is not as expected is [`ModelError::Unsupported`] here: another engine takes the model, or says what is wrong with it.
 
 mod build;
 mod elementwise;
@@ -17,7 +17,7 @@ use super::isa::Isa;
 use super::layout::Layout;
 use super::plan::Plan;
 use super::small::Small;
-use crate::encoder::Fault;
+use crate::encoder::ModelError;
 use crate::encoder::graph::{Graph, MAX_ELEMENTS, MAX_WORK, Operator};
 use crate::encoder::interface::Interface;
 use crate::encoder::operator::{self, Kind};
@@ -28,7 +28,7 @@ const MAX_RANK: usize = 8;
 
 /// # Errors
 /// `Unsupported` for any model that this engine does not run.
-pub(super) fn plan(graph: &Graph, interface: &Interface, isa: Isa) -> Result<Plan, Fault> {
+pub(super) fn plan(graph: &Graph, interface: &Interface, isa: Isa) -> Result<Plan, ModelError> {
     let mut planner = Planner::new(graph, isa);
     let limit = interface.shape.machines.unwrap_or(EXACT);
     let (image, machine) = (interface.image.0, interface.machine.0);
@@ -172,16 +172,16 @@ impl<'g> Planner<'g> {
         }
     }
 
-    fn input(&mut self, tensor: usize, bound: Option<usize>) -> Result<(), Fault> {
+    fn input(&mut self, tensor: usize, bound: Option<usize>) -> Result<(), ModelError> {
         let stated = &self.graph.tensors[tensor];
-        let number = Number::of(stated.kind).ok_or_else(|| Fault::Unsupported(stated.label()))?;
+        let number = Number::of(stated.kind).ok_or_else(|| ModelError::Unsupported(stated.label()))?;
         let buffer = self.buffer(&stated.shape, None);
         self.buffers[buffer].flat = true;
         self.values[tensor] = Some(Value { tensor, dims: stated.shape.clone(), number, bound, buffer });
         Ok(())
     }
 
-    fn operator(&mut self, op: &Operator) -> Result<Value, Fault> {
+    fn operator(&mut self, op: &Operator) -> Result<Value, ModelError> {
         match &op.kind {
             Kind::Conv2d { walk, activation } => self.conv2d(op, walk, *activation),
             Kind::DepthwiseConv2d { walk, multiplier, activation } => {
@@ -211,7 +211,7 @@ impl<'g> Planner<'g> {
     }
 
     /// Notes what an operator's output is, which must be as the model states it.
-    fn write(&mut self, op: &Operator, value: Value) -> Result<(), Fault> {
+    fn write(&mut self, op: &Operator, value: Value) -> Result<(), ModelError> {
         let &[output] = &op.outputs[..] else { return Err(op.unsupported("with more than one output")) };
         let stated = &self.graph.tensors[output];
         let same = value.dims.len() == stated.shape.len()
@@ -234,7 +234,7 @@ impl<'g> Planner<'g> {
         self.buffers.len() - 1
     }
 
-    fn value(&mut self, op: &Operator, tensor: usize) -> Result<Value, Fault> {
+    fn value(&mut self, op: &Operator, tensor: usize) -> Result<Value, ModelError> {
         if let Some(value) = &self.values[tensor] {
             return Ok(value.clone());
         }
@@ -253,17 +253,17 @@ impl<'g> Planner<'g> {
     }
 
     /// Input `position`, where it is there.
-    fn optional(&mut self, op: &Operator, position: usize) -> Result<Option<Value>, Fault> {
+    fn optional(&mut self, op: &Operator, position: usize) -> Result<Option<Value>, ModelError> {
         op.inputs.get(position).copied().flatten().map(|tensor| self.value(op, tensor)).transpose()
     }
 
-    fn all_inputs(&mut self, op: &Operator) -> Result<Vec<Value>, Fault> {
+    fn all_inputs(&mut self, op: &Operator) -> Result<Vec<Value>, ModelError> {
         let input =
             |input: &Option<usize>| self.value(op, input.ok_or_else(|| op.unsupported("with an input left out"))?);
         op.inputs.iter().map(input).collect()
     }
 
-    fn inputs<const N: usize>(&mut self, op: &Operator) -> Result<[Value; N], Fault> {
+    fn inputs<const N: usize>(&mut self, op: &Operator) -> Result<[Value; N], ModelError> {
         self.all_inputs(op)?.try_into().map_err(|_| op.unsupported(&format!("without exactly {N} inputs")))
     }
 
@@ -272,7 +272,7 @@ impl<'g> Planner<'g> {
     }
 
     /// A list of integers that is known before the first window.
-    fn integers(&mut self, op: &Operator, position: usize) -> Result<Vec<i64>, Fault> {
+    fn integers(&mut self, op: &Operator, position: usize) -> Result<Vec<i64>, ModelError> {
         let missing = || op.unsupported("with a list that depends on the input");
         let tensor = op.inputs.get(position).copied().flatten().ok_or_else(missing)?;
         let stated = &self.graph.tensors[tensor];
@@ -288,14 +288,14 @@ impl<'g> Planner<'g> {
     }
 
     /// An axis as models write it, where negative ones count from the end.
-    fn axis(op: &Operator, axis: i64, rank: usize) -> Result<usize, Fault> {
+    fn axis(op: &Operator, axis: i64, rank: usize) -> Result<usize, ModelError> {
         let from_start = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
         let axis = usize::try_from(from_start).ok().filter(|&axis| axis < rank);
         axis.ok_or_else(|| op.unsupported("along an axis that there is not"))
     }
 
     /// Books `dims` as the output of an operator that takes `work` multiply-adds.
-    fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> Result<(), Fault> {
+    fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> Result<(), ModelError> {
         let elements = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
         let elements = elements.filter(|&elements| elements > 0 && dims.len() <= MAX_RANK);
         let total = elements.and_then(|elements| self.elements.checked_add(elements));
@@ -317,7 +317,7 @@ impl<'g> Planner<'g> {
         inputs: &[&Value],
         dims: Vec<usize>,
         (number, bound): (Number, Option<usize>),
-    ) -> Result<Value, Fault> {
+    ) -> Result<Value, ModelError> {
         let known: Option<Vec<&[f32]>> =
             inputs.iter().map(|input| self.constant_of(input).map(|values| &**values)).collect();
         let constant = match known {
