@@ -6,8 +6,8 @@
 use tract_tflite::tflite;
 use tract_tflite::tflite::TensorType;
 
+use super::engine::{EncoderError, ModelError};
 use super::operator::{self, Kind};
-use super::{EncoderError, ModelError};
 
 /// The activations of one model together: 64 MB as f32. The real encoder has 3.6 M elements.
 pub(super) const MAX_ELEMENTS: usize = 1 << 24;
@@ -103,7 +103,7 @@ fn read_model(bytes: &[u8]) -> Result<Graph<'_>, ModelError> {
     let model = tflite::root_as_model(bytes).map_err(|error| {
         ModelError::Invalid(format!(
             "expected a whole TFLite flatbuffer, found {}",
-            super::one_line(&error.to_string())
+            super::engine::one_line(&error.to_string())
         ))
     })?;
     if model.version() != 3 {

@@ -2,9 +2,9 @@
 
 use tract_tflite::tflite::TensorType;
 
+use super::engine::{EncoderError, EncoderShape};
 use super::graph::{Graph, Tensor};
 use super::operator::Kind;
-use super::{EncoderError, EncoderShape};
 
 /// Values of the largest image that is taken: 64 times the usual 128 x 128. More would take more memory than a Pi has.
 const MAX_IMAGE: usize = 1 << 20;
@@ -92,7 +92,7 @@ impl Interface {
         if let Some(at) = image.iter().position(|value| !value.is_finite()) {
             return Err(EncoderError::Run(format!("image: expected finite values, found {} at {at}", image[at])));
         }
-        // Where the model does not tell its table's size: whatever f32 holds exactly.
+        // Where the model does not state its table's size: whatever f32 holds exactly.
         let limit = machines.unwrap_or(1 << f32::MANTISSA_DIGITS);
         if machine_index as usize >= limit {
             return Err(EncoderError::Run(format!(

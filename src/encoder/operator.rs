@@ -4,7 +4,7 @@ use tract_tflite::tflite::{
     self, ActivationFunctionType, BuiltinOperator as Code, FullyConnectedOptionsWeightsFormat, Padding,
 };
 
-use super::ModelError;
+use super::engine::ModelError;
 use super::slice::Masks;
 
 /// Slot of `StridedSliceOptions.offset`, newer than the schema at hand.
@@ -386,6 +386,39 @@ fn activation(label: &str, fused: ActivationFunctionType) -> Result<Activation, 
         },
     }
 }
+
+/// Calls the method of `$self` that stands for the kind of operator `$op`: every engine that translates has one for each.
+macro_rules! translate {
+    ($self:ident, $op:ident) => {
+        match &$op.kind {
+            Kind::Conv2d { walk, activation } => $self.conv2d($op, walk, *activation),
+            Kind::DepthwiseConv2d { walk, multiplier, activation } => {
+                $self.depthwise_conv2d($op, walk, *multiplier, *activation)
+            }
+            Kind::Pool2d { max, kernel, walk, activation } => $self.pool2d($op, *max, *kernel, walk, *activation),
+            Kind::FullyConnected { keep_dims, activation } => $self.fully_connected($op, *keep_dims, *activation),
+            Kind::Arithmetic { op: which, activation } => $self.arithmetic($op, *which, *activation),
+            Kind::Reduce { mean, keep_dims } => $self.reduce($op, *mean, *keep_dims),
+            Kind::Reshape { shape } => $self.reshape($op, shape.as_deref()),
+            Kind::Squeeze { axes } => $self.squeeze($op, axes),
+            Kind::ExpandDims => $self.expand_dims($op),
+            Kind::Concatenation { axis, activation } => $self.concatenation($op, *axis, *activation),
+            Kind::Pad => $self.pad($op),
+            Kind::LeakyRelu { .. } | Kind::Relu | Kind::Relu6 | Kind::Logistic | Kind::Tanh => $self.element_wise($op),
+            Kind::Softmax { beta } => $self.softmax($op, *beta),
+            Kind::Gather { axis } => $self.gather($op, *axis),
+            Kind::Cast => $self.cast($op),
+            Kind::Less => $self.less($op),
+            Kind::Select { broadcast } => $self.select($op, *broadcast),
+            Kind::Shape => $self.shape($op),
+            Kind::Pack { axis } => $self.pack($op, *axis),
+            Kind::StridedSlice { .. } => $self.strided_slice($op),
+            Kind::Dequantize => $self.dequantize($op),
+            Kind::EmbeddingLookup | Kind::Other(_) => Err(ModelError::Unsupported($op.label())),
+        }
+    };
+}
+pub(super) use translate;
 
 #[cfg(test)]
 mod tests {

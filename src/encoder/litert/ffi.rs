@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 
-use crate::encoder::{EncoderError, one_line};
+use crate::encoder::engine::{EncoderError, one_line};
 
 /// What the dynamic loader is asked for where no path is configured.
 const LIBRARY: &str = "libLiteRt.so";

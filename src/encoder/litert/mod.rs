@@ -12,8 +12,9 @@ use std::path::Path;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::engine::{EncoderError, EncoderShape, Engine};
 use super::interface::{IndexType, Interface};
-use super::{EncoderError, EncoderShape, Engine, graph, tract};
+use super::{graph, tract};
 use ffi::{
     ANY_INT, AnyInt, Api, CPU, EnvironmentOption, FLOAT32, HOST_MEMORY, Handle, INT32, INT64, LOCK_READ, LOCK_WRITE,
     Layout, Locked, MIN_LOGGER_SEVERITY, Raw, SEVERITY_ERROR, Status, TensorType, done,

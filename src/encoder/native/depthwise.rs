@@ -1,4 +1,4 @@
-//! Depthwise convolutions: each channel has filters of its own. Vectors run over channels.
+//! Depthwise convolutions: each channel has its own filters. Vectors run over channels.
 
 use std::sync::Arc;
 

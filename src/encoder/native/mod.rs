@@ -21,8 +21,9 @@ mod winograd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::engine::{EncoderError, EncoderShape, Engine, ModelError};
+use super::graph;
 use super::interface::Interface;
-use super::{EncoderError, EncoderShape, Engine, ModelError, graph};
 use isa::Isa;
 use plan::{Memory, Plan};
 use small::OutOfTable;
@@ -85,17 +86,13 @@ impl NativeEngine {
         let plan = planner::plan(&graph, &interface, isa)?;
         let mut engine = NativeEngine { interface, memory: plan.memory(), plan: Arc::new(plan) };
         // As with the other engines an index that no table has is found out now.
-        let trial = engine.plan.look_up(&mut engine.memory, 0.0).map_err(|beyond| engine.beyond(0, beyond));
+        let trial = engine
+            .plan
+            .look_up(&mut engine.memory, 0.0)
+            .map_err(|OutOfTable { index, size }| EncoderError::beyond_table(0, size, index));
         trial.map_err(|error| EncoderError::Model(format!("trial run: {error}")))?;
         tracing::debug!(instructions = isa.name(), steps = engine.plan.steps.len(), "the model is planned");
         Ok(engine)
-    }
-
-    fn beyond(&self, machine_index: u32, OutOfTable { index, size }: OutOfTable) -> EncoderError {
-        EncoderError::Run(format!(
-            "machine index {machine_index}: expected 0 to {} in the model's table, found {index}",
-            size - 1
-        ))
     }
 }
 
@@ -111,7 +108,7 @@ impl Engine for NativeEngine {
     fn embed(&mut self, image: &[f32], machine_index: u32) -> Result<Vec<f32>, EncoderError> {
         self.interface.check(image, machine_index)?;
         let embedding = self.plan.run(&mut self.memory, image, machine_index as f32);
-        embedding.map_err(|beyond| self.beyond(machine_index, beyond))
+        embedding.map_err(|OutOfTable { index, size }| EncoderError::beyond_table(machine_index, size, index))
     }
 
     fn share(&self) -> Result<Box<dyn Engine>, EncoderError> {

@@ -10,7 +10,7 @@ use tract_core::ops::math::{add, div, max, min, mul, sub, tanh};
 use tract_core::ops::nn::{Reduce, Reducer, Softmax, SoftmaxKind, leaky_relu, sigmoid};
 
 use super::translate::{Translator, tract_fault};
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 use crate::encoder::graph::Operator;
 use crate::encoder::operator::{Activation, Arithmetic, Kind};
 
@@ -50,7 +50,7 @@ impl Translator<'_> {
         let operands: [_; 3] = self.inputs(op)?;
         let [condition, yes, no] = operands.map(|operand| self.dims(operand));
         if !broadcast && (condition != yes || yes != no) {
-            // Its condition may also stand for whole rows, by rules of its own.
+            // Its condition may also stand for whole rows, by its own rules.
             return Err(op.unsupported(&format!("on the shapes {condition:?}, {yes:?}, {no:?}")));
         }
         self.expect_type(op, &operands[..1], &[DatumType::Bool])?;

@@ -6,7 +6,7 @@ use tract_core::ops::change_axes::AxisOp;
 use tract_core::ops::downsample::Downsample;
 
 use super::translate::{Translator, tract_fault};
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 use crate::encoder::graph::Operator;
 use crate::encoder::operator::{Activation, Kind};
 use crate::encoder::slice::Slices;

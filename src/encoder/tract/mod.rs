@@ -9,8 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_core::prelude::*;
 
+use super::engine::{EncoderError, EncoderShape, Engine, ModelError, one_line};
+use super::graph;
 use super::interface::{IndexType, Interface};
-use super::{EncoderError, EncoderShape, Engine, ModelError, graph, one_line};
 
 pub(super) use translate::check;
 use translate::{Translation, translate};
@@ -88,10 +89,7 @@ impl Engine for TractEngine {
         for (indices, &size) in indices.iter().zip(&self.tables) {
             let indices = indices.to_plain_array_view::<i64>().map_err(failed)?;
             if let Some(index) = indices.iter().find(|&&index| index < 0 || index as u64 >= size as u64) {
-                return Err(EncoderError::Run(format!(
-                    "machine index {machine_index}: expected 0 to {} in the model's table, found {index}",
-                    size - 1
-                )));
+                return Err(EncoderError::beyond_table(machine_index, size, index));
             }
         }
         let embedding = embedding.to_plain_array_view::<f32>().map_err(failed)?;

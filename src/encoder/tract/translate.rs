@@ -10,10 +10,10 @@ use tract_core::internal::*;
 use tract_core::ops::cast::cast;
 use tract_tflite::tflite::TensorType;
 
+use crate::encoder::engine::{EncoderError, ModelError, one_line};
 use crate::encoder::graph::{self, Graph, MAX_ELEMENTS, MAX_WORK, Operator};
 use crate::encoder::interface::{IndexType, Interface};
-use crate::encoder::operator::Kind;
-use crate::encoder::{EncoderError, ModelError, one_line};
+use crate::encoder::operator::{Kind, translate};
 
 pub(in crate::encoder) struct Translation {
     pub model: TypedModel,
@@ -183,32 +183,7 @@ impl<'g> Translator<'g> {
     }
 
     fn operator(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
-        match &op.kind {
-            Kind::Conv2d { walk, activation } => self.conv2d(op, walk, *activation),
-            Kind::DepthwiseConv2d { walk, multiplier, activation } => {
-                self.depthwise_conv2d(op, walk, *multiplier, *activation)
-            }
-            Kind::Pool2d { max, kernel, walk, activation } => self.pool2d(op, *max, *kernel, walk, *activation),
-            Kind::FullyConnected { keep_dims, activation } => self.fully_connected(op, *keep_dims, *activation),
-            Kind::Arithmetic { op: which, activation } => self.arithmetic(op, *which, *activation),
-            Kind::Reduce { mean, keep_dims } => self.reduce(op, *mean, *keep_dims),
-            Kind::Reshape { shape } => self.reshape(op, shape.as_deref()),
-            Kind::Squeeze { axes } => self.squeeze(op, axes),
-            Kind::ExpandDims => self.expand_dims(op),
-            Kind::Concatenation { axis, activation } => self.concatenation(op, *axis, *activation),
-            Kind::Pad => self.pad(op),
-            Kind::LeakyRelu { .. } | Kind::Relu | Kind::Relu6 | Kind::Logistic | Kind::Tanh => self.element_wise(op),
-            Kind::Softmax { beta } => self.softmax(op, *beta),
-            Kind::Gather { axis } => self.gather(op, *axis),
-            Kind::Cast => self.cast(op),
-            Kind::Less => self.less(op),
-            Kind::Select { broadcast } => self.select(op, *broadcast),
-            Kind::Shape => self.shape(op),
-            Kind::Pack { axis } => self.pack(op, *axis),
-            Kind::StridedSlice { .. } => self.strided_slice(op),
-            Kind::Dequantize => self.dequantize(op),
-            Kind::EmbeddingLookup | Kind::Other(_) => Err(ModelError::Unsupported(op.label())),
-        }
+        translate!(self, op)
     }
 
     fn finish(mut self, interface: &Interface) -> Result<Translation, ModelError> {

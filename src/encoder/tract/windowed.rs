@@ -5,7 +5,7 @@ use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, S
 use tract_core::ops::nn::DataFormat;
 
 use super::translate::{Translator, tract_fault};
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{Activation, Walk, walk_axis};
 
@@ -46,7 +46,7 @@ impl Translator<'_> {
                 op.invalid(format!("expected a filter for {channels} channels x {multiplier}, found one for {out}"))
             );
         }
-        // Each channel is a group of its own, and its filters are the group's outputs.
+        // Each channel is its own group, and its filters are the group's outputs.
         let filter = filter.into_tensor().permute_axes(&[3, 0, 1, 2]).map_err(tract_fault)?;
         let kernel = [kernel_rows, kernel_columns];
         let (spec, dims) = self.walk(op, [rows, columns], kernel, walk, channels, out)?;

@@ -11,7 +11,7 @@ use super::super::strided::View;
 use super::super::vector::MAX_LANES;
 use super::super::winograd::{self, Winograd};
 use super::{Convolution, Draft, Planner};
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 
 /// Values of all weights, and of all memory of one thread, that a plan may take: 64 MB each.
 const MAX_VALUES: usize = 1 << 24;

@@ -4,7 +4,7 @@ use super::super::finish::{Activation, Fold};
 use super::super::small::{Function, Pair, Small};
 use super::super::strided::View;
 use super::{EXACT, Number, Planner, Value, activation};
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 use crate::encoder::graph::Operator;
 use crate::encoder::operator::{self, Arithmetic, Kind};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::direct::Taps;
 use super::super::finish::{Activation, Fold};
 use super::{Convolution, Draft, Number, Planner, Value, activation, is_even};
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{self, Walk, walk_axis};
 
@@ -16,6 +16,19 @@ const MAX_GROUPED: usize = 1 << 22;
 struct Windows {
     taps: Taps,
     outputs: [usize; 2],
+}
+
+/// A convolution, depthwise convolution or dense layer as the model has it.
+struct Layer {
+    /// The buffer of the image, and its rows, columns and channels.
+    image: (usize, [usize; 3]),
+    windows: Windows,
+    /// Channels of the output.
+    out: usize,
+    depthwise: bool,
+    filter: Arc<[f32]>,
+    bias: Vec<f32>,
+    fused: operator::Activation,
 }
 
 impl Planner<'_> {
@@ -34,7 +47,7 @@ impl Planner<'_> {
             return Err(op.unsupported("with such a filter"));
         }
         let kernel = [kernel_rows, kernel_columns];
-        let Windows { taps, outputs } = windows(op, [rows, columns], kernel, walk)?;
+        let windows = windows(op, [rows, columns], kernel, walk)?;
         let points = kernel_rows * kernel_columns;
         let filter = if group_channels == channels {
             filter
@@ -44,27 +57,9 @@ impl Planner<'_> {
             }
             written_out(&filter, out, points, channels, group_channels)
         };
-        let bias = self.bias(op, out)?;
-        let work = outputs.iter().product::<usize>().saturating_mul(out).saturating_mul(points * group_channels);
-        self.book(op, &[1, outputs[0], outputs[1], out], work)?;
-        let output = self.buffer(&[1, outputs[0], outputs[1], out], None);
-        self.convolution(
-            op,
-            Convolution {
-                input: image.buffer,
-                image: [rows, columns, channels],
-                taps,
-                outputs: [outputs[0], outputs[1], out],
-                depthwise: false,
-                even: is_even(&filter),
-                filter,
-                bias,
-                activation: activation(fused),
-                fold: Fold::None,
-                tensor: usize::MAX,
-                output,
-            },
-        )
+        let (image, bias) = ((image.buffer, [rows, columns, channels]), self.bias(op, out)?);
+        let layer = Layer { image, windows, out, depthwise: false, filter, bias, fused };
+        self.image_layer(op, layer, points * group_channels)
     }
 
     pub(super) fn depthwise_conv2d(
@@ -82,29 +77,10 @@ impl Planner<'_> {
         if !out.is_multiple_of(channels) || (multiplier != 0 && multiplier != out / channels) {
             return Err(op.unsupported("with such a filter"));
         }
-        let Windows { taps, outputs } = windows(op, [rows, columns], [kernel_rows, kernel_columns], walk)?;
-        let bias = self.bias(op, out)?;
-        let work =
-            outputs.iter().product::<usize>().saturating_mul(out).saturating_mul(kernel_rows * kernel_columns * 4);
-        self.book(op, &[1, outputs[0], outputs[1], out], work)?;
-        let output = self.buffer(&[1, outputs[0], outputs[1], out], None);
-        self.convolution(
-            op,
-            Convolution {
-                input: image.buffer,
-                image: [rows, columns, channels],
-                taps,
-                outputs: [outputs[0], outputs[1], out],
-                depthwise: true,
-                even: is_even(&filter),
-                filter,
-                bias,
-                activation: activation(fused),
-                fold: Fold::None,
-                tensor: usize::MAX,
-                output,
-            },
-        )
+        let windows = windows(op, [rows, columns], [kernel_rows, kernel_columns], walk)?;
+        let (image, bias) = ((image.buffer, [rows, columns, channels]), self.bias(op, out)?);
+        let layer = Layer { image, windows, out, depthwise: true, filter, bias, fused };
+        self.image_layer(op, layer, kernel_rows * kernel_columns * 4)
     }
 
     /// A dense layer is a convolution of 1 x 1 over a row of pixels.
@@ -133,41 +109,44 @@ impl Planner<'_> {
         let output = self.buffer(&dims, None);
         self.buffers[input.buffer].flat = true;
         self.buffers[output].flat = true;
-        let value = self.convolution(
-            op,
-            Convolution {
-                input: input.buffer,
-                image: [1, rows, length],
-                taps: Taps { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], before: [0, 0] },
-                outputs: [1, rows, out],
-                depthwise: false,
-                even: is_even(&weights),
-                filter: weights,
-                bias,
-                activation: activation(fused),
-                fold: Fold::None,
-                tensor: usize::MAX,
-                output,
-            },
-        )?;
+        let taps = Taps { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], before: [0, 0] };
+        let (image, windows) = ((input.buffer, [1, rows, length]), Windows { taps, outputs: [1, rows] });
+        let layer = Layer { image, windows, out, depthwise: false, filter: weights, bias, fused };
+        let value = self.convolution(op, layer, output)?;
         Ok(Value { dims, ..value })
     }
 
-    fn convolution(&mut self, op: &Operator, mut conv: Convolution) -> Result<Value, ModelError> {
-        if self.buffers[conv.input].constant.is_some() {
+    /// A layer over an image, of so many multiply-adds for each output.
+    fn image_layer(&mut self, op: &Operator, layer: Layer, work: usize) -> Result<Value, ModelError> {
+        let [rows, columns] = layer.windows.outputs;
+        let dims = [1, rows, columns, layer.out];
+        self.book(op, &dims, (rows * columns).saturating_mul(layer.out).saturating_mul(work))?;
+        let output = self.buffer(&dims, None);
+        self.convolution(op, layer, output)
+    }
+
+    fn convolution(&mut self, op: &Operator, layer: Layer, output: usize) -> Result<Value, ModelError> {
+        let Layer { image: (input, image), windows: Windows { taps, outputs }, out, .. } = layer;
+        if self.buffers[input].constant.is_some() {
             return Err(op.unsupported("on a constant"));
         }
-        conv.tensor = op.outputs.first().copied().unwrap_or(usize::MAX);
-        let [rows, columns, channels] = conv.outputs;
-        let value = Value {
-            tensor: conv.tensor,
-            dims: vec![1, rows, columns, channels],
-            number: Number::Float,
-            bound: None,
-            buffer: conv.output,
-        };
-        self.drafts.push(Draft::Convolution(Box::new(conv)));
-        Ok(value)
+        let tensor = op.outputs.first().copied().unwrap_or(usize::MAX);
+        let [rows, columns] = outputs;
+        self.drafts.push(Draft::Convolution(Box::new(Convolution {
+            input,
+            image,
+            taps,
+            outputs: [rows, columns, out],
+            depthwise: layer.depthwise,
+            even: is_even(&layer.filter),
+            filter: layer.filter,
+            bias: layer.bias,
+            activation: activation(layer.fused),
+            fold: Fold::None,
+            tensor,
+            output,
+        })));
+        Ok(Value { tensor, dims: vec![1, rows, columns, out], number: Number::Float, bound: None, buffer: output })
     }
 
     pub(super) fn pool2d(

@@ -17,10 +17,10 @@ use super::isa::Isa;
 use super::layout::Layout;
 use super::plan::Plan;
 use super::small::Small;
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 use crate::encoder::graph::{Graph, MAX_ELEMENTS, MAX_WORK, Operator};
 use crate::encoder::interface::Interface;
-use crate::encoder::operator::{self, Kind};
+use crate::encoder::operator::{self, Kind, translate};
 
 /// Below it f32 holds every integer.
 const EXACT: usize = 1 << f32::MANTISSA_DIGITS;
@@ -182,32 +182,7 @@ impl<'g> Planner<'g> {
     }
 
     fn operator(&mut self, op: &Operator) -> Result<Value, ModelError> {
-        match &op.kind {
-            Kind::Conv2d { walk, activation } => self.conv2d(op, walk, *activation),
-            Kind::DepthwiseConv2d { walk, multiplier, activation } => {
-                self.depthwise_conv2d(op, walk, *multiplier, *activation)
-            }
-            Kind::Pool2d { max, kernel, walk, activation } => self.pool2d(op, *max, *kernel, walk, *activation),
-            Kind::FullyConnected { keep_dims, activation } => self.fully_connected(op, *keep_dims, *activation),
-            Kind::Arithmetic { op: which, activation } => self.arithmetic(op, *which, *activation),
-            Kind::Reduce { mean, keep_dims } => self.reduce(op, *mean, *keep_dims),
-            Kind::Reshape { shape } => self.reshape(op, shape.as_deref()),
-            Kind::Squeeze { axes } => self.squeeze(op, axes),
-            Kind::ExpandDims => self.expand_dims(op),
-            Kind::Concatenation { axis, activation } => self.concatenation(op, *axis, *activation),
-            Kind::Pad => self.pad(op),
-            Kind::LeakyRelu { .. } | Kind::Relu | Kind::Relu6 | Kind::Logistic | Kind::Tanh => self.element_wise(op),
-            Kind::Softmax { beta } => self.softmax(op, *beta),
-            Kind::Gather { axis } => self.gather(op, *axis),
-            Kind::Cast => self.cast(op),
-            Kind::Less => self.less(op),
-            Kind::Select { broadcast } => self.select(op, *broadcast),
-            Kind::Shape => self.shape(op),
-            Kind::Pack { axis } => self.pack(op, *axis),
-            Kind::StridedSlice { .. } => self.strided_slice(op),
-            Kind::Dequantize => self.dequantize(op),
-            Kind::EmbeddingLookup | Kind::Other(_) => Err(op.unsupported("")),
-        }
+        translate!(self, op)
     }
 
     /// Notes what an operator's output is, which must be as the model states it.

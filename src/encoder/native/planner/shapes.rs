@@ -4,7 +4,7 @@ use super::super::finish::Activation;
 use super::super::small::{Part, Small};
 use super::super::strided::View;
 use super::{MAX_RANK, Number, Planner, Value, activation};
-use crate::encoder::ModelError;
+use crate::encoder::engine::ModelError;
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{self, Kind};
 use crate::encoder::slice::Slices;
