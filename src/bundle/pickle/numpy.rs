@@ -1,15 +1,6 @@
 //! numpy's scalars: a dtype and the bytes of one value.
 
-use super::{Node, TEXT_LIMIT};
-
-#[derive(Debug, Clone, Copy)]
-pub struct Dtype {
-    /// `f`, `i`, `u` or `U`.
-    pub kind: u8,
-    /// Bytes; for `U`, characters of four bytes.
-    pub size: usize,
-    pub big_endian: bool,
-}
+use super::value::{Dtype, Node, TEXT_LIMIT};
 
 /// `f8`, `<i4`, `U5` ...; a state that follows may still set the byte order.
 pub fn dtype(code: &str) -> Result<Dtype, String> {
