@@ -18,7 +18,7 @@ export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc
 cargo=/usr/bin/cargo
 $cargo build --target $target --profile dist --no-default-features
 
-# Tests start the program itself, so the kernel must know what to do with it: as systemd-binfmt would tell it.
+# Tests start the program itself, so the kernel must know what to do with it: as systemd-binfmt would set it.
 if ! [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] && [ "$(uname -m)" != aarch64 ]; then
   [ -e /proc/sys/fs/binfmt_misc/register ] || as_root mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
   as_root sh -c 'grep -v "^#" /usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register'
