@@ -4,7 +4,7 @@
 //! 1. a time before this program was written is never right;
 //! 2. where systemd-timesyncd runs (Raspberry Pi OS), its file `/run/systemd/timesync/synchronized`;
 //! 3. otherwise `timedatectl`, which knows the kernel's state whatever set it (chrony, ntpd, PTP);
-//! 4. where nothing tells, as in a container, the clock is the host's and counts as synchronised.
+//! 4. where nothing shows it, as in a container, the clock is the host's and counts as synchronised.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -173,7 +173,7 @@ pub enum ClockChange {
     Synchronised,
 }
 
-/// Looks at the clock, once a second or so, and tells what changed. Pure: time is handed in.
+/// Looks at the clock, once a second or so, and reports what changed. Pure: time is handed in.
 #[derive(Debug)]
 pub struct ClockWatch {
     clock: Clock,
@@ -208,7 +208,7 @@ impl ClockWatch {
     }
 }
 
-/// Watches the system's clock on a thread of its own, once a second; ends when `changed` answers false.
+/// Watches the system's clock on its own thread, once a second; ends when `changed` answers false.
 ///
 /// # Errors
 /// The thread could not be started.

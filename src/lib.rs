@@ -7,7 +7,7 @@
 //! features   window -> mel spectrogram           what the encoder is fed
 //! encoder    spectrogram -> embedding            our own kernels, LiteRT or tract behind one trait
 //! bundle     the model files: read, check, switch
-//! scoring    embedding -> distance -> verdict -> alarm    pure: no I/O, no clock of its own
+//! scoring    embedding -> distance -> verdict -> alarm    pure: no I/O, no clock
 //! mqtt       topics, payloads, outbox, client
 //! monitor    the machines behind one lock: bundle in use, settings, alarms, what is learned; and what of it is on disk
 //! control    commands in, replies out
@@ -19,6 +19,7 @@
 //! clock      wall time that can be trusted, or says that it cannot
 //! backoff    pauses between attempts
 //! token_bucket  limits of rate
+//! causes     errors in one line
 //! sqlite     opening SQLite files, setting damaged ones aside
 //! fs         files that are there whole or not at all
 //! secret     text that no log shows
@@ -31,6 +32,7 @@ pub mod agent;
 pub mod audio;
 mod backoff;
 pub mod bundle;
+mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

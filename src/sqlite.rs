@@ -1,4 +1,4 @@
-//! SQLite files: opened with the settings that survive a power cut, told apart into damaged and unavailable, set aside.
+//! SQLite files: opened with the settings that survive a power cut, distinguished as damaged or unavailable, set aside.
 
 use std::error::Error as StdError;
 use std::io;

@@ -33,7 +33,7 @@ pub fn override_fields<T: Serialize + DeserializeOwned>(settings: &T, over: &Map
 /// Reads one of a few words; the error lists them.
 ///
 /// # Errors
-/// A word that is none of them.
+/// An unknown word.
 pub fn one_of<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     let word = String::deserialize(deserializer)?;
     let of_word: serde::de::value::StringDeserializer<serde::de::value::Error> = word.into_deserializer();
@@ -43,7 +43,7 @@ pub fn one_of<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -
 /// As [`one_of`], where the key may be left out.
 ///
 /// # Errors
-/// A word that is none of them.
+/// An unknown word.
 pub fn some_of<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -80,6 +80,26 @@ where
 pub fn word<T>(text: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, String> {
     read(text).ok_or_else(|| format!("expected {expected}, found {}", shown(&text.into())))
 }
+
+/// A value that is read from JSON and from a word of the command line alike: its type, what is expected, and how each is read.
+macro_rules! parsed {
+    ([$($generics:tt)*] $type:ty, $expected:expr, $of_json:expr, $of_word:expr) => {
+        impl<'de, $($generics)*> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::validate::checked(deserializer, $expected, $of_json)
+            }
+        }
+
+        impl<$($generics)*> std::str::FromStr for $type {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                $crate::validate::word(text, $expected, $of_word)
+            }
+        }
+    };
+}
+pub(crate) use parsed;
 
 /// Reads a list of words, or one text with commas between them, as an environment variable has it.
 ///

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::AgentError;
+use super::error::AgentError;
 
 /// Held while the agent runs; the kernel gives it back however the process ends.
 pub struct StateLock(#[expect(dead_code, reason = "held open")] Option<File>);

@@ -6,6 +6,7 @@
 //!                           \-> state writer -> disk -> outbox
 //! ```
 
+mod error;
 mod lock;
 #[cfg(feature = "web")]
 mod page;
@@ -22,13 +23,15 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::time::MissedTickBehavior;
 
+pub use self::error::AgentError;
+
 use self::lock::StateLock;
 #[cfg(feature = "web")]
 use self::page::AgentPage;
 use self::publisher::Publisher;
 use self::scoring_thread::{ScoringThread, ScoringWork};
+use crate::audio::MachineInput;
 use crate::audio::capture::{self, Capture};
-use crate::audio::{MachineInput, SourceError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::rate_limit;
@@ -58,25 +61,6 @@ const TICK_EVERY: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_secs(60);
 /// A bundle that was read is taken into use with this delay at most.
 const READY_WITHIN: Duration = Duration::from_millis(20);
-
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// What is configured cannot be run, and waiting does not mend it.
-    #[error("{0}")]
-    Config(String),
-    /// The system refuses what every agent needs.
-    #[error("{0}")]
-    Run(String),
-}
-
-impl From<SourceError> for AgentError {
-    fn from(error: SourceError) -> Self {
-        match error {
-            SourceError::Config(_) | SourceError::Data(_) => AgentError::Config(error.to_string()),
-            SourceError::Lost(_) => AgentError::Run(error.to_string()),
-        }
-    }
-}
 
 /// Runs one agent until `shutdown` resolves, then stops it cleanly.
 ///
@@ -198,7 +182,7 @@ impl Agent {
 
     /// Takes commands and lets time pass until `shutdown` resolves.
     async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-        let Agent { config, mqtt, incoming, controller, publisher, scoring, .. } = self;
+        let Agent { config, mqtt, incoming, controller, publisher, scoring, writer, .. } = self;
         let health_every = Duration::from_secs_f64(config.agent.health_every_s);
         let mut health = tokio::time::interval_at(tokio::time::Instant::now() + health_every, health_every);
         let watchdog = systemd::watchdog_interval();
@@ -232,9 +216,12 @@ impl Agent {
                     publisher.send(controller.tick(Utc::now()));
                 }
                 _ = health.tick() => publisher.health(),
-                // systemd ends an agent whose scoring stands still, or whose outbox writes no more.
-                _ = heartbeat.tick() => if watchdog.is_some() && scoring.is_alive() && mqtt.is_alive() {
-                    systemd::alive();
+                // systemd ends an agent whose scoring stands still, or whose outbox or state are written no more.
+                _ = heartbeat.tick() => if watchdog.is_some() {
+                    let (scores, writes) = (scoring.is_alive(), writer.is_alive(Instant::now()));
+                    if scores && writes && mqtt.is_alive() {
+                        systemd::alive();
+                    }
                 },
             }
         }

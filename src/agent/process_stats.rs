@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// Resident memory of this process, MB; `None` where the kernel does not tell.
+/// Resident memory of this process, MB; `None` where the kernel does not say.
 pub fn memory_mb() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -16,7 +16,7 @@ pub fn cpu_temperature_c() -> Option<f64> {
     Some(millidegrees / 1000.0)
 }
 
-/// Seconds of processor time this process has used; `None` where the kernel does not tell.
+/// Seconds of processor time this process has used; `None` where the kernel does not say.
 pub fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // Fields 14 and 15, counted after the command's closing parenthesis; 100 ticks a second on every Linux we run on.

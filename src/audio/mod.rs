@@ -14,4 +14,4 @@ pub use capture::{
 };
 pub use config::{Channel, MachineInput, SourceConfig, take_channel};
 pub use paced::Paced;
-pub use source::{Format, Read, Source, SourceError};
+pub use source::{Format, Read, Source, SourceError, SourceProblem};

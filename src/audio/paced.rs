@@ -16,7 +16,7 @@ pub struct Paced {
     speed: f64,
     begun: Instant,
     frames: u64,
-    /// Frames that were read and are not due yet, and what that read said.
+    /// Frames that were read and are not due yet, and that read's outcome.
     next: Option<(Vec<f32>, Read)>,
 }
 

@@ -7,7 +7,7 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
-use super::source::SourceError;
+use super::source::{SourceError, SourceProblem};
 use crate::window::RATES_HZ;
 
 /// Least length of the filter, in samples of the lower of the two rates: its transition ends at half that rate and
@@ -49,9 +49,8 @@ impl Resampler {
         for rate_hz in [from_hz, to_hz] {
             if !RATES_HZ.contains(&rate_hz) {
                 let (least, most) = (RATES_HZ.start(), RATES_HZ.end());
-                return Err(SourceError::Config(format!(
-                    "expected a rate of {least} to {most} Hz, found {rate_hz} Hz"
-                )));
+                let problem = format!("expected a rate of {least} to {most} Hz, found {rate_hz} Hz");
+                return Err(SourceError::Config(problem.into()));
             }
         }
         let filter = if from_hz == to_hz { None } else { Some(Filter::new(from_hz, to_hz)?) };
@@ -97,7 +96,9 @@ impl Filter {
             WindowFunction::BlackmanHarris,
             FixedSync::Both,
         )
-        .map_err(|error| SourceError::Config(format!("cannot resample {from_hz} to {to_hz} Hz: {error}")))?;
+        .map_err(|error| {
+            SourceError::Config(SourceProblem::of(format!("cannot resample {from_hz} to {to_hz} Hz"), error))
+        })?;
         Ok(Filter {
             pending: Vec::with_capacity(steps * step_in),
             block_out: vec![0.0; steps * step_out],

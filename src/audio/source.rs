@@ -23,16 +23,35 @@ pub enum Read {
 }
 
 #[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub enum SourceError {
     /// The source cannot be opened or was lost; trying again later may help.
-    #[error("{0}")]
-    Lost(String),
+    Lost(SourceProblem),
     /// The source's description is wrong; trying again does not help.
-    #[error("{0}")]
-    Config(String),
+    Config(SourceProblem),
     /// The file is not audio that can be read.
-    #[error("{0}")]
-    Data(String),
+    Data(SourceProblem),
+}
+
+/// What is wrong with a source, naming it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct SourceProblem {
+    what: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl SourceProblem {
+    /// `what` fails because of `cause`.
+    pub fn of(what: impl ToString, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SourceProblem {
+        SourceProblem { what: what.to_string(), source: Some(cause.into()) }
+    }
+}
+
+impl<T: Into<String>> From<T> for SourceProblem {
+    fn from(what: T) -> SourceProblem {
+        SourceProblem { what: what.into(), source: None }
+    }
 }
 
 /// Where sound comes from. Owned by one capture thread, which does nothing but read, resample and cut windows.

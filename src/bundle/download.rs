@@ -1,5 +1,5 @@
 //! Downloading an archive over http or https: from the hosts that the configuration names, redirects included, within
-//! limits of size and time. Blocking: call it from a thread of its own.
+//! limits of size and time. Blocking: call it from its own thread.
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -52,6 +52,21 @@ impl GoldenOutcome {
         }
     }
 
+    /// In words: how far off it was, or what is wrong.
+    ///
+    /// # Errors
+    /// The case did not pass.
+    pub fn in_words(&self) -> Result<String, String> {
+        let name = self.name.escape_debug();
+        match (&self.fault, self.embedding_difference, self.distance_difference) {
+            (Some(fault), ..) => Err(format!("{name}: {fault}")),
+            (None, Some(embedding), Some(distance)) => {
+                Ok(format!("{name}: embedding {embedding:.6} off, distance {distance:.6} off"))
+            }
+            _ => Err(format!("{name}: not run")),
+        }
+    }
+
     fn abandoned(case: &GoldenCase) -> Self {
         let fault = Some("expected an embedding, found that its thread ended".into());
         GoldenOutcome { fault, ..GoldenOutcome::of(case) }

@@ -53,7 +53,7 @@ pub struct ManifestMachine {
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub front_end: toml::Table,
     /// Index that the encoder is conditioned on, where it is not the one of `id_to_int.pkl`: a machine that was
-    /// enrolled after training has rows of its own but no entry in the encoder's table.
+    /// enrolled after training has its own rows but no entry in the encoder's table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder_index: Option<u32>,
 }

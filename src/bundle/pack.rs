@@ -81,7 +81,7 @@ pub fn draft_manifest(dir: &Path, name: Option<&str>, version: Option<&str>) -> 
 }
 
 /// Writes the files that the manifest of `bundle` lists, the manifest, and its signature if there is one, as a
-/// `.tar.gz` that has no times, owners or order of its own.
+/// `.tar.gz` without times and owners, in a fixed order.
 ///
 /// # Errors
 /// Whatever reading or writing says; a file that changed since it was read.

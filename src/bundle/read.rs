@@ -110,19 +110,7 @@ impl Reader<'_> {
 pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleError> {
     let manifest_bytes = files::read_optional(dir, MANIFEST)?;
     let manifest_sha256 = manifest_bytes.as_deref().map(files::sha256_hex);
-    let manifest = match (manifest_bytes, key) {
-        (None, None) => None,
-        (None, Some(_)) => {
-            let problem = "expected a signed manifest, as bundle.public_key is set, found none";
-            return Err(BundleError::new(dir.join(MANIFEST), problem));
-        }
-        (Some(bytes), key) => {
-            if let Some(key) = key {
-                key.check(dir, &bytes)?;
-            }
-            Some(Manifest::parse(&bytes).map_err(|problem| BundleError::new(dir.join(MANIFEST), problem))?)
-        }
-    };
+    let manifest = manifest(dir, manifest_bytes.as_deref(), key)?;
     let mut reader = Reader { dir, manifest, signed: key.is_some(), hashes: Vec::new() };
     let unnamed = reader.unnamed()?;
 
@@ -136,33 +124,7 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
     let thresholds = thresholds(&mut reader, &names)?;
     let digest = files::digest(&reader.hashes);
     let encoder_sha256 = reader.hashes.iter().find(|(name, _)| *name == ENCODER).map(|(_, hash)| hash.clone());
-    let mut baselines = baselines(&mut reader)?;
-
-    let manifest = reader.manifest.take();
-    let mut machines = Vec::with_capacity(names.len());
-    for (index, name) in names {
-        let (front_end, encoder_index) = match &manifest {
-            None => (FrontEnd::default(), None),
-            Some(manifest) => {
-                let front_end = manifest.front_end(Some(&name)).map_err(|problem| reader.error(MANIFEST, problem))?;
-                (front_end, manifest.machine.get(&name).and_then(|machine| machine.encoder_index))
-            }
-        };
-        let own = rows.get(&index).map_or(&[][..], Vec::as_slice);
-        if own.is_empty() {
-            return Err(
-                reader.error(ROW_IDS, format!("expected rows of every machine, found none of {name:?} ({index})"))
-            );
-        }
-        machines.push(BundleMachine {
-            threshold: thresholds.get(&index).copied(),
-            bank: Bank::new(bank.select(Axis(0), own)),
-            index: encoder_index.unwrap_or(index),
-            baseline: baselines.remove(&name),
-            name,
-            front_end,
-        });
-    }
+    let baselines = baselines(&mut reader)?;
 
     let mut bundle = Bundle {
         dir: dir.into(),
@@ -171,28 +133,14 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
         digest,
         encoder,
         encoder_sha256: encoder_sha256.expect("the encoder was read"),
-        machines,
+        machines: machines(&reader, names, &rows, &thresholds, &bank)?,
         golden: Vec::new(),
         manifest: None,
         manifest_sha256,
         unnamed,
     };
-    if let Some(name) = baselines.keys().next() {
-        return Err(reader.error(BASELINES, format!("expected names of {NAMES}, found {name:?}")));
-    }
-    for machine in &bundle.machines {
-        let Some(baseline) = &machine.baseline else { continue };
-        baseline
-            .check_origin(&bundle.origin(machine.index, machine.front_end.clone()))
-            .map_err(|error| reader.error(BASELINES, format!("{:?}: {error}", machine.name)))?;
-        let (expected, found) = (machine.bank.width(), baseline.rows().width());
-        if expected != found {
-            let problem = format!("{:?}: expected rows of {expected} as in {BANK}, found {found}", machine.name);
-            return Err(reader.error(BASELINES, problem));
-        }
-    }
-    if let Some(manifest) = manifest {
-        reader.manifest = Some(manifest.clone());
+    give_baselines(&reader, &mut bundle, baselines)?;
+    if let Some(manifest) = reader.manifest.clone() {
         for name in manifest.machine.keys().chain(manifest.golden.iter().map(|case| &case.machine)) {
             bundle.machine(name).map_err(|error| reader.error(MANIFEST, error.problem))?;
         }
@@ -201,6 +149,78 @@ pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleErro
         bundle.manifest = Some(manifest);
     }
     Ok(bundle)
+}
+
+/// `bundle.toml`, where there is one; under a key there must be, and signed.
+fn manifest(dir: &Path, bytes: Option<&[u8]>, key: Option<&TrustedKey>) -> Result<Option<Manifest>, BundleError> {
+    let error = |problem: String| BundleError::new(dir.join(MANIFEST), problem);
+    let Some(bytes) = bytes else {
+        return match key {
+            None => Ok(None),
+            Some(_) => Err(error("expected a signed manifest, as bundle.public_key is set, found none".into())),
+        };
+    };
+    if let Some(key) = key {
+        key.check(dir, bytes)?;
+    }
+    Manifest::parse(bytes).map(Some).map_err(error)
+}
+
+/// The machines in the order of their index, without baselines.
+fn machines(
+    reader: &Reader,
+    names: BTreeMap<u32, String>,
+    rows: &BTreeMap<u32, Vec<usize>>,
+    thresholds: &BTreeMap<u32, f64>,
+    bank: &Array2<f32>,
+) -> Result<Vec<BundleMachine>, BundleError> {
+    let machine = |(index, name): (u32, String)| {
+        let (front_end, encoder_index) = match &reader.manifest {
+            None => (FrontEnd::default(), None),
+            Some(manifest) => {
+                let front_end = manifest.front_end(Some(&name)).map_err(|problem| reader.error(MANIFEST, problem))?;
+                (front_end, manifest.machine.get(&name).and_then(|machine| machine.encoder_index))
+            }
+        };
+        let Some(own) = rows.get(&index) else {
+            let problem = format!("expected rows of every machine, found none of {name:?} ({index})");
+            return Err(reader.error(ROW_IDS, problem));
+        };
+        Ok(BundleMachine {
+            threshold: thresholds.get(&index).copied(),
+            bank: Bank::new(bank.select(Axis(0), own)),
+            index: encoder_index.unwrap_or(index),
+            baseline: None,
+            name,
+            front_end,
+        })
+    };
+    names.into_iter().map(machine).collect()
+}
+
+/// Gives each machine its baseline, which must have been made with this bundle.
+fn give_baselines(
+    reader: &Reader,
+    bundle: &mut Bundle,
+    mut baselines: BTreeMap<String, Arc<Baseline>>,
+) -> Result<(), BundleError> {
+    let error = |problem: String| reader.error(BASELINES, problem);
+    let given: Vec<_> = bundle.machines.iter().map(|machine| baselines.remove(&machine.name)).collect();
+    if let Some(name) = baselines.keys().next() {
+        return Err(error(format!("expected names of {NAMES}, found {name:?}")));
+    }
+    for (number, baseline) in given.into_iter().enumerate() {
+        let (machine, Some(baseline)) = (&bundle.machines[number], baseline) else { continue };
+        baseline
+            .check_origin(&bundle.origin(machine.index, machine.front_end.clone()))
+            .map_err(|problem| error(format!("{:?}: {problem}", machine.name)))?;
+        let (expected, found) = (machine.bank.width(), baseline.rows().width());
+        if expected != found {
+            return Err(error(format!("{:?}: expected rows of {expected} as in {BANK}, found {found}", machine.name)));
+        }
+        bundle.machines[number].baseline = Some(baseline);
+    }
+    Ok(())
 }
 
 /// `emb_train.npy`: `[N, embedding]`, finite.

@@ -49,7 +49,7 @@ impl Upload {
     /// Begins or goes on with the archive of this sha256 in the directory of [`super::store::BundleStore::upload_dir`].
     ///
     /// # Errors
-    /// `Argument` for a sha256 that is none or a size outside 1 to [`ARCHIVE_LIMIT`].
+    /// `Argument` for a sha256 that is not 64 hex digits, or a size outside 1 to [`ARCHIVE_LIMIT`].
     pub fn open(dir: &Path, sha256: &str, size: u64) -> Result<Upload, InstallError> {
         let sha256 = checked_sha256(sha256)?;
         if !(1..=ARCHIVE_LIMIT).contains(&size) {

@@ -37,7 +37,7 @@ pub struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    /// What all of it comes to.
+    /// The resulting settings.
     ///
     /// # Errors
     /// Bad configuration, with file and key.
@@ -63,7 +63,7 @@ impl BrokerArgs {
         if let Some(username) = &self.username {
             mqtt.username = Some(username.clone());
         }
-        // What a flag said is wrong usage; the file was checked when it was read.
+        // A wrong flag is wrong usage; the file was checked when it was read.
         mqtt.check().map_err(|problem| Failure::usage(anyhow::Error::msg(problem)))?;
         Ok(mqtt)
     }

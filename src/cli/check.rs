@@ -10,12 +10,13 @@ use super::{EXIT_CONFIG, EXIT_DATA, Failure};
 use crate::agent::inputs;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
+use crate::causes::with_causes;
 use crate::config::{Config, MachineConfig, MqttConfig};
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::mqtt::simple_client::SimpleClient;
 
-/// A source that lives is heard within this time; a device that is opened at its second attempt too.
+/// A source that works delivers within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
 
 /// Configuration, bundle, devices and broker, with a line for each; changes nothing
@@ -91,7 +92,7 @@ fn state(report: &mut Report, config: &Config) -> std::io::Result<()> {
     // Relative paths have "" as their last ancestor.
     let there = dir.ancestors().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
     let there = there.into_iter().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    // A file without a name, gone with this line: rights alone do not tell of read-only and odd file systems.
+    // A file without a name, gone with this line: rights alone do not show read-only and odd file systems.
     let writable = tempfile::tempfile_in(there).is_ok();
     match (writable, there == dir) {
         (true, true) => report.ok("state", format!("{}: can be written", dir.display())),
@@ -117,13 +118,13 @@ fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<Active
     }
 }
 
-/// Listens as the agent would, to all sources at once, until each was heard.
+/// Listens as the agent would, to all sources at once, until each has delivered.
 fn sources(report: &mut Report, config: &Config, loaded: Option<&ActiveBundle>) -> std::io::Result<()> {
     let capture = match capture::start(inputs(config, loaded)) {
         Ok(capture) => capture,
         Err(error) => {
             let code = if matches!(error, SourceError::Lost(_)) { 1 } else { EXIT_CONFIG };
-            return report.fail("source", code, error);
+            return report.fail("source", code, with_causes(&error));
         }
     };
     for (machine, stats) in config.machine.iter().zip(listen(&capture)) {
@@ -147,7 +148,7 @@ fn sources(report: &mut Report, config: &Config, loaded: Option<&ActiveBundle>) 
     Ok(())
 }
 
-/// The state of each machine's source, when it was heard or could have been.
+/// The state of each machine's source, when it delivered or should have.
 fn listen(capture: &Capture) -> Vec<MachineStats> {
     let begun = Instant::now();
     loop {

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use super::broker::{BrokerArgs, converse};
 use super::{Failure, logging};
 use crate::backoff::Backoff;
+use crate::causes::with_causes;
 use crate::config::{LogConfig, MqttConfig};
 use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
@@ -176,8 +177,9 @@ impl Console {
                 }
                 Err(problem) => problem,
             };
-            tracing::warn!(%problem, "the broker is away");
-            self.broker(Err(&problem.to_string()));
+            let problem = with_causes(&problem);
+            tracing::warn!(problem, "the broker is away");
+            self.broker(Err(&problem));
             // What was asked for while it went is not done at some later time, unexpectedly.
             while queued.try_recv().is_ok() {}
             sleep(backoff.next()).await;

@@ -121,7 +121,7 @@ fn why_none() -> &'static str {
     }
 }
 
-/// What one device's thread tells of it.
+/// What one device's thread measures.
 #[derive(Clone, Default)]
 struct Meter {
     /// Level of each channel, dB of full scale.
@@ -194,7 +194,7 @@ fn bar(level_dbfs: f64) -> String {
     format!("|{}{}|", "█".repeat(filled), " ".repeat(40 - filled))
 }
 
-/// Measures until told to stop; opens the device again when it is lost.
+/// Measures until it is stopped; opens the device again when it is lost.
 fn listen(request: &DeviceRequest, meter: &Mutex<Meter>, stop: &AtomicBool) {
     let send = |levels: Vec<f64>, problem: Option<String>| {
         *meter.lock().unwrap_or_else(PoisonError::into_inner) = Meter { levels, problem };

@@ -8,15 +8,14 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::Failure;
-use super::engine::EngineArgs;
-use super::sound::{FileQueue, SoundArgs};
-use crate::bundle::Bundle;
+use super::recordings::RecordingArgs;
+use super::sound::FileQueue;
 use crate::bundle::enroll::enroll;
+use crate::bundle::{Bundle, FittedModel, Learning, Overrides};
 use crate::config::{Channel, default_false_alarm_rate};
 use crate::encoder::Engine;
 use crate::scoring::baseline::{LANES_LEAST, LearnSettings, Sample, check_rate, propose};
-use crate::scoring::gate::Gate;
-use crate::scoring::{Bank, Done, MachineModel, ScorerPool};
+use crate::scoring::{Baseline, Done, MachineModel, ScorerPool};
 
 /// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
 ///
@@ -27,29 +26,21 @@ use crate::scoring::{Bank, Done, MachineModel, ScorerPool};
 #[command(after_help = "Example:
   auscult enroll --bundle ./site-fans --machine blower-7 --out ./site-fans-2 recordings/blower-7/
   auscult score --bundle ./site-fans-2 --machine blower-7 today.wav")]
+#[command(mut_arg("paths", |arg| arg.help("WAV files of normal running, and directories to be searched for them")))]
+#[command(mut_arg("bundle", |arg| arg.help("Directory of the bundle to learn with")))]
+#[command(mut_arg("machine", |arg| arg.help("The machine: one of the bundle's, or a new name")))]
 pub struct Args {
-    /// WAV files of normal running, and directories to be searched for them
-    #[arg(required = true, value_name = "FILE|DIR")]
-    paths: Vec<PathBuf>,
-    /// Directory of the bundle to learn with
-    #[arg(long, value_name = "DIR")]
-    bundle: PathBuf,
-    /// The machine: one of the bundle's, or a new name
-    #[arg(long, value_name = "NAME")]
-    machine: String,
+    #[command(flatten)]
+    recordings: RecordingArgs,
     /// Directory of the new bundle; it must not hold anything yet
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Wanted share of normal windows that are called anomalous, above 0, at most 0.5
     #[arg(long, value_name = "P", default_value_t = default_false_alarm_rate(), value_parser = rate)]
     false_alarm_rate: f64,
-    #[command(flatten)]
-    sound: SoundArgs,
     /// One JSON object instead of the table
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    engine: EngineArgs,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -111,54 +102,58 @@ fn record(
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let valid =
-        !args.machine.is_empty() && args.machine.chars().count() <= 128 && !args.machine.chars().any(char::is_control);
-    if !valid {
+    let name = &args.recordings.machine;
+    if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
         return Err(Failure::usage(anyhow::anyhow!("--machine: expected 1 to 128 printable characters")));
     }
-    let (bundle, engine) = Bundle::open(&args.bundle, &args.engine.config()).map_err(Failure::data)?;
-    let known = bundle.machine(&args.machine).ok();
-    let (index, standard) =
-        known.map_or_else(|| bundle.default_conditioning(), |known| (known.index, known.front_end.clone()));
-    let front_end = args.sound.front_end(&standard)?;
-    if front_end != standard {
+    let (bundle, engine) = args.recordings.open()?;
+    let overrides = Overrides { learning: Learning::Now, ..Overrides::default() };
+    let FittedModel { model, origin, .. } = args.recordings.model(&bundle, &overrides, "")?;
+    if args.recordings.sound.front_end(&model.front_end)? != model.front_end {
         let message = "--fmin, --fmax: the new bundle keeps the machine's own band; set it in bundle.toml first";
         return Err(Failure::usage(anyhow::anyhow!(message)));
     }
-    let empty = Bank::empty(bundle.machines[0].bank.width());
-    let model = MachineModel::new(index, empty, f64::INFINITY, front_end.clone(), Gate::default());
-    let mut files = FileQueue::new(&args.paths);
-    let Recorded { samples, left_out, recordings } = record(&mut files, args.sound.channel, model, engine)?;
-    files.bar.finish_and_clear();
-
     let settings = LearnSettings {
-        machine: args.machine.clone(),
-        origin: bundle.origin(index, front_end.clone()),
-        hop_s: front_end.window_s,
+        machine: name.clone(),
+        origin,
+        hop_s: model.front_end.window_s,
         wanted_s: 0.0,
         false_alarm_rate: args.false_alarm_rate,
-        previous_threshold: known.and_then(|known| known.threshold),
+        previous_threshold: bundle.machine(name).ok().and_then(|known| known.threshold),
     };
-    let mut baseline = propose(&samples, &settings).map_err(Failure::data)?;
+    let mut files = args.recordings.files();
+    let recorded = record(&mut files, args.recordings.sound.channel, model, engine)?;
+    files.bar.finish_and_clear();
+
+    let mut baseline = propose(&recorded.samples, &settings).map_err(Failure::data)?;
     baseline.learned = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    for (reason, count) in left_out {
+    for (reason, count) in recorded.left_out {
         *baseline.left_out.entry(reason).or_default() += count;
     }
-    let new = enroll(&bundle, &args.machine, &baseline, &args.out)?;
-
-    let projected = &baseline.projected;
+    let new = enroll(&bundle, name, &baseline, &args.out)?;
     if args.json {
-        let row = json!({
-            "bundle": args.out, "version": new.version, "machine": args.machine, "recordings": recordings,
-            "windows": projected.windows, "left_out": baseline.left_out, "rows": baseline.rows().len(),
-            "threshold": baseline.threshold, "threshold_by": baseline.threshold_by,
-            "false_alarm_rate": baseline.false_alarm_rate, "lanes": baseline.has_lanes(),
-            "distance_share": projected.distance_share, "combined_share": projected.combined_share,
-            "level_dbfs": baseline.level_dbfs, "off_below_dbfs": baseline.off_below_dbfs,
-        });
-        println!("{row}");
-        return files.verdict();
+        print_json(&args, &new.version, &baseline, recorded.recordings);
+    } else {
+        print(&args, &new, &baseline, recorded.recordings);
     }
+    files.verdict()
+}
+
+fn print_json(args: &Args, version: &str, baseline: &Baseline, recordings: u32) {
+    let projected = &baseline.projected;
+    let row = json!({
+        "bundle": args.out, "version": version, "machine": args.recordings.machine, "recordings": recordings,
+        "windows": projected.windows, "left_out": baseline.left_out, "rows": baseline.rows().len(),
+        "threshold": baseline.threshold, "threshold_by": baseline.threshold_by,
+        "false_alarm_rate": baseline.false_alarm_rate, "lanes": baseline.has_lanes(),
+        "distance_share": projected.distance_share, "combined_share": projected.combined_share,
+        "level_dbfs": baseline.level_dbfs, "off_below_dbfs": baseline.off_below_dbfs,
+    });
+    println!("{row}");
+}
+
+fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
+    let projected = &baseline.projected;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let left: Vec<_> = baseline.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let lanes = match projected.combined_share {
@@ -171,7 +166,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let by = serde_json::to_value(baseline.threshold_by).ok();
     let by = by.as_ref().and_then(|by| by.as_str()).unwrap_or_default();
     for (name, value) in [
-        ("machine", args.machine.clone()),
+        ("machine", args.recordings.machine.clone()),
         ("bundle", format!("{}@{} in {}", new.name, new.version, args.out.display())),
         ("heard", format!("{} windows of {recordings} recordings", projected.windows)),
         ("left out", if left.is_empty() { "none".into() } else { left.join(", ") }),
@@ -186,5 +181,4 @@ pub fn run(args: Args) -> Result<(), Failure> {
     ] {
         println!("{name:10}  {value}");
     }
-    files.verdict()
 }

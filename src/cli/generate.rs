@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use super::{Cli, Failure};
+use super::Failure;
 
 /// Writes man pages (DIR/man1) and shell completions (DIR/bash, DIR/zsh, DIR/fish)
 ///
@@ -17,15 +17,16 @@ pub struct Args {
     dir: PathBuf,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+/// Runs the command; `auscult` is the whole command line.
+pub fn run(args: &Args, mut auscult: Command) -> Result<(), Failure> {
     let folder = |name: &str| -> std::io::Result<PathBuf> {
         let folder = args.dir.join(name);
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     };
     for (shell, name) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "auscult", folder(name)?)?;
+        clap_complete::generate_to(shell, &mut auscult, "auscult", folder(name)?)?;
     }
-    clap_mangen::generate_to(Cli::command(), folder("man1")?)?;
+    clap_mangen::generate_to(auscult, folder("man1")?)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `auscult record`: what a machine's microphone hears, into WAV files for training.
+//! `auscult record`: the sound of a machine's microphone into WAV files for training.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     stop_at_a_signal(stop.clone())?;
     let mut session = Session { args: &args, recorder, written_s: 0.0, progress: progress(&args) };
     let outcome = session.record(&capture, &stop);
-    // What was heard until now is written, whatever happened.
+    // What came until now is written, whatever happened.
     let closed = session.close();
     session.progress.finish_and_clear();
     outcome.and(closed)?;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args as ClapArgs;
 use indicatif::ProgressBar;
 use ndarray::ArrayView2;
@@ -11,12 +12,10 @@ use ndarray_npy::WriteNpyExt;
 use serde::Serialize;
 
 use super::Failure;
-use super::engine::EngineArgs;
-use super::sound::{FileQueue, SoundArgs};
-use crate::bundle::Bundle;
+use super::recordings::{JudgingArgs, RecordingArgs};
+use crate::bundle::FittedModel;
 use crate::fs::Output;
-use crate::scoring::gate::Gate;
-use crate::scoring::{Done, Judge, Lane, MachineModel, Reason, Scored, ScorerPool, Verdict};
+use crate::scoring::{Done, Lane, Reason, Scored, ScorerPool, Verdict};
 
 /// Scores WAV files offline: a row for each window.
 ///
@@ -29,49 +28,26 @@ use crate::scoring::{Done, Judge, Lane, MachineModel, Reason, Scored, ScorerPool
   auscult score --bundle ./site-fans --machine id_04 recordings/
   auscult score --bundle ./site-fans --machine id_04 --json a.wav b.wav | jq 'select(.verdict == \"anomalous\")'")]
 pub struct Args {
-    /// WAV files, and directories to be searched for them
-    #[arg(required = true, value_name = "FILE|DIR")]
-    paths: Vec<PathBuf>,
-    /// Directory of the bundle
-    #[arg(long, value_name = "DIR")]
-    bundle: PathBuf,
-    /// Which of the bundle's machines it is
-    #[arg(long, value_name = "NAME")]
-    machine: String,
-    /// Limit of the distance [default: the bundle's]
-    #[arg(long, value_name = "X", value_parser = threshold, allow_negative_numbers = true)]
-    threshold: Option<f64>,
-    /// What decides [default: combined for a machine that was enrolled, distance with --threshold]
-    #[arg(long, value_name = "WHAT", value_parser = judge)]
-    judge: Option<Judge>,
     #[command(flatten)]
-    sound: SoundArgs,
+    recordings: RecordingArgs,
+    #[command(flatten)]
+    judging: JudgingArgs,
     /// One JSON object for each window instead of the table
     #[arg(long)]
     json: bool,
     /// Write the embeddings, [windows, embedding] f32; a row of NaN where a window has none
     #[arg(long, value_name = "OUT.npy")]
     embeddings: Option<PathBuf>,
-    #[command(flatten)]
-    engine: EngineArgs,
-}
-
-fn threshold(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if value > 0.0 && value < 1000.0 { Ok(value) } else { Err("expected above 0 and below 1000".into()) }
-}
-
-pub(super) fn judge(text: &str) -> Result<Judge, String> {
-    serde_json::from_value(text.into()).map_err(|_| "expected distance or combined".into())
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let (bundle, engine) = Bundle::open(&args.bundle, &args.engine.config()).map_err(Failure::data)?;
-    let model = model(&bundle, &args)?;
+    let (bundle, engine) = args.recordings.open()?;
+    let overrides = args.judging.overrides(&args.recordings.sound);
+    let FittedModel { model, .. } = args.recordings.model(&bundle, &overrides, "give one with --threshold")?;
     let width = engine.shape().embedding;
     let mut embeddings = args.embeddings.as_deref().map(|path| Embeddings::create(path, width)).transpose()?;
-    let mut files = FileQueue::new(&args.paths);
+    let mut files = args.recordings.files();
     let mut rows = Rows::new(&args, files.longest_name(), model.baseline.is_some())?;
     let model = Arc::new(model);
     let mut pool = ScorerPool::new(engine)?;
@@ -84,7 +60,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Ok(())
     };
     while let Some(file) = files.next() {
-        let Some(mut windows) = files.open(&file, args.sound.channel, &model.front_end) else { continue };
+        let Some(mut windows) = files.open(&file, args.recordings.sound.channel, &model.front_end) else { continue };
         let file: Arc<Path> = file.into();
         let mut number = 0;
         while let Some(window) = files.next_window(&mut windows) {
@@ -103,20 +79,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         embeddings.write()?;
     }
     files.verdict()
-}
-
-fn model(bundle: &Bundle, args: &Args) -> Result<MachineModel, Failure> {
-    let known = bundle.machine(&args.machine).map_err(Failure::data)?;
-    let threshold = args.threshold.or(known.threshold).ok_or_else(|| {
-        let (dir, name) = (bundle.dir.display(), &known.name);
-        Failure::data(anyhow::anyhow!("{dir}: no threshold for {name:?}: give one with --threshold"))
-    })?;
-    let front_end = args.sound.front_end(&known.front_end)?;
-    let mut model = MachineModel::new(known.index, known.bank.clone(), threshold, front_end, Gate::default());
-    let origin = bundle.origin(known.index, model.front_end.clone());
-    model.baseline = known.baseline.clone().filter(|baseline| baseline.check_origin(&origin).is_ok());
-    model.judge = args.judge.unwrap_or(if args.threshold.is_some() { Judge::Distance } else { Judge::Combined });
-    Ok(model)
 }
 
 /// One window's row.
@@ -149,7 +111,8 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn new(args: &'a Args, longest_name: usize, lanes: bool) -> io::Result<Self> {
-        let (machine, widths) = (args.machine.as_str(), (longest_name.max(4), args.machine.chars().count().max(7)));
+        let machine = args.recordings.machine.as_str();
+        let widths = (longest_name.max(4), machine.chars().count().max(7));
         let mut out = io::stdout().lock();
         if !args.json {
             let (file, machine) = widths;
@@ -246,7 +209,7 @@ struct Embeddings {
 impl Embeddings {
     /// Opened before the work begins, so that a path that cannot be written is known at once.
     fn create(path: &Path, width: usize) -> anyhow::Result<Self> {
-        let file = Output::create(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let file = Output::create(path).with_context(|| path.display().to_string())?;
         Ok(Embeddings { file, path: path.to_owned(), width, values: Vec::new() })
     }
 
@@ -261,6 +224,6 @@ impl Embeddings {
         let shape = (self.values.len() / self.width.max(1), self.width);
         let rows = ArrayView2::from_shape(shape, &self.values)?;
         rows.write_npy(&mut self.file)?;
-        self.file.finish().map_err(|error| anyhow::anyhow!("{}: {error}", self.path.display()))
+        self.file.finish().with_context(|| self.path.display().to_string())
     }
 }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{EXIT_DATA, Failure};
 use crate::audio::wav::files::{self, Windows};
+use crate::causes::with_causes;
 use crate::config::Channel;
 use crate::features::FrontEnd;
 
@@ -27,6 +28,11 @@ pub(super) struct SoundArgs {
 }
 
 impl SoundArgs {
+    /// Lower and upper edge, where they were given.
+    pub fn band_hz(&self) -> (Option<f64>, Option<f64>) {
+        (self.fmin, self.fmax)
+    }
+
     /// `front_end` with what the arguments change.
     ///
     /// # Errors
@@ -40,13 +46,13 @@ impl SoundArgs {
     }
 }
 
-/// Files still to be read, and what is to be said about those that were.
+/// Files still to be read, and what was wrong with those that were.
 pub(super) struct FileQueue {
     files: std::vec::IntoIter<PathBuf>,
     total: u64,
     pub bar: ProgressBar,
     broken: bool,
-    /// Rates that were said to lack part of the band.
+    /// Rates that were reported to lack part of the band.
     reported_rates_hz: BTreeSet<u32>,
     /// Windows of the open file that came.
     came: u64,
@@ -67,7 +73,7 @@ impl FileQueue {
                     all.extend(found.files);
                     problems.extend(found.unreadable);
                 }
-                Err(error) => problems.push(error.to_string()),
+                Err(error) => problems.push(with_causes(&error)),
             }
         }
         let bar = if all.len() > 1 && io::stderr().is_terminal() {
@@ -96,7 +102,7 @@ impl FileQueue {
         self.files.next()
     }
 
-    /// The windows of `file`; `None`, said so, where it cannot be read.
+    /// The windows of `file`; `None`, reported, where it cannot be read.
     pub fn open(&mut self, file: &Path, channel: Channel, front_end: &FrontEnd) -> Option<OpenFile> {
         match Windows::open(file, channel, front_end.rate_hz, front_end.window_samples()) {
             Ok(windows) => {
@@ -114,13 +120,13 @@ impl FileQueue {
                 Some(OpenFile { windows, name, rate_hz: front_end.rate_hz, window_s: front_end.window_s })
             }
             Err(error) => {
-                self.pass_over(&error.to_string());
+                self.pass_over(&with_causes(&error));
                 None
             }
         }
     }
 
-    /// The next window of an open file; at its end it is said what was wrong with it.
+    /// The next window of an open file; at its end, what was wrong with it is reported.
     pub fn next_window(&mut self, file: &mut OpenFile) -> Option<Vec<f32>> {
         match file.windows.next() {
             Some(Ok(window)) => {
@@ -129,7 +135,7 @@ impl FileQueue {
             }
             Some(Err(error)) => {
                 self.ended_well = false;
-                self.pass_over(&error.to_string());
+                self.pass_over(&with_causes(&error));
             }
             None if self.came == 0 && self.ended_well => {
                 let seconds = file.windows.left_over() as f64 / f64::from(file.rate_hz);
@@ -148,7 +154,7 @@ impl FileQueue {
     }
 
     pub fn report(&self, line: &str) {
-        // Where stderr is closed there is nobody to tell.
+        // Where stderr is closed nobody reads it.
         self.bar.suspend(|| writeln!(io::stderr(), "{line}").ok());
     }
 

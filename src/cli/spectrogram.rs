@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
@@ -101,7 +102,7 @@ fn one_window(args: &Args, mut extractor: MelExtractor) -> Result<(), Failure> {
     let picture = Picture { title: &title, front_end: &front_end, image, range_db: most_db - least_db };
     if let Some(path) = &args.png {
         let bytes = picture.to_png()?;
-        write_output(path, &bytes).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        write_output(path, &bytes).with_context(|| path.display().to_string())?;
     }
     let mut row = describe(&file, wanted, &front_end, &window);
     let figures = json!({
@@ -185,7 +186,7 @@ fn all_windows(args: &Args, mut extractor: MelExtractor) -> Result<(), Failure> 
     files.verdict()
 }
 
-/// What is told of every window.
+/// What is printed of every window.
 fn describe(file: &Path, window: u64, front_end: &FrontEnd, samples: &[f32]) -> Value {
     let signal = gate::inspect(samples, &Gate::default());
     json!({
@@ -211,7 +212,7 @@ struct NpyWriter {
 impl NpyWriter {
     /// `shape` is that of the array; its first length may be given at the end.
     fn create(path: &Path, shape: &[usize]) -> anyhow::Result<Self> {
-        let out = Output::create(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let out = Output::create(path).with_context(|| path.display().to_string())?;
         let mut writer = NpyWriter { out, path: path.to_owned(), shape: shape.to_vec() };
         writer.header()?;
         Ok(writer)
@@ -237,10 +238,10 @@ impl NpyWriter {
             self.out.seek(SeekFrom::Start(0))?;
             self.header()?;
         }
-        self.out.finish().map_err(|error| anyhow::anyhow!("{}: {error}", self.path.display()))
+        self.out.finish().with_context(|| self.path.display().to_string())
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.out.write_all(bytes).map_err(|error| anyhow::anyhow!("{}: {error}", self.path.display()))
+        self.out.write_all(bytes).with_context(|| self.path.display().to_string())
     }
 }

@@ -1,5 +1,4 @@
-//! What takes long (bundles read and checked, baselines learned), on a thread of its own beside the scoring one; one at
-//! a time.
+//! What takes long (bundles read and checked, baselines learned), on its own thread beside the scoring one; one at a time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, TryRecvError};

@@ -23,7 +23,7 @@ pub struct BeginLearning {
     pub machines: Vec<NewLearner>,
 }
 
-/// A learner that has heard nothing yet.
+/// A learner without any window yet.
 pub struct NewLearner {
     /// The machine's number.
     pub number: usize,

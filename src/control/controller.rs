@@ -125,7 +125,7 @@ impl Controller {
         }
     }
 
-    /// Does what a command comes to.
+    /// Does what a command results in.
     fn conclude(
         &mut self,
         envelope: &Envelope,
@@ -283,7 +283,7 @@ impl Controller {
         out
     }
 
-    /// A job is done: what it comes to, or why it failed.
+    /// A job is done: its outcome, or why it failed.
     fn finish(&mut self, running: &Running, result: Result<Outcome, CommandError>, now: DateTime<Utc>) -> Vec<Output> {
         let Running { envelope, command, .. } = running;
         match result {

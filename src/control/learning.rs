@@ -1,7 +1,7 @@
 //! Learning a machine's normal, from the first window to the baseline in use: what happens by itself between the commands
 //! that begin and end it.
 //!
-//! The scoring thread feeds the learner; when it has enough, a thread of its own works out the proposal, which takes
+//! The scoring thread feeds the learner; when it has enough, another thread works out the proposal, which takes
 //! seconds, while windows go on being judged. Only the controller's thread begins and ends learners, so that what it
 //! read under the monitor's lock still holds when a file is written and the lock taken again.
 

@@ -1,4 +1,4 @@
-//! What a command comes to: the answer, the change, the job.
+//! What a command results in: the answer, the change, the job.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::transaction::Transaction;
 use crate::mqtt::payload::EvidenceMsg;
 
-/// What a command comes to.
+/// What a command results in.
 pub enum Outcome {
     /// Nothing changes; this is the answer.
     Answer(Value),
@@ -16,7 +16,7 @@ pub enum Outcome {
     Evidence(Value, Vec<EvidenceMsg>),
     /// Something changes.
     Change(Change),
-    /// It takes long and is done beside the other commands, one at a time; what it comes to follows.
+    /// It takes long and is done beside the other commands, one at a time; its outcome follows.
     Job(Job),
 }
 
@@ -34,8 +34,8 @@ impl Outcome {
     }
 }
 
-/// A job for the worker. It changes nothing that a running window depends on; what it comes to is done between two
-/// windows, as what a short command comes to.
+/// A job for the worker. It changes nothing that a running window depends on; its outcome is applied between two
+/// windows, like that of a short command.
 pub struct Job(pub(super) Box<dyn FnOnce() -> Result<Outcome, CommandError> + Send>);
 
 impl Job {

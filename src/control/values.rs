@@ -1,7 +1,6 @@
 //! The values that commands take. Each says what it expects and what it found, from JSON and from the command line alike.
 
 use std::fmt;
-use std::str::FromStr;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use schemars::JsonSchema;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::BASELINE_MINUTES;
 use crate::scoring::baseline::check_rate;
-use crate::validate::{checked, word};
+use crate::validate::{checked, parsed};
 
 /// How long to learn, minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
@@ -27,19 +26,7 @@ impl Minutes {
     }
 }
 
-impl<'de> Deserialize<'de> for Minutes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| Minutes::new(value.as_f64()?))
-    }
-}
-
-impl FromStr for Minutes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| Minutes::new(text.parse().ok()?))
-    }
-}
+parsed!([] Minutes, Self::EXPECTED, |value| Minutes::new(value.as_f64()?), |text| Minutes::new(text.parse().ok()?));
 
 /// A share of windows: above 0, at most 0.5.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
@@ -58,19 +45,10 @@ impl FalseAlarmRate {
     }
 }
 
-impl<'de> Deserialize<'de> for FalseAlarmRate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| FalseAlarmRate::new(value.as_f64()?))
-    }
-}
-
-impl FromStr for FalseAlarmRate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| FalseAlarmRate::new(text.parse().ok()?))
-    }
-}
+parsed!(
+    [] FalseAlarmRate, Self::EXPECTED,
+    |value| FalseAlarmRate::new(value.as_f64()?), |text| FalseAlarmRate::new(text.parse().ok()?)
+);
 
 /// One machine by its id, or `"*"`: all of the agent's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,25 +78,13 @@ impl fmt::Display for Target {
     }
 }
 
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, Target::read)
-    }
-}
-
 impl Serialize for Target {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Target {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| Target::read(value.as_str()?))
-    }
-}
+parsed!([] Target, Self::EXPECTED, |value| Target::read(value.as_str()?), Target::read);
 
 /// A line of text of at most `MOST` characters: who, why, an id, a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -145,19 +111,7 @@ impl<const MOST: usize> From<ShortText<MOST>> for String {
     }
 }
 
-impl<const MOST: usize> FromStr for ShortText<MOST> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, &Self::expected(), Self::read)
-    }
-}
-
-impl<'de, const MOST: usize> Deserialize<'de> for ShortText<MOST> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, &Self::expected(), |value| Self::read(value.as_str()?))
-    }
-}
+parsed!([const MOST: usize] ShortText<MOST>, &Self::expected(), |value| Self::read(value.as_str()?), Self::read);
 
 /// SHA-256 of a file, 64 hex digits; kept in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -176,19 +130,7 @@ impl Sha256 {
     }
 }
 
-impl FromStr for Sha256 {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, Sha256::read)
-    }
-}
-
-impl<'de> Deserialize<'de> for Sha256 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| Sha256::read(value.as_str()?))
-    }
-}
+parsed!([] Sha256, Self::EXPECTED, |value| Sha256::read(value.as_str()?), Sha256::read);
 
 /// A whole number of bytes, up to 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -227,19 +169,7 @@ impl OnOff {
     const EXPECTED: &str = "true or false";
 }
 
-impl FromStr for OnOff {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| text.parse().ok().map(OnOff))
-    }
-}
-
-impl<'de> Deserialize<'de> for OnOff {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| value.as_bool().map(OnOff))
-    }
-}
+parsed!([] OnOff, Self::EXPECTED, |value| value.as_bool().map(OnOff), |text| text.parse().ok().map(OnOff));
 
 /// The JSON Schema of a value that is written as a string.
 macro_rules! string_schema {

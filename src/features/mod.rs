@@ -1,5 +1,6 @@
 //! The front-end: 5 s of mono audio become the mel spectrogram that the encoder was trained on.
 
+pub(crate) mod canvas;
 mod front_end;
 mod mel;
 pub mod picture;

@@ -1,9 +1,9 @@
 //! A spectrogram as a picture for people: PNG with axes and colour bar, or blocks for the terminal.
 
-use plotters::prelude::*;
+use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, register_font};
 
+use super::canvas::{Canvas, DrawError, encode};
 use super::front_end::{FrontEnd, hz_to_mel};
 
 /// The picture could not be drawn.
@@ -11,8 +11,8 @@ use super::front_end::{FrontEnd, hz_to_mel};
 pub enum PictureError {
     #[error("expected an image of {expected} values as the front-end makes, found {found}")]
     Shape { expected: usize, found: usize },
-    #[error("the picture cannot be drawn: {0}")]
-    Draw(String),
+    #[error(transparent)]
+    Draw(#[from] DrawError),
 }
 
 /// What is to be drawn.
@@ -27,10 +27,6 @@ pub struct Picture<'a> {
     pub range_db: f32,
 }
 
-pub(crate) const FONT: &str = "DejaVu Sans";
-const FONT_BYTES: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
-
-const PAPER: RGBColor = RGBColor(255, 255, 255);
 const INK: RGBColor = RGBColor(45, 45, 55);
 const LINE: RGBColor = RGBColor(120, 120, 130);
 
@@ -55,10 +51,10 @@ impl Picture<'_> {
         self.check()?;
         let layout = Layout::new(self.front_end);
         let mut pixels = vec![0; layout.width * layout.height * 3];
-        self.draw_frame(&layout, &mut pixels).map_err(PictureError::Draw)?;
+        let size = (layout.width as u32, layout.height as u32);
+        self.draw_frame(&layout, Canvas::new(&mut pixels, size)?)?;
         self.fill_image(&layout, &mut pixels);
-        encode(&pixels, layout.width as u32, layout.height as u32)
-            .map_err(|error| PictureError::Draw(error.to_string()))
+        Ok(encode(&pixels, size)?)
     }
 
     /// The picture in characters, `columns` wide at most; in 24-bit colour, else in shades of text.
@@ -118,17 +114,12 @@ impl Picture<'_> {
         Ok(())
     }
 
-    /// Everything but the image: paper, title, axes, colour bar.
-    fn draw_frame(&self, layout: &Layout, pixels: &mut [u8]) -> Result<(), String> {
-        prepare_font()?;
-        let area = BitMapBackend::with_buffer(pixels, (layout.width as u32, layout.height as u32)).into_drawing_area();
-        let say = |error: DrawingAreaErrorKind<_>| error.to_string();
-        area.fill(&PAPER).map_err(say)?;
+    /// Everything but the image: title, axes, colour bar.
+    fn draw_frame(&self, layout: &Layout, canvas: Canvas) -> Result<(), DrawError> {
         let text = |words: &str, x: i32, y: i32, size: i32, across: HPos, down: VPos| {
-            let style = TextStyle::from((FONT, size).into_font()).color(&INK).pos(Pos::new(across, down));
-            area.draw(&Text::new(words.to_owned(), (x, y), style)).map_err(say)
+            canvas.text(words, (x, y), size, Pos::new(across, down), INK)
         };
-        let line = |from: (i32, i32), to: (i32, i32)| area.draw(&PathElement::new([from, to], LINE)).map_err(say);
+        let line = |from: (i32, i32), to: (i32, i32)| canvas.line([from, to], LINE, 1);
         let (left, right, top, bottom) = layout.edges();
         text(&self.fitting_title(layout), left, 16, 19, HPos::Left, VPos::Top)?;
 
@@ -145,8 +136,7 @@ impl Picture<'_> {
         let bar = (right + 24, right + 42);
         for y in top..bottom {
             let share = (bottom - 1 - y) as f32 / (bottom - 1 - top).max(1) as f32;
-            let colour = magma(share);
-            area.draw(&Rectangle::new([(bar.0, y), (bar.1, y + 1)], colour.filled())).map_err(say)?;
+            canvas.bar((bar.0, y), (bar.1, y + 1), magma(share))?;
         }
         text("dB", bar.1 + 10, top - 8, TEXT, HPos::Left, VPos::Bottom)?;
         let range_db = f64::from(self.range_db);
@@ -158,10 +148,10 @@ impl Picture<'_> {
             let label = if tick == 0 { "0".into() } else { format!("\u{2212}{below}") };
             text(&label, bar.1 + 10, y, TEXT, HPos::Left, VPos::Center)?;
         }
-        area.present().map_err(say)
+        canvas.finish()
     }
 
-    /// The title; where it is too long its end, which tells the file.
+    /// The title; where it is too long its end, which names the file.
     fn fitting_title(&self, layout: &Layout) -> String {
         let most = layout.width / 10;
         let length = self.title.chars().count();
@@ -284,22 +274,6 @@ fn magma(value: f32) -> RGBColor {
         (from + (to - from) * share).round() as u8
     };
     RGBColor(mix(0), mix(1), mix(2))
-}
-
-/// The font that comes with auscult, ready to draw with.
-pub(crate) fn prepare_font() -> Result<(), String> {
-    register_font(FONT, FontStyle::Normal, FONT_BYTES).map_err(|_| "the font is broken".to_owned())
-}
-
-pub(crate) fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const LEARNING: &str = "learning.json";
 
 /// The directory of all machines' baselines. One object for the whole agent.
 ///
-/// Learners are written by a thread of its own while commands end them. Each learner of this run has a generation, a
+/// Learners are written by another thread while commands end them. Each learner of this run has a generation, a
 /// number that grows; what arrives for one that has ended is dropped, so that a discarded learner cannot come back.
 #[derive(Debug)]
 pub struct BaselineStore {

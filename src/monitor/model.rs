@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::baseline_store::BaselineStore;
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::{Bundle, BundleError, FitError, FittedModel, Learning, Overrides};
 use crate::config::{BaselineMode, Config, MachineConfig};
 use crate::features::FrontEnd;
 use crate::scoring::baseline::Origin;
-use crate::scoring::{Bank, Baseline, Judge, MachineModel, Scorer};
+use crate::scoring::{Baseline, MachineModel, Scorer};
 
 /// A bundle that the configured machines cannot be judged with, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ impl ActiveBundle {
         self.setups[machine].problem.as_deref()
     }
 
-    /// Whether machine number `machine` can be judged without a baseline of its own.
+    /// Whether machine number `machine` can be judged without its own baseline.
     pub fn has_bank(&self, machine: usize) -> bool {
         !self.setups[machine].bundled.bank.is_empty()
     }
@@ -147,40 +147,26 @@ impl MachineSetup {
 /// One configured machine: the bundle's, with what the configuration overrides. Where the configuration wants its normal
 /// to be learned, the bundle need not know it, and its bank does not count when it is to be learned at once.
 fn fit(bundle: &Bundle, machine: &MachineConfig, config: &Config) -> Result<MachineSetup, String> {
-    let known = match bundle.machine(machine.model()) {
-        Ok(known) => Some(known),
-        Err(_) if machine.baseline.is_some() => None,
-        Err(error) => return Err(format!("model: {error}; baseline = \"auto\" learns one that is not in the bundle")),
+    let overrides = Overrides {
+        threshold: machine.threshold,
+        fmin_hz: machine.fmin_hz,
+        fmax_hz: machine.fmax_hz,
+        judge: machine.judge,
+        gate: machine.gate(&config.gate)?,
+        learning: match machine.baseline {
+            None => Learning::Never,
+            Some(BaselineMode::Manual) => Learning::Later,
+            Some(BaselineMode::Auto) => Learning::Now,
+        },
     };
-    let (index, standard) = match known {
-        Some(known) => (known.index, known.front_end.clone()),
-        None => bundle.default_conditioning(),
-    };
-    let front_end = FrontEnd {
-        fmin_hz: machine.fmin_hz.unwrap_or(standard.fmin_hz),
-        fmax_hz: machine.fmax_hz.unwrap_or(standard.fmax_hz),
-        ..standard
-    };
-    let known = known.filter(|_| machine.baseline != Some(BaselineMode::Auto));
-    let bank = known.map_or_else(|| Bank::empty(bundle.machines[0].bank.width()), |known| known.bank.clone());
-    let bundled = known.and_then(|known| known.threshold);
-    let threshold = match (machine.threshold.or(bundled), known) {
-        (Some(threshold), _) => threshold,
-        (None, None) => f64::INFINITY,
-        (None, Some(known)) => {
-            let dir = bundle.dir.display();
-            return Err(format!(
-                "threshold: expected one in the bundle or the configuration, {dir} has none for {:?}",
-                known.name
-            ));
-        }
-    };
-    let gate = machine.gate(&config.gate)?;
-    let origin = bundle.origin(index, front_end.clone());
-    let mut model = MachineModel::new(index, bank, threshold, front_end, gate);
-    model.judge = machine.judge.unwrap_or(Judge::Combined);
-    // Enrolled with the bundle: its bank and threshold are in the bundle's own files already.
-    let enrolled = known.and_then(|known| known.baseline.clone());
-    model.baseline = enrolled.filter(|baseline| baseline.check_origin(&origin).is_ok());
-    Ok(MachineSetup { model: model.clone(), bundled: model, threshold: bundled, origin, on_site: false, problem: None })
+    let FittedModel { model, threshold, origin } =
+        bundle.machine_model(machine.model(), &overrides).map_err(|error| match error {
+            FitError::Unknown(error) => {
+                format!("model: {error}; baseline = \"auto\" learns one that is not in the bundle")
+            }
+            FitError::NoThreshold { dir, name } => {
+                format!("threshold: expected one in the bundle or the configuration, {dir} has none for {name:?}")
+            }
+        })?;
+    Ok(MachineSetup { model: model.clone(), bundled: model, threshold, origin, on_site: false, problem: None })
 }

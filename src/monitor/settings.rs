@@ -83,7 +83,7 @@ fn counts(until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
 
 impl MachineSettings {
     /// The rule: an override while it lasts, else that of a baseline in use, else what the configuration says, else the
-    /// bundle's. A baseline has a bank of its own, which the configuration's threshold was not made for.
+    /// bundle's. A baseline has its own bank, which the configuration's threshold was not made for.
     pub fn threshold(
         &self,
         now: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! Writes alarms and learners on a thread of its own, so that scoring never waits for a disk, and publishes an alarm's
+//! Writes alarms and learners on its own thread, so that scoring never waits for a disk, and publishes an alarm's
 //! change once it is on disk.
 
 use std::collections::BTreeSet;
@@ -8,9 +8,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::alarm_store::AlarmStore;
 use super::baseline_store::BaselineStore;
 use super::{AlarmChange, Monitor};
+
+/// A write that takes longer stands still: an SD card that is cleaning up answers within a minute.
+const STUCK_AFTER: Duration = Duration::from_secs(300);
 
 enum Job {
     Alarms,
@@ -53,6 +58,8 @@ pub fn channel() -> (WriterHandle, Jobs) {
 pub struct StateWriter {
     handle: WriterHandle,
     thread: JoinHandle<()>,
+    /// Since when it writes what was asked for.
+    busy_since: Arc<Mutex<Option<Instant>>>,
 }
 
 impl StateWriter {
@@ -67,9 +74,16 @@ impl StateWriter {
         baselines: Arc<BaselineStore>,
         publish: impl Fn(&AlarmChange) + Send + 'static,
     ) -> io::Result<StateWriter> {
-        let writer = Writer { monitor, alarms, baselines, publish };
+        let busy_since = Arc::new(Mutex::new(None));
+        let writer = Writer { monitor, alarms, baselines, publish, busy_since: busy_since.clone() };
         let thread = std::thread::Builder::new().name("state-writer".into()).spawn(move || writer.run(&jobs.0))?;
-        Ok(StateWriter { handle, thread })
+        Ok(StateWriter { handle, thread, busy_since })
+    }
+
+    /// Whether it runs, and no write takes longer than a slow disk explains.
+    pub fn is_alive(&self, now: Instant) -> bool {
+        let stuck = |since| now.saturating_duration_since(since) > STUCK_AFTER;
+        !self.thread.is_finished() && !self.busy_since.lock().is_some_and(stuck)
     }
 
     /// Writes everything once more and ends; waits for that up to `until`.
@@ -93,11 +107,13 @@ struct Writer<P> {
     alarms: Arc<AlarmStore>,
     baselines: Arc<BaselineStore>,
     publish: P,
+    busy_since: Arc<Mutex<Option<Instant>>>,
 }
 
 impl<P: Fn(&AlarmChange)> Writer<P> {
     fn run(&self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
+            *self.busy_since.lock() = Some(Instant::now());
             let (mut alarms, mut learners, mut stop) = (false, BTreeSet::new(), false);
             // What waits together is written once.
             for job in std::iter::once(first).chain(jobs.try_iter()) {
@@ -114,6 +130,7 @@ impl<P: Fn(&AlarmChange)> Writer<P> {
                 self.alarms.save(&self.monitor).iter().for_each(&self.publish);
             }
             learners.into_iter().for_each(|machine| self.save_learner(machine));
+            *self.busy_since.lock() = None;
             if stop {
                 return;
             }
@@ -130,5 +147,35 @@ impl<P: Fn(&AlarmChange)> Writer<P> {
         if let Err(error) = self.baselines.save_learner(&id, generation, &learner) {
             tracing::warn!(machine = &*id, %error, "what is being learned cannot be saved");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_stands_still_is_not_alive_and_a_slow_one_is() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let monitor = Arc::new(Monitor::new(None, Vec::new()));
+        let (alarms, baselines) = (AlarmStore::open(dir.path()).0, BaselineStore::new(dir.path()));
+        let (handle, jobs) = channel();
+        let writer = (handle.clone(), jobs);
+        let writer = StateWriter::start(writer, monitor.clone(), Arc::new(alarms), Arc::new(baselines), |_| ());
+        let writer = writer.expect("a thread");
+        let soon = Instant::now() + STUCK_AFTER / 2;
+        let late = Instant::now() + 2 * STUCK_AFTER;
+        assert!(writer.is_alive(late), "it has nothing to do");
+        let held = monitor.lock();
+        handle.save_alarms();
+        while writer.is_alive(late) {
+            std::thread::yield_now();
+        }
+        assert!(writer.is_alive(soon));
+        drop(held);
+        while !writer.is_alive(late) {
+            std::thread::yield_now();
+        }
+        writer.finish(late);
     }
 }

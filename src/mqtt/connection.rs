@@ -1,9 +1,9 @@
 //! One connection to one broker: a task that polls and does nothing else, and its events, for the driver.
 //!
-//! Each attempt makes a new event loop. rumqttc keeps unacknowledged messages of its own and forgets them when the
+//! Each attempt makes a new event loop. rumqttc keeps its own unacknowledged messages and forgets them when the
 //! broker forgot the session; the outbox sends them again instead, so nothing of the old loop may live on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +75,14 @@ pub struct Identity {
     pub largest_message: usize,
 }
 
+/// The password file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", path.display())]
+pub struct LoginError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
 /// User name and password; the first line of `password_file`, which is read now, takes precedence over `password`.
 ///
 /// # Errors
@@ -83,11 +91,11 @@ pub fn login(
     username: Option<&str>,
     password: Option<&Secret>,
     password_file: Option<&Path>,
-) -> Result<Option<(String, Secret)>, String> {
+) -> Result<Option<(String, Secret)>, LoginError> {
     let Some(user) = username else { return Ok(None) };
     let password = match password_file {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = std::fs::read_to_string(path).map_err(|source| LoginError { path: path.to_owned(), source })?;
             text.lines().next().unwrap_or_default().into()
         }
         None => password.cloned().unwrap_or_else(|| "".into()),

@@ -80,7 +80,7 @@ fn agent_device(topics: &AgentTopics) -> Value {
             "state_topic": topic(AgentPart::Status),
             "value_template": "{{ 'ON' if value_json.state == 'online' else 'OFF' }}",
             "json_attributes_topic": topic(AgentPart::Status),
-            // It tells that the agent is gone, so it must not go with it.
+            // It shows that the agent is gone, so it must not go with it.
             "availability": [],
         }),
     );
@@ -133,7 +133,7 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
     let agent = topics.agent();
     let id = format!("auscult/{agent}/{machine}");
     let topic = |part| topics.of_machine(machine, part);
-    // What a window could not tell is not shown as if it could.
+    // What a window could not answer is not shown as if it had.
     let assessed = json!({
         "topic": topic(MachinePart::Verdict),
         "value_template": news("'offline' if value_json.verdict == 'unknown' else 'online'"),
@@ -143,7 +143,7 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
         "problem",
         "binary_sensor",
         json!({
-            // From the verdict, which also tells whether there is anything to be sure of: off is shown as "OK".
+            // From the verdict, which also shows whether there is anything to be sure of: off is shown as "OK".
             "name": "Alarm", "device_class": "problem", "state_topic": topic(MachinePart::Verdict),
             "value_template": news(
                 "'ON' if value_json.alarm in ['active', 'acknowledged'] \
@@ -160,7 +160,7 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
         json!({
             "name": "Verdict", "device_class": "enum", "options": ["normal", "anomalous", "unknown"],
             "state_topic": topic(MachinePart::Verdict),
-            // An empty word is none of the options.
+            // An empty word is not among the options.
             "value_template": "{{ this.state | replace('unavailable', 'None') if value_json.late else value_json.verdict }}",
             "json_attributes_topic": topic(MachinePart::Verdict),
         }),
@@ -183,6 +183,20 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
             "state_topic": topic(MachinePart::Verdict), "value_template": news("value_json.level_dbfs"),
         }),
     );
+    add_machine_controls(&mut entities, topics, machine);
+    device(
+        json!({
+            "identifiers": [id], "name": machine, "manufacturer": "auscult", "model": model,
+            "via_device": format!("auscult/{agent}"),
+        }),
+        json!([online(topics)]),
+        entities,
+    )
+}
+
+/// What can be set on a machine, and pressed.
+fn add_machine_controls(entities: &mut Entities, topics: &AgentTopics, machine: &str) {
+    let topic = |part| topics.of_machine(machine, part);
     entities.add(
         "threshold",
         "number",
@@ -203,14 +217,6 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
             "command_template": command("alarm.acknowledge", Some(machine)),
         }),
     );
-    device(
-        json!({
-            "identifiers": [id], "name": machine, "manufacturer": "auscult", "model": model,
-            "via_device": format!("auscult/{agent}"),
-        }),
-        json!([online(topics)]),
-        entities,
-    )
 }
 
 /// Availability from the agent's status: whatever is not `online` is offline, `stopped` too.
@@ -226,7 +232,7 @@ fn news(expression: &str) -> String {
     format!("{{{{ '' if value_json.late else {expression} }}}}")
 }
 
-/// A command as a template: each press needs an id of its own, and none is to be done an hour later.
+/// A command as a template: each press needs its own id, and none may be done an hour later.
 fn command(command: &str, machine: Option<&str>) -> String {
     let machine = machine.map(|machine| format!(r#""machine":"{machine}","#)).unwrap_or_default();
     format!(
@@ -268,7 +274,7 @@ impl Entities {
 fn announced(file: &Path) -> BTreeSet<String> {
     match std::fs::read(file) {
         Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!(file = %file.display(), %error, "what Home Assistant was told before cannot be read");
+            tracing::warn!(file = %file.display(), %error, "what Home Assistant was sent before cannot be read");
             BTreeSet::new()
         }),
         Err(_) => BTreeSet::new(),

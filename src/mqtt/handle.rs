@@ -35,7 +35,7 @@ pub struct Mqtt {
 }
 
 impl Mqtt {
-    /// Opens the outbox and starts to connect, on threads of its own, until [`Mqtt::stop`]. Also watches the system's
+    /// Opens the outbox and starts to connect, on its own threads, until [`Mqtt::stop`]. Also watches the system's
     /// clock through `clock`.
     ///
     /// # Errors
@@ -81,7 +81,8 @@ impl Mqtt {
         &self.shared.clock
     }
 
-    /// Publishes a window's verdict and returns the `seq` that it got. Waits up to 5 s while the disk cannot keep up.
+    /// Publishes a window's verdict and returns the `seq` that it got. Waits up to 5 s, once, where the disk has not taken
+    /// the last 10 000 messages.
     pub fn verdict(&self, mut message: VerdictMsg) -> u64 {
         let shared = &self.shared;
         let (mut given, mut tapped) = (0, None);

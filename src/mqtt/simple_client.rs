@@ -4,11 +4,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use rumqttc::{ClientError, ConnectionError};
+
 use super::address::BrokerUrls;
 use super::config::MqttConfig;
-use super::connection::{self, Connection, ConnectionEvent, Identity, MAX_MESSAGE_BYTES};
+use super::connection::{self, Connection, ConnectionEvent, Identity, LoginError, MAX_MESSAGE_BYTES};
 use super::diagnose;
-use super::tls::{self, TlsFiles};
+use super::tls::{self, TlsError, TlsFiles};
 use super::topics::Topic;
 
 /// Messages that may be unacknowledged at once.
@@ -16,10 +18,24 @@ const IN_FLIGHT: usize = 64;
 /// Longest wait for the acceptance of a subscription.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What went wrong, in one line that names the broker or the topic.
+/// What went wrong; with its causes a line that names the broker or the topic.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SimpleClientError(String);
+pub enum SimpleClientError {
+    #[error("no broker is configured")]
+    NoBroker,
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{url}: {}", diagnose::describe(cause))]
+    Lost { url: String, cause: Box<ConnectionError> },
+    #[error("{what}")]
+    NotSent { what: String, source: ClientError },
+    #[error("{url}: no answer to a subscription")]
+    NoAnswer { url: String },
+    #[error("{url}: the broker's access rules do not let {filter} be read")]
+    Denied { url: String, filter: String },
+}
 
 /// A message, with its topic taken apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +61,7 @@ impl SimpleClient {
     /// Connects to the first broker of `config` that accepts; `role` begins the client id, a random number ends it.
     ///
     /// # Errors
-    /// What the last of them said; a password or certificate file that cannot be read.
+    /// Why the last of them did not accept; a password or certificate file that cannot be read.
     pub async fn connect(config: &MqttConfig, role: &str) -> Result<SimpleClient, SimpleClientError> {
         Self::connect_with_will(config, role, None).await
     }
@@ -60,8 +76,7 @@ impl SimpleClient {
         will: Option<(String, Vec<u8>)>,
     ) -> Result<SimpleClient, SimpleClientError> {
         let (username, password) = (config.username.as_deref(), config.password.as_ref());
-        let login =
-            connection::login(username, password, config.password_file.as_deref()).map_err(SimpleClientError)?;
+        let login = connection::login(username, password, config.password_file.as_deref())?;
         let identity = Identity {
             client_id: format!("auscult-{role}-{:016x}", rand::random::<u64>()),
             login,
@@ -71,10 +86,9 @@ impl SimpleClient {
             largest_message: MAX_MESSAGE_BYTES,
         };
         let files = TlsFiles::from_config(config);
-        let mut problem = SimpleClientError("no broker is configured".into());
+        let mut problem = SimpleClientError::NoBroker;
         for url in BrokerUrls::all(&config.url) {
-            let tls = url.tls.then(|| tls::client_config(&files)).transpose();
-            let tls = tls.map_err(|error| SimpleClientError(error.to_string()))?;
+            let tls = url.tls.then(|| tls::client_config(&files)).transpose()?;
             let mut connection = Connection::open(url, tls, &identity, IN_FLIGHT);
             let url = url.to_string();
             problem = loop {
@@ -83,8 +97,8 @@ impl SimpleClient {
                         let root = config.root.clone();
                         return Ok(SimpleClient { connection, url, root, in_flight: 0, waiting: VecDeque::new() });
                     }
-                    ConnectionEvent::Lost(error) => {
-                        break SimpleClientError(format!("{url}: {}", diagnose::describe(&error)));
+                    ConnectionEvent::Lost(cause) => {
+                        break SimpleClientError::Lost { url, cause: Box::new(cause) };
                     }
                     _ => {}
                 }
@@ -109,21 +123,19 @@ impl SimpleClient {
     /// A filter that the broker's access rules deny; a connection that breaks.
     pub async fn subscribe(&mut self, filters: &[String]) -> Result<(), SimpleClientError> {
         let asked = self.connection.subscribe(filters);
-        asked.map_err(|error| SimpleClientError(format!("{}: {error}", self.url)))?;
+        asked.map_err(|source| SimpleClientError::NotSent { what: self.url.clone(), source })?;
         let accepted = tokio::time::timeout(TIMEOUT, async {
             loop {
                 if let ConnectionEvent::Subscribed(accepted) = self.next_event().await? {
-                    return Ok(accepted);
+                    return Ok::<_, SimpleClientError>(accepted);
                 }
             }
         });
-        let accepted =
-            accepted.await.map_err(|_| SimpleClientError(format!("{}: no answer to a subscription", self.url)))??;
+        let accepted = accepted.await;
+        let accepted = accepted.map_err(|_| SimpleClientError::NoAnswer { url: self.url.clone() })??;
         match filters.iter().zip(accepted).find(|(_, accepted)| !accepted) {
             None => Ok(()),
-            Some((filter, _)) => {
-                Err(SimpleClientError(format!("{}: the broker's access rules do not let {filter} be read", self.url)))
-            }
+            Some((filter, _)) => Err(SimpleClientError::Denied { url: self.url.clone(), filter: filter.clone() }),
         }
     }
 
@@ -137,7 +149,7 @@ impl SimpleClient {
         }
         self.in_flight += 1;
         let published = self.connection.publish(topic, retain, payload);
-        published.map_err(|error| SimpleClientError(format!("{}: {topic}: {error}", self.url)))
+        published.map_err(|source| SimpleClientError::NotSent { what: format!("{}: {topic}", self.url), source })
     }
 
     /// Waits until the broker has acknowledged everything that was published.
@@ -181,11 +193,13 @@ impl SimpleClient {
 
     /// Handles one event. Safe to cancel.
     async fn next_event(&mut self) -> Result<ConnectionEvent, SimpleClientError> {
-        let mut event = self.connection.next_event().await;
-        match &mut event {
-            ConnectionEvent::Lost(error) => {
-                return Err(SimpleClientError(format!("{}: {}", self.url, diagnose::describe(error))));
+        let mut event = match self.connection.next_event().await {
+            ConnectionEvent::Lost(cause) => {
+                return Err(SimpleClientError::Lost { url: self.url.clone(), cause: Box::new(cause) });
             }
+            event => event,
+        };
+        match &mut event {
             ConnectionEvent::Acknowledged(_) => self.in_flight = self.in_flight.saturating_sub(1),
             ConnectionEvent::Message(received) => {
                 match (Topic::parse(&self.root, &received.topic), &mut received.payload) {

@@ -28,16 +28,16 @@ impl TlsFiles {
     }
 }
 
-/// What is wrong with the files; every variant names them.
+/// What is wrong with the files; every variant names them, its cause says what is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Pem { path: PathBuf, source: pem::Error },
     #[error("{}: expected a certificate as PEM, found none", .0.display())]
     NoCertificate(PathBuf),
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Authority { path: PathBuf, source: rustls::Error },
-    #[error("{} with the key {}: {source}", cert.display(), key.display())]
+    #[error("{} with the key {}", cert.display(), key.display())]
     Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
     #[error("the system has no certificate authorities: set mqtt.ca_file")]
     NoAuthorities,
@@ -45,7 +45,7 @@ pub enum TlsError {
     NoKeyFile,
     #[error("mqtt.key_file is set but mqtt.cert_file is not")]
     NoCertFile,
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Versions(#[source] rustls::Error),
 }
 

@@ -41,7 +41,7 @@ impl Tail {
         let below = count - beyond;
         let start = 0.5 * (sorted[below - 1] + sorted[below]);
         let mean_excess = sorted[below..].iter().map(|score| score - start).sum::<f64>() / beyond as f64;
-        // A baseline without any spread still tells "the same" from "more".
+        // A baseline without any spread still distinguishes "the same" from "more".
         let mean_excess = mean_excess.max(1e-9 * start.abs()).max(f64::MIN_POSITIVE);
         let step = below.div_ceil(KNOTS).max(1);
         let knot = |number: usize| (sorted[number], (count - number) as f64 / (count + 1) as f64);

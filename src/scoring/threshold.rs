@@ -1,11 +1,9 @@
 //! The limit of the distance: its range, and where the one in effect comes from.
 
-use std::str::FromStr;
-
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use crate::validate::{checked, word};
+use crate::validate::parsed;
 
 /// A limit of the distance: above 0, below 1000.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, JsonSchema)]
@@ -25,19 +23,7 @@ impl Threshold {
     }
 }
 
-impl<'de> Deserialize<'de> for Threshold {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        checked(deserializer, Self::EXPECTED, |value| Threshold::new(value.as_f64()?))
-    }
-}
-
-impl FromStr for Threshold {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        word(text, Self::EXPECTED, |text| Threshold::new(text.parse().ok()?))
-    }
-}
+parsed!([] Threshold, Self::EXPECTED, |value| Threshold::new(value.as_f64()?), |text| Threshold::new(text.parse().ok()?));
 
 /// Where a threshold in effect comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::lanes::Lane;
 use crate::features::FrontEnd;
 
-/// Ranges of bands that are told, at most.
+/// Ranges of bands that are named, at most.
 const BANDS_LIMIT: usize = 3;
 /// A range ends where the difference falls below this share of its peak.
 const FLANK: f64 = 0.5;
@@ -44,7 +44,7 @@ pub fn bands(difference_db: &[f64], front_end: &FrontEnd) -> Vec<BandDifference>
     while found.len() < BANDS_LIMIT {
         let strongest = left.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
         let Some((peak, &height)) = strongest.filter(|(_, height)| height.abs() >= LEAST_DB) else { break };
-        // A side lobe of what was told already says nothing new.
+        // A side lobe of what was named already adds nothing.
         if found.first().is_some_and(|first| height.abs() < FLANK * first.difference_db.abs()) {
             break;
         }

@@ -1,5 +1,5 @@
 //! The modules of `src/` form floors: each imports only floors below its own, and no files import each other in a circle.
-//! docs/architecture.md tells what lies where.
+//! docs/architecture.md shows what lies where.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 10] = [
 
 /// They import nothing but each other.
 const LEAVES: &[&str] =
-    &["backoff", "clock", "fs", "secret", "sqlite", "systemd", "token_bucket", "validate", "window"];
+    &["backoff", "causes", "clock", "fs", "secret", "sqlite", "systemd", "token_bucket", "validate", "window"];
 
 /// One path to a module of this crate, as it stands in a file.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ fn floor(module: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| floor.contains(&module))
 }
 
-/// Goes down from `file`; each circle is told once, with the lines that make it.
+/// Goes down from `file`; each circle is reported once, with the lines that make it.
 fn find_circle<'a>(
     file: &'a Path,
     edges: &BTreeMap<&'a Path, BTreeMap<&'a Path, usize>>,
@@ -167,9 +167,13 @@ fn module_of(file: &Path) -> Option<Vec<String>> {
 
 fn parse(module: Vec<String>, text: &str) -> Source {
     let code = without_comments_and_texts(text);
-    // Tests of a module may look at all that they like.
-    let tests = ["#[cfg(test)]\nmod ", "#[cfg(test)]\npub mod "].iter().filter_map(|head| code.find(head)).min();
-    let code = &code[..tests.unwrap_or(code.len())];
+    // Tests of a module may look at all that they like; they stand at its end.
+    let tests = code.match_indices("#[cfg(test)]\n").find(|(place, head)| {
+        let item = code[place + head.len()..].lines().next().unwrap_or_default();
+        item.contains("mod ") && item.contains('{')
+    });
+    let code = &code[..tests.map_or(code.len(), |(place, _)| place)];
+    let children = children_of(code);
     let mut source = Source { module: module.clone(), imports: Vec::new(), reexports: BTreeMap::new() };
     let mut rest = String::with_capacity(code.len());
     let mut at = 0;
@@ -181,7 +185,7 @@ fn parse(module: Vec<String>, text: &str) -> Source {
         for path in expand(&code[found.tree..found.end]) {
             let alias = path.last().map(|last| last.rsplit(" as ").next().unwrap_or(last).to_owned());
             let clean: Vec<String> = path.iter().map(|part| part.split(" as ").next().unwrap_or(part).into()).collect();
-            let Some(full) = resolve(&module, &clean) else { continue };
+            let Some(full) = resolve(&module, &children, &clean) else { continue };
             if found.public
                 && let Some(alias) = alias
             {
@@ -193,16 +197,17 @@ fn parse(module: Vec<String>, text: &str) -> Source {
     }
     rest.push_str(&code[at..]);
     for (number, line) in rest.lines().enumerate() {
-        for start in ["crate::", "super::"] {
-            for (place, _) in line.match_indices(start) {
+        for start in ["crate", "super"].into_iter().chain(children.iter().map(String::as_str)) {
+            for (place, _) in line.match_indices(&format!("{start}::")) {
                 let before = line[..place].chars().next_back();
-                if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
+                let visibility = line[..place].ends_with("pub(in ");
+                if visibility || before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':' | '$' | '.')) {
                     continue;
                 }
                 let path: String =
                     line[place..].chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
                 let path: Vec<String> = path.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
-                if let Some(full) = resolve(&module, &path) {
+                if let Some(full) = resolve(&module, &children, &path) {
                     source.imports.push(Import { line: number + 1, path: full });
                 }
             }
@@ -263,11 +268,24 @@ fn expand(tree: &str) -> Vec<Vec<String>> {
     branches.map(|branch| [head.clone(), branch].concat()).collect()
 }
 
+/// The modules that a file declares: `mod child;`.
+fn children_of(code: &str) -> Vec<String> {
+    let declared = code.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit_once("mod "));
+    declared
+        .filter(|(before, _)| before.is_empty() || before.starts_with("pub"))
+        .map(|(_, child)| child.into())
+        .collect()
+}
+
 /// From the crate's root; `None` for another crate's path.
-fn resolve(module: &[String], path: &[String]) -> Option<Vec<String>> {
+fn resolve(module: &[String], children: &[String], path: &[String]) -> Option<Vec<String>> {
     let mut base = module.to_vec();
     let mut rest = path;
     match rest.first()?.as_str() {
+        child if children.iter().any(|known| known == child) => {
+            base.extend(rest.iter().cloned());
+            return Some(base);
+        }
         "crate" => base.clear(),
         "self" => {}
         "super" => {
@@ -347,7 +365,8 @@ fn without_comments_and_texts(text: &str) -> String {
 #[test]
 fn the_parser_reads_what_is_written() {
     let text = "use super::gate::{Gate, spectrum::{self, Band as B}};\npub use crate::mqtt::topics;\nfn f() {\n    \
-                // crate::web::no\n    let x = \"crate::agent::no\"; crate::control::Yes::new('\"');\n}\n\
+                // crate::web::no\n    let x = \"crate::agent::no\"; crate::control::Yes::new('\"');\n    \
+                child::work(pub_child::no());\n}\nmod child;\npub(in crate::web) mod other;\n\
                 #[cfg(test)]\nmod tests { use crate::cli::no; }\n";
     let source = parse(vec!["scoring".into(), "scorer".into()], text);
     let found: Vec<String> = source.imports.iter().map(|i| format!("{} {}", i.line, i.path.join("::"))).collect();
@@ -358,7 +377,8 @@ fn the_parser_reads_what_is_written() {
             "1 scoring::gate::spectrum",
             "1 scoring::gate::spectrum::Band",
             "2 mqtt::topics",
-            "5 control::Yes::new"
+            "5 control::Yes::new",
+            "6 scoring::scorer::child::work"
         ]
     );
 }

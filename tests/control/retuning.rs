@@ -1,4 +1,4 @@
-//! Retuning from afar, as it is done: a real mosquitto, the real agent, `mosquitto_pub` and `auscult ctl`.
+//! Remote retuning, as it is done: a real mosquitto, the real agent, `mosquitto_pub` and `auscult ctl`.
 
 use std::path::PathBuf;
 

@@ -19,7 +19,7 @@ use crate::web::{self, About, Home, HomeKind, Hub, Keep, Page, PageOptions, Refu
 /// A page that is served until this is dropped.
 pub struct AgentPage {
     home: Arc<AgentHome>,
-    /// Whether the broker was there when the page last heard of it.
+    /// Whether the broker was there when the page last looked.
     connected: Option<bool>,
     has_broker: bool,
     _page: Page,

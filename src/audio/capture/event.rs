@@ -19,7 +19,7 @@ pub enum Captured {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum CaptureEvent {
-    /// The source was lost or cannot be opened; told once, however long it takes.
+    /// The source was lost or cannot be opened; reported once, however long it takes.
     MicLost { why: String },
     /// Its frames come again.
     MicBack,
@@ -30,7 +30,7 @@ pub enum CaptureEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureState {
-    /// Not heard yet.
+    /// Nothing has come yet.
     Starting,
     Live,
     Lost,

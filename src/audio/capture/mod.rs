@@ -22,7 +22,7 @@ pub use self::stream::{Opener, StreamSpec};
 use self::output::CaptureOutput;
 use self::stream::Stream;
 use super::config::MachineInput;
-use super::source::SourceError;
+use super::source::{SourceError, SourceProblem};
 
 /// Running capture; stops when dropped.
 pub struct Capture {
@@ -55,7 +55,7 @@ pub fn start_streams(specs: Vec<StreamSpec>) -> Result<Capture, SourceError> {
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(move || stream.run())
-            .map_err(|error| SourceError::Lost(format!("cannot start a capture thread: {error}")))?;
+            .map_err(|error| SourceError::Lost(SourceProblem::of("cannot start a capture thread", error)))?;
         capture.threads.lock().push(thread);
     }
     Ok(capture)

@@ -10,7 +10,7 @@ use crate::audio::device::identity::{self, Card, Selector};
 use crate::audio::device::offer::Wish;
 use crate::audio::device::{self, DeviceRequest};
 use crate::audio::paced::Paced;
-use crate::audio::source::{Source, SourceError};
+use crate::audio::source::{Source, SourceError, SourceProblem};
 use crate::audio::synth::SynthSource;
 use crate::audio::wav::files::WavSource;
 
@@ -46,7 +46,7 @@ fn same(one: &Selector, other: &Selector, cards: &[Card]) -> bool {
 }
 
 fn config_error(input: &MachineInput, field: &str, problem: &str) -> SourceError {
-    SourceError::Config(format!("machine {:?}: source.{field}: {problem}", input.id))
+    SourceError::Config(format!("machine {:?}: source.{field}: {problem}", input.id).into())
 }
 
 fn device_stream(device: Selector, machines: Vec<MachineInput>) -> Result<StreamSpec, SourceError> {
@@ -99,7 +99,7 @@ fn agree<T: Copy + PartialEq + fmt::Display>(
     }
 }
 
-/// A file or directory ends where the device would go on: it is opened here, so that what is wrong with it is said at
+/// A file or directory ends where the device would go on: it is opened here, so that what is wrong with it is reported at
 /// once, and again whenever it was lost.
 fn file_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
     let source = &input.source;
@@ -113,9 +113,10 @@ fn file_stream(input: MachineInput) -> Result<StreamSpec, SourceError> {
         let wav = Box::new(WavSource::open(&path, channel, rate_hz, repeat)?) as Box<dyn Source>;
         Ok(if realtime { Box::new(Paced::new(wav)) as Box<dyn Source> } else { wav })
     };
+    let of_machine = |why| SourceProblem::of(format!("machine {:?}: source.wav", input.id), why);
     let opened = open().map_err(|error| match error {
-        SourceError::Config(why) => SourceError::Config(format!("machine {:?}: source.wav: {why}", input.id)),
-        SourceError::Data(why) => SourceError::Data(format!("machine {:?}: source.wav: {why}", input.id)),
+        SourceError::Config(why) => SourceError::Config(of_machine(why)),
+        SourceError::Data(why) => SourceError::Data(of_machine(why)),
         lost => lost,
     })?;
     let machines = vec![(input, Channel::Mix)];

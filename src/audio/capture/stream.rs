@@ -12,6 +12,7 @@ use super::output::CaptureOutput;
 use crate::audio::config::{Channel, MachineInput};
 use crate::audio::source::{Format, Read, Source, SourceError};
 use crate::backoff::Backoff;
+use crate::causes::with_causes;
 
 /// No frame for so long: the source is lost. Frames arriving is the only proof of life.
 const STALL: Duration = Duration::from_secs(2);
@@ -43,7 +44,7 @@ pub struct StreamSpec {
 /// How far the stream is with its source.
 enum SourceState {
     Open(Box<dyn Source>),
-    /// Being opened in a thread of its own: a stopped sound server can hold that up for ever.
+    /// Being opened in its own thread: a stopped sound server can hold that up for ever.
     Opening(Receiver<Result<Box<dyn Source>, SourceError>>),
     /// To be opened at that time, when the old one is closed.
     Closed {
@@ -53,7 +54,7 @@ enum SourceState {
     Ended,
 }
 
-/// A source being closed in a thread of its own: that can take for ever too.
+/// A source being closed in its own thread: that can take for ever too.
 struct Closing {
     done: Receiver<()>,
     begun: Instant,
@@ -162,10 +163,10 @@ impl Stream {
             Ok(Read::End) => return self.end(source.format()),
             // A file that turns out broken stays broken.
             Err(SourceError::Data(why)) if !self.realtime => {
-                tracing::error!(source = self.name, "{why}");
+                tracing::error!(source = self.name, "{}", with_causes(&why));
                 return self.end(source.format());
             }
-            Err(error) => return self.lose(source, &error.to_string()),
+            Err(error) => return self.lose(source, &with_causes(&error)),
         }
         SourceState::Open(source)
     }
@@ -183,7 +184,7 @@ impl Stream {
                     format.channels
                 ));
             }
-            lane.begin(format).map_err(|error| error.to_string())?;
+            lane.begin(format).map_err(|error| with_causes(&error))?;
         }
         let was_lost = self.lost.take();
         self.has_frames = true;
@@ -297,7 +298,7 @@ impl Stream {
                 SourceState::Open(source)
             }
             Ok(Err(error)) => {
-                self.report_loss(&error.to_string());
+                self.report_loss(&with_causes(&error));
                 self.retry(None)
             }
             Err(RecvTimeoutError::Disconnected) => {

@@ -7,7 +7,7 @@ const LOST_AFTER_S: f64 = 1.0;
 /// A card's clock is never further off than this.
 const MAX_DRIFT: f64 = 500e-6;
 
-/// What the arrival of a block of frames tells.
+/// What the arrival of a block of frames shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arrival {
     OnTime,
@@ -17,7 +17,7 @@ pub enum Arrival {
     Lost(f64),
 }
 
-/// Follows the least delayed blocks: no block can arrive before it was captured, so those tell the truth, however busy
+/// Follows the least delayed blocks: no block can arrive before it was captured, so those are true, however busy
 /// the machine is. The card's drift against the host's clock shows in them, and goes into the time alone.
 #[derive(Debug)]
 pub struct StreamClock {

@@ -63,7 +63,7 @@ impl FromStr for Selector {
             return if text.trim().is_empty() { Err(fault("a device")) } else { Ok(Selector::Alsa(text.to_owned())) };
         };
         let (rest, pcm) = match rest.rsplit_once(',') {
-            // A serial may have commas of its own.
+            // A serial may contain commas.
             Some((rest, pcm)) if kind != "usb-id" || pcm.parse::<u32>().is_ok() => {
                 (rest, Some(pcm.parse().map_err(|_| fault("a number after the comma"))?))
             }

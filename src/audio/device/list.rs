@@ -40,7 +40,7 @@ pub struct Listed {
     pub name: String,
     /// ALSA's name of it, until the next boot.
     pub alsa: String,
-    /// What it offers, or why it does not tell.
+    /// What it offers, or why it does not answer.
     pub offer: Result<Offer, String>,
 }
 

@@ -66,8 +66,8 @@ enum Piece {
 /// `Lost`, with what can be done about it.
 pub fn open(request: &DeviceRequest) -> Result<DeviceSource, SourceError> {
     let cards = identity::cards(&request.sysfs);
-    let target = request.device.resolve(&cards).map_err(SourceError::Lost)?;
-    let lost = |problem: String| SourceError::Lost(format!("{}: {problem}", request.device));
+    let target = request.device.resolve(&cards).map_err(|problem| SourceError::Lost(problem.into()))?;
+    let lost = |problem: String| SourceError::Lost(format!("{}: {problem}", request.device).into());
     // Holds ALSA's configuration as long as it is used here.
     let host = cpal::host_from_id(HostId::Alsa).map_err(|error| lost(error.to_string()))?;
     let (name, choice) = plan(&target, &request.wish).map_err(lost)?;
@@ -229,7 +229,7 @@ impl Source for DeviceSource {
                 return Ok(read);
             }
             if let Some(error) = self.faults.fatal() {
-                return Err(SourceError::Lost(error.to_string()));
+                return Err(SourceError::Lost(error.to_string().into()));
             }
             if Instant::now() >= deadline {
                 return Ok(Read::Nothing);

@@ -135,7 +135,7 @@ impl Offer {
         let mut enough = self.channels.iter().copied().filter(|&count| count >= wish.least_channels);
         let channels = match wish.channels {
             Some(exactly) => enough.find(|&count| count == exactly),
-            // A converter does not tell how many there are; with fewer asked for, it mixes them itself.
+            // A converter does not state how many there are; with fewer asked for, it mixes them itself.
             None if wish.all_channels && !self.converts => enough.next_back(),
             None => enough.next(),
         };

@@ -20,7 +20,7 @@ pub struct Block {
     pub at: Instant,
     /// Frames that had come before it, and found no room in the ring.
     pub dropped: u64,
-    /// The sound library has told of an overrun before it.
+    /// The sound library has reported an overrun before it.
     pub overrun: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct Design {
     pub housing_hz: [f64; 2],
     /// Where a loose cover rings, Hz.
     pub cover_hz: [f64; 3],
-    /// Where a rubbing contact is heard, Hz.
+    /// Where a rubbing contact sounds, Hz.
     pub rub_hz: [f64; 2],
     /// Speed lost from no load to full load, as a share.
     pub slip: f64,

@@ -94,7 +94,7 @@ pub enum Voice {
         left_s: f64,
         pause_s: f64,
     },
-    /// Nothing of its own: only [`Effect`].
+    /// No sound: only [`Effect`].
     Silent,
 }
 
@@ -171,7 +171,7 @@ impl Voice {
                 let contact = (1.0 - (off / *width).powi(2)).max(0.0);
                 let white = noise.next();
                 let scrape = 0.8 * bands[0].next(white) + 0.6 * bands[1].next(white);
-                // A light contact is heard on a part of the turn, a heavy one grinds all the way round.
+                // A light contact sounds on a part of the turn, a heavy one grinds all the way round.
                 strength.powf(1.5) * *grip * (2.2 * contact + 0.15) * scrape
             }
             Voice::Blocked { noise, rumble, gain, surge, drift } => {
@@ -210,23 +210,7 @@ impl Voice {
                 strength * (1.6 * crackle + 0.45 * density * hiss.next(noise.next()))
             }
             Voice::Loose { noise, rings, due, echo } => {
-                *due -= shaft_hz * step_s;
-                let mut impact = 0.0;
-                if *due <= 0.0 {
-                    // It is thrown up about once in two turns, by chance later, and bounces once.
-                    *due += 2.0 * (1.0 + 0.12 * noise.next()).max(0.4);
-                    if noise.uniform() < 0.8 {
-                        impact = 1.0 + 0.35 * noise.next().max(-2.0);
-                        *echo = Some((0.25 + 0.05 * noise.next(), 0.5 * impact));
-                    }
-                }
-                if let Some((left, height)) = echo {
-                    *left -= shaft_hz * step_s;
-                    if *left <= 0.0 {
-                        impact += *height;
-                        *echo = None;
-                    }
-                }
+                let impact = rattle(noise, due, echo, shaft_hz * step_s);
                 let [low, middle, high] = rings;
                 4.5 * strength * (low.next(impact) + 0.8 * middle.next(impact) + 0.5 * high.next(impact))
             }
@@ -248,6 +232,28 @@ impl Voice {
             Voice::Silent => 0.0,
         }
     }
+}
+
+/// The impact of a loose cover after a step of so many turns of the shaft; `due` and the `echo`'s time are in turns too.
+fn rattle(noise: &mut Noise, due: &mut f64, echo: &mut Option<(f64, f64)>, turns: f64) -> f64 {
+    *due -= turns;
+    let mut impact = 0.0;
+    if *due <= 0.0 {
+        // It is thrown up about once in two turns, by chance later, and bounces once.
+        *due += 2.0 * (1.0 + 0.12 * noise.next()).max(0.4);
+        if noise.uniform() < 0.8 {
+            impact = 1.0 + 0.35 * noise.next().max(-2.0);
+            *echo = Some((0.25 + 0.05 * noise.next(), 0.5 * impact));
+        }
+    }
+    if let Some((left, height)) = echo {
+        *left -= turns;
+        if *left <= 0.0 {
+            impact += *height;
+            *echo = None;
+        }
+    }
+    impact
 }
 
 /// Strength of a growing fault at a time.

@@ -1,4 +1,4 @@
-//! Simulated machines to hear, to train on and to test with: a fan, a blower, a pump, each drawn from a seed, healthy
+//! Simulated machines to listen to, to train on and to test with: a fan, a blower, a pump, each drawn from a seed, healthy
 //! or with a fault that grows. Pure and deterministic: the same seed and take give the same samples.
 //!
 //! A machine is a shaft with its orders, blades that pass, flow noise through resonances, a bearing's faint tones and
@@ -91,7 +91,7 @@ impl Fault {
     }
 }
 
-/// A name that is none of those known.
+/// An unknown name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of {known}, found {found:?}")]
 pub struct UnknownName {
@@ -167,7 +167,7 @@ impl Default for FaultPlan {
 }
 
 impl FaultPlan {
-    /// Strength where none is given: plain to hear.
+    /// Strength where none is given: clearly audible.
     pub const STRENGTH: f64 = 0.6;
 
     /// This fault from the start.

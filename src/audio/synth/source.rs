@@ -18,7 +18,7 @@ impl SynthSource {
     /// # Errors
     /// `Config` for an unknown machine or fault.
     pub fn new(config: &SourceConfig, id: &str) -> Result<Self, SourceError> {
-        let (kind, fault) = parse(config).map_err(SourceError::Config)?;
+        let (kind, fault) = parse(config).map_err(|problem| SourceError::Config(problem.into()))?;
         let seed = config.seed.unwrap_or_else(|| seed_of(id));
         Ok(SynthSource(SynthMachine::with_fault(kind, seed, config.take.unwrap_or(0), fault)))
     }

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use super::reader::WavReader;
 use crate::audio::config::{Channel, take_channel};
 use crate::audio::resample::Resampler;
-use crate::audio::source::{Format, Read, Source, SourceError};
+use crate::audio::source::{Format, Read, Source, SourceError, SourceProblem};
+use crate::causes::with_causes;
 
 /// What [`find`] came upon.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ pub struct Found {
 /// # Errors
 /// `Config` where `path` is not there.
 pub fn find(path: &Path) -> Result<Found, SourceError> {
-    let metadata = path.metadata().map_err(|error| SourceError::Config(format!("{}: {error}", path.display())))?;
+    let metadata = path.metadata().map_err(|error| SourceError::Config(SourceProblem::of(path.display(), error)))?;
     let mut found = Found::default();
     if metadata.is_dir() {
         walk(path, &mut found);
@@ -72,7 +73,8 @@ impl MonoReader {
             && wanted >= channels
         {
             let (path, last) = (path.display(), channels - 1);
-            return Err(SourceError::Data(format!("{path}: expected a channel of 0 to {last}, found {wanted}")));
+            let problem = format!("{path}: expected a channel of 0 to {last}, found {wanted}");
+            return Err(SourceError::Data(problem.into()));
         }
         Ok(MonoReader { wav, channel, frames: Vec::new(), mono: Vec::new() })
     }
@@ -217,13 +219,14 @@ impl WavSource {
             self.ahead = found.files.into_iter();
             if !self.open_next() {
                 let root = self.root.display();
-                return Err(SourceError::Data(match count {
+                let problem = match count {
                     0 => format!("{root}: expected WAV files, found none"),
                     _ => {
                         let why = self.warned.iter().next_back().map_or(String::new(), |why| format!("; {why}"));
                         format!("{root}: none of its {count} WAV files can be read{why}")
                     }
-                }));
+                };
+                return Err(SourceError::Data(problem.into()));
             }
         }
         self.delivered = false;
@@ -234,7 +237,9 @@ impl WavSource {
     fn open_next(&mut self) -> bool {
         self.playing = self.ahead.by_ref().find_map(|file| {
             MonoReader::open(&file, self.channel)
-                .inspect_err(|error| warn_once(&mut self.warned, format!("passing over a broken file: {error}")))
+                .inspect_err(|error| {
+                    warn_once(&mut self.warned, format!("passing over a broken file: {}", with_causes(error)));
+                })
                 .ok()
         });
         self.playing.is_some()
@@ -248,7 +253,8 @@ impl WavSource {
             Ok([]) => return Ok(false),
             Ok(mono) => mono,
             Err(error) => {
-                warn_once(&mut self.warned, format!("passing over the rest of a broken file: {error}"));
+                let why = with_causes(&error);
+                warn_once(&mut self.warned, format!("passing over the rest of a broken file: {why}"));
                 return Ok(false);
             }
         };
@@ -283,7 +289,8 @@ impl Source for WavSource {
             } else if self.delivered {
                 self.begin_round()?;
             } else {
-                return Err(SourceError::Data(format!("{}: expected sound, found none", self.root.display())));
+                let problem = format!("{}: expected sound, found none", self.root.display());
+                return Err(SourceError::Data(problem.into()));
             }
         }
         Ok(Read::Frames { end: SystemTime::now() })

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -39,8 +39,8 @@ pub struct RecorderOptions {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    #[error("{}: {problem}", .file.display())]
-    File { file: PathBuf, problem: String },
+    #[error("{}", .file.display())]
+    File { file: PathBuf, source: io::Error },
     #[error("{}: only {free_mb} MB are free, {keep_mb} MB must stay so: recording has ended", .dir.display())]
     Full { dir: PathBuf, free_mb: u64, keep_mb: u64 },
 }
@@ -55,8 +55,8 @@ pub struct Recording {
     pub peak: f32,
 }
 
-/// Tells the space that is free in a directory, bytes.
-pub type FreeSpace = fn(&Path) -> std::io::Result<u64>;
+/// Looks up the free space of a directory, bytes.
+pub type FreeSpace = fn(&Path) -> io::Result<u64>;
 
 /// Writes one machine's recordings.
 pub struct Recorder {
@@ -92,21 +92,20 @@ impl Recorder {
             Some(open) => open,
             None => self.begin(end - length)?,
         };
-        let fault =
-            |error: hound::Error, file: &Path| RecordError::File { file: file.into(), problem: error.to_string() };
+        let failed = |error, file: &Path| RecordError::File { file: file.into(), source: io_error(error) };
         for &sample in samples {
             let written = match self.options.bits {
                 Bits::Int16 => open.writer.write_sample(scaled(sample, 15)),
                 Bits::Int24 => open.writer.write_sample(scaled(sample, 23)),
                 Bits::Float32 => open.writer.write_sample(sample),
             };
-            written.map_err(|error| fault(error, &open.recording.file))?;
+            written.map_err(|error| failed(error, &open.recording.file))?;
             open.recording.peak = open.recording.peak.max(sample.abs());
         }
         open.samples += samples.len() as u64;
         open.recording.seconds = open.samples as f64 / f64::from(self.options.rate_hz);
         // The header says how long it is: a power cut costs no more than what came since.
-        open.writer.flush().map_err(|error| fault(error, &open.recording.file))?;
+        open.writer.flush().map_err(|error| failed(error, &open.recording.file))?;
         let complete = open.recording.seconds >= self.options.file_length.as_secs_f64();
         self.open = Some(open);
         if complete { self.close() } else { Ok(None) }
@@ -118,9 +117,8 @@ impl Recorder {
     /// The file cannot be written.
     pub fn close(&mut self) -> Result<Option<Recording>, RecordError> {
         let Some(Open { writer, recording, .. }) = self.open.take() else { return Ok(None) };
-        let problem =
-            |error: hound::Error| RecordError::File { file: recording.file.clone(), problem: error.to_string() };
-        writer.finalize().map_err(problem)?;
+        let failed = |error| RecordError::File { file: recording.file.clone(), source: io_error(error) };
+        writer.finalize().map_err(failed)?;
         Ok(Some(recording))
     }
 
@@ -134,13 +132,13 @@ impl Recorder {
             Bits::Float32 => (32, SampleFormat::Float),
         };
         let spec = WavSpec { channels: 1, sample_rate: self.options.rate_hz, bits_per_sample, sample_format };
-        let create = || -> Result<WavWriter<BufWriter<File>>, String> {
-            std::fs::create_dir_all(&self.options.dir).map_err(|error| error.to_string())?;
+        let create = || -> io::Result<WavWriter<BufWriter<File>>> {
+            std::fs::create_dir_all(&self.options.dir)?;
             // Never over another recording, whatever the clock says.
-            let created = File::create_new(&file).map_err(|error| error.to_string())?;
-            WavWriter::new(BufWriter::new(created), spec).map_err(|error| error.to_string())
+            let created = File::create_new(&file)?;
+            WavWriter::new(BufWriter::new(created), spec).map_err(io_error)
         };
-        let writer = create().map_err(|problem| RecordError::File { file: file.clone(), problem })?;
+        let writer = create().map_err(|source| RecordError::File { file: file.clone(), source })?;
         Ok(Open { writer, recording: Recording { file, begin, seconds: 0.0, peak: 0.0 }, samples: 0 })
     }
 
@@ -149,7 +147,7 @@ impl Recorder {
         let RecorderOptions { dir, keep_free, delete_oldest, .. } = &self.options;
         let mut oldest = None;
         loop {
-            // Where the disk does not tell, writing will.
+            // Where the disk does not answer, writing will show it.
             let Some(free) = nearest_existing(dir).and_then(|dir| (self.free_space)(dir).ok()) else { return Ok(()) };
             if free >= *keep_free {
                 return Ok(());
@@ -163,7 +161,7 @@ impl Recorder {
                 return Err(RecordError::Full { dir, free_mb, keep_mb });
             };
             tracing::info!(file = %file.display(), "deleting the oldest recording to make room");
-            std::fs::remove_file(&file).map_err(|error| RecordError::File { file, problem: error.to_string() })?;
+            std::fs::remove_file(&file).map_err(|source| RecordError::File { file, source })?;
         }
     }
 
@@ -184,6 +182,14 @@ impl Recorder {
     }
 }
 
+/// hound's error as the one that it stands for.
+fn io_error(error: hound::Error) -> io::Error {
+    match error {
+        hound::Error::IoError(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
 fn scaled(sample: f32, bits: u32) -> i32 {
     let scale = f64::from(1_u32 << bits);
     (f64::from(sample) * scale).round().clamp(-scale, scale - 1.0) as i32
@@ -194,7 +200,7 @@ fn nearest_existing(dir: &Path) -> Option<&Path> {
     dir.ancestors().find(here).map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
 }
 
-fn free_space(dir: &Path) -> std::io::Result<u64> {
+fn free_space(dir: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(dir)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
@@ -309,12 +315,12 @@ mod tests {
             recorder.write(&ramp(0), at(1)).map(|_| recorder.close().unwrap())
         };
         record().unwrap();
-        let error = record().unwrap_err().to_string();
+        let error = crate::causes::with_causes(&record().unwrap_err());
         assert!(error.contains("fan-1_20270115T080000.000Z.wav: ") && error.contains("exists"), "{error}");
     }
 
     #[test]
-    fn the_disk_tells_its_space() {
+    fn the_free_space_is_known() {
         assert!(free_space(&std::env::temp_dir()).unwrap() > 0);
         assert_eq!(nearest_existing(Path::new("no/such/dir")), Some(Path::new(".")));
     }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::golden_line;
 use crate::bundle::{Bundle, draft_manifest, files, manifest, pack};
 use crate::cli::Failure;
 use crate::cli::engine::EngineArgs;
@@ -48,7 +47,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         draft_manifest(&args.dir, args.name.as_deref(), args.bundle_version.as_deref()).map_err(Failure::data)?;
     let (bundle, mut engine) = Bundle::open(&args.dir, &args.engine.config()).map_err(Failure::data)?;
     for outcome in bundle.run_golden(engine.as_mut()) {
-        golden_line(outcome).map_err(|problem| Failure::data(anyhow::anyhow!("golden case {problem}")))?;
+        outcome.in_words().map_err(|problem| Failure::data(anyhow::anyhow!("golden case {problem}")))?;
     }
     let archive = args.out.clone().unwrap_or_else(|| format!("{}-{}.tar.gz", bundle.name, bundle.version).into());
     let packed = pack(&bundle, &archive)?;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::golden_line;
 use crate::bundle::{Bundle, files};
 use crate::cli::engine::EngineArgs;
 use crate::cli::{EXIT_DATA, Failure};
@@ -100,7 +99,7 @@ fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
         return checks.report("golden", Ok("no cases".into()));
     }
     for outcome in bundle.run_golden_on_all_cores(engine.as_mut()) {
-        checks.report("golden", golden_line(outcome))?;
+        checks.report("golden", outcome.in_words())?;
     }
     Ok(())
 }

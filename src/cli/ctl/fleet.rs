@@ -11,7 +11,7 @@ use crate::mqtt::payload::{AgentState, Info, Reply, Status};
 use crate::mqtt::simple_client::{Message, SimpleClient};
 use crate::mqtt::topics::{AgentPart, AgentTopics, Topic};
 
-/// The broker has told all that it keeps when it says nothing for this long.
+/// The broker has sent all that it keeps when nothing comes for this long.
 const QUIET: Duration = Duration::from_millis(500);
 /// What it keeps of one agent is there within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -175,7 +175,7 @@ impl FleetClient {
         }
     }
 
-    /// Sends a command and waits until all who were asked have answered; `came` is told of each reply.
+    /// Sends a command and waits until all who were asked have answered; `came` is called with each reply.
     ///
     /// # Errors
     /// A broken connection, or what `came` says.

@@ -47,7 +47,7 @@ pub struct Args {
     /// Of the fleet, those with this tag
     #[arg(long, value_name = "TAG", global = true)]
     tag: Option<ShortText<64>>,
-    /// Who asks; settings, alarms and events tell it [default: the login name]
+    /// Who asks; settings, alarms and events show it [default: the login name]
     #[arg(long, value_name = "NAME", global = true)]
     by: Option<ShortText<64>>,
     /// And why
@@ -103,7 +103,7 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
         Some(archive) => archive.send(&mut client, &mut fleet, &request.envelope, timeout).await?,
         None => BTreeMap::new(),
     };
-    // Those who have said their last word about the archive are not asked again.
+    // Those who have given their last answer about the archive are not asked again.
     fleet.leave_out(replies.keys());
     let print = |answer: &Answer| -> Result<(), Failure> {
         if args.json {

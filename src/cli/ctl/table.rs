@@ -1,4 +1,4 @@
-//! Replies as a table: a row for each machine that an answer tells of, else one for the agent.
+//! Replies as a table: a row for each machine that an answer is about, else one for the agent.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
@@ -97,7 +97,7 @@ fn flatten(path: &str, value: &Value, cells: &mut Vec<(String, String)>) {
 
 fn shown(value: &Value) -> String {
     match value {
-        // Enough of a hash to tell it from another.
+        // Enough of a hash to distinguish it.
         Value::String(text) if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             format!("{}...", &text[..12])
         }

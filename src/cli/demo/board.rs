@@ -94,7 +94,7 @@ impl Board {
         }
     }
 
-    /// Time passes: tells that the fault begins.
+    /// Time passes: notes that the fault begins.
     pub fn tick(&mut self, now_s: f64, fault: &str) {
         if now_s >= self.fault_s && !self.fault_began {
             self.fault_began = true;
@@ -118,7 +118,7 @@ impl Board {
         self.rows.iter().filter(wrong).map(|row| row.machine).collect()
     }
 
-    /// Machines that nothing was heard of.
+    /// Machines without a message.
     pub fn unheard(&self) -> Vec<&'static str> {
         self.rows.iter().filter(|row| row.verdicts == 0).map(|row| row.machine).collect()
     }

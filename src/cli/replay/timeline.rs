@@ -1,16 +1,17 @@
 //! The timeline of a replay as a picture: distance and score over their limits, verdicts and alarms below.
 
-use plotters::prelude::*;
+use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::features::picture::{FONT, encode, prepare_font};
+use crate::features::canvas::{Canvas, DrawError, encode};
 use crate::scoring::alarm::{AlarmState, Kind};
 use crate::scoring::{Assessment, MachineModel, Verdict, Why};
 
 const SIZE: (u32, u32) = (1200, 620);
-/// Room left of the panels, right of them.
+/// Where the panels begin and end, from the left; below them the bars begin, from the top.
 const LEFT: i32 = 80;
-const RIGHT: i32 = 24;
+const RIGHT: i32 = SIZE.0 as i32 - 24;
+const FOOT: i32 = SIZE.1 as i32 - 100;
 const INK: RGBColor = RGBColor(45, 45, 55);
 const GRID: RGBColor = RGBColor(225, 225, 230);
 const LINE: RGBColor = RGBColor(70, 105, 160);
@@ -94,80 +95,64 @@ impl Timeline {
     /// The picture as the bytes of a PNG file.
     ///
     /// # Errors
-    /// One line; not expected.
-    pub fn to_png(&self) -> Result<Vec<u8>, String> {
-        prepare_font()?;
+    /// Not expected.
+    pub fn to_png(&self) -> Result<Vec<u8>, DrawError> {
         let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
-        self.draw(&mut pixels)?;
-        encode(&pixels, SIZE.0, SIZE.1).map_err(|error| error.to_string())
+        let end_s = self.points.last().map_or(1.0, |point| point.end_s).max(1.0);
+        {
+            let drawing = Drawing { canvas: Canvas::new(&mut pixels, SIZE)?, end_s };
+            self.draw_panels(&drawing)?;
+            self.draw_windows(&drawing)?;
+            drawing.time_axis()?;
+            drawing.canvas.finish()?;
+        }
+        encode(&pixels, SIZE)
     }
 
-    fn draw(&self, pixels: &mut [u8]) -> Result<(), String> {
-        let area = BitMapBackend::with_buffer(pixels, SIZE).into_drawing_area();
-        let say = |error: DrawingAreaErrorKind<_>| error.to_string();
-        area.fill(&WHITE).map_err(say)?;
-        let (width, height) = (SIZE.0 as i32, SIZE.1 as i32);
-        let end_s = self.points.last().map_or(1.0, |point| point.end_s).max(1.0);
-        let right = width - RIGHT;
-        let x = |seconds: f64| LEFT + (f64::from(right - LEFT) * (seconds / end_s).clamp(0.0, 1.0)) as i32;
-        let text = |words: &str, at: (i32, i32), size: i32, across: HPos, colour: RGBColor| {
-            let style = TextStyle::from((FONT, size).into_font()).color(&colour).pos(Pos::new(across, VPos::Center));
-            area.draw(&Text::new(words.to_owned(), at, style)).map_err(say)
-        };
-        let line = |from: (i32, i32), to: (i32, i32), colour: RGBColor, wide: u32| {
-            area.draw(&PathElement::new([from, to], colour.stroke_width(wide))).map_err(say)
-        };
-        let bar = |from: (i32, i32), to: (i32, i32), colour: RGBColor| {
-            area.draw(&Rectangle::new([from, to], colour.filled())).map_err(say)
-        };
-
+    /// The title; distance and score over their limits.
+    fn draw_panels(&self, drawing: &Drawing) -> Result<(), DrawError> {
         let alarms = if self.marks.len() == 1 { "alarm" } else { "alarms" };
         let title = format!("{}: {} windows, {} {alarms}", self.machine, self.points.len(), self.marks.len());
-        text(&title, (LEFT, 24), 20, HPos::Left, INK)?;
+        drawing.text(&title, (LEFT, 24), 20, HPos::Left, INK)?;
         let scored = self.points.iter().any(|point| point.score.is_some());
-        let foot = height - 100;
-        let middle = if scored { 56 + (foot - 56) / 2 } else { foot };
+        let middle = if scored { 56 + (FOOT - 56) / 2 } else { FOOT };
         let highest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
         let thresholds = highest(&mut self.points.iter().filter_map(|point| point.threshold));
         let distances = highest(&mut self.points.iter().filter_map(|point| point.distance));
         // What is far beyond the limit touches the ceiling; the limit itself stays readable.
         let most =
             if thresholds > 0.0 { (1.05 * distances).clamp(1.4 * thresholds, 8.0 * thresholds) } else { distances };
-        let distance = Panel { top: 56, bottom: if scored { middle - 44 } else { foot - 16 }, most: most.max(1e-9) };
-        let score = Panel { top: middle, bottom: foot - 16, most: 8.0 };
+        let distance = Panel { top: 56, bottom: if scored { middle - 44 } else { FOOT - 16 }, most: most.max(1e-9) };
+        let score = Panel { top: middle, bottom: FOOT - 16, most: 8.0 };
 
         if let Some(learned_s) = self.learned_s {
-            bar((LEFT, 56), (x(learned_s), foot - 16), LEARNING)?;
-            text("learning", (LEFT + 6, 66), 13, HPos::Left, INK)?;
+            drawing.canvas.bar((LEFT, 56), (drawing.x(learned_s), FOOT - 16), LEARNING)?;
+            drawing.text("learning", (LEFT + 6, 66), 13, HPos::Left, INK)?;
         }
-        for (panel, name, step) in [(&distance, "distance", nice_step(distance.most)), (&score, "score", 2.0)] {
-            if name == "score" && !scored {
-                continue;
-            }
-            text(name, (LEFT - 10, panel.top - 12), 15, HPos::Right, INK)?;
-            for tick in 0..=(panel.most / step + 1e-9) as u32 {
-                let value = f64::from(tick) * step;
-                line((LEFT, panel.y(value)), (right, panel.y(value)), GRID, 1)?;
-                let digits = usize::from(step < 1.0) + usize::from(step < 0.1) + usize::from(step < 0.01);
-                text(&format!("{value:.digits$}"), (LEFT - 10, panel.y(value)), 13, HPos::Right, INK)?;
-            }
-        }
-        let draw = |panel: &Panel, of: &dyn Fn(&Point) -> Option<f64>, colour: RGBColor, wide: u32| {
-            for run in self.points.split(|point| of(point).is_none()) {
-                let path: Vec<_> = run.iter().filter_map(|point| Some((x(point.end_s), panel.y(of(point)?)))).collect();
-                area.draw(&PathElement::new(path, colour.stroke_width(wide))).map_err(say)?;
-            }
-            Ok::<(), String>(())
-        };
-        draw(&distance, &|point| point.distance, LINE, 1)?;
-        draw(&distance, &|point| point.threshold, LIMIT, 2)?;
+        drawing.grid(&distance, "distance", nice_step(distance.most))?;
         if scored {
-            draw(&score, &|point| point.score.map(|(score, _)| score), LINE, 1)?;
-            draw(&score, &|point| point.score.map(|(_, limit)| limit), LIMIT, 2)?;
+            drawing.grid(&score, "score", 2.0)?;
         }
+        let curve = |panel: &Panel, of: &dyn Fn(&Point) -> Option<f64>, colour: RGBColor, wide: u32| {
+            self.points.split(|point| of(point).is_none()).try_for_each(|run| {
+                let place = |point: &Point| Some((drawing.x(point.end_s), panel.y(of(point)?)));
+                drawing.canvas.line(run.iter().filter_map(place).collect::<Vec<_>>(), colour, wide)
+            })
+        };
+        curve(&distance, &|point| point.distance, LINE, 1)?;
+        curve(&distance, &|point| point.threshold, LIMIT, 2)?;
+        if scored {
+            curve(&score, &|point| point.score.map(|(score, _)| score), LINE, 1)?;
+            curve(&score, &|point| point.score.map(|(_, limit)| limit), LIMIT, 2)?;
+        }
+        Ok(())
+    }
 
-        for (name, y) in [("verdict", foot), ("alarm", foot + 24)] {
-            text(name, (LEFT - 10, y + 8), 13, HPos::Right, INK)?;
+    /// A bar of verdicts, a bar of alarms; what happened in between.
+    fn draw_windows(&self, drawing: &Drawing) -> Result<(), DrawError> {
+        let (canvas, x) = (&drawing.canvas, |seconds| drawing.x(seconds));
+        for (name, y) in [("verdict", FOOT), ("alarm", FOOT + 24)] {
+            drawing.text(name, (LEFT - 10, y + 8), 13, HPos::Right, INK)?;
         }
         let mut from_s = 0.0;
         for point in &self.points {
@@ -177,29 +162,60 @@ impl Timeline {
                 Verdict::Unknown => QUIET,
             };
             let to = x(point.end_s).max(x(from_s) + 1);
-            bar((x(from_s), foot), (to, foot + 16), colour)?;
+            canvas.bar((x(from_s), FOOT), (to, FOOT + 16), colour)?;
             if point.alarm == AlarmState::Active {
-                bar((x(from_s), foot + 24), (to, foot + 40), LIMIT)?;
+                canvas.bar((x(from_s), FOOT + 24), (to, FOOT + 40), LIMIT)?;
             }
             from_s = point.end_s;
         }
         if let Some(fault_at_s) = self.fault_at_s {
-            line((x(fault_at_s), 48), (x(fault_at_s), foot + 40), INK, 1)?;
-            text("fault begins", (x(fault_at_s) + 6, 48), 13, HPos::Left, INK)?;
+            canvas.line([(x(fault_at_s), 48), (x(fault_at_s), FOOT + 40)], INK, 1)?;
+            drawing.text("fault begins", (x(fault_at_s) + 6, 48), 13, HPos::Left, INK)?;
         }
         for mark in &self.marks {
             let name = serde_json::json!(mark.kind);
             let words = name.as_str().unwrap_or_default();
-            text(words, (x(mark.at_s), foot + 50), 13, HPos::Left, LIMIT)?;
+            drawing.text(words, (x(mark.at_s), FOOT + 50), 13, HPos::Left, LIMIT)?;
         }
-        let step_s = nice_time_step(end_s);
-        for tick in 0..=(end_s / step_s) as u32 {
-            let at_s = f64::from(tick) * step_s;
-            line((x(at_s), foot + 60), (x(at_s), foot + 66), INK, 1)?;
-            text(&clock(at_s), (x(at_s), foot + 78), 13, HPos::Center, INK)?;
+        Ok(())
+    }
+}
+
+/// The picture while it is drawn: its paper and the scale of time.
+struct Drawing<'a> {
+    canvas: Canvas<'a>,
+    end_s: f64,
+}
+
+impl Drawing<'_> {
+    fn x(&self, seconds: f64) -> i32 {
+        LEFT + (f64::from(RIGHT - LEFT) * (seconds / self.end_s).clamp(0.0, 1.0)) as i32
+    }
+
+    fn text(&self, words: &str, at: (i32, i32), size: i32, across: HPos, colour: RGBColor) -> Result<(), DrawError> {
+        self.canvas.text(words, at, size, Pos::new(across, VPos::Center), colour)
+    }
+
+    /// The name of a panel, and a line for each step of its values.
+    fn grid(&self, panel: &Panel, name: &str, step: f64) -> Result<(), DrawError> {
+        self.text(name, (LEFT - 10, panel.top - 12), 15, HPos::Right, INK)?;
+        for tick in 0..=(panel.most / step + 1e-9) as u32 {
+            let value = f64::from(tick) * step;
+            self.canvas.line([(LEFT, panel.y(value)), (RIGHT, panel.y(value))], GRID, 1)?;
+            let digits = usize::from(step < 1.0) + usize::from(step < 0.1) + usize::from(step < 0.01);
+            self.text(&format!("{value:.digits$}"), (LEFT - 10, panel.y(value)), 13, HPos::Right, INK)?;
         }
-        line((LEFT, foot + 60), (right, foot + 60), INK, 1)?;
-        area.present().map_err(say)
+        Ok(())
+    }
+
+    fn time_axis(&self) -> Result<(), DrawError> {
+        let step_s = nice_time_step(self.end_s);
+        for tick in 0..=(self.end_s / step_s) as u32 {
+            let x = self.x(f64::from(tick) * step_s);
+            self.canvas.line([(x, FOOT + 60), (x, FOOT + 66)], INK, 1)?;
+            self.text(&clock(f64::from(tick) * step_s), (x, FOOT + 78), 13, HPos::Center, INK)?;
+        }
+        self.canvas.line([(LEFT, FOOT + 60), (RIGHT, FOOT + 60)], INK, 1)
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_rustls::rustls::ClientConfig;
 use super::figures::{Figures, count};
 use super::machines::Machines;
 use crate::backoff::Backoff;
+use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::config::MqttConfig;
 use crate::mqtt::address::BrokerUrl;
@@ -98,7 +99,8 @@ impl Agent {
     ) -> Result<(), String> {
         let plan = self.plan.clone();
         let mqtt = &plan.mqtt;
-        let login = connection::login(mqtt.username.as_deref(), mqtt.password.as_ref(), mqtt.password_file.as_deref())?;
+        let login = connection::login(mqtt.username.as_deref(), mqtt.password.as_ref(), mqtt.password_file.as_deref());
+        let login = login.map_err(|error| with_causes(&error))?;
         let identity = Identity {
             client_id: format!("{}-{}", mqtt.root.replace('/', "-"), self.name),
             login,

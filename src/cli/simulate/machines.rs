@@ -1,4 +1,4 @@
-//! Where a simulated fleet's verdicts come from: drawn as they were recorded, or from a model that hears simulated sound.
+//! Where a simulated fleet's verdicts come from: drawn as they were recorded, or from a model that scores simulated sound.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,10 +7,9 @@ use std::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::audio::synth::{Kind, SynthMachine, seed_of};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Overrides};
 use crate::cli::Failure;
 use crate::encoder::EncoderConfig;
-use crate::scoring::gate::Gate;
 use crate::scoring::{Assessment, MachineModel, Scorer, judge};
 
 /// Distances over their threshold of healthy machines, at shares of 0, 5, ... 100 % of the windows: the test recordings of
@@ -39,23 +38,19 @@ impl Machines {
         Machines::Drawn
     }
 
-    /// With the model of this bundle, in a thread of its own.
+    /// With the model of this bundle, in its own thread.
     ///
     /// # Errors
     /// What is wrong with the bundle.
     pub fn with_bundle(dir: &Path) -> Result<Machines, Failure> {
         let (bundle, engine) = Bundle::open(dir, &EncoderConfig::default()).map_err(Failure::data)?;
         let models = bundle.machines.iter().map(|known| {
-            let threshold = known.threshold.unwrap_or(THRESHOLD);
             let kind = Kind::ALL.into_iter().find(|kind| known.name.starts_with(kind.name())).unwrap_or(Kind::Fan);
-            let front_end = known.front_end.clone();
-            (
-                kind,
-                known.name.clone(),
-                MachineModel::new(known.index, known.bank.clone(), threshold, front_end, Gate::default()),
-            )
+            let overrides = Overrides { threshold: known.threshold.or(Some(THRESHOLD)), ..Overrides::default() };
+            let fitted = bundle.machine_model(&known.name, &overrides).map_err(Failure::data)?;
+            Ok((kind, known.name.clone(), fitted.model))
         });
-        let models: Vec<_> = models.collect();
+        let models = models.collect::<Result<Vec<_>, Failure>>()?;
         let label = format!("{}@{}", bundle.name, bundle.version);
         let (ask, questions) = mpsc::channel();
         std::thread::Builder::new()
@@ -92,7 +87,7 @@ impl Machines {
     }
 }
 
-/// Scores until nobody asks any more. Each machine is one of the bundle's, at a time of its own.
+/// Scores until nobody asks any more. Each machine is one of the bundle's, at its own time.
 fn answer(models: &[(Kind, String, MachineModel)], mut scorer: Scorer, questions: &mpsc::Receiver<Question>) {
     let mut machines: HashMap<(String, u32), SynthMachine> = HashMap::new();
     for question in questions {

@@ -36,7 +36,7 @@ const GOODBYE: Duration = Duration::from_secs(30);
 pub struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
-    /// Agents, each with a connection of its own
+    /// Agents, each with its own connection
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     agents: u32,
     /// Machines of each agent

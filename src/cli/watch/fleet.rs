@@ -1,4 +1,4 @@
-//! What `auscult watch` knows of the fleet, from the messages alone: no terminal, no broker, no clock of its own.
+//! What `auscult watch` knows of the fleet, from the messages alone: no terminal, no broker, no clock.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,7 +21,7 @@ pub enum Standing {
     Wear,
     Deaf,
     Acknowledged,
-    /// Nothing is heard of its agent.
+    /// Nothing comes from its agent.
     Away,
     Shelved,
     Maintenance,
@@ -64,7 +64,7 @@ pub struct WatchedMachine {
 /// Agent and machine.
 pub type Key = (String, String);
 
-/// Everything that the broker has told.
+/// Everything that the broker has delivered.
 #[derive(Debug, Default)]
 pub struct WatchedFleet {
     pub agents: BTreeMap<String, WatchedAgent>,
@@ -124,7 +124,7 @@ impl WatchedFleet {
             }
             AgentPart::Info => {
                 let Some(info) = read::<Info>(payload) else { return };
-                // The broker may still keep what was said of machines that are gone.
+                // The broker may still keep the topics of machines that are gone.
                 self.machines.retain(|(agent, machine), _| agent != id || info.machines.contains(machine));
                 for machine in &info.machines {
                     self.machines.entry((id.to_owned(), machine.clone())).or_default();

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use self::app::{Action, App};
 use super::Failure;
 use super::broker::{BrokerArgs, converse};
+use crate::causes::with_causes;
 use crate::config::MqttConfig;
 use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
@@ -120,7 +121,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
                                 None => { app.unsent(); continue }
                             };
                             if let Err(problem) = sent {
-                                app.connection = Err(problem.to_string());
+                                app.connection = Err(with_causes(&problem));
                                 client = None;
                                 connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
                             }
@@ -135,7 +136,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
                 match message {
                     Ok(message) => take(&mut app, &message),
                     Err(problem) => {
-                        app.connection = Err(problem.to_string());
+                        app.connection = Err(with_causes(&problem));
                         client = None;
                         connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
                     }
@@ -150,7 +151,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
                         client = Some(connected);
                     }
                     Err(problem) => {
-                        app.connection = Err(problem.to_string());
+                        app.connection = Err(with_causes(&problem));
                         connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
                     }
                 }

@@ -1,7 +1,8 @@
 //! The driver: keeps one connection to a broker, sends from the outbox, receives control messages.
 //!
-//! It runs on a thread of its own, so that a slow disk or a flood of messages delays nobody else.
+//! It has its own thread, so that a slow disk or a flood of messages delays nobody else.
 
+mod events;
 pub mod link;
 mod problems;
 pub mod stop;
@@ -15,23 +16,21 @@ use tokio::sync::mpsc;
 use self::link::{ECHO_AGAIN, ECHO_WITHIN, Echo, IN_FLIGHT, Link, Outgoing, Sent};
 use self::problems::Problems;
 use self::stop::{CLOSE_TIME, Phase, Stop, StopReport, Stopping};
-use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, Received, login};
-use super::incoming::{Incoming, IncomingSender};
+use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, login};
+use super::incoming::IncomingSender;
 use super::options::MqttOptions;
 use super::outbox::{OutboxChange, OutboxReader};
-use super::payload::{AgentState, EventKind, Status};
+use super::payload::AgentState;
 use super::shared::MqttShared;
-use super::topics::{AgentPart, Topic};
-use super::{diagnose, tls};
+use super::tls;
+use super::topics::AgentPart;
 use crate::backoff::Backoff;
+use crate::causes::with_causes;
 use crate::systemd;
 
 const RULES: &str = "do the broker's access rules allow this agent to write and read it?";
 
-/// Time between two log lines about dropped control messages.
-const LOG_FLOOD_EVERY: Duration = Duration::from_secs(60);
-
-/// Starts the driver on a thread of its own.
+/// Starts the driver on its own thread.
 pub fn spawn(
     options: MqttOptions,
     shared: Arc<MqttShared>,
@@ -167,13 +166,13 @@ impl Driver {
         }
         let tls = match url.tls.then(|| tls::client_config(&self.options.tls)).transpose() {
             Ok(tls) => tls,
-            Err(error) => return self.failed(name, error.to_string()),
+            Err(error) => return self.failed(name, with_causes(&error)),
         };
         let options = &self.options;
         let login = login(options.username.as_deref(), options.password.as_ref(), options.password_file.as_deref());
         let login = match login {
             Ok(login) => login,
-            Err(error) => return self.failed(name, error),
+            Err(error) => return self.failed(name, with_causes(&error)),
         };
         let topics = &self.shared.topics;
         let identity = Identity {
@@ -223,147 +222,6 @@ impl Driver {
         let line = self.problems.log(about, problem);
         systemd::status(&line);
         *self.shared.last_error.lock() = Some(line);
-    }
-
-    fn on_event(&mut self, event: ConnectionEvent) {
-        let Some(session) = &mut self.session else { return };
-        session.last_event = Instant::now();
-        match event {
-            ConnectionEvent::Connected => self.on_connected(),
-            ConnectionEvent::Lost(error) => {
-                let url = session.url.clone();
-                self.failed(url, diagnose::describe(&error));
-            }
-            ConnectionEvent::Subscribed(accepted) => self.on_subscribed(&accepted),
-            ConnectionEvent::Message(message) => self.on_message(message),
-            ConnectionEvent::Alive => {}
-            ConnectionEvent::Sent(packet_id) => {
-                if let Some(link) = &mut session.link {
-                    link.got_packet_id(packet_id);
-                }
-            }
-            ConnectionEvent::Acknowledged(packet_id) => self.on_acknowledged(packet_id),
-            ConnectionEvent::Disconnected => {
-                if let Some(stopping) = &mut self.stopping {
-                    stopping.phase = Phase::Over;
-                }
-            }
-        }
-    }
-
-    fn on_acknowledged(&mut self, packet_id: u16) {
-        let Some(Session { connection, link: Some(link), .. }) = &mut self.session else { return };
-        let online = link.echo == Echo::Received;
-        match link.acknowledged(packet_id) {
-            Some(Sent::Row { id, .. }) => self.shared.outbox.acknowledged(id),
-            Some(Sent::Stopped) => {
-                if let Some(stopping) = &mut self.stopping {
-                    stopping.stopped_published = online;
-                    stopping.phase = Phase::Leave;
-                    let _ = connection.disconnect();
-                }
-            }
-            Some(Sent::Unstored) | None => {}
-        }
-    }
-
-    fn on_connected(&mut self) {
-        let Some(session) = &mut self.session else { return };
-        self.shared.connected.store(true, Ordering::Relaxed);
-        if std::mem::replace(&mut self.was_connected, true) {
-            self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut filters = self.shared.topics.subscriptions();
-        filters.extend(self.options.homeassistant_status.clone());
-        if let Err(error) = session.connection.subscribe(&filters) {
-            tracing::error!(%error, "the subscription could not be sent");
-        }
-        let backlog_end = self.shared.outbox.next_id();
-        session.link = Some(Link::new(backlog_end, self.reader.generation(), self.options.drain_per_s, filters));
-        tracing::debug!(url = session.url, "the broker accepts the connection");
-        self.shared.publish_online();
-        self.shared.republish_all();
-    }
-
-    fn on_subscribed(&mut self, accepted: &[bool]) {
-        let Some(link) = self.session.as_ref().and_then(|session| session.link.as_ref()) else { return };
-        let filters = link.filters.clone();
-        for (filter, accepted) in filters.into_iter().zip(accepted) {
-            if *accepted {
-                self.problems.solved(&filter);
-            } else {
-                let problem = "the broker denies the subscription: do its access rules allow it?";
-                self.report_problem(filter, problem.into());
-            }
-        }
-    }
-
-    fn on_message(&mut self, Received { topic, payload, retained }: Received) {
-        match self.shared.topics.parse(&topic) {
-            Some(Topic::Agent { part: AgentPart::Status, .. }) => {
-                if let Ok(payload) = payload
-                    && let Ok(status) = serde_json::from_slice(&payload)
-                {
-                    self.on_own_status(topic, &status, retained);
-                }
-            }
-            Some(topic) => self.deliver(Incoming { topic, payload, retained }),
-            None => {
-                let of_homeassistant = self.options.homeassistant_status.as_ref() == Some(&topic);
-                if of_homeassistant && !retained && payload.is_ok_and(|payload| payload == b"online") {
-                    self.shared.republish_all();
-                }
-            }
-        }
-    }
-
-    /// Hands a control message to the agent, if it can keep up.
-    fn deliver(&mut self, incoming: Incoming) {
-        if self.deliver.try_send(incoming) {
-            return;
-        }
-        let dropped = self.shared.incoming_dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.flood_logged.is_none_or(|logged| logged.elapsed() >= LOG_FLOOD_EVERY) {
-            self.flood_logged = Some(Instant::now());
-            tracing::warn!(dropped, "more control messages arrive than can be handled: some are dropped");
-        }
-    }
-
-    /// The agent's status as the broker has it. The will of an older connection may come late and overwrite `online`.
-    fn on_own_status(&mut self, topic: String, status: &Status, retained: bool) {
-        let ours = status.boot == self.shared.boot;
-        match status.state {
-            AgentState::Online if ours => {
-                if let Some(Session { link: Some(link), url, .. }) = &mut self.session
-                    && std::mem::replace(&mut link.echo, Echo::Received) != Echo::Received
-                {
-                    self.echo_received = true;
-                    // Only now is it certain that messages get through.
-                    tracing::info!(waiting = self.shared.outbox.stats().depth, "connected to {url}");
-                    systemd::status(&format!("connected to {url}"));
-                    self.problems.solved(url);
-                    self.problems.solved(&topic);
-                }
-            }
-            // Of the start before this one.
-            AgentState::Online if retained && !self.echo_received => {}
-            AgentState::Online => self.report_problem(topic, "another agent seems to run under the same id".into()),
-            AgentState::Offline | AgentState::Stopped if self.stopping.is_none() => self.shared.publish_online(),
-            AgentState::Offline | AgentState::Stopped => {}
-        }
-    }
-
-    fn on_outbox_change(&mut self, change: OutboxChange) {
-        let (event, detail) = match change {
-            OutboxChange::Failed(error) => (EventKind::OutboxFailed, Some(error)),
-            OutboxChange::Back => (EventKind::OutboxBack, None),
-            OutboxChange::Corrupt(what) => (EventKind::OutboxCorrupt, Some(what)),
-            OutboxChange::SeqSkipped(why) => (EventKind::SeqSkipped, Some(why)),
-            OutboxChange::Dropped(total) => {
-                (EventKind::OutboxDropped, Some(format!("{total} messages were dropped since the store was created")))
-            }
-        };
-        self.shared.publish_event(event, detail);
     }
 
     fn expect_live(&mut self) {

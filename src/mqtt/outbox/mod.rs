@@ -24,7 +24,9 @@ pub use self::shared::{OutboxChange, OutboxOptions, OutboxStats};
 pub use self::store::{Bounds, Class, Row};
 use self::writer::Writer;
 
-/// Messages that may wait for the writer; beyond, whoever publishes waits too, up to [`INTAKE_TIMEOUT`].
+/// Messages that may wait for the writer: hours of them, where sound comes in real time. Beyond, whoever publishes waits
+/// too, so that recordings are not scored faster than the disk takes their verdicts; but once, up to [`INTAKE_TIMEOUT`],
+/// and then no more until there is room again: the oldest verdicts go instead.
 const INTAKE_ROWS: usize = 10_000;
 const INTAKE_TIMEOUT: Duration = Duration::from_secs(5);
 

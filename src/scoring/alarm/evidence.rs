@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmConfig, Kind};
+use super::config::AlarmConfig;
+use super::status::Kind;
 use crate::scoring::stats::normal_quantile;
 use crate::scoring::verdict::{Assessment, Verdict};
 use crate::window::Reason;

@@ -9,16 +9,17 @@
 //!
 //! `unknown` windows neither raise nor clear `fault` and `wear`. A new kind on top of an acknowledged one makes the
 //! alarm active again: somebody has to look again. Maintenance shows as `shelved`; its windows do not count, and what
-//! was heard before it is forgotten at its end. Shelving hides, but goes on listening.
+//! came before it is forgotten at its end. Shelving hides, but goes on listening.
 
 mod config;
 mod evidence;
+mod status;
 
 pub use config::AlarmConfig;
 pub use evidence::SlowCalibration;
+pub use status::{AlarmError, AlarmState, AlarmStatus, Kind, Note, StatusChange};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::evidence::Evidence;
@@ -29,76 +30,7 @@ use super::why::Why;
 /// battery for it) or an agent that was off must not make hours of deafness.
 pub const LONGEST_STEP_S: f64 = 60.0;
 
-/// State of a machine's alarm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum AlarmState {
-    Normal,
-    /// Raised, and nobody has answered.
-    Active,
-    /// Raised, and somebody takes care of it.
-    Acknowledged,
-    /// Hidden until a stated time, or in maintenance.
-    Shelved,
-}
-
-/// What the alarm is about, the most serious first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Fault,
-    Wear,
-    Deaf,
-}
-
 const KINDS: [Kind; 3] = [Kind::Fault, Kind::Wear, Kind::Deaf];
-
-/// Who did something about the alarm, why, and until when.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Note {
-    pub by: Option<String>,
-    pub comment: Option<String>,
-    pub until: Option<DateTime<Utc>>,
-}
-
-/// What the `alarm` topic tells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AlarmStatus {
-    pub state: AlarmState,
-    /// What it is about: the most serious of what stands unacknowledged, or else of what stands. `None` when nothing does.
-    pub kind: Option<Kind>,
-    /// When what is shown began: the alarm, the shelving, the calm.
-    pub since: DateTime<Utc>,
-    /// Windows that spoke for the alarm of `kind` since shortly before it was raised; when it has cleared, in all.
-    pub count: u64,
-    /// In what the window differed that raised it; `None` where nothing stands.
-    pub why: Option<Why>,
-    /// Who acknowledged or shelved it, why, until when.
-    pub note: Note,
-    /// Shelved because of maintenance.
-    pub maintenance: bool,
-}
-
-/// The alarm's status has changed and must be told.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StatusChange {
-    pub from: AlarmStatus,
-    pub to: AlarmStatus,
-}
-
-/// Why a person's wish was not done. One line that says what to do instead.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum AlarmError {
-    #[error("no alarm stands: nothing to acknowledge")]
-    NothingToAcknowledge,
-    #[error("already acknowledged by {0}: nothing to acknowledge")]
-    AlreadyAcknowledged(String),
-    #[error("until: expected a time after now and at most {0} s from now, found {1}")]
-    BadEnd(f64, String),
-    #[error("not shelved: nothing to end")]
-    NotShelved,
-}
 
 /// One kind of alarm that has been raised and has not cleared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,7 +57,7 @@ pub struct SavedAlarm {
     /// Since when nothing stands, and how many windows the last alarm had.
     calm_since: DateTime<Utc>,
     last_count: u64,
-    /// When time was last told.
+    /// When time last passed.
     seen: DateTime<Utc>,
 }
 
@@ -176,7 +108,7 @@ impl Alarm {
         self.state.evidence.slow(&self.config, self.state.calibration)
     }
 
-    /// Forgets what was heard, because it no longer compares: a new threshold, bundle or baseline. What stands, stands
+    /// Forgets earlier windows, because it no longer compares: a new threshold, bundle or baseline. What stands, stands
     /// until `n` new windows clear it.
     pub fn forget_evidence(&mut self) {
         self.state.evidence = Evidence::new();
@@ -288,7 +220,7 @@ impl Alarm {
         self.state.standing.iter().map(|one| (one.kind, one.since)).collect()
     }
 
-    /// What the `alarm` topic tells now.
+    /// What the `alarm` topic shows now.
     pub fn status(&self) -> AlarmStatus {
         let standing = &self.state.standing;
         let shown = standing.iter().find(|one| one.acknowledged.is_none()).or(standing.first());
@@ -307,7 +239,7 @@ impl Alarm {
         AlarmStatus { state, kind, since, count, why, note, maintenance }
     }
 
-    /// Lets time pass, does `act`, and tells what changed; a count alone is no change.
+    /// Lets time pass, does `act`, and reports what changed; a count alone is no change.
     fn step(&mut self, now: DateTime<Utc>, act: impl FnOnce(&mut Self)) -> Option<StatusChange> {
         let from = self.status();
         let passed_s = now.signed_duration_since(self.state.seen).as_seconds_f64().clamp(0.0, LONGEST_STEP_S);

@@ -18,18 +18,18 @@ const MATERIAL_LIMIT: usize = 8192;
 /// How far learning has come.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnProgress {
-    /// Normal running heard so far, s; windows left out do not count.
+    /// Normal running so far, s; windows left out do not count.
     pub heard_s: f64,
     pub wanted_s: f64,
     /// Windows taken in.
     pub windows: u64,
     /// Windows left out, by reason.
     pub left_out: BTreeMap<String, u64>,
-    /// Enough has been heard for a proposal.
+    /// There is enough for a proposal.
     pub complete: bool,
 }
 
-/// Collects windows until enough is heard; then [`Learner::propose`] makes a baseline of them. Cheap to clone: the samples
+/// Collects windows until there are enough; then [`Learner::propose`] makes a baseline of them. Cheap to clone: the samples
 /// are shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Learner {
@@ -86,7 +86,7 @@ impl Learner {
         }
     }
 
-    /// A baseline from what was heard so far. Takes seconds for thousands of windows: not between two windows.
+    /// A baseline from the windows so far. Takes seconds for thousands of windows: not between two windows.
     ///
     /// # Errors
     /// What is missing.

@@ -94,7 +94,7 @@ pub enum ThresholdBy {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Projected {
     pub windows: usize,
-    /// Length of what was heard, s.
+    /// Length of the sound that was learned, s.
     pub heard_s: f64,
     /// Share of the windows beyond the threshold of the distance.
     pub distance_share: f64,
@@ -240,7 +240,7 @@ impl Baseline {
         self.calibration.is_some()
     }
 
-    /// How unlike the baseline a window is; `None` where the baseline has no lanes or none of them can tell.
+    /// How unlike the baseline a window is; `None` where the baseline has no lanes or none of them applies.
     pub fn lane_score(&self, distance: f64, features: &Features) -> Option<LaneScore> {
         let calibration = self.calibration.as_ref()?;
         let (surprise, lane) = loudest(&calibration.tails, &lane_scores(&calibration.lanes, distance, features))?;
@@ -268,7 +268,7 @@ pub fn check_rate(rate: f64) -> Result<(), BaselineError> {
     if rate > 0.0 && rate <= 0.5 { Ok(()) } else { Err(BaselineError::Rate(rate)) }
 }
 
-/// Every lane's score of one window, those that can tell.
+/// The score of every lane that applies to one window.
 fn lane_scores(lanes: &Lanes, distance: f64, features: &Features) -> Vec<(Lane, f64)> {
     let [spectrum, envelope, burst] = lanes.scores(features);
     [

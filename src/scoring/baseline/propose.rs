@@ -16,7 +16,7 @@ use crate::scoring::verdict::{Verdict, judge};
 pub const LANES_LEAST: usize = 40;
 /// Fewest leave-one-out distances for a threshold.
 const DISTANCES_LEAST: usize = 4;
-/// Windows of one recording that are nearer than this in time count as neighbours, s; less where little was heard.
+/// Windows of one recording that are nearer than this in time count as neighbours, s; less where the recording is short.
 const NEIGHBOUR_S: f64 = 30.0;
 /// Blocks of time that are left out in turn, to judge each by the rest.
 const BLOCKS: usize = 10;

@@ -6,7 +6,7 @@
 //! times that just below, whatever the width; one that repeats after a few samples has nothing just below, and is known
 //! as a sine.) In slow sound they are flat tops that end abruptly, where a round peak would fall away gently.
 
-/// Heights are told apart by this share of the span from the lowest sample to the highest, or by the step between
+/// Heights are distinguished by this share of the span from the lowest sample to the highest, or by the step between
 /// values where that is larger.
 const BAND: f32 = 0.002;
 /// So far below the extreme, as a share of the span, it is looked for what lies beneath.
@@ -15,7 +15,7 @@ const ZONE: f32 = 0.25;
 const PILE: usize = 5;
 /// With fewer bands below the extreme there is too little to compare it with.
 const LEAST_BANDS: usize = 20;
-/// A window of fewer different values is a test tone, or too coarse to tell.
+/// A window of fewer different values is a test tone, or too coarse to judge.
 const LEAST_VALUES: usize = 32;
 /// Shorter runs at the extreme are no flat tops.
 const FLAT_TOP: usize = 3;
@@ -41,7 +41,7 @@ pub fn share(window: &[f32]) -> f64 {
     clipped.max(beyond) as f64 / window.len().max(1) as f64
 }
 
-/// The step between neighbouring values, as far as one in seven samples tell it; `None` where there are few values.
+/// The step between neighbouring values, as far as one in seven samples show it; `None` where there are few values.
 fn step(window: &[f32]) -> Option<f32> {
     let mut values: Vec<f32> = window.iter().step_by(7).copied().collect();
     values.sort_unstable_by(f32::total_cmp);
@@ -49,7 +49,7 @@ fn step(window: &[f32]) -> Option<f32> {
     (steps.clone().count() >= LEAST_VALUES).then(|| steps.fold(f32::INFINITY, f32::min))
 }
 
-/// A single sine and nothing else but its rounding: each sample and the one before tell the next. Where it nearly repeats
+/// A single sine and nothing else but its rounding: each sample and the one before give the next. Where it nearly repeats
 /// after a few samples, its peaks pile up without being cut.
 fn is_tone(window: &[f32], step: f32, span: f32) -> bool {
     let mean = window.iter().map(|&sample| f64::from(sample)).sum::<f64>() / window.len() as f64;

@@ -93,7 +93,7 @@ pub struct SignalHealth {
     /// Longest run of one value, as a share of the window.
     pub held_share: f64,
     /// Flatness of the spectrum (geometric over arithmetic mean of the power), 1 for white noise; `None` where no
-    /// spectrum was needed to tell.
+    /// spectrum was needed to decide.
     pub flatness: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! The spectrum that tells the hiss of a dead preamplifier from a machine.
+//! The spectrum that distinguishes the hiss of a dead preamplifier from a machine.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,10 +9,10 @@ const FRAME: usize = 512;
 /// The bins of it that are looked at: from 1/64 of half the rate (125 Hz of 8 kHz), where mains hum does not reach, to
 /// 15/16 (7.5 kHz), where anti-alias filters begin.
 const BINS: std::ops::Range<usize> = 4..240;
-/// Shorter windows tell too little of a spectrum.
+/// Shorter windows show too little of a spectrum.
 const LEAST_FRAMES: usize = 16;
 
-/// What tells hiss from a machine: hiss is flat, has no tones and is steady.
+/// What distinguishes hiss from a machine: hiss is flat, has no tones and is steady.
 pub(super) struct Spectrum {
     pub flatness: f64,
     /// Highest tone above the bins around it, dB.

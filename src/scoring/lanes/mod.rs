@@ -292,7 +292,7 @@ impl Lanes {
     }
 
     /// How unlike the baseline a window is, lane by lane: spectrum, envelope, burst; larger is less alike. The units
-    /// are each lane's own. `None` for a lane that cannot tell.
+    /// are each lane's own. `None` for a lane that does not apply.
     pub fn scores(&self, window: &Features) -> [Option<f64>; 3] {
         [
             self.spectrum.score(&window.spectrum),

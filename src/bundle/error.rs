@@ -1,0 +1,22 @@
+//! What is wrong with a bundle.
+
+use std::path::PathBuf;
+
+/// One clear line: the file, what was expected, what was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {problem}", file.display())]
+pub struct BundleError {
+    pub file: PathBuf,
+    pub problem: String,
+}
+
+impl BundleError {
+    /// Longest problem that is shown, characters; what a hostile file makes a library say can be longer.
+    const LIMIT: usize = 400;
+
+    /// Keeps the problem to one line of bounded length.
+    pub fn new(file: impl Into<PathBuf>, problem: impl AsRef<str>) -> Self {
+        let one_line = problem.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c });
+        BundleError { file: file.into(), problem: one_line.take(Self::LIMIT).collect() }
+    }
+}
