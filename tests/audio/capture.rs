@@ -83,7 +83,7 @@ impl Listener {
 
     /// Waits until each machine has heard something.
     #[track_caller]
-    fn until_heard(&mut self) {
+    fn until_delivered(&mut self) {
         self.until("a first window of each", Duration::from_secs(20), |listener| {
             listener.windows.iter().all(|windows| windows.iter().any(|window| window.fault.is_none()))
         });
@@ -94,7 +94,7 @@ impl Listener {
     }
 
     /// What a machine has heard, faulty windows left out.
-    fn heard(&self, machine: usize) -> Vec<i16> {
+    fn samples_of(&self, machine: usize) -> Vec<i16> {
         self.windows[machine].iter().flat_map(|window| to_i16(&window.samples)).collect()
     }
 
@@ -123,7 +123,7 @@ fn comes_back_exactly(microphones: &[(u32, usize)], seconds: usize) {
             }
         }
         let mut listener = Listener::start(inputs);
-        listener.until_heard();
+        listener.until_delivered();
         assert_eq!(threads_named("capture-rig"), rig.microphones.len(), "one stream for each card");
         let mut of_machine = played.iter();
         for microphone in &rig.microphones {
@@ -153,9 +153,9 @@ fn comes_back_exactly(microphones: &[(u32, usize)], seconds: usize) {
             continue;
         }
         for (machine, played) in played.iter().enumerate() {
-            let heard = listener.heard(machine);
-            let begin = find(&heard, &played[..100]).expect("the beginning is heard");
-            assert!(heard[begin..].starts_with(played), "machine {machine}: it comes back changed");
+            let samples = listener.samples_of(machine);
+            let begin = find(&samples, &played[..100]).expect("the beginning is recorded");
+            assert!(samples[begin..].starts_with(played), "machine {machine}: it comes back changed");
         }
         for windows in &listener.windows {
             assert!(windows.windows(2).all(|pair| {
@@ -232,7 +232,7 @@ fn another_rate_is_resampled() {
     let mut input = machine(0, microphone, Channel::Mix, 1.0);
     (input.rate_hz, input.window_samples) = (16_000, 16_000);
     let mut listener = Listener::start(vec![input]);
-    listener.until_heard();
+    listener.until_delivered();
     // 1 kHz for 5 s.
     let tone = |n: usize| ((n as f64 * std::f64::consts::TAU * 1000.0 / 44_100.0).sin() * 16_384.0) as i16;
     let file = rig.dir().join("tone.wav");
@@ -251,7 +251,7 @@ fn another_rate_is_resampled() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_told_once_and_waited_for() {
+fn a_device_that_is_not_there_is_reported_once_and_waited_for() {
     let mut rig = Rig::new(&[(16_000, 1)]);
     rig.microphones[0].unplug();
     let mut listener = Listener::start(vec![machine(0, &rig.microphones[0], Channel::Mix, 0.5)]);
@@ -270,7 +270,7 @@ fn capture_stops_within_a_second_even_when_the_sound_server_hangs() {
     let rig = Rig::new(&[(16_000, 1), (16_000, 1)]);
     let inputs = rig.microphones.iter().enumerate().map(|(n, mic)| machine(n, mic, Channel::Mix, 0.5)).collect();
     let mut listener = Listener::start(inputs);
-    listener.until_heard();
+    listener.until_delivered();
     listener.until("some more windows", Duration::from_secs(10), |listener| listener.windows[1].len() >= 3);
     rig.microphones[0].freeze(true);
     let before = listener.windows[1].len();
@@ -289,7 +289,7 @@ fn capture_stops_within_a_second_even_when_the_sound_server_hangs() {
 }
 
 #[test]
-fn a_name_that_alsa_does_not_know_is_said() {
+fn a_name_that_alsa_does_not_know_is_an_error() {
     let _rig = Rig::new(&[]);
     let device = "no-such-microphone".parse().expect("a device's name");
     let request = DeviceRequest { device, wish: Wish::default(), sysfs: "/sys".into() };

@@ -201,7 +201,7 @@ fn what_is_not_live_waits_and_loses_nothing() {
 }
 
 #[test]
-fn a_storm_of_errors_is_told_once_and_costs_little() {
+fn a_storm_of_errors_is_reported_once_and_costs_little() {
     let opened = Arc::new(AtomicUsize::new(0));
     let capture = start(vec![(input(0, 0.5, 4000), Channel::Mix)], true, {
         let opened = opened.clone();
@@ -219,7 +219,7 @@ fn a_storm_of_errors_is_told_once_and_costs_little() {
 }
 
 #[test]
-fn a_channel_that_is_not_there_is_said() {
+fn a_channel_that_is_not_there_is_an_error() {
     let capture = start(vec![(input(0, 0.5, 4000), Channel::One(5))], true, || {
         Ok(Box::new(Paced::new(Counter::boxed(2, Vec::new()))))
     });

@@ -116,7 +116,7 @@ fn assert_no_hole(messages: &[Message], machine: &str) {
 }
 
 /// The latest verdict of a machine is of a whole window.
-fn hears(subscriber: &Subscriber, machine: &str) -> bool {
+fn delivers(subscriber: &Subscriber, machine: &str) -> bool {
     let messages = subscriber.messages();
     let last = messages.iter().rev().find(|message| message.is_machine(machine, MachinePart::Verdict));
     last.is_some_and(|last| last.json()["reason"] != "no_signal")
@@ -156,9 +156,9 @@ fn survives(outages: impl Iterator<Item = Outage>) {
     let machines = machine("fan-1", &rig.microphones[0], "") + &machine("fan-2", &rig.microphones[1], "");
     let _other = speak(&rig, &rig.microphones[1], "other.wav", &sound);
     let agent = Agent::start(&rig, &broker, &shared.join("escoita-bundle"), &machines);
-    wait_until("both are heard", || hears(&subscriber, "fan-1") && hears(&subscriber, "fan-2"));
+    wait_until("both are heard", || delivers(&subscriber, "fan-1") && delivers(&subscriber, "fan-2"));
     let before = agent.resources();
-    let (mut lost_after, mut back_after, mut told) = (Vec::new(), Vec::new(), 0);
+    let (mut lost_after, mut back_after, mut count) = (Vec::new(), Vec::new(), 0);
     for (number, outage) in outages.enumerate() {
         let begun = Instant::now();
         let microphone = &mut rig.microphones[0];
@@ -171,9 +171,9 @@ fn survives(outages: impl Iterator<Item = Outage>) {
             Outage::Suspend => microphone.suspend(true),
             Outage::Stop => microphone.freeze(true),
         }
-        told += 1;
-        let lost = subscriber.wait_for_count("mic_lost", told, is_event("fan-1", "mic_lost"));
-        assert_eq!(lost.len(), told, "each outage is told once");
+        count += 1;
+        let lost = subscriber.wait_for_count("mic_lost", count, is_event("fan-1", "mic_lost"));
+        assert_eq!(lost.len(), count, "each outage is reported once");
         lost_after.push(begun.elapsed());
         if outage != Outage::Restart {
             // At the hop's pace, so that a dashboard sees it.
@@ -197,8 +197,8 @@ fn survives(outages: impl Iterator<Item = Outage>) {
             Outage::Suspend => microphone.suspend(false),
             Outage::Stop => microphone.freeze(false),
         }
-        subscriber.wait_for_count("mic_back", told, is_event("fan-1", "mic_back"));
-        wait_until("whole windows again", || hears(&subscriber, "fan-1"));
+        subscriber.wait_for_count("mic_back", count, is_event("fan-1", "mic_back"));
+        wait_until("whole windows again", || delivers(&subscriber, "fan-1"));
         back_after.push(returned.elapsed());
         eprintln!("{number} {outage:?}: lost after {:?}, heard after {:?}", lost_after[number], back_after[number]);
     }
@@ -221,7 +221,7 @@ fn survives(outages: impl Iterator<Item = Outage>) {
 }
 
 #[test]
-fn each_kind_of_outage_is_told_and_no_seq_is_missing() {
+fn each_kind_of_outage_is_reported_and_no_seq_is_missing() {
     survives(OUTAGES.into_iter());
 }
 
@@ -236,7 +236,7 @@ fn thirty_outages_at_random_leave_nothing_behind() {
 
 /// One microphone whose signal goes bad and recovers; its state is told, and its sound can be asked for.
 #[test]
-fn a_bad_signal_is_told_as_events_and_figures_and_evidence_can_be_heard() {
+fn a_bad_signal_is_published_as_events_and_figures_and_evidence_can_be_played() {
     let Some(shared) = crate::common::shared() else { return };
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
@@ -315,10 +315,10 @@ fn ask_for_evidence(subscriber: &Subscriber, sound: &[i16]) {
         assert_eq!(file["sha256"], crate::common::bundles::sha256(&bytes));
         if file["file"] == "audio.wav" {
             let mut reader = hound::WavReader::new(bytes.as_slice()).expect("a WAV file");
-            let heard: Vec<i16> = reader.samples().map(|sample| sample.expect("whole")).collect();
-            assert_eq!(heard.len(), 80_000);
+            let recorded: Vec<i16> = reader.samples().map(|sample| sample.expect("whole")).collect();
+            assert_eq!(recorded.len(), 80_000);
             let twice = [sound, sound].concat();
-            let place = twice.windows(1000).position(|piece| piece == &heard[40_000..41_000]);
+            let place = twice.windows(1000).position(|piece| piece == &recorded[40_000..41_000]);
             assert!(place.is_some(), "the evidence is not what was played");
         } else {
             assert!(png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().is_ok(), "no picture");

@@ -111,15 +111,15 @@ fn a_recording_holds_what_was_played_and_survives_an_unplugged_microphone() {
     let pid = recording.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
     assert!(recording.0.wait().expect("our own child").success());
-    let mut heard = Vec::new();
+    let mut recorded = Vec::new();
     for file in wav_files(&clips) {
         let name = file.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
         assert!(name.starts_with("fan-1_2") && name.ends_with("Z.wav"), "{name}");
         let mut reader = hound::WavReader::open(&file).expect("a whole file");
         assert!(reader.duration() <= 6 * 16_000, "no file is longer than asked for");
-        heard.extend(reader.samples::<i16>().map(|sample| sample.expect("a whole file")));
+        recorded.extend(reader.samples::<i16>().map(|sample| sample.expect("a whole file")));
     }
-    let found = heard.windows(played.len()).any(|piece| piece == played);
+    let found = recorded.windows(played.len()).any(|piece| piece == played);
     let log = std::fs::read_to_string(rig.dir().join("record.log")).unwrap_or_default();
     // On a machine that is so busy that sound is lost, that must have been told.
     assert!(found || log.contains("sound was lost"), "what was played is not in the recording: {log}");

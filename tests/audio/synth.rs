@@ -127,7 +127,7 @@ fn levels_are_sensible_and_nothing_clips() {
 }
 
 #[test]
-fn the_blades_are_heard_where_they_should_be() {
+fn the_blades_sound_where_they_should_be() {
     for (kind, seed) in machines() {
         let machine = SynthMachine::new(kind, seed, 1);
         let blade_pass_hz = machine.design().shaft_hz * machine.design().blades as f64;
@@ -209,7 +209,7 @@ fn bursts_make_the_level_jump() {
 }
 
 #[test]
-fn a_fault_begins_when_told_and_grows() {
+fn a_fault_begins_when_asked_and_grows() {
     let plan = FaultPlan { fault: Some(Fault::Bearing), strength: 1.0, after_s: 4.0, grow_s: 6.0 };
     let grown = listen(SynthMachine::with_fault(Kind::Fan, 5, 1, plan), 10);
     let never = listen(SynthMachine::new(Kind::Fan, 5, 1), 10);
@@ -241,14 +241,14 @@ fn a_source_gives_what_the_machine_sounds_like() {
     };
     let mut source = SynthSource::new(&config, "pump-9").expect("a valid source");
     assert_eq!((source.format().rate_hz, source.format().channels), (RATE_HZ, 1));
-    let mut heard = Vec::new();
-    while heard.len() < RATE_HZ as usize {
-        assert!(matches!(source.read(&mut heard), Ok(Read::Frames { .. })));
+    let mut played = Vec::new();
+    while played.len() < RATE_HZ as usize {
+        assert!(matches!(source.read(&mut played), Ok(Read::Frames { .. })));
     }
     let plan = FaultPlan::now(Fault::Cavitation, FaultPlan::STRENGTH);
-    let mut expected = vec![0.0; heard.len()];
+    let mut expected = vec![0.0; played.len()];
     SynthMachine::with_fault(Kind::Pump, seed_of("pump-9"), 0, plan).fill(&mut expected);
-    assert!(heard == expected);
+    assert!(played == expected);
 
     let unknown = SourceConfig { synth: Some("fam".into()), ..SourceConfig::default() };
     let error = SynthSource::new(&unknown, "x").err().expect("no such machine").to_string();

@@ -54,15 +54,18 @@ fn the_page_tells_the_defaults() {
     let (documented, known) = (documented(), known());
     for (key, default) in documented {
         // What is no value in the program is told in words; the two that name the machine are this test's own.
-        let Some(told) = default.strip_prefix('`').and_then(|told| told.strip_suffix('`')) else { continue };
+        let Some(documented) = default.strip_prefix('`').and_then(|documented| documented.strip_suffix('`')) else {
+            continue;
+        };
         let value = &known[&key];
-        if value.is_null() || told.starts_with('[') && !value.is_array() || key == "source.synth" {
+        if value.is_null() || documented.starts_with('[') && !value.is_array() || key == "source.synth" {
             continue;
         }
-        let told: Value = serde_json::from_str(told).unwrap_or_else(|error| panic!("{key}: {told}: {error}"));
+        let documented: Value =
+            serde_json::from_str(documented).unwrap_or_else(|error| panic!("{key}: {documented}: {error}"));
         assert!(
-            told == *value || told.as_f64().is_some_and(|told| value.as_f64() == Some(told)),
-            "{key}: {told}, not {value}"
+            documented == *value || documented.as_f64().is_some_and(|documented| value.as_f64() == Some(documented)),
+            "{key}: {documented}, not {value}"
         );
     }
 }

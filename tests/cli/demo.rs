@@ -81,9 +81,9 @@ fn what_the_demo_suggests_works_and_an_interrupted_one_leaves_nothing_behind() {
             std::path::Path::new(env!("CARGO_BIN_EXE_auscult")).parent().expect("a directory").display().to_string();
         let path = format!("{path}:{}", std::env::var("PATH").unwrap_or_default());
         let output = Command::new("bash").args(["-c", &script]).env("PATH", path).output().expect("bash runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{script}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
-        said
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{script}\n{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        printed
     };
     let heard = shell(format!("{listen} -C 8 -W 60"));
     assert!(heard.contains("auscult/hall-2/pump-b/alarm"), "{heard}");
@@ -100,13 +100,13 @@ fn what_the_demo_suggests_works_and_an_interrupted_one_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said() {
+fn a_port_that_is_taken_is_an_error() {
     let temp = tempfile::tempdir().expect("a temporary directory");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("it is bound").port().to_string();
     let output = auscult(&["demo", "--port", &port, "--seconds", "1"], temp.path());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && said.contains(&port) && said.lines().count() == 1, "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && printed.contains(&port) && printed.lines().count() == 1, "{printed}");
 }
 
 #[test]
@@ -142,10 +142,10 @@ fn a_simulated_fleet_can_run_the_model() {
 }
 
 #[test]
-fn too_few_open_files_are_said_before_anything_is_tried() {
+fn too_few_open_files_are_reported_before_anything_is_tried() {
     let auscult = env!("CARGO_BIN_EXE_auscult");
     let script = format!("ulimit -n 100; exec {auscult} simulate --agents 500");
     let output = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && said.contains("ulimit -n 540"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && printed.contains("ulimit -n 540"), "{printed}");
 }

@@ -110,8 +110,8 @@ fn type_in(page: &str) {
         .arg(dir.path())
         .output()
         .expect("unshare starts");
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (said(&run.stdout), said(&run.stderr));
+    let printed = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (printed(&run.stdout), printed(&run.stderr));
     println!("{stdout}");
     assert!(run.status.success(), "{page}\n{stdout}\n{stderr}");
     assert_eq!(stdout.matches("== ").count(), count, "{page}\n{stdout}\n{stderr}");
@@ -164,7 +164,7 @@ fn configuration_and_messages_are_valid() {
 }
 
 #[test]
-fn every_event_error_and_reason_is_told() {
+fn every_event_error_and_reason_is_documented() {
     let page = |name: &str| fs::read_to_string(Path::new(ROOT).join("docs").join(name)).expect("a page");
     let schemas = auscult::mqtt::payload::schemas();
     let words = |payload: &str, name: &str| -> Vec<String> {

@@ -12,9 +12,9 @@ static PACKAGE: LazyLock<PathBuf> = LazyLock::new(|| {
     // tests/timed.sh sets it for this process; Cargo would build everything anew with it.
     build.env_remove("RUSTC_BOOTSTRAP");
     let built = build.env("PROFILE", "release").current_dir(ROOT).output().expect("the script starts");
-    let said = String::from_utf8_lossy(&built.stdout);
-    assert!(built.status.success(), "{said}{}", String::from_utf8_lossy(&built.stderr));
-    PathBuf::from(ROOT).join(said.lines().last().expect("the package's path"))
+    let printed = String::from_utf8_lossy(&built.stdout);
+    assert!(built.status.success(), "{printed}{}", String::from_utf8_lossy(&built.stderr));
+    PathBuf::from(ROOT).join(printed.lines().last().expect("the package's path"))
 });
 
 /// Runs a script on the package, as root; it ends with an error where anything is wrong.
@@ -22,9 +22,9 @@ fn passes(script: &str, steps: usize) {
     let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     let mut command = if root { Command::new("env") } else { Command::new("sudo") };
     let run = command.arg(script).arg(&*PACKAGE).current_dir(ROOT).output().expect("the script starts");
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
-    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), steps, "{said}");
+    let printed = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{printed}{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(printed.lines().filter(|line| line.starts_with("ok ")).count(), steps, "{printed}");
 }
 
 #[test]

@@ -77,17 +77,17 @@ fn drive(arguments: &[&str], mut please: impl FnMut(&str)) -> String {
     let mut command = Command::new("node");
     command.arg(Path::new(ROOT).join("tests/page/drive.mjs")).args(arguments).stdout(Stdio::piped());
     let mut child = command.spawn().expect("node starts");
-    let mut said = String::new();
+    let mut printed = String::new();
     for line in BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok) {
         println!("{line}");
         if let Some(what) = line.strip_prefix("please ") {
             please(what);
         }
-        said += &line;
-        said += "\n";
+        printed += &line;
+        printed += "\n";
     }
     assert!(child.wait().expect("a child").success(), "the browser's script failed");
-    said
+    printed
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn the_page_shows_the_fleet_and_commands_it() {
     std::fs::create_dir_all(&shots).expect("a folder for screenshots");
     let (address, shots) = (format!("http://127.0.0.1:{port}"), shots.to_string_lossy().into_owned());
     let archive = packed(&bundle, dir.path()).to_string_lossy().into_owned();
-    let said = drive(&[&address, &shots, PASSWORD, &archive, &format!("http://{listen}")], |what| match what {
+    let printed = drive(&[&address, &shots, PASSWORD, &archive, &format!("http://{listen}")], |what| match what {
         "take the broker away" => broker.kill(),
         "bring the broker back" => broker.restart(),
         "stop the console" => drop(page.take()),
@@ -129,7 +129,7 @@ fn the_page_shows_the_fleet_and_commands_it() {
     });
 
     // What the person did has arrived where it counts.
-    let wanted = said.lines().find_map(|line| line.strip_prefix("threshold ")).expect("the threshold that was set");
+    let wanted = printed.lines().find_map(|line| line.strip_prefix("threshold ")).expect("the threshold that was set");
     let wanted: f64 = wanted.parse().expect("a number");
     let settings = |message: &Message| message.is_machine("fan-a", MachinePart::Settings);
     wait_within(Duration::from_secs(30), "the threshold that the person set", || {

@@ -82,7 +82,7 @@ fn score(bundle: &Path, model: &str, file: &Path) -> Vec<Value> {
 /// Sound is played into a sound card's microphone, heard through ALSA and cpal, judged and published: every window of it,
 /// each with the distance that `auscult score` gives to the same samples.
 #[test]
-fn a_microphone_is_heard_without_a_gap_and_judged_as_score_does() {
+fn a_microphone_is_recorded_without_a_gap_and_judged_as_score_does() {
     const WINDOW: usize = 80_000;
     const HOP: usize = 16_000;
     const ENOUGH: usize = 6;
@@ -111,17 +111,17 @@ fn a_microphone_is_heard_without_a_gap_and_judged_as_score_does() {
     // may have holes, and no window with a hole is found: then once more.
     let levels = Levels::of(&played, WINDOW);
     let found = || -> Vec<(u64, usize, Value)> {
-        let heard = verdicts(&subscriber.messages(), "fan-4").into_iter();
+        let received = verdicts(&subscriber.messages(), "fan-4").into_iter();
         let place = |verdict: Value| {
             let start = levels.find(verdict["level_dbfs"].as_f64()?)?;
             Some((verdict["seq"].as_u64()?, start, verdict))
         };
-        heard.filter_map(place).collect()
+        received.filter_map(place).collect()
     };
     for _ in 0..4 {
         microphone.play(&file).finish();
-        let heard = verdicts(&subscriber.messages(), "fan-4").len();
-        subscriber.wait_for_count("the last windows of what was played", heard + 2, is_verdict);
+        let received = verdicts(&subscriber.messages(), "fan-4").len();
+        subscriber.wait_for_count("the last windows of what was played", received + 2, is_verdict);
         if found().len() >= ENOUGH {
             break;
         }
@@ -209,9 +209,9 @@ fn a_second_agent_on_the_same_state_directory_is_turned_away() {
     let first = site.agent();
     subscriber.wait_for_count("the first one's verdict", 1, is_verdict);
     let second = site.output("run");
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert_eq!(second.status.code(), Some(1), "{said}");
-    assert!(said.contains("another agent runs on"), "{said}");
+    let printed = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("another agent runs on"), "{printed}");
     subscriber.wait_for_count("a verdict afterwards", 2, is_verdict);
     assert!(!first.log().contains("damaged"), "{}", first.log());
     assert_eq!(first.terminate(), Some(0));
@@ -225,8 +225,8 @@ fn text_from_the_environment_stays_text() {
     let text = std::fs::read_to_string(&site.config).expect("a configuration").replace("id = \"pi-1\"\n", "");
     std::fs::write(&site.config, text + machine).expect("a writable file");
     check.env("AUSCULT__AGENT__ID", "007").env("AUSCULT__AGENT__TAGS", "2, north").env("AUSCULT__OUTBOX__MAX_MB", "50");
-    let said = String::from_utf8_lossy(&check.output().expect("auscult starts").stdout).into_owned();
-    assert!(said.contains("agent 007"), "{said}");
+    let printed = String::from_utf8_lossy(&check.output().expect("auscult starts").stdout).into_owned();
+    assert!(printed.contains("agent 007"), "{printed}");
 }
 
 #[test]
@@ -256,16 +256,16 @@ fn what_waiting_does_not_mend_ends_the_agent_with_78_and_one_line() {
     ] {
         let site = Site::new("mqtt://127.0.0.1:9", &bundle, &machines);
         let output = site.output("run");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(78), "{words}: {said}");
-        let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert!(errors.len() == 1 && errors[0].contains(words), "{words}: {said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{words}: {printed}");
+        let errors: Vec<_> = printed.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(words), "{words}: {printed}");
     }
 }
 
 /// The lines of `auscult check` that begin with `word`.
-fn lines<'a>(said: &'a str, word: &str) -> Vec<&'a str> {
-    said.lines().filter(|line| line.starts_with(word)).collect()
+fn lines<'a>(printed: &'a str, word: &str) -> Vec<&'a str> {
+    printed.lines().filter(|line| line.starts_with(word)).collect()
 }
 
 #[test]
@@ -278,18 +278,18 @@ fn check_tells_each_part_and_changes_nothing() {
         wav_machine("fan-4", "id_04", &normal, "") + "[[machine]]\nid = \"id_00\"\nsource = { synth = \"fan\" }";
     let site = Site::new(&broker.url(), &bundle, &machines);
     let output = site.output("check");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    let parts: Vec<_> = lines(&said, "ok").iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(parts, ["configuration", "state", "bundle", "source", "source", "broker"], "{said}");
-    assert!(said.contains("id_00: simulated fan, -") && said.contains("engine tract"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    let parts: Vec<_> = lines(&printed, "ok").iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(parts, ["configuration", "state", "bundle", "source", "source", "broker"], "{printed}");
+    assert!(printed.contains("id_00: simulated fan, -") && printed.contains("engine tract"), "{printed}");
     assert!(!site.dir.path().join("state").exists());
     assert!(subscriber.messages().is_empty());
 
     let output = site.command("check").arg("--json").output().expect("auscult starts");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let all: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert!(all.len() == 6 && all.iter().all(|line| line["ok"] == true), "{said}");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let all: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(all.len() == 6 && all.iter().all(|line| line["ok"] == true), "{printed}");
 }
 
 #[test]
@@ -307,12 +307,12 @@ fn check_names_what_is_wrong_and_goes_on() {
         (&bundle, fan + "thresold = 0.2", 78, &["did you mean `threshold`?"]),
     ] {
         let output = Site::new("mqtt://127.0.0.1:9", bundle, &machines).output("check");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(code), "{said}");
-        let failed = lines(&said, "FAIL");
-        assert_eq!(failed.len(), faults.len(), "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{printed}");
+        let failed = lines(&printed, "FAIL");
+        assert_eq!(failed.len(), faults.len(), "{printed}");
         for (line, words) in failed.iter().zip(faults) {
-            assert!(line.contains(words), "{words}: {said}");
+            assert!(line.contains(words), "{words}: {printed}");
         }
     }
 }

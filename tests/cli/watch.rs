@@ -74,17 +74,22 @@ impl Drop for Terminal {
 
 const TS: &str = "2026-03-01T12:00:00.000Z";
 
-fn say(subscriber: &Subscriber, topic: &str, retain: bool, payload: &Value) {
+fn publish(subscriber: &Subscriber, topic: &str, retain: bool, payload: &Value) {
     subscriber.publish(&format!("auscult/{topic}"), retain, payload.to_string());
 }
 
 fn agent(subscriber: &Subscriber, id: &str, machines: &[String]) {
-    say(subscriber, &format!("{id}/status"), true, &json!({ "schema": 1, "state": "online", "boot": "1", "ts": TS }));
+    publish(
+        subscriber,
+        &format!("{id}/status"),
+        true,
+        &json!({ "schema": 1, "state": "online", "boot": "1", "ts": TS }),
+    );
     let info = json!({
         "schema": 1, "ts": TS, "agent": id, "version": "0.1.0", "boot": "1", "bundle": "demo@1", "machines": machines,
         "tags": ["north"], "commands": ["ping"],
     });
-    say(subscriber, &format!("{id}/info"), true, &info);
+    publish(subscriber, &format!("{id}/info"), true, &info);
 }
 
 fn verdict(agent: &str, machine: &str, seq: u64, distance: f64) -> Value {
@@ -100,13 +105,13 @@ fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
     let subscriber = Subscriber::start(&broker);
     agent(&subscriber, "pi-1", &["fan-a".into(), "fan-b".into()]);
     for machine in ["fan-a", "fan-b"] {
-        say(&subscriber, &format!("pi-1/{machine}/verdict"), true, &verdict("pi-1", machine, 0, 0.123));
+        publish(&subscriber, &format!("pi-1/{machine}/verdict"), true, &verdict("pi-1", machine, 0, 0.123));
     }
     let alarm = json!({
         "schema": 1, "ts": TS, "agent": "pi-1", "machine": "fan-b", "state": "active", "kind": "fault", "since": TS, "count": 5,
         "ratio": null, "percentile": null, "lane": null, "bands": [], "by": null, "comment": null, "until": null, "late": false,
     });
-    say(&subscriber, "pi-1/fan-b/alarm", true, &alarm);
+    publish(&subscriber, "pi-1/fan-b/alarm", true, &alarm);
     let terminal = Terminal::start(&broker);
     terminal.wait_for("pi-1/fan-b");
     terminal.wait_for("1 alarm");
@@ -127,7 +132,7 @@ fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
         "schema": 1, "ts": TS, "agent": "pi-1", "id": command["id"], "command": "threshold.set", "status": "error",
         "error": { "code": "bad_argument", "message": "NO-SUCH-THING" }, "data": null, "late": false,
     });
-    say(&subscriber, "pi-1/reply", false, &reply);
+    publish(&subscriber, "pi-1/reply", false, &reply);
     terminal.wait_for("NO-SUCH-THING");
     terminal.press(&["q"]);
     assert_eq!(terminal.end(), Some(0));

@@ -151,7 +151,7 @@ impl Broker {
                 return false;
             }
             // Its own word, and not only an answer on the port: that could be another's.
-            if self.log().get(before..).is_some_and(|said| said.contains(" running"))
+            if self.log().get(before..).is_some_and(|printed| printed.contains(" running"))
                 && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
             {
                 let leash = KillOnDrop::new(child.id(), Some(self.dir.path()));
@@ -271,7 +271,7 @@ struct Heard {
 /// Collects what goes over a broker, through its restarts, and checks every message against its schema.
 pub struct Subscriber {
     client: Client,
-    heard: Arc<Heard>,
+    received: Arc<Heard>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -290,7 +290,7 @@ impl Subscriber {
     pub fn start_with(mut options: MqttOptions, filters: &[&str]) -> Subscriber {
         options.set_clean_session(false).set_max_packet_size(64 << 20, 64 << 20).set_keep_alive(Duration::from_secs(5));
         let (client, mut connection) = Client::new(options, 100);
-        let heard = Arc::new(Heard {
+        let received = Arc::new(Heard {
             messages: Mutex::default(),
             faults: Mutex::default(),
             news: Condvar::new(),
@@ -302,7 +302,7 @@ impl Subscriber {
         let filters: Vec<_> =
             filters.iter().map(|filter| SubscribeFilter::new((*filter).to_owned(), QoS::AtLeastOnce)).collect();
         let thread = thread::spawn({
-            let heard = Arc::clone(&heard);
+            let received = Arc::clone(&received);
             let client = client.clone();
             move || {
                 let schemas = Schemas::new();
@@ -312,10 +312,10 @@ impl Subscriber {
                             client.try_subscribe_many(filters.clone()).expect("room for a subscription");
                         }
                         Ok(Event::Incoming(Packet::SubAck(_))) => {
-                            heard.subscribed.fetch_add(1, Ordering::SeqCst);
+                            received.subscribed.fetch_add(1, Ordering::SeqCst);
                         }
                         Ok(Event::Incoming(Packet::PubAck(_))) => {
-                            heard.acknowledged.fetch_add(1, Ordering::SeqCst);
+                            received.acknowledged.fetch_add(1, Ordering::SeqCst);
                         }
                         Ok(Event::Incoming(Packet::Publish(publish))) => {
                             let message = Message {
@@ -323,18 +323,18 @@ impl Subscriber {
                                 payload: publish.payload.to_vec(),
                                 retained: publish.retain,
                             };
-                            heard.faults.lock().expect("no panic").extend(schemas.fault(&message));
-                            heard.messages.lock().expect("no panic").push((message, Instant::now()));
-                            heard.news.notify_all();
+                            received.faults.lock().expect("no panic").extend(schemas.fault(&message));
+                            received.messages.lock().expect("no panic").push((message, Instant::now()));
+                            received.news.notify_all();
                         }
                         Ok(_) => {}
-                        Err(_) if heard.ending.load(Ordering::SeqCst) => return,
+                        Err(_) if received.ending.load(Ordering::SeqCst) => return,
                         Err(_) => pace(Duration::from_millis(20)),
                     }
                 }
             }
         });
-        let subscriber = Subscriber { client, heard, thread: Some(thread) };
+        let subscriber = Subscriber { client, received, thread: Some(thread) };
         subscriber.wait_subscribed(1);
         subscriber
     }
@@ -345,15 +345,15 @@ impl Subscriber {
     }
 
     pub fn subscribed(&self) -> u64 {
-        self.heard.subscribed.load(Ordering::SeqCst)
+        self.received.subscribed.load(Ordering::SeqCst)
     }
 
     /// Publishes and waits for the acknowledgement.
     pub fn publish(&self, topic: &str, retain: bool, payload: impl Into<Vec<u8>>) {
-        let before = self.heard.acknowledged.load(Ordering::SeqCst);
-        self.heard.sent.fetch_add(1, Ordering::SeqCst);
+        let before = self.received.acknowledged.load(Ordering::SeqCst);
+        self.received.sent.fetch_add(1, Ordering::SeqCst);
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("the client runs");
-        wait_until("a message is acknowledged", || self.heard.acknowledged.load(Ordering::SeqCst) > before);
+        wait_until("a message is acknowledged", || self.received.acknowledged.load(Ordering::SeqCst) > before);
     }
 
     /// What an agent that lost its connection leaves on the broker: `pi-3` with the machine `fan-d`.
@@ -370,13 +370,13 @@ impl Subscriber {
 
     /// Publishes as fast as it can; waits for nothing.
     pub fn publish_fast(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        self.heard.sent.fetch_add(1, Ordering::SeqCst);
+        self.received.sent.fetch_add(1, Ordering::SeqCst);
         self.client.publish(topic, QoS::AtLeastOnce, false, payload).expect("the client runs");
     }
 
     /// Messages that were published and not yet acknowledged.
     pub fn unacknowledged(&self) -> u64 {
-        self.heard.sent.load(Ordering::SeqCst) - self.heard.acknowledged.load(Ordering::SeqCst)
+        self.received.sent.load(Ordering::SeqCst) - self.received.acknowledged.load(Ordering::SeqCst)
     }
 
     /// Everything so far; panics when a message does not fit its schema.
@@ -387,7 +387,7 @@ impl Subscriber {
     /// As [`Subscriber::messages`], with the moment at which each came.
     pub fn messages_with_times(&self) -> Vec<(Message, Instant)> {
         self.check();
-        self.heard.messages.lock().expect("no panic").clone()
+        self.received.messages.lock().expect("no panic").clone()
     }
 
     /// Forgets everything so far.
@@ -398,7 +398,7 @@ impl Subscriber {
     /// Forgets everything so far but what `keep` accepts.
     pub fn clear_but(&self, keep: impl Fn(&Message) -> bool) {
         self.check();
-        self.heard.messages.lock().expect("no panic").retain(|(message, _)| keep(message));
+        self.received.messages.lock().expect("no panic").retain(|(message, _)| keep(message));
     }
 
     /// Waits for the first message that `is` accepts, among those so far and those to come.
@@ -409,7 +409,7 @@ impl Subscriber {
     /// Waits until `count` messages are there that `is` accepts; answers them.
     pub fn wait_for_count(&self, what: &str, count: usize, is: impl Fn(&Message) -> bool) -> Vec<Message> {
         let deadline = Instant::now() + TIMEOUT;
-        let mut messages = self.heard.messages.lock().expect("no panic");
+        let mut messages = self.received.messages.lock().expect("no panic");
         loop {
             let all = messages.iter().map(|(message, _)| message);
             let found: Vec<Message> = all.filter(|message| is(message)).cloned().collect();
@@ -421,22 +421,22 @@ impl Subscriber {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "{what}: {} of {count} came; {} messages in all", found.len(), messages.len());
             // Not at each single message: the search costs.
-            messages = self.heard.news.wait_timeout(messages, left).expect("no panic").0;
+            messages = self.received.news.wait_timeout(messages, left).expect("no panic").0;
             drop(messages);
             pace(Duration::from_millis(5));
-            messages = self.heard.messages.lock().expect("no panic");
+            messages = self.received.messages.lock().expect("no panic");
         }
     }
 
     fn check(&self) {
-        let faults = self.heard.faults.lock().expect("no panic");
+        let faults = self.received.faults.lock().expect("no panic");
         assert!(faults.is_empty(), "{} messages do not fit their schema, first {}", faults.len(), faults[0]);
     }
 }
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.heard.ending.store(true, Ordering::SeqCst);
+        self.received.ending.store(true, Ordering::SeqCst);
         let _ = self.client.try_disconnect();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -49,7 +49,7 @@ impl Drop for Program {
 /// Runs a program to its end; answers what it printed, and panics with all of it when it fails.
 pub fn done(command: &mut Command) -> String {
     let output = command.output().expect("a program that starts");
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{said}\n{errors}", output.status);
-    said.into_owned()
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{printed}\n{errors}", output.status);
+    printed.into_owned()
 }

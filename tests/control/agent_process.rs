@@ -77,7 +77,7 @@ impl Site {
     }
 
     /// Starts the agent and waits until it takes commands.
-    pub fn start(&mut self, heard: &Subscriber) {
+    pub fn start(&mut self, subscriber: &Subscriber) {
         assert!(self.child.is_none(), "it still runs");
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log"));
         let child = Command::new(env!("CARGO_BIN_EXE_auscult"))
@@ -94,8 +94,8 @@ impl Site {
                 && message.json()["state"] == "online"
         };
         // The will of the run before and its `online` are history.
-        let before = heard.messages().iter().filter(|message| online(message)).count();
-        heard.wait_for_count("the agent is online", before + 1, online);
+        let before = subscriber.messages().iter().filter(|message| online(message)).count();
+        subscriber.wait_for_count("the agent is online", before + 1, online);
     }
 
     /// `kill -9`, at once.
@@ -123,13 +123,13 @@ impl Site {
     }
 
     /// Sends a command and waits for its reply; `id` must be new.
-    pub fn ask(&self, broker: &Broker, heard: &Subscriber, command: Value) -> Value {
+    pub fn ask(&self, broker: &Broker, subscriber: &Subscriber, command: Value) -> Value {
         publish(broker, &self.control(), &command.to_string(), &[]);
-        self.reply(heard, command["id"].as_str().expect("an id"))
+        self.reply(subscriber, command["id"].as_str().expect("an id"))
     }
 
-    pub fn reply(&self, heard: &Subscriber, id: &str) -> Value {
-        heard.wait_for(&format!("the reply to {id}"), |message| self.is_reply(message, id)).json()
+    pub fn reply(&self, subscriber: &Subscriber, id: &str) -> Value {
+        subscriber.wait_for(&format!("the reply to {id}"), |message| self.is_reply(message, id)).json()
     }
 
     pub fn is_reply(&self, message: &Message, id: &str) -> bool {
@@ -139,33 +139,33 @@ impl Site {
     }
 
     /// As [`Site::ask`], where the answer must be ok; its data.
-    pub fn ask_ok(&self, broker: &Broker, heard: &Subscriber, command: Value) -> Value {
-        let reply = self.ask(broker, heard, command);
+    pub fn ask_ok(&self, broker: &Broker, subscriber: &Subscriber, command: Value) -> Value {
+        let reply = self.ask(broker, subscriber, command);
         assert_eq!(reply["status"], "ok", "{reply}");
         reply["data"].clone()
     }
 
     /// As [`Site::ask`], where the answer must be an error of this code; its message.
-    pub fn ask_error(&self, broker: &Broker, heard: &Subscriber, command: Value, code: &str) -> String {
-        let reply = self.ask(broker, heard, command);
+    pub fn ask_error(&self, broker: &Broker, subscriber: &Subscriber, command: Value, code: &str) -> String {
+        let reply = self.ask(broker, subscriber, command);
         assert_eq!(reply["error"]["code"], code, "{reply}");
         reply["error"]["message"].as_str().expect("a message").to_owned()
     }
 
     /// The first verdict of a window that ended after `reply`: judged with all that the reply says.
-    pub fn next_verdict(&self, heard: &Subscriber, machine: &str, reply: &Value) -> Value {
-        let said = reply["ts"].as_str().expect("a time").to_owned();
+    pub fn next_verdict(&self, subscriber: &Subscriber, machine: &str, reply: &Value) -> Value {
+        let printed = reply["ts"].as_str().expect("a time").to_owned();
         let next = |message: &Message| {
             message.is_machine(machine, MachinePart::Verdict)
                 && !message.retained
-                && message.json()["ts"].as_str().is_some_and(|ts| *ts > *said)
+                && message.json()["ts"].as_str().is_some_and(|ts| *ts > *printed)
         };
-        heard.wait_for("a verdict after the reply", next).json()
+        subscriber.wait_for("a verdict after the reply", next).json()
     }
 
     /// What the agent says of itself.
-    pub fn state(&self, broker: &Broker, heard: &Subscriber) -> Value {
-        self.ask_ok(broker, heard, json!({ "id": new_id(), "command": "state.get" }))
+    pub fn state(&self, broker: &Broker, subscriber: &Subscriber) -> Value {
+        self.ask_ok(broker, subscriber, json!({ "id": new_id(), "command": "state.get" }))
     }
 }
 
@@ -257,9 +257,9 @@ impl Shelf {
 }
 
 /// Waits until the agent judges.
-pub fn wait_judging(heard: &Subscriber, machine: &str) {
-    let before = heard.messages().len();
+pub fn wait_judging(subscriber: &Subscriber, machine: &str) {
+    let before = subscriber.messages().len();
     wait_until("verdicts come", || {
-        heard.messages()[before..].iter().any(|message| message.is_machine(machine, MachinePart::Verdict))
+        subscriber.messages()[before..].iter().any(|message| message.is_machine(machine, MachinePart::Verdict))
     });
 }

@@ -65,29 +65,31 @@ fn reload(times: usize) {
     let Some(bundles) = two_real_bundles() else { return };
     let wav = crate::common::shared().expect("it is there").join(NORMAL);
     let broker = Broker::start();
-    let heard = Subscriber::start(&broker);
+    let subscriber = Subscriber::start(&broker);
     let mut site = Site::with_models("pi-7", "north", &broker, &wav, "", ["id_04", "id_00"]);
     for (name, parts) in ["halls-1.0", "halls-2.0"].iter().zip(&bundles) {
         site.lay(name, parts);
     }
     site.link("halls-1.0");
-    site.start(&heard);
+    site.start(&subscriber);
     let is_verdict = |message: &Message| message.is_machine("fan-1", MachinePart::Verdict);
-    heard.wait_for_count("a whole round of windows", 21, is_verdict);
+    subscriber.wait_for_count("a whole round of windows", 21, is_verdict);
     let mut memory = Vec::new();
     for round in 0..times {
         let path = ["halls-2.0", "halls-1.0"][round % 2];
-        site.ask_ok(&broker, &heard, json!({ "id": new_id(), "command": "bundle.reload", "path": path }));
+        site.ask_ok(&broker, &subscriber, json!({ "id": new_id(), "command": "bundle.reload", "path": path }));
         memory.push(site.memory_mb());
         // With at least one window under each.
         let label = path.replace('-', "@");
-        let before = heard.messages().len();
+        let before = subscriber.messages().len();
         crate::common::wait::wait_until("a verdict of the new bundle", || {
-            heard.messages()[before..].iter().any(|message| is_verdict(message) && message.json()["bundle"] == *label)
+            subscriber.messages()[before..]
+                .iter()
+                .any(|message| is_verdict(message) && message.json()["bundle"] == *label)
         });
     }
     for (machine, thresholds) in [("fan-1", [0.170548, 1.170548]), ("fan-2", [0.142695, 1.142695])] {
-        let verdicts: Vec<Value> = heard
+        let verdicts: Vec<Value> = subscriber
             .messages()
             .iter()
             .filter(|message| message.is_machine(machine, MachinePart::Verdict))
@@ -120,27 +122,27 @@ fn reloads_fall_between_two_windows() {
 
 #[test]
 fn an_older_version_is_refused_where_the_configuration_says_so() {
-    let Some((broker, heard, site)) = plant("allow_downgrade = false") else { return };
+    let Some((broker, subscriber, site)) = plant("allow_downgrade = false") else { return };
     let reload = |path: &str| json!({ "id": new_id(), "command": "bundle.reload", "path": path });
     let encoder = encoder().expect("it is there");
     site.lay("halls-hash", &fans(&encoder, "0a1b2c3d4e5f"));
-    site.ask_ok(&broker, &heard, reload("halls-2.0"));
-    let message = site.ask_error(&broker, &heard, reload("halls-1.0"), "bundle_invalid");
+    site.ask_ok(&broker, &subscriber, reload("halls-2.0"));
+    let message = site.ask_error(&broker, &subscriber, reload("halls-1.0"), "bundle_invalid");
     assert!(message.contains("halls: expected version 2.0 or newer") && message.contains("found 1.0"), "{message}");
-    let message = site.ask_error(&broker, &heard, reload("halls-hash"), "bundle_invalid");
+    let message = site.ask_error(&broker, &subscriber, reload("halls-hash"), "bundle_invalid");
     assert!(message.contains("expected versions of numbers and dots"), "{message}");
-    assert_eq!(site.state(&broker, &heard)["bundle"]["label"], "halls@2.0");
+    assert_eq!(site.state(&broker, &subscriber)["bundle"]["label"], "halls@2.0");
     // The same again, and the way back, are no downgrade.
-    site.ask_ok(&broker, &heard, reload("halls-2.0"));
-    let data = site.ask_ok(&broker, &heard, json!({ "id": new_id(), "command": "bundle.rollback" }));
+    site.ask_ok(&broker, &subscriber, reload("halls-2.0"));
+    let data = site.ask_ok(&broker, &subscriber, json!({ "id": new_id(), "command": "bundle.rollback" }));
     assert_eq!(data["bundle"], "halls@1.0");
 }
 
 #[test]
 fn a_refused_bundle_gives_its_memory_back() {
-    let Some((broker, heard, site)) = plant("") else { return };
+    let Some((broker, subscriber, site)) = plant("") else { return };
     let encoder = encoder().expect("it is there");
-    wait_judging(&heard, "fan-1");
+    wait_judging(&subscriber, "fan-1");
     let before = site.memory_mb();
     let bombs = faults::pickles()
         .into_iter()
@@ -154,7 +156,7 @@ fn a_refused_bundle_gives_its_memory_back() {
         }
         site.lay("bomb", &parts);
         let reload = json!({ "id": new_id(), "command": "bundle.reload", "path": "bomb" });
-        let message = site.ask_error(&broker, &heard, reload, "bundle_invalid");
+        let message = site.ask_error(&broker, &subscriber, reload, "bundle_invalid");
         assert!(message.contains(words), "{what}: {message}");
         let after = site.memory_mb();
         println!("{what}: {before:.1} MB before, {after:.1} MB after");
@@ -171,10 +173,10 @@ fn a_hundred_reloads_fall_between_two_windows() {
 /// Bad bundles by reload and by install; every `step`th of them.
 fn bad_bundles(step: usize) {
     let shelf = Shelf::new();
-    let Some((broker, heard, site)) = plant(&shelf.allowed()) else { return };
+    let Some((broker, subscriber, site)) = plant(&shelf.allowed()) else { return };
     let encoder = encoder().expect("it is there");
     let valid = fans(&encoder, "6.6");
-    wait_judging(&heard, "fan-1");
+    wait_judging(&subscriber, "fan-1");
     let listing = || {
         let names = std::fs::read_dir(site.bundles()).expect("a directory").map(|entry| entry.expect("an entry"));
         let mut names: Vec<_> = names.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
@@ -189,7 +191,7 @@ fn bad_bundles(step: usize) {
         change(&mut parts);
         site.lay("bad", &parts);
         let reload = json!({ "id": new_id(), "command": "bundle.reload", "path": "bad" });
-        let message = site.ask_error(&broker, &heard, reload, "bundle_invalid");
+        let message = site.ask_error(&broker, &subscriber, reload, "bundle_invalid");
         assert!(message.contains(file) && message.contains(words), "{what}: {message}");
         std::fs::remove_dir_all(site.bundles().join("bad")).expect("our own directory");
 
@@ -199,7 +201,7 @@ fn bad_bundles(step: usize) {
         }
         let (url, sha256) = shelf.put(&tar_gz(&parts));
         let install = json!({ "id": new_id(), "command": "bundle.install", "url": url, "sha256": sha256 });
-        let message = site.ask_error(&broker, &heard, install, "bundle_invalid");
+        let message = site.ask_error(&broker, &subscriber, install, "bundle_invalid");
         assert!(message.contains("the running bundle stays"), "{what}: {message}");
         if number == 0 {
             clean = listing();
@@ -208,11 +210,11 @@ fn bad_bundles(step: usize) {
         let incoming: Vec<_> = site.bundles().join(".incoming").read_dir().expect("a directory").collect();
         assert!(incoming.is_empty(), "{what}: {incoming:?}");
     }
-    assert_eq!(site.state(&broker, &heard)["bundle"]["label"], "halls@1.0");
+    assert_eq!(site.state(&broker, &subscriber)["bundle"]["label"], "halls@1.0");
     let (url, sha256) = shelf.put(&tar_gz(&valid));
     let install = json!({ "id": new_id(), "command": "bundle.install", "url": url, "sha256": sha256 });
-    site.ask_ok(&broker, &heard, install);
-    let seqs: Vec<u64> = heard
+    site.ask_ok(&broker, &subscriber, install);
+    let seqs: Vec<u64> = subscriber
         .messages()
         .iter()
         .filter(|message| message.is_machine("fan-1", MachinePart::Verdict))
@@ -235,7 +237,7 @@ fn all_bad_bundles_are_refused_and_leave_nothing() {
 /// Kills the agent at random moments of an install, starts it again and sends the command again.
 fn kills(times: usize) {
     let shelf = Shelf::new();
-    let Some((broker, heard, mut site)) = plant(&shelf.allowed()) else { return };
+    let Some((broker, subscriber, mut site)) = plant(&shelf.allowed()) else { return };
     let encoder = encoder().expect("it is there");
     let archives = ["3.0", "4.0"].map(|version| (version, tar_gz(&fans(&encoder, version))));
     let install = |id: &str, archive: &[u8]| {
@@ -243,7 +245,7 @@ fn kills(times: usize) {
         json!({ "id": id, "command": "bundle.install", "url": url, "sha256": sha256 })
     };
     let begin = Instant::now();
-    site.ask_ok(&broker, &heard, install(&new_id(), &archives[1].1));
+    site.ask_ok(&broker, &subscriber, install(&new_id(), &archives[1].1));
     let span = begin.elapsed() * 5 / 4;
     let mut in_use = "halls@4.0".to_owned();
     let mut after = BTreeMap::<bool, usize>::new();
@@ -251,18 +253,18 @@ fn kills(times: usize) {
         let (version, archive) = &archives[round % 2];
         let target = format!("halls@{version}");
         let command = install(&new_id(), archive);
-        heard.publish(&site.control(), false, command.to_string());
+        subscriber.publish(&site.control(), false, command.to_string());
         random_moment(Duration::ZERO..span);
         site.kill();
-        heard.clear();
-        site.start(&heard);
-        let running = site.state(&broker, &heard)["bundle"]["label"].clone();
+        subscriber.clear();
+        site.start(&subscriber);
+        let running = site.state(&broker, &subscriber)["bundle"]["label"].clone();
         assert!(running == *in_use || running == *target, "round {round}: {running}");
         *after.entry(running == *target).or_default() += 1;
         let hidden = |name: &str| name.starts_with(".staging-");
-        let data = site.ask_ok(&broker, &heard, command);
+        let data = site.ask_ok(&broker, &subscriber, command);
         assert_eq!(data["bundle"], *target, "round {round}");
-        let state = site.state(&broker, &heard);
+        let state = site.state(&broker, &subscriber);
         assert_eq!(state["bundle"]["label"], *target, "round {round}");
         for dir in [site.bundles(), site.bundles().join(".incoming")] {
             for entry in dir.read_dir().expect("a directory") {

@@ -488,7 +488,7 @@ fn set(id: &str, machine: &str, threshold: f64) -> Value {
 }
 
 #[test]
-fn a_threshold_is_set_told_kept_and_reset() {
+fn a_threshold_is_set_published_kept_and_reset() {
     let mut agent = new_agent();
     assert_eq!(agent.threshold(0, 0), Some((0.25, ThresholdSource::Config)));
     let (reply, out) = agent.ask(set("7f3a", "fan-1", 0.31), 1);
@@ -510,9 +510,9 @@ fn a_threshold_is_set_told_kept_and_reset() {
     let mut agent = agent.restart();
     assert_eq!(agent.threshold(0, 2), Some((0.31, ThresholdSource::Override)));
     let (reply, _) = agent.ask(json!({ "id": "r", "command": "threshold.reset", "machine": "*" }), 3);
-    let told = reply.data.expect("data");
-    assert_eq!(told["machines"][0]["threshold"], json!(0.25));
-    assert_eq!(told["machines"][1]["threshold"], Value::Null, "no bundle, nothing configured");
+    let answered = reply.data.expect("data");
+    assert_eq!(answered["machines"][0]["threshold"], json!(0.25));
+    assert_eq!(answered["machines"][1]["threshold"], Value::Null, "no bundle, nothing configured");
     assert_eq!(agent.restart().threshold(0, 4), Some((0.25, ThresholdSource::Config)));
 }
 
@@ -633,7 +633,7 @@ fn a_bare_number_sets_the_threshold_of_its_machine() {
 }
 
 #[test]
-fn maintenance_is_set_told_and_ends() {
+fn maintenance_is_set_published_and_ends() {
     let mut agent = new_agent();
     let until = Timestamp::from(at(50)).to_string();
     let on =
@@ -667,19 +667,19 @@ fn a_preview_counts_and_changes_nothing() {
     // The last minute waits in memory; the rest is on the disk.
     let ask = json!({ "id": "p", "command": "threshold.preview", "machine": "fan-1", "threshold": 0.3 });
     let (reply, out) = agent.ask(ask, day_s);
-    let told = &reply.data.expect("data")["machines"][0];
+    let answered = &reply.data.expect("data")["machines"][0];
     assert_eq!(out.len(), 1);
-    assert_eq!(told["windows"], json!(24 * 60 - 24 * 6), "{told}");
-    assert_eq!(told["preview"]["anomalous"], json!(54), "{told}");
-    assert_eq!(told["preview"]["alarms"], json!(1), "{told}");
-    let per_day = told["preview"]["alarms_per_day"].as_f64().expect("a figure");
-    assert!((per_day - 1.0).abs() < 0.01, "{told}");
-    assert_eq!(told["now"]["threshold"], json!(0.25), "{told}");
+    assert_eq!(answered["windows"], json!(24 * 60 - 24 * 6), "{answered}");
+    assert_eq!(answered["preview"]["anomalous"], json!(54), "{answered}");
+    assert_eq!(answered["preview"]["alarms"], json!(1), "{answered}");
+    let per_day = answered["preview"]["alarms_per_day"].as_f64().expect("a figure");
+    assert!((per_day - 1.0).abs() < 0.01, "{answered}");
+    assert_eq!(answered["now"]["threshold"], json!(0.25), "{answered}");
     assert_eq!(agent.threshold(0, day_s), Some((0.25, ThresholdSource::Config)));
 }
 
 #[test]
-fn state_tells_every_machine_and_a_lost_store_is_said() {
+fn state_has_every_machine_and_a_lost_store_is_reported() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("state.db"), b"no database at all, but long enough for one").expect("writable");
     let mut agent = Agent::start(dir);
@@ -687,10 +687,10 @@ fn state_tells_every_machine_and_a_lost_store_is_said() {
     assert_eq!(events(&start), [EventKind::SettingsLost]);
     assert_eq!(start.iter().filter(|output| matches!(output, Output::Settings(_))).count(), 2);
     let (reply, _) = agent.ask(json!({ "id": "s", "command": "state.get" }), 2);
-    let told = reply.data.expect("data");
-    assert_eq!(told["machines"][1]["machine"], json!("pump"));
-    assert_eq!(told["bundle"], Value::Null);
-    assert!(told["store_problem"].as_str().is_some_and(|words| words.contains("set aside")), "{told}");
+    let answered = reply.data.expect("data");
+    assert_eq!(answered["machines"][1]["machine"], json!("pump"));
+    assert_eq!(answered["bundle"], Value::Null);
+    assert!(answered["store_problem"].as_str().is_some_and(|words| words.contains("set aside")), "{answered}");
     let (done, _) = agent.ask(set("a", "fan-1", 0.31), 3);
     assert_eq!(done.status, ReplyStatus::Ok);
 }

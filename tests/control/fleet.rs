@@ -12,7 +12,7 @@ use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber};
 use crate::common::bundles::{Parts, encoder};
 use crate::retuning::recording;
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -23,12 +23,12 @@ fn replies(output: &Output) -> Vec<Value> {
 }
 
 /// So many agents, every other one with the tag `north`, the rest `south`. Without a bundle: nothing here asks for one.
-fn agents(broker: &Broker, heard: &Subscriber, count: usize) -> Option<Vec<Site>> {
+fn agents(broker: &Broker, subscriber: &Subscriber, count: usize) -> Option<Vec<Site>> {
     let wav = recording()?;
     let site = |number: usize| {
         let tag = ["north", "south"][number % 2];
         let mut site = Site::new(&format!("pi-{number:02}"), tag, broker, &wav, "");
-        site.start(heard);
+        site.start(subscriber);
         site
     };
     Some((0..count).map(site).collect())
@@ -37,31 +37,31 @@ fn agents(broker: &Broker, heard: &Subscriber, count: usize) -> Option<Vec<Site>
 #[test]
 fn ctl_asks_one_or_many_and_exits_by_their_answers() {
     let broker = Broker::start();
-    let heard = Subscriber::start(&broker);
-    let Some(mut sites) = agents(&broker, &heard, 4) else { return };
+    let subscriber = Subscriber::start(&broker);
+    let Some(mut sites) = agents(&broker, &subscriber, 4) else { return };
 
     let one = ctl(&broker, &["--agent", "pi-01", "ping"]);
-    assert_eq!(one.status.code(), Some(0), "{}", said(&one));
-    assert!(said(&one).contains("pi-01") && said(&one).contains(env!("CARGO_PKG_VERSION")), "{}", said(&one));
+    assert_eq!(one.status.code(), Some(0), "{}", printed(&one));
+    assert!(printed(&one).contains("pi-01") && printed(&one).contains(env!("CARGO_PKG_VERSION")), "{}", printed(&one));
 
     let set = ["threshold.set", "--machine", "fan-1", "--threshold", "0.31", "--reason", "after overhaul", "--json"];
     let north = ctl(&broker, &[&["--fleet", "--tag", "north"][..], &set[..]].concat());
-    assert_eq!(north.status.code(), Some(0), "{}", said(&north));
-    let told = replies(&north);
-    let mut who: Vec<_> = told.iter().map(|reply| reply["agent"].as_str().expect("an agent").to_owned()).collect();
+    assert_eq!(north.status.code(), Some(0), "{}", printed(&north));
+    let received = replies(&north);
+    let mut who: Vec<_> = received.iter().map(|reply| reply["agent"].as_str().expect("an agent").to_owned()).collect();
     who.sort();
     assert_eq!(who, ["pi-00", "pi-02"]);
-    assert!(told.iter().all(|reply| reply["data"]["machines"][0]["reason"] == "after overhaul"), "{told:?}");
+    assert!(received.iter().all(|reply| reply["data"]["machines"][0]["reason"] == "after overhaul"), "{received:?}");
     for (number, threshold) in [(0, json!(0.31)), (1, Value::Null)] {
         let get = json!({ "id": new_id(), "command": "threshold.get", "machine": "fan-1" });
-        assert_eq!(sites[number].ask_ok(&broker, &heard, get)["machines"][0]["threshold"], threshold);
+        assert_eq!(sites[number].ask_ok(&broker, &subscriber, get)["machines"][0]["threshold"], threshold);
     }
 
     let all = ctl(&broker, &["--fleet", "threshold.get", "--machine", "*"]);
-    assert_eq!(all.status.code(), Some(0), "{}", said(&all));
+    assert_eq!(all.status.code(), Some(0), "{}", printed(&all));
     let table = String::from_utf8(all.stdout.clone()).expect("UTF-8");
     let widths: Vec<_> = table.lines().map(|line| line.chars().count()).collect();
-    assert!(widths.len() > 8 && widths.iter().all(|width| *width == widths[0]), "{}", said(&all));
+    assert!(widths.len() > 8 && widths.iter().all(|width| *width == widths[0]), "{}", printed(&all));
 
     for (arguments, words) in [
         (
@@ -72,8 +72,8 @@ fn ctl_asks_one_or_many_and_exits_by_their_answers() {
         (vec!["--fleet", "--tag", "west", "ping"], "no agent with the tag \"west\" is online"),
     ] {
         let refused = ctl(&broker, &arguments);
-        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-        assert!(said(&refused).contains(words), "{}", said(&refused));
+        assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
+        assert!(printed(&refused).contains(words), "{}", printed(&refused));
     }
     for (arguments, words) in [
         (vec!["ping"], "expected --agent ID or --fleet"),
@@ -85,19 +85,19 @@ fn ctl_asks_one_or_many_and_exits_by_their_answers() {
         (vec!["--agent", "pi-01", "bundle.install"], "--sha256"),
     ] {
         let wrong = ctl(&broker, &arguments);
-        assert_eq!(wrong.status.code(), Some(2), "{arguments:?}: {}", said(&wrong));
-        assert!(said(&wrong).contains(words), "{}", said(&wrong));
+        assert_eq!(wrong.status.code(), Some(2), "{arguments:?}: {}", printed(&wrong));
+        assert!(printed(&wrong).contains(words), "{}", printed(&wrong));
     }
     // One that is gone is not waited for, and said.
     sites[3].kill();
-    heard.wait_for("the will", |message| {
+    subscriber.wait_for("the will", |message| {
         message.topic == "auscult/pi-03/status" && message.json()["state"] == "offline"
     });
     let rest = ctl(&broker, &["--fleet", "ping"]);
-    assert_eq!(rest.status.code(), Some(0), "{}", said(&rest));
-    assert!(said(&rest).contains("pi-03 is offline"), "{}", said(&rest));
+    assert_eq!(rest.status.code(), Some(0), "{}", printed(&rest));
+    assert!(printed(&rest).contains("pi-03 is offline"), "{}", printed(&rest));
     let gone = ctl(&broker, &["--agent", "pi-03", "ping"]);
-    assert_eq!(gone.status.code(), Some(1), "{}", said(&gone));
+    assert_eq!(gone.status.code(), Some(1), "{}", printed(&gone));
 
     // How to reach the broker, from the agent's own file; and a broker that is not there.
     let config = sites[0].config();
@@ -108,7 +108,7 @@ fn ctl_asks_one_or_many_and_exits_by_their_answers() {
     let nowhere = nowhere.args(["ctl", "--broker", "mqtt://127.0.0.1:9", "--agent", "pi-01", "ping"]).output();
     let nowhere = nowhere.expect("auscult starts");
     assert_eq!(nowhere.status.code(), Some(1));
-    assert!(said(&nowhere).contains("mqtt://127.0.0.1:9: "), "{}", said(&nowhere));
+    assert!(printed(&nowhere).contains("mqtt://127.0.0.1:9: "), "{}", printed(&nowhere));
 }
 
 /// TLS with a password: from the agent's own file, and from flags.
@@ -141,33 +141,37 @@ fn ctl_reaches_a_broker_with_tls_and_login() {
     client
         .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
         .set_credentials("ana", "correct-horse");
-    let heard = Subscriber::start_with(client, &["#"]);
+    let subscriber = Subscriber::start_with(client, &["#"]);
     let mut site = Site::new("pi-7", "north", &broker, &wav, "");
     site.configure(|text| {
         let login = format!("url = {url:?}\nca_file = {ca:?}\nusername = \"ana\"\npassword_file = {password:?}");
         text.replace(&format!("url = {:?}", broker.url()), &login)
     });
-    site.start(&heard);
+    site.start(&subscriber);
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
         command.args(["ctl", "--agent", "pi-7", "ping"]).args(arguments).output().expect("auscult starts")
     };
     let by_file = run(&["--config", &site.config().display().to_string()]);
-    assert_eq!(by_file.status.code(), Some(0), "{}", said(&by_file));
+    assert_eq!(by_file.status.code(), Some(0), "{}", printed(&by_file));
     let by_flags = ["--broker", &url, "--ca-file", &ca, "--username", "ana", "--password-file"];
     let flags = run(&[&by_flags[..], &[&password]].concat());
-    assert_eq!(flags.status.code(), Some(0), "{}", said(&flags));
+    assert_eq!(flags.status.code(), Some(0), "{}", printed(&flags));
     let refused = run(&[&by_flags[..], &[&wrong]].concat());
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    assert!(said(&refused).contains("refuses the login") && !said(&refused).contains("staple"), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
+    assert!(
+        printed(&refused).contains("refuses the login") && !printed(&refused).contains("staple"),
+        "{}",
+        printed(&refused)
+    );
     let untrusted = run(&["--broker", &url, "--username", "ana", "--password-file", &password]);
-    assert_eq!(untrusted.status.code(), Some(1), "{}", said(&untrusted));
+    assert_eq!(untrusted.status.code(), Some(1), "{}", printed(&untrusted));
 }
 
 fn tool(name: &str, arguments: &[&str]) {
     let output = Command::new(name).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{name}: {error}; tests/setup.sh installs it"));
-    assert!(output.status.success(), "{name} {arguments:?}: {}", said(&output));
+    assert!(output.status.success(), "{name} {arguments:?}: {}", printed(&output));
 }
 
 /// From the directory that training exports to a signed bundle in use on two agents, with the commands that one would
@@ -176,7 +180,7 @@ fn tool(name: &str, arguments: &[&str]) {
 fn a_signed_archive_is_installed_over_the_broker() {
     let (Some(encoder), Some(wav)) = (encoder(), recording()) else { return };
     let broker = Broker::start();
-    let heard = Subscriber::start(&broker);
+    let subscriber = Subscriber::start(&broker);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| dir.path().join(name).display().to_string();
     for key in ["ours", "theirs"] {
@@ -187,7 +191,7 @@ fn a_signed_archive_is_installed_over_the_broker() {
     let mut sites = ["pi-1", "pi-2"].map(|id| Site::new(id, "north", &broker, &wav, &key));
     for site in &mut sites {
         std::fs::create_dir(site.bundles()).expect("a directory");
-        site.start(&heard);
+        site.start(&subscriber);
     }
     Parts::valid(&encoder).write(&dir.path().join("export"));
     let pack = |version: &str| {
@@ -222,9 +226,9 @@ fn a_signed_archive_is_installed_over_the_broker() {
             pack("1.0");
         }
         let refused = install(&["--agent", "pi-1"]);
-        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-        assert_eq!(replies(&refused)[0]["error"]["code"], "bundle_invalid", "{}", said(&refused));
-        assert!(said(&refused).contains(words), "{}", said(&refused));
+        assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
+        assert_eq!(replies(&refused)[0]["error"]["code"], "bundle_invalid", "{}", printed(&refused));
+        assert!(printed(&refused).contains(words), "{}", printed(&refused));
     }
     sign("ours");
     pack("1.0");
@@ -236,19 +240,19 @@ fn a_signed_archive_is_installed_over_the_broker() {
         "id": new_id(), "command": "bundle.install", "sha256": sha256, "size": archive.len(), "offset": 262_144,
         "data": BASE64_STANDARD.encode(&archive[262_144..262_144 + 100_000]),
     });
-    let progress = sites[1].ask_ok(&broker, &heard, piece);
+    let progress = sites[1].ask_ok(&broker, &subscriber, piece);
     assert_eq!((&progress["received"], &progress["missing"]), (&json!(100_000), &json!([0, 262_144])));
 
     let done = install(&["--fleet"]);
-    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
-    let told = replies(&done);
-    assert_eq!(told.len(), 2, "{told:?}");
-    for (reply, site) in told.iter().zip(&sites) {
+    assert_eq!(done.status.code(), Some(0), "{}", printed(&done));
+    let received = replies(&done);
+    assert_eq!(received.len(), 2, "{received:?}");
+    for (reply, site) in received.iter().zip(&sites) {
         assert_eq!(reply["data"]["bundle"], "fans@1.0", "{reply}");
         let link = std::fs::read_link(site.bundles().join("current")).expect("a link");
         assert_eq!(link.to_str(), Some("fans-1.0"));
         assert!(site.bundles().join(".incoming").read_dir().expect("a directory").next().is_none());
-        assert_eq!(site.next_verdict(&heard, "fan-1", reply)["bundle"], "fans@1.0");
+        assert_eq!(site.next_verdict(&subscriber, "fan-1", reply)["bundle"], "fans@1.0");
     }
 }
 
@@ -256,18 +260,18 @@ fn a_signed_archive_is_installed_over_the_broker() {
 #[ignore = "fifty agents"]
 fn a_retune_by_tag_reaches_all_and_only_those() {
     let broker = Broker::start();
-    let heard = Subscriber::start(&broker);
-    let Some(sites) = agents(&broker, &heard, 50) else { return };
+    let subscriber = Subscriber::start(&broker);
+    let Some(sites) = agents(&broker, &subscriber, 50) else { return };
     let set = ["threshold.set", "--machine", "*", "--threshold", "0.3", "--json", "--timeout", "60"];
     let retuned = ctl(&broker, &[&["--fleet", "--tag", "south"][..], &set[..]].concat());
-    assert_eq!(retuned.status.code(), Some(0), "{}", said(&retuned));
-    let told = replies(&retuned);
-    let mut who: Vec<_> = told.iter().map(|reply| reply["agent"].as_str().expect("an agent").to_owned()).collect();
+    assert_eq!(retuned.status.code(), Some(0), "{}", printed(&retuned));
+    let received = replies(&retuned);
+    let mut who: Vec<_> = received.iter().map(|reply| reply["agent"].as_str().expect("an agent").to_owned()).collect();
     who.sort();
     let expected: Vec<_> = (0..50).filter(|number| number % 2 == 1).map(|number| format!("pi-{number:02}")).collect();
     assert_eq!(who, expected);
-    let id = told[0]["id"].as_str().expect("an id");
+    let id = received[0]["id"].as_str().expect("an id");
     let is_answer = |message: &Message| sites.iter().any(|site| site.is_reply(message, id));
-    let answers = heard.wait_for_count("the answers", 25, is_answer);
+    let answers = subscriber.wait_for_count("the answers", 25, is_answer);
     assert_eq!(answers.len(), 25, "others have answered too");
 }

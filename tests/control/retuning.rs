@@ -14,14 +14,14 @@ use crate::common::wait::pace;
 pub fn plant(more: &str) -> Option<(Broker, Subscriber, Site)> {
     let (encoder, wav) = (encoder()?, recording()?);
     let broker = Broker::start();
-    let heard = Subscriber::start(&broker);
+    let subscriber = Subscriber::start(&broker);
     let mut site = Site::new("pi-7", "north", &broker, &wav, more);
     for version in ["1.0", "2.0"] {
         site.lay(&format!("halls-{version}"), &fans(&encoder, version));
     }
     site.link("halls-1.0");
-    site.start(&heard);
-    Some((broker, heard, site))
+    site.start(&subscriber);
+    Some((broker, subscriber, site))
 }
 
 /// A small valid bundle of the machines `fan-1` and `fan-2`.
@@ -35,20 +35,20 @@ pub fn recording() -> Option<PathBuf> {
     Some(crate::common::shared()?.join(NORMAL))
 }
 
-fn settings(heard: &Subscriber, machine: &str) -> Value {
-    let all = heard.messages();
+fn settings(subscriber: &Subscriber, machine: &str) -> Value {
+    let all = subscriber.messages();
     let last = all.iter().rfind(|message| message.is_machine(machine, MachinePart::Settings));
     last.expect("settings are told at start").json()
 }
 
 #[test]
 fn every_command_is_answered_and_changes_the_next_verdict() {
-    let Some((broker, heard, site)) = plant("") else { return };
+    let Some((broker, subscriber, site)) = plant("") else { return };
     let ask = |command: Value| {
         let mut command = command;
         command["id"] = json!(new_id());
         command["by"] = json!("ana");
-        site.ask(&broker, &heard, command)
+        site.ask(&broker, &subscriber, command)
     };
     let ok = |command: Value| {
         let reply = ask(command);
@@ -63,47 +63,48 @@ fn every_command_is_answered_and_changes_the_next_verdict() {
     assert_eq!(reply["data"]["machines"][1]["source"], "bundle");
 
     let reply = ok(json!({ "command": "threshold.set", "machine": "fan-1", "threshold": 999.5, "reason": "overhaul" }));
-    let verdict = site.next_verdict(&heard, "fan-1", &reply);
+    let verdict = site.next_verdict(&subscriber, "fan-1", &reply);
     assert_eq!((&verdict["threshold"], &verdict["verdict"]), (&json!(999.5), &json!("normal")), "{verdict}");
-    let told = settings(&heard, "fan-1");
+    let received = settings(&subscriber, "fan-1");
     assert_eq!(
-        (&told["source"], &told["by"], &told["reason"]),
+        (&received["source"], &received["by"], &received["reason"]),
         (&json!("override"), &json!("ana"), &json!("overhaul"))
     );
-    assert_eq!(told["bundle"], "halls@1.0");
+    assert_eq!(received["bundle"], "halls@1.0");
 
     let reply = ok(json!({ "command": "threshold.preview", "machine": "fan-1", "threshold": 0.01 }));
     let preview = &reply["data"]["machines"][0];
     assert_eq!(preview["preview"]["anomalous"], preview["windows"], "{preview}");
     assert!(preview["windows"].as_u64() > Some(0), "{preview}");
-    assert_eq!(site.next_verdict(&heard, "fan-1", &reply)["threshold"], 999.5, "a preview changes nothing");
+    assert_eq!(site.next_verdict(&subscriber, "fan-1", &reply)["threshold"], 999.5, "a preview changes nothing");
 
     let reply = ok(json!({ "command": "threshold.reset", "machine": "*" }));
-    let verdict = site.next_verdict(&heard, "fan-1", &reply);
+    let verdict = site.next_verdict(&subscriber, "fan-1", &reply);
     assert_eq!((&verdict["threshold"], &verdict["verdict"]), (&json!(0.25), &json!("anomalous")), "{verdict}");
 
     // A dashboard's slider knows no JSON; its reply has no id.
     publish(&broker, "auscult/pi-7/fan-2/threshold/set", "999", &[]);
-    let reply = heard
+    let reply = subscriber
         .wait_for("a reply without id", |message| message.is_agent(AgentPart::Reply) && message.json()["id"].is_null());
     assert_eq!(reply.json()["data"]["machines"][0]["threshold"], 999.0);
-    assert_eq!(site.next_verdict(&heard, "fan-2", &reply.json())["threshold"], 999.0);
+    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply.json())["threshold"], 999.0);
 
     let reply = ok(json!({ "command": "maintenance.set", "machine": "fan-2", "on": true }));
-    assert_eq!(site.next_verdict(&heard, "fan-2", &reply)["reason"], "maintenance");
+    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply)["reason"], "maintenance");
     let reply = ok(json!({ "command": "maintenance.set", "machine": "fan-2", "on": false }));
-    assert_eq!(site.next_verdict(&heard, "fan-2", &reply)["verdict"], "normal");
+    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply)["verdict"], "normal");
 
     let reply = ok(json!({ "command": "bundle.reload", "path": "halls-2.0" }));
     assert_eq!(reply["data"]["bundle"], "halls@2.0");
-    let verdict = site.next_verdict(&heard, "fan-2", &reply);
+    let verdict = site.next_verdict(&subscriber, "fan-2", &reply);
     assert_eq!((&verdict["bundle"], &verdict["threshold"]), (&json!("halls@2.0"), &json!(999.0)), "an override stays");
-    let told = settings(&heard, "fan-2");
-    assert_eq!((&told["bundle"], &told["made_for"]), (&json!("halls@2.0"), &json!("halls@1.0")));
-    let info = heard.messages().into_iter().rfind(|message| message.is_agent(AgentPart::Info)).expect("an info").json();
+    let received = settings(&subscriber, "fan-2");
+    assert_eq!((&received["bundle"], &received["made_for"]), (&json!("halls@2.0"), &json!("halls@1.0")));
+    let info =
+        subscriber.messages().into_iter().rfind(|message| message.is_agent(AgentPart::Info)).expect("an info").json();
     assert_eq!(info["bundle"], "halls@2.0");
     let reply = ok(json!({ "command": "bundle.rollback" }));
-    assert_eq!(site.next_verdict(&heard, "fan-2", &reply)["bundle"], "halls@1.0");
+    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply)["bundle"], "halls@1.0");
     assert_eq!(ok(json!({ "command": "state.get" }))["data"]["bundle"]["label"], "halls@1.0");
 
     // What is refused changes nothing and says what to do.
@@ -130,12 +131,12 @@ fn every_command_is_answered_and_changes_the_next_verdict() {
         &["-r"],
     );
     // To a subscriber that is there it comes as any other; to one that connects, as retained.
-    assert_eq!(site.reply(&heard, "kept")["status"], "ok");
+    assert_eq!(site.reply(&subscriber, "kept")["status"], "ok");
 }
 
 #[test]
 fn a_retained_command_is_refused() {
-    let Some((broker, heard, mut site)) = plant("") else { return };
+    let Some((broker, subscriber, mut site)) = plant("") else { return };
     site.kill();
     publish(
         &broker,
@@ -143,20 +144,20 @@ fn a_retained_command_is_refused() {
         r#"{"id":"kept","command":"threshold.set","machine":"*","threshold":5}"#,
         &["-r"],
     );
-    site.start(&heard);
+    site.start(&subscriber);
     // The session kept it as news, the topic as retained: the first is done, the second refused.
-    let refused =
-        heard.wait_for("the refusal", |message| site.is_reply(message, "kept") && message.json()["status"] == "error");
+    let refused = subscriber
+        .wait_for("the refusal", |message| site.is_reply(message, "kept") && message.json()["status"] == "error");
     assert!(refused.json()["error"]["message"].as_str().is_some_and(|text| text.contains("retained")), "{refused:?}");
     // The topic is cleared with an empty message, which asks for nothing.
     publish(&broker, &site.control(), "", &["-r"]);
-    site.ask_ok(&broker, &heard, json!({ "id": new_id(), "command": "ping" }));
+    site.ask_ok(&broker, &subscriber, json!({ "id": new_id(), "command": "ping" }));
 }
 
 #[test]
 fn what_was_answered_ok_survives_a_kill_and_is_done_once() {
     let shelf = crate::agent_process::Shelf::new();
-    let Some((broker, heard, mut site)) = plant(&shelf.allowed()) else { return };
+    let Some((broker, subscriber, mut site)) = plant(&shelf.allowed()) else { return };
     let (url, sha256) = shelf.put(&crate::agent_process::tar_gz(&fans(&encoder().expect("it is there"), "3.0")));
     let steps = [
         (json!({ "command": "threshold.set", "machine": "fan-1", "threshold": 0.5 }), "threshold", json!(0.5)),
@@ -169,22 +170,22 @@ fn what_was_answered_ok_survives_a_kill_and_is_done_once() {
     ];
     for (mut command, field, expected) in steps {
         command["id"] = json!(new_id());
-        let reply = site.ask(&broker, &heard, command.clone());
+        let reply = site.ask(&broker, &subscriber, command.clone());
         site.kill();
         assert_eq!(reply["status"], "ok", "{reply}");
         let switched = site.log().matches("bundle switched").count();
-        heard.clear();
-        site.start(&heard);
-        let verdict = site.next_verdict(&heard, "fan-1", &reply);
+        subscriber.clear();
+        site.start(&subscriber);
+        let verdict = site.next_verdict(&subscriber, "fan-1", &reply);
         assert_eq!(verdict[field], expected, "after {command}: {verdict}");
         // The same id again: the same answer, and nothing is done.
-        let before = settings(&heard, "fan-1");
-        let mut again = site.ask(&broker, &heard, command.clone());
+        let before = settings(&subscriber, "fan-1");
+        let mut again = site.ask(&broker, &subscriber, command.clone());
         // What the agent could not see acknowledged before it was killed comes once more, as late.
         again["late"] = json!(false);
         assert_eq!(again, reply);
-        site.ask_ok(&broker, &heard, json!({ "id": new_id(), "command": "ping" }));
-        assert_eq!(settings(&heard, "fan-1")["revision"], before["revision"]);
+        site.ask_ok(&broker, &subscriber, json!({ "id": new_id(), "command": "ping" }));
+        assert_eq!(settings(&subscriber, "fan-1")["revision"], before["revision"]);
         let switches = site.log().matches("bundle switched").count();
         assert!(switches <= switched, "{command} was done again");
     }
@@ -192,17 +193,17 @@ fn what_was_answered_ok_survives_a_kill_and_is_done_once() {
 
 #[test]
 fn a_flood_of_commands_does_not_starve_scoring() {
-    let Some((broker, heard, site)) = plant("") else { return };
-    crate::agent_process::wait_judging(&heard, "fan-1");
+    let Some((broker, subscriber, site)) = plant("") else { return };
+    crate::agent_process::wait_judging(&subscriber, "fan-1");
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let begin = std::time::Instant::now();
     for round in 0..3000 {
-        heard.publish_fast(&site.control(), r#"{"command":"state.get"}"#);
+        subscriber.publish_fast(&site.control(), r#"{"command":"state.get"}"#);
         match round % 100 {
-            0 => heard.publish_fast(&site.control(), "x".repeat(1 << 20)),
-            1 => heard.publish_fast(&site.control(), deep.clone()),
-            2 => heard.publish_fast("auscult/fleet/control", "{\"a\":".repeat(1000)),
-            3 => heard.publish_fast("auscult/pi-7/fan-1/threshold/set", vec![0xff; 200_000]),
+            0 => subscriber.publish_fast(&site.control(), "x".repeat(1 << 20)),
+            1 => subscriber.publish_fast(&site.control(), deep.clone()),
+            2 => subscriber.publish_fast("auscult/fleet/control", "{\"a\":".repeat(1000)),
+            3 => subscriber.publish_fast("auscult/pi-7/fan-1/threshold/set", vec![0xff; 200_000]),
             _ => {}
         }
     }
@@ -213,11 +214,11 @@ fn a_flood_of_commands_does_not_starve_scoring() {
         publish(&broker, &site.control(), &json!({ "id": id, "command": "ping" }).to_string(), &[]);
         sent.push(id);
         pace(std::time::Duration::from_millis(500));
-        heard.messages().iter().any(|message| sent.iter().any(|id| site.is_reply(message, id)))
+        subscriber.messages().iter().any(|message| sent.iter().any(|id| site.is_reply(message, id)))
     };
     crate::common::wait::wait_until("a ping is answered after the flood", answered);
     let lasted = begin.elapsed().as_secs_f64();
-    let verdicts: Vec<(Message, std::time::Instant)> = heard
+    let verdicts: Vec<(Message, std::time::Instant)> = subscriber
         .messages_with_times()
         .into_iter()
         .filter(|(message, came)| message.is_machine("fan-1", MachinePart::Verdict) && *came >= begin)

@@ -134,32 +134,33 @@ impl Drop for Agent {
 /// What systemd would hear of an agent; read as it comes, for the socket holds only a few messages.
 pub struct Notified {
     pub socket: PathBuf,
-    told: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
 }
 
 impl Notified {
     pub fn new(site: &Site) -> Notified {
         let path = site.dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let tell = Arc::clone(&told);
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&received);
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length) = socket.recv(&mut buffer) {
                 tell.lock().expect("no panic").push(String::from_utf8_lossy(&buffer[..length]).into_owned());
             }
         });
-        Notified { socket: path, told }
+        Notified { socket: path, received }
     }
 
     /// Waits until so many messages with these words have come since [`Notified::forget`].
     pub fn wait_for(&self, words: &str, times: usize) {
-        let count = || self.told.lock().expect("no panic").iter().filter(|told| told.contains(words)).count();
+        let count =
+            || self.received.lock().expect("no panic").iter().filter(|received| received.contains(words)).count();
         wait_until(words, || count() >= times);
     }
 
     pub fn forget(&self) {
-        self.told.lock().expect("no panic").clear();
+        self.received.lock().expect("no panic").clear();
     }
 }
 

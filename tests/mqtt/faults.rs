@@ -138,13 +138,13 @@ fn agent_killed(rounds: usize) {
 }
 
 #[test]
-fn nothing_is_lost_or_told_twice_differently_when_the_agent_is_killed() {
+fn nothing_is_lost_or_sent_twice_differently_when_the_agent_is_killed() {
     agent_killed(3);
 }
 
 #[test]
 #[ignore = "heavy: 20 rounds"]
-fn nothing_is_lost_or_told_twice_differently_when_the_agent_is_killed_20_times() {
+fn nothing_is_lost_or_sent_twice_differently_when_the_agent_is_killed_20_times() {
     agent_killed(20);
 }
 
@@ -180,7 +180,7 @@ fn a_cut_network_is_noticed_in_time_and_survived() {
 }
 
 #[test]
-fn an_absent_broker_is_said_once_and_waited_for() {
+fn an_absent_broker_is_reported_once_and_waited_for() {
     let port = free_port();
     let dir = state_dir();
     let setup = Setup {
@@ -213,7 +213,7 @@ fn an_absent_broker_is_said_once_and_waited_for() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_survived() {
+fn a_full_disk_is_reported_and_survived() {
     let place = state_dir();
     let Some(disk) = SmallDisk::mount(place.path(), 4) else { return };
     let broker = Broker::start();

@@ -104,16 +104,16 @@ fn what_is_described_is_there_and_works() {
 }
 
 #[test]
-fn it_is_said_again_when_home_assistant_starts_and_taken_back_when_a_machine_goes() {
+fn it_is_republished_when_home_assistant_starts_and_taken_back_when_a_machine_goes() {
     let broker = Broker::start();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let subscriber = Subscriber::start(&broker);
     let first = agent(&broker, dir.path(), &["fan-1", "fan-2"], true);
     description(&subscriber, FAN_2);
-    let said = |topic: &'static str| move |message: &Message| message.topic == topic;
+    let published = |topic: &'static str| move |message: &Message| message.topic == topic;
     subscriber.publish("homeassistant/status", false, "online");
-    subscriber.wait_for_count("the machine again", 2, said(FAN_2));
-    subscriber.wait_for_count("the agent again", 2, said(AGENT));
+    subscriber.wait_for_count("the machine again", 2, published(FAN_2));
+    subscriber.wait_for_count("the agent again", 2, published(AGENT));
     assert_eq!(first.terminate(), Some(0));
 
     let kept = || {

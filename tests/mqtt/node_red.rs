@@ -95,16 +95,16 @@ fn the_flow_shows_the_fleet_and_commands_it() {
 
     let shots = Path::new(ROOT).join("target/node-red/shots");
     std::fs::create_dir_all(&shots).expect("a folder for screenshots");
-    let said = done(
+    let printed = done(
         Command::new("node")
             .arg(Path::new(ROOT).join("tests/node-red/drive.mjs"))
             .arg(format!("http://127.0.0.1:{port}/dashboard/machines"))
             .arg(&shots),
     );
-    println!("{said}");
+    println!("{printed}");
 
     // What the person did has arrived where it counts.
-    let wanted = said.lines().find_map(|line| line.strip_prefix("threshold ")).expect("the threshold that was set");
+    let wanted = printed.lines().find_map(|line| line.strip_prefix("threshold ")).expect("the threshold that was set");
     let wanted: f64 = wanted.parse().expect("a number");
     wait_within(Duration::from_secs(60), "verdicts by the new threshold", || {
         let judged_by = |verdict: &Value| {

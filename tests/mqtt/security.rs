@@ -32,8 +32,8 @@ fn certificates(dir: &Path, clock: &str, arguments: &[&str]) -> Result<String, S
         .env("FAKETIME", clock)
         .output()
         .expect("the script runs");
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if run.status.success() { Ok(said(&run.stdout)) } else { Err(said(&run.stderr)) }
+    let printed = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if run.status.success() { Ok(printed(&run.stdout)) } else { Err(printed(&run.stderr)) }
 }
 
 fn make(dir: &Path, arguments: &[&str]) {
@@ -60,8 +60,8 @@ fn tls_config(more: &str) -> String {
 fn the_script_makes_tight_certificates_and_refuses_bad_names() {
     let dir = state_dir();
     plant(dir.path());
-    let said = certificates(dir.path(), "+0", &["agent", "pi-7"]).expect("made");
-    assert!(said.contains("CN=pi-7") && said.contains("valid until"), "{said}");
+    let printed = certificates(dir.path(), "+0", &["agent", "pi-7"]).expect("made");
+    assert!(printed.contains("CN=pi-7") && printed.contains("valid until"), "{printed}");
     for (file, mode) in [("ca.key", 0o600), ("broker.key", 0o600), ("pi-7.key", 0o600), ("pi-7.pem", 0o644)] {
         use std::os::unix::fs::PermissionsExt;
         let found = std::fs::metadata(dir.path().join("certs").join(file)).expect(file).permissions().mode() & 0o777;
@@ -216,14 +216,14 @@ fn refused(name: &str, setup: Setup, words: &str) {
     let setup = Setup { state_dir: dir.path().to_owned(), machines: 1, every_ms: 50, ..setup };
     let agent = AgentProcess::start(&setup);
     agent.wait_for_attempts(5);
-    let said = agent.lines_with("WARN");
-    assert_eq!(said.len(), 1, "{name}: {said:?}");
-    assert!(said[0].contains(words), "{name}: {:?}", said[0]);
+    let printed = agent.lines_with("WARN");
+    assert_eq!(printed.len(), 1, "{name}: {printed:?}");
+    assert!(printed[0].contains(words), "{name}: {:?}", printed[0]);
     assert!(!agent.lines().iter().any(|line| line.contains("wrong-secret")), "{name}: the password is told");
 }
 
 #[test]
-fn what_is_refused_is_said_in_one_line() {
+fn what_is_refused_is_one_line() {
     let login = BrokerOptions {
         login_only: true,
         config: "password_file {dir}/passwords".into(),
@@ -337,8 +337,8 @@ fn a_topic_that_the_rules_deny_is_named() {
     let (mqtt, _incoming) = start(options(&broker.url(), dir.path()));
     connected(&mqtt);
     wait_until("the client says so", || {
-        let said = |error: String| error.contains("auscult/pi-7/status") && error.contains("access rules");
-        mqtt.stats().last_error.is_some_and(said)
+        let printed = |error: String| error.contains("auscult/pi-7/status") && error.contains("access rules");
+        mqtt.stats().last_error.is_some_and(printed)
     });
     assert!(!mqtt.stop(Duration::from_secs(5)).stopped_published);
 }

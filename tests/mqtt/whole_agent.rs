@@ -40,7 +40,7 @@ fn assert_all_came(site: &Site, subscriber: &Subscriber) {
 }
 
 #[test]
-fn systemd_is_told_and_the_stop_is_clean() {
+fn systemd_is_notified_and_the_stop_is_clean() {
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let network = Network::to(&broker);
@@ -90,8 +90,8 @@ fn without_a_broker_the_agent_is_ready_and_says_why_once() {
     });
     systemd.wait_for("READY=1", 1);
     wait_until("attempts", || agent.log().matches(&format!("connecting to {url}")).count() >= 3);
-    let said = agent.log();
-    let warnings: Vec<_> = said.lines().filter(|line| line.contains("WARN") && line.contains("mqtt://")).collect();
+    let printed = agent.log();
+    let warnings: Vec<_> = printed.lines().filter(|line| line.contains("WARN") && line.contains("mqtt://")).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("nothing listens there"), "{warnings:?}");
     agent.stop();
@@ -193,8 +193,8 @@ fn a_damaged_outbox_is_set_aside_loudly_and_no_seq_comes_twice() {
 
     subscriber.clear();
     let agent = site.start();
-    let told = read_event(&subscriber.wait_for("the event", is_event(EventKind::OutboxCorrupt)));
-    assert!(told.detail.is_some_and(|detail| detail.contains("set aside as")));
+    let notified = read_event(&subscriber.wait_for("the event", is_event(EventKind::OutboxCorrupt)));
+    assert!(notified.detail.is_some_and(|detail| detail.contains("set aside as")));
     let after = subscriber.wait_for_count("verdicts", 4, is_verdict);
     assert!(after.iter().all(|message| read_verdict(message).seq >= before), "{:?}", after[0].json());
     assert!(agent.log().contains("the outbox is damaged"), "{}", agent.log());

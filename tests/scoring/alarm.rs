@@ -335,7 +335,7 @@ proptest! {
     #[test]
     fn no_fault_without_k_of_n_and_none_through_unknown(config in configs(), events in events()) {
         let mut alarm = Alarm::new(config.clone(), start());
-        let (mut heard, mut seconds) = (Vec::new(), 0.0);
+        let (mut recent, mut seconds) = (Vec::new(), 0.0);
         for (event, step) in &events {
             seconds += step;
             let before = kinds(&alarm);
@@ -343,17 +343,17 @@ proptest! {
             let maintained = alarm.in_maintenance();
             alarm.tick(after(seconds));
             if maintained && !alarm.in_maintenance() {
-                heard.clear();
+                recent.clear();
             }
             let maintained = alarm.in_maintenance();
             act(&mut alarm, event, after(seconds));
             match event {
-                Event::Window { anomalous, .. } if !maintained => heard.push(*anomalous),
-                Event::Forget => heard.clear(),
-                Event::MaintenanceEnd if maintained => heard.clear(),
+                Event::Window { anomalous, .. } if !maintained => recent.push(*anomalous),
+                Event::Forget => recent.clear(),
+                Event::MaintenanceEnd if maintained => recent.clear(),
                 _ => {}
             }
-            let last = &heard[heard.len().saturating_sub(config.n)..];
+            let last = &recent[recent.len().saturating_sub(config.n)..];
             let anomalous = last.iter().filter(|&&one| one).count();
             let (had, has) = (before.contains(&Kind::Fault), kinds(&alarm).contains(&Kind::Fault));
             if !had && has {
@@ -412,9 +412,9 @@ proptest! {
     }
 
     #[test]
-    fn every_change_is_told(config in configs(), events in events()) {
+    fn every_change_is_reported(config in configs(), events in events()) {
         let mut alarm = Alarm::new(config, start());
-        let (mut seconds, mut told) = (0.0, alarm.status());
+        let (mut seconds, mut shown) = (0.0, alarm.status());
         for (event, step) in &events {
             seconds += step;
             let change = match event {
@@ -426,11 +426,11 @@ proptest! {
                 _ => alarm.tick(after(seconds)),
             };
             if let Some(change) = change {
-                prop_assert_eq!(change.from.state, told.state);
-                told = change.to;
+                prop_assert_eq!(change.from.state, shown.state);
+                shown = change.to;
             }
             let status = alarm.status();
-            prop_assert_eq!((status.state, status.kind, status.note), (told.state, told.kind, told.note.clone()));
+            prop_assert_eq!((status.state, status.kind, status.note), (shown.state, shown.kind, shown.note.clone()));
         }
     }
 }

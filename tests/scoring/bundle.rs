@@ -193,13 +193,13 @@ fn a_file_that_the_manifest_does_not_name_is_a_line_of_verify() {
 
 /// One clear line with exit code 65, within a second and 200 MB.
 fn assert_refused(what: &str, file: &str, words: &str, run: &Run) {
-    let said = format!("{what}: {}{}", run.out, run.err);
-    assert_eq!(run.code, Some(65), "{said}");
+    let printed = format!("{what}: {}{}", run.out, run.err);
+    assert_eq!(run.code, Some(65), "{printed}");
     let lines: Vec<_> = run.out.lines().filter(|line| line.starts_with("FAIL")).collect();
-    assert_eq!(lines.len(), 1, "{said}");
-    assert!(lines[0].contains(file) && lines[0].contains(words) && lines[0].len() < 700, "{said}expected {words:?}");
+    assert_eq!(lines.len(), 1, "{printed}");
+    assert!(lines[0].contains(file) && lines[0].contains(words) && lines[0].len() < 700, "{printed}expected {words:?}");
     println!("{what}: {:.0} ms, {:.0} MB: {}", run.cpu.as_secs_f64() * 1e3, run.peak_mb, lines[0]);
-    assert!(!run.err.contains("panicked"), "{said}");
+    assert!(!run.err.contains("panicked"), "{printed}");
     // Processor time, not the clock's: this machine may be busy with other things.
     assert!(run.cpu < Duration::from_secs(1), "{what}: {:?}", run.cpu);
     assert!(run.peak_mb < 200.0, "{what}: {:.0} MB", run.peak_mb);

@@ -63,8 +63,8 @@ fn an_enrolled_machine_is_judged_by_all_lanes() {
         enroll.iter().map(|word| (*word).to_owned()).chain(paths).collect::<Vec<_>>()
     };
     let words = arguments(&out);
-    let told = rows(&auscult(&words.iter().map(String::as_str).collect::<Vec<_>>(), &[&train]));
-    assert_eq!((&told[0]["windows"], &told[0]["lanes"]), (&60.into(), &true.into()), "{}", told[0]);
+    let printed = rows(&auscult(&words.iter().map(String::as_str).collect::<Vec<_>>(), &[&train]));
+    assert_eq!((&printed[0]["windows"], &printed[0]["lanes"]), (&60.into(), &true.into()), "{}", printed[0]);
 
     // A second time into the same directory is refused, and nothing is touched.
     let again = auscult(&words.iter().map(String::as_str).collect::<Vec<_>>(), &[&train]);
@@ -133,12 +133,12 @@ fn a_replay_finds_the_fault_and_draws_it() {
         "--png",
         &picture,
     ];
-    let told = rows(&auscult(&arguments, &[dir.path()]));
-    let sums = told.last().expect("sums");
+    let printed = rows(&auscult(&arguments, &[dir.path()]));
+    let sums = printed.last().expect("sums");
     assert_eq!((&sums["windows"], &sums["unknown"]), (&100.into(), &60.into()), "{sums}");
     // Five of eight windows of 5 s.
-    assert!(sums["detection_delay_s"].as_f64().is_some_and(|delay_s| delay_s <= 25.0), "{told:?}");
-    assert_eq!(told[told.len() - 2]["false_alarm"], false, "{told:?}");
+    assert!(sums["detection_delay_s"].as_f64().is_some_and(|delay_s| delay_s <= 25.0), "{printed:?}");
+    assert_eq!(printed[printed.len() - 2]["false_alarm"], false, "{printed:?}");
     let decoded = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&png).expect("a picture")));
     assert_eq!(decoded.read_info().expect("a PNG").info().size(), (1200, 620));
 

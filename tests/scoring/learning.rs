@@ -82,12 +82,12 @@ proptest! {
         let begin = DateTime::UNIX_EPOCH;
         let mut learner = Learner::new(settings(0.02), begin).expect("a valid rate");
         let mut restarted = learner.clone();
-        for (number, heard) in windows(seed, count).iter().enumerate() {
+        for (number, samples) in windows(seed, count).iter().enumerate() {
             if number == at.index(count) {
                 let text = serde_json::to_string(&restarted).expect("a learner can be written");
                 restarted = serde_json::from_str(&text).expect("what was written can be read");
             }
-            let (scored, end) = scored(heard);
+            let (scored, end) = scored(samples);
             prop_assert_eq!(learner.on_window(&scored, end), restarted.on_window(&scored, end));
         }
         prop_assert_eq!(learner.propose(), restarted.propose());
@@ -98,8 +98,8 @@ proptest! {
 fn what_is_not_normal_running_is_left_out_and_counted() {
     let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
     let all = windows(7, 120);
-    for (number, heard) in all.iter().enumerate() {
-        let (mut scored, end) = scored(heard);
+    for (number, samples) in all.iter().enumerate() {
+        let (mut scored, end) = scored(samples);
         match number % 10 {
             3 => {
                 let assessment = Assessment::unknown(Reason::Clipped, None, -3.0);
@@ -115,9 +115,9 @@ fn what_is_not_normal_running_is_left_out_and_counted() {
     assert!((progress.heard_s - 96.0 * 5.0).abs() < 1.0, "{progress:?}");
 
     // One window that is like no other, two minutes in.
-    let mut heard = all;
-    heard[24].embedding = vec![50.0; 4];
-    let baseline = propose(&heard, &settings(0.02)).expect("a baseline");
+    let mut samples = all;
+    samples[24].embedding = vec![50.0; 4];
+    let baseline = propose(&samples, &settings(0.02)).expect("a baseline");
     assert_eq!(baseline.left_out["outlying"], 1);
     assert!(baseline.threshold < 5.0, "{}", baseline.threshold);
 }
@@ -125,8 +125,8 @@ fn what_is_not_normal_running_is_left_out_and_counted() {
 #[test]
 fn sound_faster_than_real_time_counts_by_its_own_time() {
     let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
-    for (number, heard) in windows(3, 60).iter().enumerate() {
-        let (scored, _) = scored(heard);
+    for (number, samples) in windows(3, 60).iter().enumerate() {
+        let (scored, _) = scored(samples);
         learner.on_window(&scored, DateTime::UNIX_EPOCH + TimeDelta::milliseconds(number as i64));
     }
     assert!((learner.progress().heard_s - 300.0).abs() < 1e-6, "{:?}", learner.progress());

@@ -175,7 +175,7 @@ fn the_rate_of_a_recording_does_not_matter() {
 }
 
 #[test]
-fn rates_that_cannot_carry_the_band_are_scored_and_said() {
+fn rates_that_cannot_carry_the_band_are_scored_and_reported() {
     let Some(shared) = crate::common::shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("telephone.wav");
@@ -286,12 +286,12 @@ fn what_cannot_be_assessed_is_unknown() {
     let npy = dir.path().join("embeddings.npy");
     let run = score(&shared, "id_02", &["--embeddings", npy.to_str().unwrap(), file.to_str().unwrap()]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    let told: Vec<_> = run.rows.iter().map(|row| (row["verdict"].as_str(), row["reason"].as_str())).collect();
-    assert_eq!(told[0].1, None);
-    assert_eq!(told[1], (Some("unknown"), Some("silent")));
-    assert_eq!(told[2], (Some("unknown"), Some("not_finite")));
-    assert_eq!(told[3], (Some("unknown"), Some("not_finite")));
-    assert_eq!(told[4], told[0]);
+    let outcomes: Vec<_> = run.rows.iter().map(|row| (row["verdict"].as_str(), row["reason"].as_str())).collect();
+    assert_eq!(outcomes[0].1, None);
+    assert_eq!(outcomes[1], (Some("unknown"), Some("silent")));
+    assert_eq!(outcomes[2], (Some("unknown"), Some("not_finite")));
+    assert_eq!(outcomes[3], (Some("unknown"), Some("not_finite")));
+    assert_eq!(outcomes[4], outcomes[0]);
     assert_eq!(run.rows[4]["distance"], run.rows[0]["distance"]);
     let embeddings: Array2<f32> = ndarray_npy::read_npy(&npy).unwrap();
     let broken: Vec<bool> = embeddings.outer_iter().map(|row| row.iter().all(|value| value.is_nan())).collect();
@@ -301,9 +301,9 @@ fn what_cannot_be_assessed_is_unknown() {
     write_wav(&file, 48_000, 1, 32, true, &[vec![0.1; 300_000], vec![f32::NAN], vec![0.1; 500_000]].concat());
     let run = score(&shared, "id_02", &[file.to_str().unwrap()]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    let told: Vec<_> = run.rows.iter().map(|row| row["reason"].as_str()).collect();
-    assert_eq!((told.len(), told[1]), (3, Some("not_finite")));
-    assert_ne!(told[2], Some("not_finite"));
+    let outcomes: Vec<_> = run.rows.iter().map(|row| row["reason"].as_str()).collect();
+    assert_eq!((outcomes.len(), outcomes[1]), (3, Some("not_finite")));
+    assert_ne!(outcomes[2], Some("not_finite"));
 }
 
 #[test]

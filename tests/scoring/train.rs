@@ -35,8 +35,8 @@ fn a_tiny_training_makes_a_bundle_that_verifies() {
         command.args(["--data", "data", "--work", "work", "--out", "tiny", "--batch", "4", "--epochs", epochs]);
         run(&mut command)
     };
-    let said = train("2");
-    assert!(said.contains("golden"), "the program verified golden cases: {said}");
+    let printed = train("2");
+    assert!(printed.contains("golden"), "the program verified golden cases: {printed}");
     let tiny = dir.path().join("tiny");
     let inspected = run(Command::new(auscult).args(["bundle", "inspect", "--json"]).arg(&tiny));
     assert!(inspected.contains("fan-1") && inspected.contains("pump-2"), "{inspected}");
