@@ -10,7 +10,6 @@ mod common;
 
 use std::sync::Arc;
 
-use auscult::audio::synth::overlay::Overlay;
 use auscult::audio::synth::{Kind, SynthMachine};
 use auscult::bundle::Bundle;
 use auscult::encoder::EncoderConfig;
@@ -21,6 +20,8 @@ use auscult::scoring::{Assessment, Bank, Judge, MachineModel, Scorer};
 use ndarray::Array2;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+
+use common::overlay::Overlay;
 
 const RATE_HZ: f64 = 16_000.0;
 const WINDOW: usize = 80_000;

@@ -16,20 +16,10 @@ pub fn cpu_temperature_c() -> Option<f64> {
     Some(millidegrees / 1000.0)
 }
 
-/// Seconds of processor time this process has used; `None` where the kernel does not say.
-pub fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // Fields 14 and 15, counted after the command's closing parenthesis; 100 ticks a second on every Linux we run on.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    Some(ticks / 100.0)
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
-    fn this_process_has_memory_and_has_used_time() {
+    fn this_process_has_memory() {
         assert!(super::memory_mb().is_some_and(|mb| mb > 1.0));
-        assert!(super::cpu_seconds().is_some_and(|seconds| seconds >= 0.0));
     }
 }

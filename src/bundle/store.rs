@@ -129,11 +129,6 @@ impl BundleStore {
         spared.as_deref().and_then(dir).is_some_and(|spared| dir(&self.root.join(&entry.target)) == Some(spared))
     }
 
-    /// Where `bundle.path` points to, if anywhere.
-    pub fn current(&self) -> Option<PathBuf> {
-        Some(self.root.join(self.target()?))
-    }
-
     /// Directory for archives on their way, made if need be.
     pub fn upload_dir(&self) -> Result<PathBuf, InstallError> {
         let dir = self.root.join(UPLOADS);

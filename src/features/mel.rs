@@ -93,13 +93,6 @@ impl MelExtractor {
         &self.image
     }
 
-    /// Power of the short-time Fourier transform that the last [`compute`](Self::compute) took, before the mel bands:
-    /// `[frames_total, n_fft / 2 + 1]` row-major, one row per frame. It is of the pre-emphasised window under a
-    /// periodic Hann taper, unscaled: `|FFT|^2`.
-    pub fn power_frames(&self) -> &[f32] {
-        &self.power
-    }
-
     /// Mel spectrogram of the last [`compute`](Self::compute), `[n_mels, frames_total]` row-major, in dB, floored at
     /// `top_db` below its loudest value.
     pub fn mel_db(&self) -> &[f32] {
@@ -385,7 +378,7 @@ mod tests {
         // 1000 Hz is bin 128 of 2048 at 16 kHz: a sine of amplitude 1 under Hann has power (n_fft / 4)^2 there.
         let tone: Vec<f32> = (0..80_000).map(|n| (std::f32::consts::TAU * (n % 16) as f32 / 16.0).sin()).collect();
         extractor.compute(&tone).unwrap();
-        let rows: Vec<&[f32]> = extractor.power_frames().chunks(front_end.bins()).collect();
+        let rows: Vec<&[f32]> = extractor.power.chunks(front_end.bins()).collect();
         assert_eq!((rows.len(), front_end.bins()), (157, 1025));
         assert!((rows[80][128] / (512.0 * 512.0) - 1.0).abs() < 1e-4);
         assert!(rows[80][140] < 1e-4);

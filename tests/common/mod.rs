@@ -7,6 +7,7 @@ pub mod bundles;
 pub mod faults;
 pub mod kill_on_drop;
 pub mod network;
+pub mod overlay;
 pub mod program;
 pub mod recordings;
 pub mod sound;

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use auscult::audio::synth::overlay::Overlay;
 use auscult::audio::synth::{Kind, SynthMachine};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
 use serde_json::Value;
+
+use crate::common::overlay::Overlay;
 
 const WINDOW: usize = 80_000;
 
@@ -145,4 +147,28 @@ fn a_replay_finds_the_fault_and_draws_it() {
     let wrong = auscult(&["replay", "--bundle", &bundle, "--machine", "id_04", "--alarm", "k=9"], &[dir.path()]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("k: expected 1 to 8, found 9"));
+}
+
+fn power_db(sound: &[f32]) -> f64 {
+    10.0 * (sound.iter().map(|s| f64::from(s * s)).sum::<f64>() / sound.len() as f64).log10()
+}
+
+#[test]
+fn each_fault_changes_what_it_says() {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let noise: Vec<f32> = (0..80_000).map(|_| 0.02 * Distribution::<f32>::sample(&StandardNormal, rng)).collect();
+    for fault in Overlay::ALL {
+        let mut nothing = noise.clone();
+        fault.apply(&mut nothing, 16_000.0, 0.0, rng);
+        assert!(nothing.iter().zip(&noise).all(|(a, b)| (a - b).abs() < 1e-4), "{}", fault.name());
+        let mut sound = noise.clone();
+        fault.apply(&mut sound, 16_000.0, 1.0, rng);
+        let change = power_db(&sound) - power_db(&noise);
+        let expected = match fault {
+            Overlay::Rubbing | Overlay::NoiseBursts => 3.0..14.0,
+            Overlay::BlockedFlow => -0.6..-0.1,
+            Overlay::Unbalance => 0.1..0.3,
+        };
+        assert!(expected.contains(&change), "{}: {change}", fault.name());
+    }
 }

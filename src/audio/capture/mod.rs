@@ -83,11 +83,6 @@ impl Capture {
         stats
     }
 
-    /// Every source has ended or capture was stopped; what is captured may still wait in [`Capture::next`].
-    pub fn ended(&self) -> bool {
-        self.threads.lock().iter().all(JoinHandle::is_finished)
-    }
-
     /// Ends all threads, within a second. Whole windows that were captured can still be taken.
     pub fn stop(&self) {
         self.output.stop();

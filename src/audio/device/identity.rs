@@ -162,16 +162,6 @@ impl Selector {
     }
 }
 
-impl Card {
-    /// What to configure: the port where it has one (two equal cards differ there), else the card's id.
-    pub fn selector(&self) -> Selector {
-        match &self.usb {
-            Some(usb) => Selector::UsbPath { path: usb.path.clone(), pcm: None },
-            None => Selector::Card { name: self.id.clone(), pcm: None },
-        }
-    }
-}
-
 /// Capture cards as a user could name them.
 fn list<'a>(cards: impl Iterator<Item = &'a Card>) -> String {
     let describe = |card: &Card| match &card.usb {

@@ -7,7 +7,6 @@
 mod design;
 mod faults;
 mod machine;
-pub mod overlay;
 mod parts;
 mod source;
 

@@ -138,11 +138,6 @@ impl Evidence {
         }
     }
 
-    /// The slow lane's average, and its limit where it is calibrated.
-    pub fn slow(&self, config: &AlarmConfig, calibration: Option<SlowCalibration>) -> (f64, Option<f64>) {
-        (self.slow, calibration.and_then(|known| slow_limit(config, known)))
-    }
-
     fn calm(&self, config: &AlarmConfig) -> bool {
         self.recent.len() >= config.n && self.anomalous() <= config.clear_at_most
     }

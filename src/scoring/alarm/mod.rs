@@ -103,11 +103,6 @@ impl Alarm {
         self.state.calibration = calibration;
     }
 
-    /// The slow lane's average in standard deviations of the baseline, and its limit where it is calibrated.
-    pub fn slow(&self) -> (f64, Option<f64>) {
-        self.state.evidence.slow(&self.config, self.state.calibration)
-    }
-
     /// Forgets earlier windows, because it no longer compares: a new threshold, bundle or baseline. What stands, stands
     /// until `n` new windows clear it.
     pub fn forget_evidence(&mut self) {

@@ -96,10 +96,6 @@ impl WavReader {
         })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub fn format(&self) -> Format {
         self.format
     }
