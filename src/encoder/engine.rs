@@ -66,6 +66,8 @@ pub(super) enum ModelError {
     Invalid(String),
 }
 
+pub(super) type ModelResult<T> = Result<T, ModelError>;
+
 impl From<ModelError> for EncoderError {
     fn from(error: ModelError) -> Self {
         EncoderError::Model(match error {

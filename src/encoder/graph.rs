@@ -6,7 +6,7 @@
 use tract_tflite::tflite;
 use tract_tflite::tflite::TensorType;
 
-use super::engine::{EncoderError, ModelError};
+use super::engine::{EncoderError, ModelError, ModelResult};
 use super::operator::{self, Kind};
 
 /// The activations of one model together: 64 MB as f32. The real encoder has 3.6 M elements.
@@ -96,7 +96,7 @@ pub(super) fn read(model: &[u8]) -> Result<Graph<'_>, EncoderError> {
     Ok(read_model(model)?)
 }
 
-fn read_model(bytes: &[u8]) -> Result<Graph<'_>, ModelError> {
+fn read_model(bytes: &[u8]) -> ModelResult<Graph<'_>> {
     if bytes.get(4..8) != Some(b"TFL3") {
         return invalid(format!("expected a TFLite model (identifier TFL3), found {} other bytes", bytes.len()));
     }
@@ -134,7 +134,7 @@ fn read_model(bytes: &[u8]) -> Result<Graph<'_>, ModelError> {
 
 /// A signature gives names to the inputs and outputs of a subgraph; LiteRT addresses the model through the first one,
 /// and looks up the names of all of them and of the metadata.
-fn check_names(model: &tflite::Model, subgraphs: &[tflite::SubGraph]) -> Result<(), ModelError> {
+fn check_names(model: &tflite::Model, subgraphs: &[tflite::SubGraph]) -> ModelResult<()> {
     let buffers = model.buffers().map_or(0, |buffers| buffers.len());
     for (number, metadata) in model.metadata().into_iter().flatten().enumerate() {
         if metadata.name().is_none() || metadata.buffer() as usize >= buffers {
@@ -173,7 +173,7 @@ fn read_subgraph<'a>(
     codes: &[tflite::OperatorCode<'a>],
     buffers: &[Option<&'a [u8]>],
     budget: &mut usize,
-) -> Result<Graph<'a>, ModelError> {
+) -> ModelResult<Graph<'a>> {
     let count = subgraph.tensors().map_or(0, |tensors| tensors.len());
     if count == 0 || count > MAX_TENSORS {
         return invalid(format!("expected 1 to {MAX_TENSORS} tensors, found {count}"));
@@ -186,7 +186,7 @@ fn read_subgraph<'a>(
     if count > MAX_OPERATORS {
         return invalid(format!("expected at most {MAX_OPERATORS} operators, found {count}"));
     }
-    let indices = |what: &str, list: Option<flatbuffers::Vector<i32>>| -> Result<Vec<Option<usize>>, ModelError> {
+    let indices = |what: &str, list: Option<flatbuffers::Vector<i32>>| -> ModelResult<Vec<Option<usize>>> {
         list.into_iter().flatten().map(|index| tensor_index(what, index, tensors.len())).collect()
     };
     let mut operators = Vec::with_capacity(count);
@@ -220,7 +220,7 @@ fn read_subgraph<'a>(
     Ok(graph)
 }
 
-fn check_operands(label: &str, kind: &Kind, inputs: &[Option<usize>], outputs: &[usize]) -> Result<(), ModelError> {
+fn check_operands(label: &str, kind: &Kind, inputs: &[Option<usize>], outputs: &[usize]) -> ModelResult<()> {
     let Some((least, most, needed)) = kind.inputs() else { return Ok(()) };
     if inputs.len() < least || inputs.len() > most || outputs.len() != 1 {
         let found = format!("{} and {}", inputs.len(), outputs.len());
@@ -233,7 +233,7 @@ fn check_operands(label: &str, kind: &Kind, inputs: &[Option<usize>], outputs: &
 }
 
 /// Index -1 stands for an optional tensor that is left out.
-fn tensor_index(what: &str, index: i32, count: usize) -> Result<Option<usize>, ModelError> {
+fn tensor_index(what: &str, index: i32, count: usize) -> ModelResult<Option<usize>> {
     match usize::try_from(index) {
         Ok(index) if index < count => Ok(Some(index)),
         Err(_) if index == -1 => Ok(None),
@@ -241,7 +241,7 @@ fn tensor_index(what: &str, index: i32, count: usize) -> Result<Option<usize>, M
     }
 }
 
-fn present(what: &str, list: Vec<Option<usize>>) -> Result<Vec<usize>, ModelError> {
+fn present(what: &str, list: Vec<Option<usize>>) -> ModelResult<Vec<usize>> {
     list.into_iter()
         .map(|index| index.ok_or_else(|| ModelError::Invalid(format!("{what}: expected a tensor index, found -1"))))
         .collect()
@@ -252,7 +252,7 @@ fn read_tensor<'a>(
     tensor: &tflite::Tensor<'a>,
     buffers: &[Option<&'a [u8]>],
     budget: &mut usize,
-) -> Result<Tensor<'a>, ModelError> {
+) -> ModelResult<Tensor<'a>> {
     let stated: Vec<i32> = tensor.shape().into_iter().flatten().collect();
     let mut read = Tensor {
         index,
@@ -326,7 +326,7 @@ fn read_tensor<'a>(
 }
 
 /// One scale for all, or one for each slice along an axis that there is.
-fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> Result<(), ModelError> {
+fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> ModelResult<()> {
     let Some(quantization) = tensor.quantization() else { return Ok(()) };
     let scales = quantization.scale().map_or(0, |scales| scales.len());
     let zeros = quantization.zero_point().map_or(0, |zeros| zeros.len());
@@ -342,7 +342,7 @@ fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> Result<(), Mode
 }
 
 /// A NaN or infinity among the weights would surface as an embedding without meaning.
-fn check_finite(tensor: &Tensor, data: &[u8]) -> Result<(), ModelError> {
+fn check_finite(tensor: &Tensor, data: &[u8]) -> ModelResult<()> {
     let odd = match tensor.kind {
         TensorType::FLOAT32 if largest_exponent(data) < EXPONENT => None,
         TensorType::FLOAT32 => {
@@ -371,7 +371,7 @@ fn largest_exponent(data: &[u8]) -> u32 {
 }
 
 /// Every tensor is written once, before it is read.
-fn check_order(graph: &Graph) -> Result<(), ModelError> {
+fn check_order(graph: &Graph) -> ModelResult<()> {
     let mut written: Vec<bool> = graph.tensors.iter().map(|tensor| tensor.data.is_some() || tensor.variable).collect();
     for &input in &graph.inputs {
         if std::mem::replace(&mut written[input], true) {
@@ -425,6 +425,6 @@ pub(super) fn type_name(kind: TensorType) -> String {
     kind.variant_name().map_or_else(|| format!("number {}", kind.0), str::to_owned)
 }
 
-fn invalid<T>(message: String) -> Result<T, ModelError> {
+fn invalid<T>(message: String) -> ModelResult<T> {
     Err(ModelError::Invalid(message))
 }

@@ -4,7 +4,7 @@ use tract_tflite::tflite::{
     self, ActivationFunctionType, BuiltinOperator as Code, FullyConnectedOptionsWeightsFormat, Padding,
 };
 
-use super::engine::ModelError;
+use super::engine::{ModelError, ModelResult};
 use super::slice::Masks;
 
 /// Slot of `StridedSliceOptions.offset`, newer than the schema at hand.
@@ -182,7 +182,7 @@ fn builtin(code: &tflite::OperatorCode) -> Code {
 
 /// # Errors
 /// `Invalid` for attributes with which no engine can compute. Attributes that only we lack make it [`Kind::Other`].
-pub(super) fn parse(label: &str, operator: &tflite::Operator, code: &tflite::OperatorCode) -> Result<Kind, ModelError> {
+pub(super) fn parse(label: &str, operator: &tflite::Operator, code: &tflite::OperatorCode) -> ModelResult<Kind> {
     match parse_supported(label, operator, builtin(code)) {
         Err(ModelError::Unsupported(what)) => Ok(Kind::Other(what)),
         parsed => parsed,
@@ -190,7 +190,7 @@ pub(super) fn parse(label: &str, operator: &tflite::Operator, code: &tflite::Ope
 }
 
 /// Reads one operator's options.
-type Parser = fn(&str, &tflite::Operator) -> Result<Kind, ModelError>;
+type Parser = fn(&str, &tflite::Operator) -> ModelResult<Kind>;
 
 /// The operators that are ours to run.
 const PARSERS: &[(Code, Parser)] = &[
@@ -256,7 +256,7 @@ const PARSERS: &[(Code, Parser)] = &[
     (Code::EMBEDDING_LOOKUP, |_, _| Ok(Kind::EmbeddingLookup)),
 ];
 
-fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> Result<Kind, ModelError> {
+fn parse_supported(label: &str, operator: &tflite::Operator, code: Code) -> ModelResult<Kind> {
     match PARSERS.iter().find(|(known, _)| *known == code) {
         Some((_, parser)) => parser(label, operator),
         None => Ok(Kind::Other(label.to_owned())),
@@ -267,7 +267,7 @@ fn missing(label: &str) -> ModelError {
     ModelError::Invalid(format!("{label}: expected its options, found none"))
 }
 
-fn conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
+fn conv_2d(label: &str, operator: &tflite::Operator) -> ModelResult<Kind> {
     let options = operator.builtin_options_as_conv_2_doptions().ok_or_else(|| missing(label))?;
     let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
     Ok(Kind::Conv2d {
@@ -276,7 +276,7 @@ fn conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError>
     })
 }
 
-fn depthwise_conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
+fn depthwise_conv_2d(label: &str, operator: &tflite::Operator) -> ModelResult<Kind> {
     let options = operator.builtin_options_as_depthwise_conv_2_doptions().ok_or_else(|| missing(label))?;
     let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
     Ok(Kind::DepthwiseConv2d {
@@ -286,7 +286,7 @@ fn depthwise_conv_2d(label: &str, operator: &tflite::Operator) -> Result<Kind, M
     })
 }
 
-fn pool_2d(label: &str, operator: &tflite::Operator, max: bool) -> Result<Kind, ModelError> {
+fn pool_2d(label: &str, operator: &tflite::Operator, max: bool) -> ModelResult<Kind> {
     let options = operator.builtin_options_as_pool_2_doptions().ok_or_else(|| missing(label))?;
     Ok(Kind::Pool2d {
         max,
@@ -296,7 +296,7 @@ fn pool_2d(label: &str, operator: &tflite::Operator, max: bool) -> Result<Kind, 
     })
 }
 
-fn fully_connected(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
+fn fully_connected(label: &str, operator: &tflite::Operator) -> ModelResult<Kind> {
     let options = operator.builtin_options_as_fully_connected_options().ok_or_else(|| missing(label))?;
     if options.weights_format() != FullyConnectedOptionsWeightsFormat::DEFAULT {
         return Err(ModelError::Unsupported(format!("{label} with shuffled weights")));
@@ -312,13 +312,13 @@ fn reduce(operator: &tflite::Operator, mean: bool) -> Kind {
     Kind::Reduce { mean, keep_dims: options.is_some_and(|options| options.keep_dims()) }
 }
 
-fn concatenation(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
+fn concatenation(label: &str, operator: &tflite::Operator) -> ModelResult<Kind> {
     let options = operator.builtin_options_as_concatenation_options().ok_or_else(|| missing(label))?;
     let activation = activation(label, options.fused_activation_function())?;
     Ok(Kind::Concatenation { axis: options.axis(), activation })
 }
 
-fn gather(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
+fn gather(label: &str, operator: &tflite::Operator) -> ModelResult<Kind> {
     let options = operator.builtin_options_as_gather_options();
     match options.map_or(0, |options| options.batch_dims()) {
         0 => Ok(Kind::Gather { axis: options.map_or(0, |options| options.axis()) }),
@@ -326,7 +326,7 @@ fn gather(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> 
     }
 }
 
-fn strided_slice(label: &str, operator: &tflite::Operator) -> Result<Kind, ModelError> {
+fn strided_slice(label: &str, operator: &tflite::Operator) -> ModelResult<Kind> {
     let options = operator.builtin_options_as_strided_slice_options().ok_or_else(|| missing(label))?;
     if options._tab.vtable().get(STRIDED_SLICE_OFFSET) != 0 {
         return Err(ModelError::Unsupported(format!("{label} with ends relative to their begins")));
@@ -341,12 +341,12 @@ fn strided_slice(label: &str, operator: &tflite::Operator) -> Result<Kind, Model
     Ok(Kind::StridedSlice { masks })
 }
 
-fn arithmetic(label: &str, op: Arithmetic, fused: Option<ActivationFunctionType>) -> Result<Kind, ModelError> {
+fn arithmetic(label: &str, op: Arithmetic, fused: Option<ActivationFunctionType>) -> ModelResult<Kind> {
     let fused = fused.unwrap_or(ActivationFunctionType::NONE);
     Ok(Kind::Arithmetic { op, activation: activation(label, fused)? })
 }
 
-fn walk(label: &str, stride: [i32; 2], dilation: [i32; 2], padding: Padding) -> Result<Walk, ModelError> {
+fn walk(label: &str, stride: [i32; 2], dilation: [i32; 2], padding: Padding) -> ModelResult<Walk> {
     let same = match padding {
         Padding::SAME => true,
         Padding::VALID => false,
@@ -367,7 +367,7 @@ fn positive(label: &str, what: &str, [rows, columns]: [i32; 2]) -> Result<[usize
     }
 }
 
-fn finite(label: &str, what: &str, value: f32) -> Result<f32, ModelError> {
+fn finite(label: &str, what: &str, value: f32) -> ModelResult<f32> {
     if value.is_finite() {
         Ok(value)
     } else {
@@ -375,7 +375,7 @@ fn finite(label: &str, what: &str, value: f32) -> Result<f32, ModelError> {
     }
 }
 
-fn activation(label: &str, fused: ActivationFunctionType) -> Result<Activation, ModelError> {
+fn activation(label: &str, fused: ActivationFunctionType) -> ModelResult<Activation> {
     match fused {
         ActivationFunctionType::NONE => Ok(Activation::None),
         ActivationFunctionType::RELU => Ok(Activation::Relu),

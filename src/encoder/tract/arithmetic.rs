@@ -10,7 +10,7 @@ use tract_core::ops::math::{add, div, max, min, mul, sub, tanh};
 use tract_core::ops::nn::{Reduce, Reducer, Softmax, SoftmaxKind, leaky_relu, sigmoid};
 
 use super::translate::{Translator, tract_fault};
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::{ModelError, ModelResult};
 use crate::encoder::graph::Operator;
 use crate::encoder::operator::{Activation, Arithmetic, Kind};
 
@@ -18,12 +18,7 @@ const FLOAT: DatumType = DatumType::F32;
 const NUMBERS: [DatumType; 3] = [DatumType::F32, DatumType::I32, DatumType::I64];
 
 impl Translator<'_> {
-    pub(super) fn arithmetic(
-        &mut self,
-        op: &Operator,
-        which: Arithmetic,
-        fused: Activation,
-    ) -> Result<OutletId, ModelError> {
+    pub(super) fn arithmetic(&mut self, op: &Operator, which: Arithmetic, fused: Activation) -> ModelResult<OutletId> {
         let operands: [_; 2] = self.inputs(op)?;
         // Integer division by zero would be a panic of tract, and only floats are activated.
         let floats_only = which == Arithmetic::Div || fused != Activation::None;
@@ -39,14 +34,14 @@ impl Translator<'_> {
         self.activate(op, output, fused)
     }
 
-    pub(super) fn less(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn less(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let operands: [_; 2] = self.inputs(op)?;
         self.expect_type(op, &operands, &NUMBERS)?;
         let (operands, dims) = self.broadcast(op, &operands)?;
         self.wire(op, TypedBinOp(comp_lt(), None), &operands, &dims)
     }
 
-    pub(super) fn select(&mut self, op: &Operator, broadcast: bool) -> Result<OutletId, ModelError> {
+    pub(super) fn select(&mut self, op: &Operator, broadcast: bool) -> ModelResult<OutletId> {
         let operands: [_; 3] = self.inputs(op)?;
         let [condition, yes, no] = operands.map(|operand| self.dims(operand));
         if !broadcast && (condition != yes || yes != no) {
@@ -60,7 +55,7 @@ impl Translator<'_> {
     }
 
     /// The operands with leading 1s up to one rank, and the shape that they broadcast to; booked.
-    fn broadcast(&mut self, op: &Operator, operands: &[OutletId]) -> Result<(TVec<OutletId>, Vec<usize>), ModelError> {
+    fn broadcast(&mut self, op: &Operator, operands: &[OutletId]) -> ModelResult<(TVec<OutletId>, Vec<usize>)> {
         let shapes: Vec<_> = operands.iter().map(|&operand| self.dims(operand)).collect();
         let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
         let mut dims = vec![1; rank];
@@ -78,12 +73,7 @@ impl Translator<'_> {
         Ok((operands, dims))
     }
 
-    pub(super) fn activate(
-        &mut self,
-        op: &Operator,
-        wire: OutletId,
-        activation: Activation,
-    ) -> Result<OutletId, ModelError> {
+    pub(super) fn activate(&mut self, op: &Operator, wire: OutletId, activation: Activation) -> ModelResult<OutletId> {
         match activation {
             Activation::None => Ok(wire),
             Activation::Relu => self.with_scalar(op, max(), wire, 0.0),
@@ -100,14 +90,14 @@ impl Translator<'_> {
         tract: impl Into<Box<dyn TypedOp>>,
         wire: OutletId,
         value: f32,
-    ) -> Result<OutletId, ModelError> {
+    ) -> ModelResult<OutletId> {
         let dims = self.dims(wire);
         let scalar = Tensor::from_shape(&vec![1; dims.len()], &[value]).map_err(tract_fault)?;
         let scalar = self.constant(scalar)?;
         self.wire(op, tract, &[wire, scalar], &dims)
     }
 
-    pub(super) fn element_wise(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn element_wise(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let [input] = self.inputs(op)?;
         self.expect_type(op, &[input], &[FLOAT])?;
         let dims = self.dims(input);
@@ -123,7 +113,7 @@ impl Translator<'_> {
     }
 
     /// Over the last axis.
-    pub(super) fn softmax(&mut self, op: &Operator, beta: f32) -> Result<OutletId, ModelError> {
+    pub(super) fn softmax(&mut self, op: &Operator, beta: f32) -> ModelResult<OutletId> {
         let [mut input] = self.inputs(op)?;
         self.expect_type(op, &[input], &[FLOAT])?;
         let dims = self.dims(input);
@@ -138,7 +128,7 @@ impl Translator<'_> {
         self.wire(op, softmax, &[input], &dims)
     }
 
-    pub(super) fn reduce(&mut self, op: &Operator, mean: bool, keep_dims: bool) -> Result<OutletId, ModelError> {
+    pub(super) fn reduce(&mut self, op: &Operator, mean: bool, keep_dims: bool) -> ModelResult<OutletId> {
         let [input, axes] = self.inputs(op)?;
         self.expect_type(op, &[input], &[FLOAT])?;
         let dims = self.dims(input);
@@ -170,7 +160,7 @@ impl Translator<'_> {
         op: &Operator,
         keep_dims: bool,
         fused: Activation,
-    ) -> Result<OutletId, ModelError> {
+    ) -> ModelResult<OutletId> {
         let (Some(input), Some(weights), 2..=3) =
             (self.optional_input(op, 0)?, self.optional_input(op, 1)?, op.inputs.len())
         else {
@@ -205,7 +195,7 @@ impl Translator<'_> {
 
     /// Rows of a table. What the index will be is not known before each window, and tract does not check it: it is
     /// clamped for tract, and its raw value kept as an output, by which a window with a wrong one is refused.
-    pub(super) fn gather(&mut self, op: &Operator, axis: i32) -> Result<OutletId, ModelError> {
+    pub(super) fn gather(&mut self, op: &Operator, axis: i32) -> ModelResult<OutletId> {
         let [table, indices] = self.inputs(op)?;
         self.expect_type(op, &[table], &NUMBERS)?;
         self.expect_type(op, &[indices], &NUMBERS[1..])?;
@@ -231,7 +221,7 @@ impl Translator<'_> {
         self.wire(op, Gather::new(axis), &[table, indices], &dims)
     }
 
-    pub(super) fn cast(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn cast(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let [input] = self.inputs(op)?;
         let dims = self.dims(input);
         self.book(op, &dims, 0)?;
@@ -240,7 +230,7 @@ impl Translator<'_> {
     }
 
     /// float16 constants are read as float32: nothing is left to do.
-    pub(super) fn dequantize(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn dequantize(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let [input] = self.inputs(op)?;
         self.expect_type(op, &[input], &[FLOAT])?;
         Ok(input)

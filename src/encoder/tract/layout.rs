@@ -6,7 +6,7 @@ use tract_core::ops::change_axes::AxisOp;
 use tract_core::ops::downsample::Downsample;
 
 use super::translate::{Translator, tract_fault};
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::{ModelError, ModelResult};
 use crate::encoder::graph::Operator;
 use crate::encoder::operator::{Activation, Kind};
 use crate::encoder::slice::Slices;
@@ -15,7 +15,7 @@ const MAX_RANK: usize = 8;
 
 impl Translator<'_> {
     /// An axis as models write it, where negative ones count from the end.
-    pub(super) fn axis(&self, op: &Operator, axis: i64, rank: usize) -> Result<usize, ModelError> {
+    pub(super) fn axis(&self, op: &Operator, axis: i64, rank: usize) -> ModelResult<usize> {
         let from_start = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
         usize::try_from(from_start)
             .ok()
@@ -23,12 +23,12 @@ impl Translator<'_> {
             .ok_or_else(|| op.invalid(format!("expected an axis of {rank}, found {axis}")))
     }
 
-    pub(super) fn axes(&self, op: &Operator, list: OutletId, rank: usize) -> Result<Vec<usize>, ModelError> {
+    pub(super) fn axes(&self, op: &Operator, list: OutletId, rank: usize) -> ModelResult<Vec<usize>> {
         self.integers(op, list, "axes")?.into_iter().map(|axis| self.axis(op, axis, rank)).collect()
     }
 
     /// The same values in another shape of as many elements.
-    pub(super) fn reshape_to(&mut self, op: &Operator, wire: OutletId, dims: &[usize]) -> Result<OutletId, ModelError> {
+    pub(super) fn reshape_to(&mut self, op: &Operator, wire: OutletId, dims: &[usize]) -> ModelResult<OutletId> {
         let from = self.dims(wire);
         if from[..] == *dims {
             return Ok(wire);
@@ -53,7 +53,7 @@ impl Translator<'_> {
         Ok(wire)
     }
 
-    pub(super) fn reshape(&mut self, op: &Operator, attribute: Option<&[i32]>) -> Result<OutletId, ModelError> {
+    pub(super) fn reshape(&mut self, op: &Operator, attribute: Option<&[i32]>) -> ModelResult<OutletId> {
         let Some(input) = self.optional_input(op, 0)? else {
             return Err(op.invalid("expected an input, found none".into()));
         };
@@ -78,7 +78,7 @@ impl Translator<'_> {
         self.reshape_to(op, input, &dims)
     }
 
-    pub(super) fn squeeze(&mut self, op: &Operator, axes: &[i32]) -> Result<OutletId, ModelError> {
+    pub(super) fn squeeze(&mut self, op: &Operator, axes: &[i32]) -> ModelResult<OutletId> {
         let [input] = self.inputs(op)?;
         let from = self.dims(input);
         let axes: Vec<usize> = if axes.is_empty() {
@@ -94,7 +94,7 @@ impl Translator<'_> {
         self.reshape_to(op, input, &dims)
     }
 
-    pub(super) fn expand_dims(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn expand_dims(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let [input, axis] = self.inputs(op)?;
         let mut dims = self.dims(input);
         let [axis] = self.integers(op, axis, "axes")?[..] else { return Err(op.invalid("expected one axis".into())) };
@@ -103,12 +103,7 @@ impl Translator<'_> {
         self.reshape_to(op, input, &dims)
     }
 
-    pub(super) fn concatenation(
-        &mut self,
-        op: &Operator,
-        axis: i32,
-        fused: Activation,
-    ) -> Result<OutletId, ModelError> {
+    pub(super) fn concatenation(&mut self, op: &Operator, axis: i32, fused: Activation) -> ModelResult<OutletId> {
         let parts = self.all_inputs(op)?;
         let types = [DatumType::F32, DatumType::I32, DatumType::I64];
         self.expect_type(op, &parts, if fused == Activation::None { &types } else { &types[..1] })?;
@@ -128,7 +123,7 @@ impl Translator<'_> {
         self.activate(op, output, fused)
     }
 
-    pub(super) fn pack(&mut self, op: &Operator, axis: i32) -> Result<OutletId, ModelError> {
+    pub(super) fn pack(&mut self, op: &Operator, axis: i32) -> ModelResult<OutletId> {
         let parts = self.all_inputs(op)?;
         self.expect_type(op, &parts, &[DatumType::F32, DatumType::I32, DatumType::I64])?;
         let shapes: Vec<_> = parts.iter().map(|&part| self.dims(part)).collect();
@@ -149,7 +144,7 @@ impl Translator<'_> {
     }
 
     /// With zeros.
-    pub(super) fn pad(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn pad(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let [input, paddings] = self.inputs(op)?;
         self.expect_type(op, &[input], &[DatumType::F32])?;
         let from = self.dims(input);
@@ -172,7 +167,7 @@ impl Translator<'_> {
         self.wire(op, Pad { pads, mode: PadMode::Constant(rctensor0(0.0_f32)) }, &[input], &dims)
     }
 
-    pub(super) fn shape(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn shape(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let [input] = self.inputs(op)?;
         let dims: Vec<i64> = self.dims(input).iter().map(|&dim| dim as i64).collect();
         let to = self.stated_type(op)?;
@@ -180,7 +175,7 @@ impl Translator<'_> {
         self.constant(dims)
     }
 
-    pub(super) fn strided_slice(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    pub(super) fn strided_slice(&mut self, op: &Operator) -> ModelResult<OutletId> {
         let Kind::StridedSlice { masks } = op.kind else { return Err(ModelError::Unsupported(op.label())) };
         let [mut wire, begins, ends, strides] = self.inputs(op)?;
         let begins = self.integers(op, begins, "begins")?;

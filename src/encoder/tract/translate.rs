@@ -10,7 +10,7 @@ use tract_core::internal::*;
 use tract_core::ops::cast::cast;
 use tract_tflite::tflite::TensorType;
 
-use crate::encoder::engine::{EncoderError, ModelError, one_line};
+use crate::encoder::engine::{EncoderError, ModelError, ModelResult, one_line};
 use crate::encoder::graph::{self, Graph, MAX_ELEMENTS, MAX_WORK, Operator};
 use crate::encoder::interface::{IndexType, Interface};
 use crate::encoder::operator::{Kind, translate};
@@ -72,7 +72,7 @@ pub(in crate::encoder) fn translate(graph: &Graph, interface: &Interface) -> Res
 }
 
 /// Names the first operator or type that is not ours before anything is built.
-fn check_types(graph: &Graph) -> Result<(), ModelError> {
+fn check_types(graph: &Graph) -> ModelResult<()> {
     for operator in &graph.operators {
         for &index in operator.inputs.iter().flatten().chain(&operator.outputs) {
             let tensor = &graph.tensors[index];
@@ -114,7 +114,7 @@ pub(super) struct Translator<'g> {
 }
 
 impl<'g> Translator<'g> {
-    fn new(graph: &'g Graph<'g>, interface: &Interface, checking: bool) -> Result<Self, ModelError> {
+    fn new(graph: &'g Graph<'g>, interface: &Interface, checking: bool) -> ModelResult<Self> {
         let mut translator = Translator {
             graph,
             checking,
@@ -136,7 +136,7 @@ impl<'g> Translator<'g> {
         Ok(translator)
     }
 
-    fn source(&mut self, tensor: usize, datum: DatumType, dims: &[usize]) -> Result<(), ModelError> {
+    fn source(&mut self, tensor: usize, datum: DatumType, dims: &[usize]) -> ModelResult<()> {
         let source = self.model.add_source(format!("input {tensor}"), datum.fact(dims)).map_err(tract_fault)?;
         self.wires[tensor] = Some(source);
         Ok(())
@@ -144,7 +144,7 @@ impl<'g> Translator<'g> {
 
     /// Takes as given what the model states of a tensor that an unknown operator writes: where no dimension is left to
     /// be found out at run time, or where it is like an input of that operator.
-    fn believe(&mut self, operator: &Operator, output: usize) -> Result<bool, ModelError> {
+    fn believe(&mut self, operator: &Operator, output: usize) -> ModelResult<bool> {
         let tensor = &self.graph.tensors[output];
         let like_input = || {
             operator
@@ -164,7 +164,7 @@ impl<'g> Translator<'g> {
 
     /// Notes where a tensor's value comes from. What the model states of it must be so, for LiteRT reserves memory and
     /// shares it out by that before it computes.
-    fn written(&mut self, op: &Operator, output: usize, wire: OutletId) -> Result<(), ModelError> {
+    fn written(&mut self, op: &Operator, output: usize, wire: OutletId) -> ModelResult<()> {
         let tensor = &self.graph.tensors[output];
         let (dims, datum) = (self.dims(wire), self.datum(wire));
         let same_dims = dims.len() == tensor.shape.len()
@@ -182,11 +182,11 @@ impl<'g> Translator<'g> {
         Ok(())
     }
 
-    fn operator(&mut self, op: &Operator) -> Result<OutletId, ModelError> {
+    fn operator(&mut self, op: &Operator) -> ModelResult<OutletId> {
         translate!(self, op)
     }
 
-    fn finish(mut self, interface: &Interface) -> Result<Translation, ModelError> {
+    fn finish(mut self, interface: &Interface) -> ModelResult<Translation> {
         let output = self.wires[interface.output].expect("every output is written by an operator");
         let found = self.dims(output);
         if self.datum(output) != f32::datum_type() || found[..] != [1, interface.shape.embedding] {
@@ -217,7 +217,7 @@ impl<'g> Translator<'g> {
     }
 
     /// All inputs, of which none may be left out.
-    pub(super) fn all_inputs(&mut self, op: &Operator) -> Result<Vec<OutletId>, ModelError> {
+    pub(super) fn all_inputs(&mut self, op: &Operator) -> ModelResult<Vec<OutletId>> {
         op.inputs
             .iter()
             .map(|input| {
@@ -227,11 +227,11 @@ impl<'g> Translator<'g> {
     }
 
     /// Input `number`, where it is there.
-    pub(super) fn optional_input(&mut self, op: &Operator, number: usize) -> Result<Option<OutletId>, ModelError> {
+    pub(super) fn optional_input(&mut self, op: &Operator, number: usize) -> ModelResult<Option<OutletId>> {
         op.inputs.get(number).copied().flatten().map(|index| self.wire_of(index)).transpose()
     }
 
-    fn wire_of(&mut self, index: usize) -> Result<OutletId, ModelError> {
+    fn wire_of(&mut self, index: usize) -> ModelResult<OutletId> {
         if let Some(wire) = self.wires[index] {
             return Ok(wire);
         }
@@ -256,7 +256,7 @@ impl<'g> Translator<'g> {
         format!("{} {}", op.label(), self.names)
     }
 
-    pub(super) fn constant(&mut self, tensor: Tensor) -> Result<OutletId, ModelError> {
+    pub(super) fn constant(&mut self, tensor: Tensor) -> ModelResult<OutletId> {
         self.names += 1;
         self.model.add_const(format!("constant {}", self.names), tensor).map_err(tract_fault)
     }
@@ -280,7 +280,7 @@ impl<'g> Translator<'g> {
     }
 
     /// A list of integers (axes, a shape) that must be known before the first window.
-    pub(super) fn integers(&self, op: &Operator, wire: OutletId, what: &str) -> Result<Vec<i64>, ModelError> {
+    pub(super) fn integers(&self, op: &Operator, wire: OutletId, what: &str) -> ModelResult<Vec<i64>> {
         let Some(known) = self.known(wire) else {
             return Err(op.unsupported(&format!("with {what} that depend on the input")));
         };
@@ -297,12 +297,7 @@ impl<'g> Translator<'g> {
 
     /// # Errors
     /// Where the wires are not all of one type, or of none of `types`.
-    pub(super) fn expect_type(
-        &self,
-        op: &Operator,
-        wires: &[OutletId],
-        types: &[DatumType],
-    ) -> Result<DatumType, ModelError> {
+    pub(super) fn expect_type(&self, op: &Operator, wires: &[OutletId], types: &[DatumType]) -> ModelResult<DatumType> {
         let found: Vec<DatumType> = wires.iter().map(|&wire| self.datum(wire)).collect();
         match found.first() {
             Some(first) if found.iter().any(|other| other != first) => {
@@ -314,7 +309,7 @@ impl<'g> Translator<'g> {
     }
 
     /// Books `dims` as the output of an operator that takes `work` multiply-adds.
-    pub(super) fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> Result<(), ModelError> {
+    pub(super) fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> ModelResult<()> {
         let elements = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
         if dims.contains(&0) {
             return Err(op.invalid(format!("expected an output with dimensions above 0, found {dims:?}")));
@@ -340,7 +335,7 @@ impl<'g> Translator<'g> {
         tract: impl Into<Box<dyn TypedOp>>,
         inputs: &[OutletId],
         dims: &[usize],
-    ) -> Result<OutletId, ModelError> {
+    ) -> ModelResult<OutletId> {
         let name = self.unique_name(op);
         let fault = |error: TractError| op.invalid(format!("tract refuses it: {}", one_line(&format!("{error:#}"))));
         let [output] = self.model.wire_node(name, tract, inputs).map_err(fault)?[..] else {
@@ -353,7 +348,7 @@ impl<'g> Translator<'g> {
         Ok(output)
     }
 
-    pub(super) fn cast_to(&mut self, op: &Operator, wire: OutletId, to: DatumType) -> Result<OutletId, ModelError> {
+    pub(super) fn cast_to(&mut self, op: &Operator, wire: OutletId, to: DatumType) -> ModelResult<OutletId> {
         if self.datum(wire) == to {
             return Ok(wire);
         }
@@ -367,7 +362,7 @@ impl<'g> Translator<'g> {
     }
 
     /// The type that the model states for what `op` writes.
-    pub(super) fn stated_type(&self, op: &Operator) -> Result<DatumType, ModelError> {
+    pub(super) fn stated_type(&self, op: &Operator) -> ModelResult<DatumType> {
         let output = op.outputs.first().map(|&index| &self.graph.tensors[index]);
         match output.map(|tensor| tensor.kind) {
             Some(kind) => plain_type(kind).ok_or_else(|| op.unsupported(&format!("to {}", graph::type_name(kind)))),

@@ -5,12 +5,12 @@ use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, S
 use tract_core::ops::nn::DataFormat;
 
 use super::translate::{Translator, tract_fault};
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::{ModelError, ModelResult};
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{Activation, Walk, walk_axis};
 
 impl Translator<'_> {
-    pub(super) fn conv2d(&mut self, op: &Operator, walk: &Walk, fused: Activation) -> Result<OutletId, ModelError> {
+    pub(super) fn conv2d(&mut self, op: &Operator, walk: &Walk, fused: Activation) -> ModelResult<OutletId> {
         let (image, [rows, columns, channels], filter) = self.image_and_filter(op)?;
         let &[out, kernel_rows, kernel_columns, group_channels] = filter.shape() else {
             return Err(op.invalid(format!("expected a filter of 4 dimensions, found {:?}", filter.shape())));
@@ -34,7 +34,7 @@ impl Translator<'_> {
         walk: &Walk,
         multiplier: usize,
         fused: Activation,
-    ) -> Result<OutletId, ModelError> {
+    ) -> ModelResult<OutletId> {
         let (image, [rows, columns, channels], filter) = self.image_and_filter(op)?;
         let &[1, kernel_rows, kernel_columns, out] = filter.shape() else {
             return Err(
@@ -61,7 +61,7 @@ impl Translator<'_> {
         kernel: [usize; 2],
         walk: &Walk,
         fused: Activation,
-    ) -> Result<OutletId, ModelError> {
+    ) -> ModelResult<OutletId> {
         let [image] = self.inputs(op)?;
         let [rows, columns, channels] = self.image_dims(op, image)?;
         let (pool_spec, dims) = self.walk(op, [rows, columns], kernel, walk, channels, channels)?;
@@ -85,7 +85,7 @@ impl Translator<'_> {
         group: usize,
         dims: &[usize],
         fused: Activation,
-    ) -> Result<OutletId, ModelError> {
+    ) -> ModelResult<OutletId> {
         let out = pool_spec.output_channels;
         let bias = self.bias(op, out)?;
         let filter = self.constant(filter)?;
@@ -95,7 +95,7 @@ impl Translator<'_> {
     }
 
     /// Input 2: one value for each output, zeros where it is left out.
-    pub(super) fn bias(&mut self, op: &Operator, length: usize) -> Result<OutletId, ModelError> {
+    pub(super) fn bias(&mut self, op: &Operator, length: usize) -> ModelResult<OutletId> {
         let zeros = Tensor::zero::<f32>(&[length]).map_err(tract_fault)?;
         let Some(bias) = self.optional_input(op, 2)? else { return self.constant(zeros) };
         let found = self.dims(bias);
@@ -175,7 +175,7 @@ impl Translator<'_> {
         kernel: [usize; 2],
         cost: usize,
         gathered: usize,
-    ) -> Result<(), ModelError> {
+    ) -> ModelResult<()> {
         let product =
             |factors: &[usize]| factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor));
         let [_, rows, columns, out] = *dims;

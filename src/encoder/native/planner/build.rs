@@ -11,7 +11,7 @@ use super::super::strided::View;
 use super::super::vector::MAX_LANES;
 use super::super::winograd::{self, Winograd};
 use super::{Convolution, Draft, Planner};
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::{ModelError, ModelResult};
 
 /// Values of all weights, and of all memory of one thread, that a plan may take: 64 MB each.
 const MAX_VALUES: usize = 1 << 24;
@@ -58,7 +58,7 @@ impl Convolution {
 
 impl Planner<'_> {
     /// The plan; `ends` are the tensors of the image, the machine's index and the embedding.
-    pub(super) fn build(mut self, ends: [usize; 3]) -> Result<Plan, ModelError> {
+    pub(super) fn build(mut self, ends: [usize; 3]) -> ModelResult<Plan> {
         let missing = || ModelError::Unsupported("an input or output that is nowhere".into());
         let ends = ends.map(|tensor| self.values[tensor].as_ref().map(|value| value.buffer));
         let [Some(image), Some(machine), Some(output)] = ends else { return Err(missing()) };
@@ -119,7 +119,7 @@ impl Planner<'_> {
     }
 
     /// What the steps need to work in. Nothing of that size is allocated before.
-    fn check_memory(&self) -> Result<usize, ModelError> {
+    fn check_memory(&self) -> ModelResult<usize> {
         let too_large = || ModelError::Unsupported("a model that takes more memory than this engine gives it".into());
         let (mut weights, mut scratch) = (0_usize, 0);
         for draft in &self.drafts {

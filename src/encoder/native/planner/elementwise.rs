@@ -4,7 +4,7 @@ use super::super::finish::{Activation, Fold};
 use super::super::small::{Function, Pair, Small};
 use super::super::strided::View;
 use super::{EXACT, Number, Planner, Value, activation};
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::ModelResult;
 use crate::encoder::graph::Operator;
 use crate::encoder::operator::{self, Arithmetic, Kind};
 
@@ -14,7 +14,7 @@ impl Planner<'_> {
         op: &Operator,
         which: Arithmetic,
         fused: operator::Activation,
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let [a, b] = self.inputs(op)?;
         let activation = activation(fused);
         let kind = match (a.number, b.number) {
@@ -34,7 +34,7 @@ impl Planner<'_> {
         self.zip(op, Pair::Arithmetic(which), activation, [&a, &b], kind)
     }
 
-    pub(super) fn less(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn less(&mut self, op: &Operator) -> ModelResult<Value> {
         let [a, b] = self.inputs(op)?;
         if a.number != b.number || a.number == Number::Truth {
             return Err(op.unsupported("on such numbers"));
@@ -49,13 +49,13 @@ impl Planner<'_> {
         activation: Activation,
         inputs: [&Value; 2],
         kind: (Number, Option<usize>),
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let dims = self.broadcast(op, &inputs)?;
         let views = inputs.map(|input| View::broadcast(&input.dims, &dims));
         self.small(op, Small::Zip { pair, activation, dims: dims.clone(), views }, &inputs, dims, kind)
     }
 
-    pub(super) fn select(&mut self, op: &Operator, broadcast: bool) -> Result<Value, ModelError> {
+    pub(super) fn select(&mut self, op: &Operator, broadcast: bool) -> ModelResult<Value> {
         let [condition, yes, no] = self.inputs(op)?;
         if condition.number != Number::Truth || yes.number != no.number || yes.number == Number::Truth {
             return Err(op.unsupported("on such numbers"));
@@ -72,7 +72,7 @@ impl Planner<'_> {
     }
 
     /// The shape that the operands broadcast to; booked.
-    fn broadcast(&mut self, op: &Operator, inputs: &[&Value]) -> Result<Vec<usize>, ModelError> {
+    fn broadcast(&mut self, op: &Operator, inputs: &[&Value]) -> ModelResult<Vec<usize>> {
         let rank = inputs.iter().map(|input| input.dims.len()).max().unwrap_or(0);
         let mut dims = vec![1; rank];
         for input in inputs {
@@ -87,7 +87,7 @@ impl Planner<'_> {
         Ok(dims)
     }
 
-    pub(super) fn element_wise(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn element_wise(&mut self, op: &Operator) -> ModelResult<Value> {
         let [input] = self.inputs(op)?;
         if input.number != Number::Float {
             return Err(op.unsupported("on such numbers"));
@@ -111,7 +111,7 @@ impl Planner<'_> {
     }
 
     /// Over the last axis.
-    pub(super) fn softmax(&mut self, op: &Operator, beta: f32) -> Result<Value, ModelError> {
+    pub(super) fn softmax(&mut self, op: &Operator, beta: f32) -> ModelResult<Value> {
         let [input] = self.inputs(op)?;
         let &[.., length] = &input.dims[..] else { return Err(op.unsupported("on a scalar")) };
         if input.number != Number::Float {
@@ -122,7 +122,7 @@ impl Planner<'_> {
         self.small(op, Small::Softmax { length, beta }, &[&input], dims, (Number::Float, None))
     }
 
-    pub(super) fn reduce(&mut self, op: &Operator, mean: bool, keep_dims: bool) -> Result<Value, ModelError> {
+    pub(super) fn reduce(&mut self, op: &Operator, mean: bool, keep_dims: bool) -> ModelResult<Value> {
         let axes = self.integers(op, 1)?;
         let [input, _] = self.inputs(op)?;
         let rank = input.dims.len();
@@ -154,7 +154,7 @@ impl Planner<'_> {
         self.small(op, Small::Reduce { outer, inner, scale }, &[&input], shape, (Number::Float, None))
     }
 
-    pub(super) fn gather(&mut self, op: &Operator, axis: i32) -> Result<Value, ModelError> {
+    pub(super) fn gather(&mut self, op: &Operator, axis: i32) -> ModelResult<Value> {
         let [table, indices] = self.inputs(op)?;
         if table.number == Number::Truth || !indices.number.is_integer() {
             return Err(op.unsupported("on such numbers"));
@@ -171,7 +171,7 @@ impl Planner<'_> {
         self.small(op, Small::Gather { size, inner }, &[&table, &indices], dims, kind)
     }
 
-    pub(super) fn cast(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn cast(&mut self, op: &Operator) -> ModelResult<Value> {
         let [input] = self.inputs(op)?;
         let stated = op.outputs.first().and_then(|&output| Number::of(self.graph.tensors[output].kind));
         let to = stated.ok_or_else(|| op.unsupported("to such numbers"))?;
@@ -188,7 +188,7 @@ impl Planner<'_> {
     }
 
     /// float16 constants are read as f32: nothing is left to do.
-    pub(super) fn dequantize(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn dequantize(&mut self, op: &Operator) -> ModelResult<Value> {
         let [input] = self.inputs(op)?;
         match input.number {
             Number::Float => Ok(input),

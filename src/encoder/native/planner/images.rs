@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::direct::Taps;
 use super::super::finish::{Activation, Fold};
 use super::{Convolution, Draft, Number, Planner, Value, activation, is_even};
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::{ModelError, ModelResult};
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{self, Walk, walk_axis};
 
@@ -32,12 +32,7 @@ struct Layer {
 }
 
 impl Planner<'_> {
-    pub(super) fn conv2d(
-        &mut self,
-        op: &Operator,
-        walk: &Walk,
-        fused: operator::Activation,
-    ) -> Result<Value, ModelError> {
+    pub(super) fn conv2d(&mut self, op: &Operator, walk: &Walk, fused: operator::Activation) -> ModelResult<Value> {
         let (image, [rows, columns, channels]) = self.image(op)?;
         let (filter, dims) = self.filter(op)?;
         let &[out, kernel_rows, kernel_columns, group_channels] = &dims[..] else {
@@ -68,7 +63,7 @@ impl Planner<'_> {
         walk: &Walk,
         multiplier: usize,
         fused: operator::Activation,
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let (image, [rows, columns, channels]) = self.image(op)?;
         let (filter, dims) = self.filter(op)?;
         let &[1, kernel_rows, kernel_columns, out] = &dims[..] else {
@@ -89,7 +84,7 @@ impl Planner<'_> {
         op: &Operator,
         keep_dims: bool,
         fused: operator::Activation,
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let input = self.optional(op, 0)?.ok_or_else(|| op.unsupported("without an input"))?;
         let (weights, dims) = self.filter(op)?;
         let &[out, length] = &dims[..] else { return Err(op.unsupported("with such weights")) };
@@ -117,7 +112,7 @@ impl Planner<'_> {
     }
 
     /// A layer over an image, of so many multiply-adds for each output.
-    fn image_layer(&mut self, op: &Operator, layer: Layer, work: usize) -> Result<Value, ModelError> {
+    fn image_layer(&mut self, op: &Operator, layer: Layer, work: usize) -> ModelResult<Value> {
         let [rows, columns] = layer.windows.outputs;
         let dims = [1, rows, columns, layer.out];
         self.book(op, &dims, (rows * columns).saturating_mul(layer.out).saturating_mul(work))?;
@@ -125,7 +120,7 @@ impl Planner<'_> {
         self.convolution(op, layer, output)
     }
 
-    fn convolution(&mut self, op: &Operator, layer: Layer, output: usize) -> Result<Value, ModelError> {
+    fn convolution(&mut self, op: &Operator, layer: Layer, output: usize) -> ModelResult<Value> {
         let Layer { image: (input, image), windows: Windows { taps, outputs }, out, .. } = layer;
         if self.buffers[input].constant.is_some() {
             return Err(op.unsupported("on a constant"));
@@ -156,7 +151,7 @@ impl Planner<'_> {
         kernel: [usize; 2],
         walk: &Walk,
         fused: operator::Activation,
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let (image, [rows, columns, channels]) = self.image(op)?;
         let Windows { taps, outputs } = windows(op, [rows, columns], kernel, walk)?;
         let dims = vec![1, outputs[0], outputs[1], channels];
@@ -234,7 +229,7 @@ impl Planner<'_> {
         }
     }
 
-    fn filter(&mut self, op: &Operator) -> Result<(Arc<[f32]>, Vec<usize>), ModelError> {
+    fn filter(&mut self, op: &Operator) -> ModelResult<(Arc<[f32]>, Vec<usize>)> {
         let filter = self.optional(op, 1)?.ok_or_else(|| op.unsupported("without a filter"))?;
         match self.constant_of(&filter) {
             Some(values) if filter.number == Number::Float => Ok((values.clone(), filter.dims)),
@@ -242,7 +237,7 @@ impl Planner<'_> {
         }
     }
 
-    fn bias(&mut self, op: &Operator, length: usize) -> Result<Vec<f32>, ModelError> {
+    fn bias(&mut self, op: &Operator, length: usize) -> ModelResult<Vec<f32>> {
         let Some(bias) = self.optional(op, 2)? else { return Ok(vec![0.0; length]) };
         match self.constant_of(&bias) {
             Some(values) if bias.dims == [length] && bias.number == Number::Float => Ok(values.to_vec()),
@@ -251,7 +246,7 @@ impl Planner<'_> {
     }
 }
 
-fn windows(op: &Operator, image: [usize; 2], kernel: [usize; 2], walk: &Walk) -> Result<Windows, ModelError> {
+fn windows(op: &Operator, image: [usize; 2], kernel: [usize; 2], walk: &Walk) -> ModelResult<Windows> {
     let along = |n: usize| walk_axis(image[n], kernel[n], walk.stride[n], walk.dilation[n], walk.same);
     let (Some(rows), Some(columns)) = (along(0), along(1)) else { return Err(op.unsupported("with such a kernel")) };
     let furthest = [rows.before, rows.after, columns.before, columns.after].into_iter().max().unwrap_or(0);

@@ -17,7 +17,7 @@ use super::isa::Isa;
 use super::layout::Layout;
 use super::plan::Plan;
 use super::small::Small;
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::{ModelError, ModelResult};
 use crate::encoder::graph::{Graph, MAX_ELEMENTS, MAX_WORK, Operator};
 use crate::encoder::interface::Interface;
 use crate::encoder::operator::{self, Kind, translate};
@@ -28,7 +28,7 @@ const MAX_RANK: usize = 8;
 
 /// # Errors
 /// `Unsupported` for any model that this engine does not run.
-pub(super) fn plan(graph: &Graph, interface: &Interface, isa: Isa) -> Result<Plan, ModelError> {
+pub(super) fn plan(graph: &Graph, interface: &Interface, isa: Isa) -> ModelResult<Plan> {
     let mut planner = Planner::new(graph, isa);
     let limit = interface.shape.machines.unwrap_or(EXACT);
     let (image, machine) = (interface.image.0, interface.machine.0);
@@ -172,7 +172,7 @@ impl<'g> Planner<'g> {
         }
     }
 
-    fn input(&mut self, tensor: usize, bound: Option<usize>) -> Result<(), ModelError> {
+    fn input(&mut self, tensor: usize, bound: Option<usize>) -> ModelResult<()> {
         let stated = &self.graph.tensors[tensor];
         let number = Number::of(stated.kind).ok_or_else(|| ModelError::Unsupported(stated.label()))?;
         let buffer = self.buffer(&stated.shape, None);
@@ -181,12 +181,12 @@ impl<'g> Planner<'g> {
         Ok(())
     }
 
-    fn operator(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    fn operator(&mut self, op: &Operator) -> ModelResult<Value> {
         translate!(self, op)
     }
 
     /// Notes what an operator's output is, which must be as the model states it.
-    fn write(&mut self, op: &Operator, value: Value) -> Result<(), ModelError> {
+    fn write(&mut self, op: &Operator, value: Value) -> ModelResult<()> {
         let &[output] = &op.outputs[..] else { return Err(op.unsupported("with more than one output")) };
         let stated = &self.graph.tensors[output];
         let same = value.dims.len() == stated.shape.len()
@@ -209,7 +209,7 @@ impl<'g> Planner<'g> {
         self.buffers.len() - 1
     }
 
-    fn value(&mut self, op: &Operator, tensor: usize) -> Result<Value, ModelError> {
+    fn value(&mut self, op: &Operator, tensor: usize) -> ModelResult<Value> {
         if let Some(value) = &self.values[tensor] {
             return Ok(value.clone());
         }
@@ -228,11 +228,11 @@ impl<'g> Planner<'g> {
     }
 
     /// Input `position`, where it is there.
-    fn optional(&mut self, op: &Operator, position: usize) -> Result<Option<Value>, ModelError> {
+    fn optional(&mut self, op: &Operator, position: usize) -> ModelResult<Option<Value>> {
         op.inputs.get(position).copied().flatten().map(|tensor| self.value(op, tensor)).transpose()
     }
 
-    fn all_inputs(&mut self, op: &Operator) -> Result<Vec<Value>, ModelError> {
+    fn all_inputs(&mut self, op: &Operator) -> ModelResult<Vec<Value>> {
         let input =
             |input: &Option<usize>| self.value(op, input.ok_or_else(|| op.unsupported("with an input left out"))?);
         op.inputs.iter().map(input).collect()
@@ -247,7 +247,7 @@ impl<'g> Planner<'g> {
     }
 
     /// A list of integers that is known before the first window.
-    fn integers(&mut self, op: &Operator, position: usize) -> Result<Vec<i64>, ModelError> {
+    fn integers(&mut self, op: &Operator, position: usize) -> ModelResult<Vec<i64>> {
         let missing = || op.unsupported("with a list that depends on the input");
         let tensor = op.inputs.get(position).copied().flatten().ok_or_else(missing)?;
         let stated = &self.graph.tensors[tensor];
@@ -263,14 +263,14 @@ impl<'g> Planner<'g> {
     }
 
     /// An axis as models write it, where negative ones count from the end.
-    fn axis(op: &Operator, axis: i64, rank: usize) -> Result<usize, ModelError> {
+    fn axis(op: &Operator, axis: i64, rank: usize) -> ModelResult<usize> {
         let from_start = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
         let axis = usize::try_from(from_start).ok().filter(|&axis| axis < rank);
         axis.ok_or_else(|| op.unsupported("along an axis that there is not"))
     }
 
     /// Books `dims` as the output of an operator that takes `work` multiply-adds.
-    fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> Result<(), ModelError> {
+    fn book(&mut self, op: &Operator, dims: &[usize], work: usize) -> ModelResult<()> {
         let elements = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
         let elements = elements.filter(|&elements| elements > 0 && dims.len() <= MAX_RANK);
         let total = elements.and_then(|elements| self.elements.checked_add(elements));
@@ -292,7 +292,7 @@ impl<'g> Planner<'g> {
         inputs: &[&Value],
         dims: Vec<usize>,
         (number, bound): (Number, Option<usize>),
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let known: Option<Vec<&[f32]>> =
             inputs.iter().map(|input| self.constant_of(input).map(|values| &**values)).collect();
         let constant = match known {

@@ -4,19 +4,19 @@ use super::super::finish::Activation;
 use super::super::small::{Part, Small};
 use super::super::strided::View;
 use super::{MAX_RANK, Number, Planner, Value, activation};
-use crate::encoder::engine::ModelError;
+use crate::encoder::engine::ModelResult;
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
 use crate::encoder::operator::{self, Kind};
 use crate::encoder::slice::Slices;
 
 impl Planner<'_> {
     /// The same values in another shape.
-    fn reshaped(&mut self, op: &Operator, input: Value, dims: Vec<usize>) -> Result<Value, ModelError> {
+    fn reshaped(&mut self, op: &Operator, input: Value, dims: Vec<usize>) -> ModelResult<Value> {
         self.book(op, &dims, 0)?;
         Ok(Value { dims, ..input })
     }
 
-    pub(super) fn reshape(&mut self, op: &Operator, attribute: Option<&[i32]>) -> Result<Value, ModelError> {
+    pub(super) fn reshape(&mut self, op: &Operator, attribute: Option<&[i32]>) -> ModelResult<Value> {
         let input = self.optional(op, 0)?.ok_or_else(|| op.unsupported("without an input"))?;
         let stated = match (op.inputs.get(1).copied().flatten(), attribute) {
             (Some(_), _) => self.integers(op, 1)?,
@@ -37,7 +37,7 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn squeeze(&mut self, op: &Operator, axes: &[i32]) -> Result<Value, ModelError> {
+    pub(super) fn squeeze(&mut self, op: &Operator, axes: &[i32]) -> ModelResult<Value> {
         let [input] = self.inputs(op)?;
         let rank = input.dims.len();
         let axes: Vec<usize> = if axes.is_empty() {
@@ -52,7 +52,7 @@ impl Planner<'_> {
         self.reshaped(op, input, dims)
     }
 
-    pub(super) fn expand_dims(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn expand_dims(&mut self, op: &Operator) -> ModelResult<Value> {
         let [axis] = self.integers(op, 1)?[..] else { return Err(op.unsupported("along such axes")) };
         let [input, _] = self.inputs(op)?;
         let mut dims = input.dims.clone();
@@ -65,7 +65,7 @@ impl Planner<'_> {
         op: &Operator,
         axis: i32,
         fused: operator::Activation,
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let inputs = self.all_inputs(op)?;
         let axis = Self::axis(op, i64::from(axis), inputs.first().map_or(0, |input| input.dims.len()))?;
         let activation = activation(fused);
@@ -76,7 +76,7 @@ impl Planner<'_> {
         self.joined(op, &inputs, parts, axis, activation)
     }
 
-    pub(super) fn pack(&mut self, op: &Operator, axis: i32) -> Result<Value, ModelError> {
+    pub(super) fn pack(&mut self, op: &Operator, axis: i32) -> ModelResult<Value> {
         let inputs = self.all_inputs(op)?;
         let axis = Self::axis(op, i64::from(axis), inputs.first().map_or(0, |input| input.dims.len() + 1))?;
         let slot = |input: &Value| {
@@ -96,7 +96,7 @@ impl Planner<'_> {
         parts: Vec<Vec<usize>>,
         axis: usize,
         activation: Activation,
-    ) -> Result<Value, ModelError> {
+    ) -> ModelResult<Value> {
         let number = inputs[0].number;
         let mut dims = parts[0].clone();
         dims[axis] = parts.iter().filter_map(|part| part.get(axis)).fold(0, |sum: usize, &dim| sum.saturating_add(dim));
@@ -121,7 +121,7 @@ impl Planner<'_> {
     }
 
     /// With zeros.
-    pub(super) fn pad(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn pad(&mut self, op: &Operator) -> ModelResult<Value> {
         let list = self.integers(op, 1)?;
         let [input, _] = self.inputs(op)?;
         let sizes: Vec<usize> = list.iter().filter_map(|&size| usize::try_from(size).ok()).collect();
@@ -142,7 +142,7 @@ impl Planner<'_> {
         self.small(op, small, &[&input], dims, (Number::Float, None))
     }
 
-    pub(super) fn shape(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn shape(&mut self, op: &Operator) -> ModelResult<Value> {
         let [input] = self.inputs(op)?;
         let stated = op.outputs.first().and_then(|&output| Number::of(self.graph.tensors[output].kind));
         let number = stated.filter(|number| number.is_integer()).ok_or_else(|| op.unsupported("to such numbers"))?;
@@ -152,7 +152,7 @@ impl Planner<'_> {
         Ok(Value { tensor: usize::MAX, dims, number, bound, buffer })
     }
 
-    pub(super) fn strided_slice(&mut self, op: &Operator) -> Result<Value, ModelError> {
+    pub(super) fn strided_slice(&mut self, op: &Operator) -> ModelResult<Value> {
         let Kind::StridedSlice { masks } = op.kind else { return Err(op.unsupported("")) };
         let (begins, ends, strides) = (self.integers(op, 1)?, self.integers(op, 2)?, self.integers(op, 3)?);
         let input = self.optional(op, 0)?.ok_or_else(|| op.unsupported("without an input"))?;
