@@ -19,7 +19,7 @@ use crate::mqtt::simple_client::SimpleClient;
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
 
-/// Configuration, bundle, devices and broker, with a line for each; changes nothing
+/// Check configuration, bundle, devices and broker, with a line for each; changes nothing
 ///
 /// Listens to each source for a moment and connects to each broker, under another client id than the agent's. Exit codes:
 /// 0 all is well, 78 the configuration is wrong, 65 the bundle is, 1 a source or a broker cannot be reached.

@@ -17,10 +17,10 @@ use crate::encoder::Engine;
 use crate::scoring::baseline::{LANES_LEAST, LearnSettings, Sample, check_rate, propose};
 use crate::scoring::{Baseline, Done, MachineModel, ScorerPool};
 
-/// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
+/// Learn a machine's normal from recordings of normal running, and write a new bundle with it.
 ///
-/// The new bundle has the old one's encoder and machines; NAME gets a bank, a threshold and lanes of its own, or is added
-/// where the old bundle does not have it. 100 windows of 5 s or more, over all that is normal (loads, speeds, hours of the
+/// The new bundle has the old one's encoder and machines; NAME gets its own bank, threshold and lanes, or is added where
+/// the old bundle does not have it. 100 windows of 5 s or more, over all that is normal (loads, speeds, hours of the
 /// day), make a good baseline. Windows that cannot be assessed and single ones that stand out are left out.
 #[derive(ClapArgs)]
 #[command(after_help = "Example:

@@ -7,12 +7,12 @@ use clap_complete::Shell;
 
 use super::Failure;
 
-/// Writes man pages (DIR/man1) and shell completions (DIR/bash, DIR/zsh, DIR/fish)
+/// Write man pages (DIR/man1) and shell completions (DIR/bash, DIR/zsh, DIR/fish)
 ///
 /// Example: auscult generate target/package
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to write
+    /// Directory to write to
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }

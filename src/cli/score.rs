@@ -17,12 +17,12 @@ use crate::bundle::FittedModel;
 use crate::fs::Output;
 use crate::scoring::{Done, Lane, Reason, Scored, ScorerPool, Verdict};
 
-/// Scores WAV files offline: a row for each window.
+/// Score WAV files offline: a row for each window.
 ///
 /// Directories are searched for .wav files. Any rate from 8 to 192 kHz is resampled, 1 to 32 channels, 8 to 32-bit integer
-/// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A rest shorter
-/// than a window has no verdict. A machine that was enrolled is judged by all lanes together, and `score`, `p_value` and
-/// `lane` tell of them; with --threshold, or with --judge distance, by its distance alone.
+/// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A remainder
+/// shorter than one window gets no verdict. A machine that was enrolled is judged by all lanes together, and `score`,
+/// `p_value` and `lane` show them; with --threshold, or with --judge distance, by its distance alone.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   auscult score --bundle ./site-fans --machine id_04 recordings/
