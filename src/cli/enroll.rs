@@ -163,8 +163,7 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
     let before = projected
         .previous_share
         .map_or(String::new(), |share| format!("; with the threshold that it had, {}", percent(share)));
-    let by = serde_json::to_value(baseline.threshold_by).ok();
-    let by = by.as_ref().and_then(|by| by.as_str()).unwrap_or_default();
+    let by = baseline.threshold_by;
     for (name, value) in [
         ("machine", args.recordings.machine.clone()),
         ("bundle", format!("{}@{} in {}", new.name, new.version, args.out.display())),

@@ -168,13 +168,13 @@ impl<'a> Rows<'a> {
             row.window,
             row.start_s,
             row.machine,
-            word(&row.verdict),
-            row.reason.map_or("-".into(), |reason| word(&reason)),
+            row.verdict,
+            row.reason.map_or("-".into(), |reason| reason.to_string()),
             number(row.distance),
             number(row.threshold),
             row.level_dbfs,
             match (row.score, row.lane) {
-                (Some(score), Some(lane)) => format!("  {score:>6.2}  {}", word(&lane)),
+                (Some(score), Some(lane)) => format!("  {score:>6.2}  {lane}"),
                 _ => String::new(),
             },
         )
@@ -191,11 +191,6 @@ impl<'a> Rows<'a> {
         };
         writeln!(self.out, "{windows} windows: {anomalous} anomalous{share}, {unknown} unknown; engine {engine}")
     }
-}
-
-/// How JSON spells it.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The embeddings of all windows, for one file at the end.

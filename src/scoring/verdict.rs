@@ -9,8 +9,9 @@ use super::why::Why;
 use crate::window::Reason;
 
 /// Of one window. Never `Normal` for what could not be assessed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     Normal,
     Anomalous,
