@@ -81,19 +81,12 @@ struct Entry {
 }
 
 impl BundleStore {
-    /// Opens the store whose bundle in use is `path` (`bundle.path`), and removes what an interrupted install left.
+    /// Opens the store whose bundle in use is `path` (`bundle.path`), and removes what an interrupted install left; the
+    /// bundle in the directory `spared`, which was reloaded by its path, is not removed.
     ///
     /// # Errors
     /// `Argument` where `path` is a plain directory or file: such a bundle can be reloaded, not replaced.
-    pub fn open(path: &Path) -> Result<BundleStore, InstallError> {
-        BundleStore::open_sparing(path, None)
-    }
-
-    /// As [`BundleStore::open`]; the bundle in the directory `spared`, which was reloaded by its path, is not removed.
-    ///
-    /// # Errors
-    /// As [`BundleStore::open`].
-    pub fn open_sparing(path: &Path, spared: Option<PathBuf>) -> Result<BundleStore, InstallError> {
+    pub fn open(path: &Path, spared: Option<PathBuf>) -> Result<BundleStore, InstallError> {
         let shown = path.display();
         let argument = |problem: String| InstallError::Argument(format!("bundle.path {shown}: {problem}"));
         let (Some(root), Some(link)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
