@@ -171,6 +171,17 @@ pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// Reads a file of the program's own, which is a plain one: a named pipe in its place would block for ever.
+///
+/// # Errors
+/// Any I/O error; something else in its place.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        return fs::read(path);
+    }
+    Err(io::Error::new(io::ErrorKind::IsADirectory, "expected a file, found something else"))
+}
+
 /// Removes a file for good; it may be gone already.
 ///
 /// # Errors
@@ -264,5 +275,7 @@ mod tests {
         assert_eq!(fs::read_link(&link).expect("a link"), Path::new("b"));
         remove(&path).expect("removed");
         remove(&path).expect("gone already");
+        assert_eq!(read(&path).expect_err("no file").kind(), io::ErrorKind::NotFound);
+        assert_eq!(read(dir.path()).expect_err("a directory").kind(), io::ErrorKind::IsADirectory);
     }
 }

@@ -22,6 +22,7 @@
 //! causes     errors in one line
 //! sqlite     opening SQLite files, setting damaged ones aside
 //! fs         files that are there whole or not at all
+//! state_files  small files of the state directory: a check sum in each, an inventory of all
 //! secret     text that no log shows
 //! systemd    readiness and watchdog
 //! cli        one file per command
@@ -45,6 +46,7 @@ pub mod mqtt;
 pub mod scoring;
 pub mod secret;
 mod sqlite;
+pub mod state_files;
 pub mod systemd;
 mod token_bucket;
 pub mod validate;

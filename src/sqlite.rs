@@ -89,18 +89,34 @@ pub fn open(file: &Path, layout: &Layout) -> Result<Connection, SqliteError> {
     if std::fs::metadata(file).is_ok_and(|file| file.is_file() && file.len() == 0) {
         return Err(SqliteError::damaged("expected a store, found an empty file"));
     }
-    if file.is_dir() {
-        return Err(SqliteError::damaged("expected a store, found a directory"));
+    if file.exists() && !file.is_file() {
+        let found = if file.is_dir() { "a directory" } else { "something else" };
+        return Err(SqliteError::damaged(format!("expected a store, found {found}")));
+    }
+    // SQLite would throw it away and begin a new store without a word.
+    let log = std::fs::metadata(with_suffix(file, "-wal"));
+    if !file.exists() && log.is_ok_and(|log| log.is_file() && log.len() > 0) {
+        return Err(SqliteError::damaged("expected a store, found its log alone"));
     }
     for suffix in ["-wal", "-shm"] {
         let beside = with_suffix(file, suffix);
-        if beside.is_dir() {
+        if beside.exists() && !beside.is_file() {
             let aside = free_name(&beside, Utc::now());
-            tracing::error!("{}: a directory is in its place; set aside as {}", beside.display(), aside.display());
+            let found = if beside.is_dir() { "a directory" } else { "something else" };
+            tracing::error!("{}: {found} is in its place; set aside as {}", beside.display(), aside.display());
             std::fs::rename(&beside, &aside)?;
         }
     }
     prepare(Connection::open(file)?, layout)
+}
+
+/// Checks a file through: every page is read.
+///
+/// # Errors
+/// `Damaged`, with the first thing that is wrong.
+pub fn check(connection: &Connection) -> Result<(), SqliteError> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(SqliteError::damaged(found)) }
 }
 
 /// A store in memory with these tables, for where no file can be had.
@@ -137,13 +153,12 @@ fn prepare(mut connection: Connection, layout: &Layout) -> Result<Connection, Sq
 pub fn set_aside(file: &Path, now: DateTime<Utc>) -> io::Result<PathBuf> {
     let aside = free_name(file, now);
     // The log first: a log that lies beside a new file could be taken for its own.
-    for suffix in ["-wal", "-shm"] {
+    for suffix in ["-wal", "-shm", ""] {
         match std::fs::rename(with_suffix(file, suffix), with_suffix(&aside, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    std::fs::rename(file, &aside)?;
     Ok(aside)
 }
 
@@ -204,6 +219,12 @@ mod tests {
         std::fs::create_dir(&file).expect("a directory");
         let error = open(&file, &LAYOUT).expect_err("a directory");
         assert!(matches!(error, SqliteError::Damaged(_)), "{error}");
+        set_aside(&file, Utc::now()).expect("renamed");
+        open(&file, &LAYOUT).expect("a new file");
+        std::fs::remove_file(&file).expect("removed");
+        std::fs::write(dir.path().join("words.db-wal"), "what a log says").expect("a file");
+        let error = open(&file, &LAYOUT).expect_err("a log alone");
+        assert!(matches!(error, SqliteError::Damaged(_)) && error.to_string().contains("its log alone"), "{error}");
         set_aside(&file, Utc::now()).expect("renamed");
         open(&file, &LAYOUT).expect("a new file");
         std::fs::create_dir(dir.path().join("words.db-shm")).expect("a directory");

@@ -25,9 +25,8 @@ pub struct Window {
 }
 
 /// Why a window's verdict is `unknown`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// Mean absolute level below the gate.
     Silent,
@@ -55,6 +54,13 @@ pub enum Reason {
     NoBundle,
     /// Maintenance is set.
     Maintenance,
+}
+
+/// Reads as in payloads: `machine_off`.
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Root mean square level, dB of full scale, not below [`LEVEL_FLOOR_DBFS`].

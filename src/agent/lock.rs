@@ -1,6 +1,7 @@
 //! One agent a state directory: two would write into one outbox and take each other's `seq`.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -16,7 +17,10 @@ impl StateLock {
     /// Another agent runs on this directory. Where nothing can be written there is nothing to share, which is only logged.
     pub fn take(state_dir: &Path) -> Result<StateLock, AgentError> {
         let file = state_dir.join("agent.lock");
-        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+        // Without waiting: a named pipe in its place would block for ever.
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).custom_flags(libc::O_NONBLOCK);
+        let open = || options.open(&file);
         let opened = match fs::create_dir_all(state_dir).and_then(|()| open()) {
             Ok(opened) => opened,
             Err(error) => {

@@ -49,6 +49,7 @@ use crate::monitor::state_writer::{self, StateWriter};
 use crate::monitor::{AlarmChange, Monitor};
 use crate::mqtt::discovery::{self, Described};
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
+use crate::state_files::StateFiles;
 use crate::systemd;
 
 /// A clean stop takes no longer than this, whatever hangs.
@@ -101,6 +102,7 @@ impl Agent {
     fn start(config: Config) -> Result<Agent, AgentError> {
         let clock = Clock::of_system();
         let now = clock.now().utc();
+        let inventory_lost = StateFiles::new(&config.agent.state_dir).check_inventory().err().map(|lost| lost.0);
         let (store, lost) = StateStore::open(&config.agent.state_dir, now);
         let chosen = store.chosen_bundle().unwrap_or_else(|error| {
             tracing::error!(%error, "the bundle that was chosen remotely cannot be read");
@@ -125,7 +127,7 @@ impl Agent {
             clock: mqtt.clock().clone(),
             boot: mqtt.boot().to_owned(),
             started: Instant::now(),
-            store_problem: lost.map(|Lost(problem)| problem).or(alarms_lost),
+            store_problem: store_problem([inventory_lost, lost.map(|Lost(problem)| problem), alarms_lost]),
             bundles: OnceLock::new(),
         });
         // What an interrupted install left behind goes; a bundle in a plain directory has no store, which is no fault.
@@ -242,6 +244,13 @@ impl Agent {
             false => tracing::warn!("stopped; the broker could not be reached"),
         }
     }
+}
+
+/// Everything that was lost, in one line; each goes to the log.
+fn store_problem(problems: [Option<String>; 3]) -> Option<String> {
+    let all: Vec<String> = problems.into_iter().flatten().collect();
+    all.iter().for_each(|problem| tracing::error!("lost of the last run: {problem}"));
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// The configured machines, each as the last run left it.

@@ -24,7 +24,7 @@ mod version;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use archive::ARCHIVE_LIMIT;
+pub use archive::{ARCHIVE_LIMIT, unpack};
 pub use config::BundleConfig;
 pub use error::BundleError;
 pub use golden::{GoldenCase, GoldenOutcome};

@@ -30,12 +30,18 @@ impl TrustedKey {
         let fault = |problem: String| BundleError::new(dir.join(SIGNATURE), problem);
         let bytes = files::read_optional(dir, SIGNATURE)?
             .ok_or_else(|| fault("expected a signature, as bundle.public_key is set, found none".into()))?;
-        let text =
-            str::from_utf8(&bytes).map_err(|_| fault("expected a minisign signature, found other bytes".into()))?;
+        self.verify(manifest, &bytes).map_err(fault)
+    }
+
+    /// Whether `signature`, the content of its file, is this key's over the manifest's bytes.
+    ///
+    /// # Errors
+    /// What was expected, and what was found.
+    pub fn verify(&self, manifest: &[u8], signature: &[u8]) -> Result<(), String> {
+        let text = str::from_utf8(signature).map_err(|_| "expected a minisign signature, found other bytes")?;
         let signature =
-            Signature::decode(text).map_err(|error| fault(format!("expected a minisign signature, found: {error}")))?;
-        self.0.verify(manifest, &signature, false).map_err(|error| {
-            fault(format!("expected a signature of bundle.public_key over bundle.toml, found: {error}"))
-        })
+            Signature::decode(text).map_err(|error| format!("expected a minisign signature, found: {error}"))?;
+        let verified = self.0.verify(manifest, &signature, false);
+        verified.map_err(|error| format!("expected a signature of bundle.public_key over bundle.toml, found: {error}"))
     }
 }

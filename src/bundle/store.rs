@@ -81,12 +81,19 @@ struct Entry {
 }
 
 impl BundleStore {
-    /// Opens the store whose bundle in use is `path` (`bundle.path`), and removes what an interrupted install left; the
-    /// bundle in the directory `spared`, which was reloaded by its path, is not removed.
+    /// Opens the store whose bundle in use is `path` (`bundle.path`), and removes what an interrupted install left.
     ///
     /// # Errors
     /// `Argument` where `path` is a plain directory or file: such a bundle can be reloaded, not replaced.
-    pub fn open(path: &Path, spared: Option<PathBuf>) -> Result<BundleStore, InstallError> {
+    pub fn open(path: &Path) -> Result<BundleStore, InstallError> {
+        BundleStore::open_sparing(path, None)
+    }
+
+    /// As [`BundleStore::open`]; the bundle in the directory `spared`, which was reloaded by its path, is not removed.
+    ///
+    /// # Errors
+    /// As [`BundleStore::open`].
+    pub fn open_sparing(path: &Path, spared: Option<PathBuf>) -> Result<BundleStore, InstallError> {
         let shown = path.display();
         let argument = |problem: String| InstallError::Argument(format!("bundle.path {shown}: {problem}"));
         let (Some(root), Some(link)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
@@ -239,8 +246,16 @@ impl BundleStore {
 
     /// The bundles in the order of their installation; without those whose directory is gone.
     fn history(&self) -> Vec<Entry> {
-        let text = fs::read(self.root.join(HISTORY)).unwrap_or_default();
-        let mut history: Vec<Entry> = serde_json::from_slice(&text).unwrap_or_default();
+        let file = self.root.join(HISTORY);
+        let read = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            text => text.and_then(|text| Ok(serde_json::from_slice(&text)?)),
+        };
+        let mut history: Vec<Entry> = read.unwrap_or_else(|error| {
+            let file = file.display();
+            tracing::error!(%error, "{file}: which bundles were installed is lost: the one in use stays, the ones before are neither gone back to nor removed");
+            Vec::new()
+        });
         // What is removed by it must be a name in this directory, whatever the file says.
         history.retain(|entry| {
             (!entry.installed || is_plain_name(&entry.target)) && self.root.join(&entry.target).is_dir()

@@ -19,7 +19,7 @@ use crate::mqtt::simple_client::SimpleClient;
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
 
-/// Check configuration, bundle, devices and broker, with a line for each; changes nothing
+/// Configuration, bundle, devices and broker, with a line for each; changes nothing
 ///
 /// Listens to each source for a moment and connects to each broker, under another client id than the agent's. Exit codes:
 /// 0 all is well, 78 the configuration is wrong, 65 the bundle is, 1 a source or a broker cannot be reached.
@@ -105,7 +105,7 @@ fn state(report: &mut Report, config: &Config) -> std::io::Result<()> {
 }
 
 fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<ActiveBundle>> {
-    let baselines = BaselineStore::new(&config.agent.state_dir);
+    let baselines = BaselineStore::read_only(&config.agent.state_dir);
     match ActiveBundle::open(&config.bundle.path, config, &config.machine, &baselines) {
         Ok(loaded) => {
             let (dir, label, engine) = (config.bundle.path.display(), loaded.label(), loaded.engine());

@@ -26,7 +26,7 @@ const COMMANDS: usize = 16;
 const STATE_BYTES: usize = 256 * 1024;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// Serve the page for a whole fleet: machines, alarms and commands in a browser
+/// The page for a whole fleet: machines, alarms and commands in a browser
 ///
 /// Without a password it answers on this computer only.
 #[derive(clap::Args)]

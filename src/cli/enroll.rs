@@ -17,10 +17,10 @@ use crate::encoder::Engine;
 use crate::scoring::baseline::{LANES_LEAST, LearnSettings, Sample, check_rate, propose};
 use crate::scoring::{Baseline, Done, MachineModel, ScorerPool};
 
-/// Learn a machine's normal from recordings of normal running, and write a new bundle with it.
+/// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
 ///
-/// The new bundle has the old one's encoder and machines; NAME gets its own bank, threshold and lanes, or is added where
-/// the old bundle does not have it. 100 windows of 5 s or more, over all that is normal (loads, speeds, hours of the
+/// The new bundle has the old one's encoder and machines; NAME gets a bank, a threshold and lanes of its own, or is added
+/// where the old bundle does not have it. 100 windows of 5 s or more, over all that is normal (loads, speeds, hours of the
 /// day), make a good baseline. Windows that cannot be assessed and single ones that stand out are left out.
 #[derive(ClapArgs)]
 #[command(after_help = "Example:
@@ -163,7 +163,8 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
     let before = projected
         .previous_share
         .map_or(String::new(), |share| format!("; with the threshold that it had, {}", percent(share)));
-    let by = baseline.threshold_by;
+    let by = serde_json::to_value(baseline.threshold_by).ok();
+    let by = by.as_ref().and_then(|by| by.as_str()).unwrap_or_default();
     for (name, value) in [
         ("machine", args.recordings.machine.clone()),
         ("bundle", format!("{}@{} in {}", new.name, new.version, args.out.display())),

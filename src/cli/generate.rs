@@ -7,12 +7,12 @@ use clap_complete::Shell;
 
 use super::Failure;
 
-/// Write man pages (DIR/man1) and shell completions (DIR/bash, DIR/zsh, DIR/fish)
+/// Writes man pages (DIR/man1) and shell completions (DIR/bash, DIR/zsh, DIR/fish)
 ///
 /// Example: auscult generate target/package
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory to write to
+    /// Where to write
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }

@@ -18,9 +18,9 @@ use crate::window::level_dbfs;
 /// Sound is written in pieces of this length, s.
 const PIECE_S: f64 = 1.0;
 
-/// Record a machine's source to WAV files, for training
+/// Record what a machine's source hears to WAV files, for training
 ///
-/// Mono, at the rate that the encoder is fed, as the agent gets it. A new file begins every --file-minutes and wherever
+/// Mono, at the rate that the encoder is fed, as the agent hears it. A new file begins every --file-minutes and wherever
 /// sound is missing; files are named MACHINE_TIME.wav. A card can be opened once: stop the agent that listens to it, or
 /// ask it for its last window with the control command `evidence.get`.
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ pub struct Args {
     /// The machine, by its id
     #[arg(long, value_name = "ID")]
     machine: String,
-    /// Directory to write to
+    /// Where to
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     /// End after so many minutes of sound [default: at Ctrl-C, or the source's end]

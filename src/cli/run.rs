@@ -6,7 +6,7 @@ use super::{Failure, logging};
 use crate::agent::{self, AgentError};
 use crate::config::Config;
 
-/// Run the agent: listen to the configured machines and report over MQTT until it is stopped
+/// The agent: listens to the configured machines and reports over MQTT until it is stopped
 ///
 /// Example: auscult run --config /etc/auscult/agent.toml
 #[derive(clap::Args)]

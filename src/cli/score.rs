@@ -17,12 +17,12 @@ use crate::bundle::FittedModel;
 use crate::fs::Output;
 use crate::scoring::{Done, Lane, Reason, Scored, ScorerPool, Verdict};
 
-/// Score WAV files offline: a row for each window.
+/// Scores WAV files offline: a row for each window.
 ///
 /// Directories are searched for .wav files. Any rate from 8 to 192 kHz is resampled, 1 to 32 channels, 8 to 32-bit integer
-/// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A remainder
-/// shorter than one window gets no verdict. A machine that was enrolled is judged by all lanes together, and `score`,
-/// `p_value` and `lane` show them; with --threshold, or with --judge distance, by its distance alone.
+/// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A rest shorter
+/// than a window has no verdict. A machine that was enrolled is judged by all lanes together, and `score`, `p_value` and
+/// `lane` tell of them; with --threshold, or with --judge distance, by its distance alone.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   auscult score --bundle ./site-fans --machine id_04 recordings/
@@ -168,13 +168,13 @@ impl<'a> Rows<'a> {
             row.window,
             row.start_s,
             row.machine,
-            row.verdict,
-            row.reason.map_or("-".into(), |reason| reason.to_string()),
+            word(&row.verdict),
+            row.reason.map_or("-".into(), |reason| word(&reason)),
             number(row.distance),
             number(row.threshold),
             row.level_dbfs,
             match (row.score, row.lane) {
-                (Some(score), Some(lane)) => format!("  {score:>6.2}  {lane}"),
+                (Some(score), Some(lane)) => format!("  {score:>6.2}  {}", word(&lane)),
                 _ => String::new(),
             },
         )
@@ -191,6 +191,11 @@ impl<'a> Rows<'a> {
         };
         writeln!(self.out, "{windows} windows: {anomalous} anomalous{share}, {unknown} unknown; engine {engine}")
     }
+}
+
+/// How JSON spells it.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The embeddings of all windows, for one file at the end.

@@ -49,6 +49,11 @@ impl Controller {
             })
             .collect();
         out.extend(baseline_problems(&self.shared, &state, now));
+        let lost = state.machines.iter().enumerate();
+        let lost = lost.filter_map(|(number, machine)| Some((number, machine.learning.failed.clone()?)));
+        out.extend(lost.map(|(number, problem)| {
+            messages::event(&self.shared, number, EventKind::BaselineFailed, problem, None, now)
+        }));
         if let Some(problem) = &self.shared.store_problem {
             out.push(agent_event(&self.shared, EventKind::SettingsLost, problem.clone(), now));
         }

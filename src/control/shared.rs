@@ -44,7 +44,7 @@ impl Shared {
         if let Some(store) = self.bundles.get() {
             return Ok(store.clone());
         }
-        let store = Arc::new(BundleStore::open(&self.config.bundle.path, chosen)?);
+        let store = Arc::new(BundleStore::open_sparing(&self.config.bundle.path, chosen)?);
         Ok(self.bundles.get_or_init(|| store).clone())
     }
 }

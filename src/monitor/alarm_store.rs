@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use super::{AlarmChange, Monitor, MonitorState};
-use crate::fs;
 use crate::scoring::alarm::{Alarm, AlarmConfig, SavedAlarm, StatusChange};
+use crate::state_files::{Lost, StateFiles};
+
+const FILE: &str = "alarms.json";
 
 /// The file. The writer's thread and control both write it, one after the other, and never with the monitor locked.
 pub struct AlarmStore {
-    file: PathBuf,
+    files: StateFiles,
     /// Whether the last attempt to write failed, so that a failing disk is logged once and not at every window. Locked
     /// before the monitor and held until the file is written, so that an older state never replaces a newer one on disk.
     failing: Mutex<bool>,
@@ -36,27 +38,17 @@ impl SavedAlarms {
 }
 
 impl AlarmStore {
-    /// Reads the alarms of an earlier run. A file that cannot be read is logged and set aside; alarms then begin anew,
-    /// and the last of the three says why.
+    /// Reads the alarms of an earlier run. Where the file is lost they begin anew, and the last of the
+    /// three says why.
     pub fn open(state_dir: &Path) -> (AlarmStore, SavedAlarms, Option<String>) {
-        let file = state_dir.join("alarms.json");
-        let mut lost = None;
-        let states = match std::fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                lost = Some(format!("alarms: {}: {error}", file.display()));
-                let aside = file.with_extension("json.broken");
-                let moved = std::fs::rename(&file, &aside);
-                tracing::error!(file = %file.display(), %error, ?moved, "alarms are lost: the file is set aside");
-                BTreeMap::new()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => {
-                lost = Some(format!("alarms: {}: {error}", file.display()));
-                tracing::error!(file = %file.display(), %error, "alarms of the last run cannot be read");
-                BTreeMap::new()
-            }
+        let files = StateFiles::new(state_dir);
+        let parse = |text: String| serde_json::from_str(&text).map_err(|error| files.give_up(FILE, &error.to_string()));
+        let read = files.read(FILE).and_then(|text| text.map_or_else(|| Ok(BTreeMap::new()), parse));
+        let (states, lost) = match read {
+            Ok(states) => (states, None),
+            Err(Lost(problem)) => (BTreeMap::new(), Some(format!("alarms are lost: {problem}"))),
         };
-        let store = AlarmStore { file, failing: Mutex::new(false), pending: Mutex::default() };
+        let store = AlarmStore { files, failing: Mutex::new(false), pending: Mutex::default() };
         (store, SavedAlarms(states), lost)
     }
 
@@ -72,7 +64,8 @@ impl AlarmStore {
             Ok(()) => *failing = false,
             Err(error) => {
                 if !*failing {
-                    tracing::error!(file = %self.file.display(), %error, "alarms cannot be saved; they go on in memory");
+                    let file = self.files.path(FILE);
+                    tracing::error!(file = %file.display(), %error, "alarms cannot be saved; they go on in memory");
                 }
                 *failing = true;
             }
@@ -136,7 +129,7 @@ impl AlarmStore {
         self.pending.lock().retain(|number, _| !numbers.contains(number));
         let states = self.snapshot(&monitor.lock());
         if let Err(error) = self.write(&states) {
-            tracing::warn!(file = %self.file.display(), %error, "alarms on disk are not as they should be");
+            tracing::warn!(file = %self.files.path(FILE).display(), %error, "alarms on disk are not as they should be");
         }
     }
 
@@ -152,8 +145,8 @@ impl AlarmStore {
     }
 
     fn write(&self, states: &BTreeMap<String, SavedAlarm>) -> io::Result<()> {
-        let text = serde_json::to_vec(states).expect("states have string keys and no failing fields");
-        fs::replace(&self.file, &text)
+        let text = serde_json::to_string(states).expect("states have string keys and no failing fields");
+        self.files.write(FILE, &text)
     }
 }
 

@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-use crate::fs;
 use crate::scoring::Baseline;
 use crate::scoring::baseline::Learner;
+use crate::state_files::{Lost, StateFiles};
 
 const PROPOSAL: &str = "proposal.json";
 const LEARNING: &str = "learning.json";
@@ -24,7 +24,7 @@ const LEARNING: &str = "learning.json";
 /// number that grows; what arrives for one that has ended is dropped, so that a discarded learner cannot come back.
 #[derive(Debug)]
 pub struct BaselineStore {
-    dir: PathBuf,
+    files: StateFiles,
     next_generation: AtomicU64,
     /// Up to which generation each machine's learners have ended. Held while a learner is written or removed.
     ended: Mutex<HashMap<String, u64>>,
@@ -32,7 +32,16 @@ pub struct BaselineStore {
 
 impl BaselineStore {
     pub fn new(state_dir: &Path) -> BaselineStore {
-        BaselineStore { dir: state_dir.join("baselines"), next_generation: AtomicU64::new(1), ended: Mutex::default() }
+        BaselineStore::of(StateFiles::new(state_dir))
+    }
+
+    /// For who only looks: damaged files stay where they are.
+    pub fn read_only(state_dir: &Path) -> BaselineStore {
+        BaselineStore::of(StateFiles::read_only(state_dir))
+    }
+
+    fn of(files: StateFiles) -> BaselineStore {
+        BaselineStore { files, next_generation: AtomicU64::new(1), ended: Mutex::default() }
     }
 
     /// The generation of a learner that begins or goes on now.
@@ -40,32 +49,38 @@ impl BaselineStore {
         self.next_generation.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn file(&self, machine: &str, name: &str) -> PathBuf {
-        self.dir.join(machine).join(name)
-    }
-
-    fn in_use_file(&self, machine: &str, encoder_sha256: &str) -> PathBuf {
-        let short: String = encoder_sha256.chars().take(12).collect();
-        self.file(machine, &format!("in-use-{short}.json"))
-    }
-
     /// The machine's baseline that was taken into use under this encoder.
-    pub fn in_use(&self, machine: &str, encoder_sha256: &str) -> Option<Baseline> {
-        read(&self.in_use_file(machine, encoder_sha256), |text| Baseline::from_json(text).map_err(|e| e.to_string()))
+    ///
+    /// # Errors
+    /// It is lost.
+    pub fn in_use(&self, machine: &str, encoder_sha256: &str) -> Result<Option<Baseline>, Lost> {
+        self.read(&in_use_name(machine, encoder_sha256), |text| Baseline::from_json(text).map_err(|e| e.to_string()))
     }
 
     /// Whether one is in use under any other encoder.
     pub fn has_foreign(&self, machine: &str) -> bool {
-        let Ok(entries) = std::fs::read_dir(self.dir.join(machine)) else { return false };
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("in-use-"))
+        let Ok(entries) = std::fs::read_dir(self.files.path(&format!("baselines/{machine}"))) else { return false };
+        entries.flatten().any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with("in-use-") && !name.contains(".corrupt-")
+        })
     }
 
-    pub fn proposal(&self, machine: &str) -> Option<Baseline> {
-        read(&self.file(machine, PROPOSAL), |text| Baseline::from_json(text).map_err(|e| e.to_string()))
+    /// # Errors
+    /// It is lost.
+    pub fn proposal(&self, machine: &str) -> Result<Option<Baseline>, Lost> {
+        self.read(&name(machine, PROPOSAL), |text| Baseline::from_json(text).map_err(|e| e.to_string()))
     }
 
-    pub fn learner(&self, machine: &str) -> Option<Learner> {
-        read(&self.file(machine, LEARNING), json)
+    /// # Errors
+    /// It is lost.
+    pub fn learner(&self, machine: &str) -> Result<Option<Learner>, Lost> {
+        self.read(&name(machine, LEARNING), json)
+    }
+
+    fn read<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Lost> {
+        let Some(text) = self.files.read(name)? else { return Ok(None) };
+        parse(&text).map(Some).map_err(|problem| self.files.give_up(name, &problem))
     }
 
     /// Writes a learner, unless it has ended.
@@ -77,8 +92,8 @@ impl BaselineStore {
         if ended.get(machine).is_some_and(|ended| generation <= *ended) {
             return Ok(());
         }
-        let text = serde_json::to_vec(learner).expect("learned numbers are finite, keys are text");
-        fs::replace(&self.file(machine, LEARNING), &text)
+        let text = serde_json::to_string(learner).expect("learned numbers are finite, keys are text");
+        self.files.write(&name(machine, LEARNING), &text)
     }
 
     /// Removes the learner of this generation; it is not written again.
@@ -88,7 +103,7 @@ impl BaselineStore {
     pub fn end_learner(&self, machine: &str, generation: u64) -> io::Result<()> {
         let mut ended = self.ended.lock();
         ended.insert(machine.to_owned(), generation);
-        fs::remove(&self.file(machine, LEARNING))
+        self.files.remove(&name(machine, LEARNING))
     }
 
     /// The learner of this generation has not ended after all.
@@ -99,13 +114,13 @@ impl BaselineStore {
     /// # Errors
     /// Any I/O error; the file is then unchanged.
     pub fn save_proposal(&self, machine: &str, proposal: &Baseline) -> io::Result<()> {
-        fs::replace(&self.file(machine, PROPOSAL), proposal.to_json().as_bytes())
+        self.files.write(&name(machine, PROPOSAL), &proposal.to_json())
     }
 
     /// # Errors
     /// Any I/O error.
     pub fn remove_proposal(&self, machine: &str) -> io::Result<()> {
-        fs::remove(&self.file(machine, PROPOSAL))
+        self.files.remove(&name(machine, PROPOSAL))
     }
 
     /// Takes a baseline into use, from the next start on.
@@ -113,34 +128,28 @@ impl BaselineStore {
     /// # Errors
     /// Any I/O error; the file is then unchanged.
     pub fn save_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        fs::replace(&self.in_use_file(machine, &baseline.origin.encoder_sha256), baseline.to_json().as_bytes())
+        self.files.write(&in_use_name(machine, &baseline.origin.encoder_sha256), &baseline.to_json())
     }
 
     /// # Errors
     /// Any I/O error.
     pub fn remove_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        fs::remove(&self.in_use_file(machine, &baseline.origin.encoder_sha256))
+        self.files.remove(&in_use_name(machine, &baseline.origin.encoder_sha256))
     }
+}
+
+/// A file's name below the state directory.
+fn name(machine: &str, file: &str) -> String {
+    format!("baselines/{machine}/{file}")
+}
+
+fn in_use_name(machine: &str, encoder_sha256: &str) -> String {
+    let short: String = encoder_sha256.chars().take(12).collect();
+    name(machine, &format!("in-use-{short}.json"))
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
-}
-
-/// Reads a file; one that is damaged is set aside, loudly.
-fn read<T>(file: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-    let text = match std::fs::read_to_string(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        other => other.map_err(|error| error.to_string()),
-    };
-    match text.and_then(|text| parse(&text)) {
-        Ok(found) => Some(found),
-        Err(error) => {
-            let moved = std::fs::rename(file, file.with_extension("json.broken"));
-            tracing::error!(file = %file.display(), error, ?moved, "a baseline is lost: the file is set aside");
-            None
-        }
-    }
 }
 
 #[cfg(test)]
@@ -166,19 +175,19 @@ mod tests {
         let store = BaselineStore::new(dir.path());
         let (first, second) = (store.new_generation(), store.new_generation());
         store.save_learner("fan-1", first, &learner).expect("written");
-        assert!(store.learner("fan-1").is_some());
+        assert!(store.learner("fan-1").expect("whole").is_some());
 
         store.end_learner("fan-1", first).expect("removed");
         store.save_learner("fan-1", first, &learner).expect("dropped");
-        assert!(store.learner("fan-1").is_none(), "a late snapshot of a learner that has ended");
+        assert!(store.learner("fan-1").expect("whole").is_none(), "a late snapshot of a learner that has ended");
         store.save_learner("fan-1", second, &learner).expect("written");
-        assert!(store.learner("fan-1").is_some(), "the next one is another");
+        assert!(store.learner("fan-1").expect("whole").is_some(), "the next one is another");
 
         store.end_learner("fan-1", second).expect("removed");
         store.reopen_learner("fan-1", second);
         store.save_learner("fan-1", first, &learner).expect("dropped");
-        assert!(store.learner("fan-1").is_none());
+        assert!(store.learner("fan-1").expect("whole").is_none());
         store.save_learner("fan-1", second, &learner).expect("written");
-        assert!(store.learner("fan-1").is_some());
+        assert!(store.learner("fan-1").expect("whole").is_some());
     }
 }

@@ -37,13 +37,21 @@ pub struct LearningState {
 }
 
 impl LearningState {
-    /// Goes on from what an earlier run left.
+    /// Goes on from what an earlier run left; what is lost of it is in `failed`.
     pub fn restore(baselines: &BaselineStore, machine: &str) -> LearningState {
+        let (learner, proposal) = (baselines.learner(machine), baselines.proposal(machine));
+        let lost =
+            [("what was being learned", learner.as_ref().err()), ("the proposed baseline", proposal.as_ref().err())];
+        let lost = lost.into_iter().filter_map(|(what, lost)| Some(format!("{what} is lost: {}", lost?)));
+        let problem = lost.collect::<Vec<_>>().join("; ");
+        if !problem.is_empty() {
+            tracing::error!(machine, "{problem}");
+        }
         LearningState {
-            learner: baselines.learner(machine),
+            learner: learner.ok().flatten(),
             generation: baselines.new_generation(),
-            proposal: baselines.proposal(machine).map(Arc::new),
-            failed: None,
+            proposal: proposal.ok().flatten().map(Arc::new),
+            failed: Some(problem).filter(|problem| !problem.is_empty()),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::config::{BaselineMode, Config, MachineConfig};
 use crate::features::FrontEnd;
 use crate::scoring::baseline::Origin;
 use crate::scoring::{Baseline, MachineModel, Scorer};
+use crate::state_files::Lost;
 
 /// A bundle that the configured machines cannot be judged with, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +66,18 @@ impl ActiveBundle {
             let mut setups = fit(&bundle, machine, config).map_err(refused)?;
             scorer.prepare(&setups.bundled).map_err(|error| refused(error.to_string()))?;
             match baselines.in_use(&machine.id, &bundle.encoder_sha256) {
-                Some(baseline) => match baseline.check_origin(&setups.origin) {
+                Err(Lost(problem)) => {
+                    tracing::error!(machine = machine.id, "the learned baseline is lost: {problem}");
+                    setups.problem = Some(format!("the learned baseline is lost: {problem}"));
+                }
+                Ok(Some(baseline)) => match baseline.check_origin(&setups.origin) {
                     Ok(()) => setups.learned(Some(Arc::new(baseline))),
                     Err(error) => setups.problem = Some(format!("the learned baseline does not count: {error}")),
                 },
-                None if baselines.has_foreign(&machine.id) => {
+                Ok(None) if baselines.has_foreign(&machine.id) => {
                     setups.problem = Some("the learned baseline was made with another encoder: learn it again".into());
                 }
-                None => {}
+                Ok(None) => {}
             }
             all.push(setups);
         }

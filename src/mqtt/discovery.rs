@@ -10,12 +10,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::config::HomeAssistantConfig;
 use super::handle::Mqtt;
 use super::topics::{AgentPart, AgentTopics, MachinePart};
-use crate::fs;
+use crate::state_files::StateFiles;
 
 /// Which descriptions this agent has ever published, in the state directory: those of machines that are configured no
 /// more are taken back.
@@ -30,8 +31,8 @@ pub struct Described<'a> {
 
 /// Publishes the descriptions that the configuration asks for, and takes back all others that were published before.
 pub fn announce(config: &HomeAssistantConfig, machines: &[Described<'_>], state_dir: &Path, mqtt: &Mqtt) {
-    let file = state_dir.join(ANNOUNCED);
-    let mut known = announced(&file);
+    let files = StateFiles::new(state_dir);
+    let mut known = announced(&files);
     let wanted = if config.discovery { descriptions(config, machines, mqtt.topics()) } else { Vec::new() };
     for topic in known.iter().filter(|topic| !wanted.iter().any(|(wanted, _)| wanted == *topic)) {
         mqtt.retained(topic.clone(), Vec::new());
@@ -39,9 +40,9 @@ pub fn announce(config: &HomeAssistantConfig, machines: &[Described<'_>], state_
     let before = known.len();
     known.extend(wanted.iter().map(|(topic, _)| topic.clone()));
     if known.len() > before
-        && let Err(error) = fs::replace(&file, json!(known).to_string().as_bytes())
+        && let Err(error) = files.write(ANNOUNCED, &json!({ "topics": known }).to_string())
     {
-        tracing::warn!(file = %file.display(), %error, "Home Assistant will not forget machines that are removed");
+        tracing::warn!(file = %files.path(ANNOUNCED).display(), %error, "Home Assistant will not forget machines that are removed");
     }
     for (topic, description) in wanted {
         mqtt.retained(topic, description.to_string().into_bytes());
@@ -271,12 +272,23 @@ impl Entities {
     }
 }
 
-fn announced(file: &Path) -> BTreeSet<String> {
-    match std::fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!(file = %file.display(), %error, "what Home Assistant was sent before cannot be read");
+/// The file's content: an object, or the list alone, as version 0.1 wrote it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Announced {
+    Object { topics: BTreeSet<String> },
+    List(BTreeSet<String>),
+}
+
+fn announced(files: &StateFiles) -> BTreeSet<String> {
+    let parse =
+        |text: String| serde_json::from_str(&text).map_err(|error| files.give_up(ANNOUNCED, &error.to_string()));
+    match files.read(ANNOUNCED).and_then(|text| text.map(parse).transpose()) {
+        Ok(Some(Announced::Object { topics } | Announced::List(topics))) => topics,
+        Ok(None) => BTreeSet::new(),
+        Err(lost) => {
+            tracing::warn!("Home Assistant will not forget machines that are configured no more: {lost}");
             BTreeSet::new()
-        }),
-        Err(_) => BTreeSet::new(),
+        }
     }
 }

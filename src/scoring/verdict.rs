@@ -9,9 +9,8 @@ use super::why::Why;
 use crate::window::Reason;
 
 /// Of one window. Never `Normal` for what could not be assessed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     Normal,
     Anomalous,

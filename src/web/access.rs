@@ -9,10 +9,13 @@ use super::attempts::Attempts;
 use super::password::{self, LEAST_CHARS, MOST_BYTES, Password};
 use super::sessions::{self, Role, Sessions};
 use super::{PageError, PageOptions};
+use crate::state_files::StateFiles;
 
 /// Letters and digits that are not mistaken for each other, in a code that is typed once.
 const CODE_LETTERS: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 const CODE_CHARS: usize = 10;
+/// A password that was set on the page, in the state directory.
+const OWN_PASSWORD: &str = "page-password";
 
 /// What stands between a browser and the page.
 pub enum Lock {
@@ -41,6 +44,7 @@ pub struct Access {
     viewer_file: Option<PathBuf>,
     /// Where a password that is set on the page is kept.
     own_file: Option<PathBuf>,
+    state_files: Option<StateFiles>,
     is_loopback: bool,
     code: Mutex<Option<String>>,
     sessions: Mutex<Sessions>,
@@ -63,7 +67,8 @@ impl Access {
         let access = Access {
             password_file: options.password_file.clone(),
             viewer_file: options.viewer_password_file.clone(),
-            own_file: state_file("page-password"),
+            own_file: state_file(OWN_PASSWORD),
+            state_files: options.state_dir.as_deref().map(StateFiles::new),
             is_loopback: options.listen.ip().is_loopback(),
             code: Mutex::default(),
             sessions: Mutex::new(Sessions::restore(state_file("page-sessions.json"))),
@@ -71,6 +76,7 @@ impl Access {
             hashing: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         let operator = access.operator()?;
+        access.note_own_password();
         if let Some(file) = &access.viewer_file {
             Password::read(file)?;
             if operator.is_none() {
@@ -86,6 +92,16 @@ impl Access {
         Ok(access)
     }
 
+    /// A password that was set on the page and whose file is gone is missed once.
+    fn note_own_password(&self) {
+        let (Some(files), Some(file)) = (&self.state_files, &self.own_file) else { return };
+        if file.exists() {
+            files.set_mark(OWN_PASSWORD, 1);
+        } else if let Err(lost) = files.read(OWN_PASSWORD) {
+            tracing::error!("the page's password is lost: {lost}");
+        }
+    }
+
     /// The code that sets the first password, while there is none.
     pub fn code(&self) -> Option<String> {
         lock(&self.code).clone()
@@ -94,7 +110,7 @@ impl Access {
     fn operator(&self) -> Result<Option<Password>, password::PasswordError> {
         match (&self.password_file, &self.own_file) {
             (Some(file), _) => Password::read(file).map(Some),
-            (None, Some(file)) if file.exists() => Password::read(file).map(Some),
+            (None, Some(file)) if file.exists() => Password::read_own(file).map(Some),
             _ => Ok(None),
         }
     }
@@ -185,7 +201,7 @@ impl Access {
             )));
         }
         let kept =
-            self.blocking(move || password::write(&own_file, &password).and_then(|()| Password::read(&own_file)));
+            self.blocking(move || password::write(&own_file, &password).and_then(|()| Password::read_own(&own_file)));
         let secret = match kept.await {
             Some(Ok(secret)) => secret,
             Some(Err(error)) => return Err(Denied::Unfit(error.to_string())),
@@ -193,6 +209,7 @@ impl Access {
         };
         lock(&self.attempts).give_back(address);
         *lock(&self.code) = None;
+        self.note_own_password();
         tracing::info!("the page has a password now");
         Ok(lock(&self.sessions).open(Role::Operator, secret.fingerprint(), SystemTime::now()))
     }

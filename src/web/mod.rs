@@ -27,6 +27,7 @@ use std::path::PathBuf;
 pub use self::home::{About, Home, HomeKind, Refusal};
 pub use self::hub::{Hub, Keep, Message};
 pub use self::server::{Page, bind};
+pub use self::stream::{Request, Watched};
 
 /// Where the page answers, and who may use it.
 #[derive(Debug, Clone)]

@@ -66,6 +66,22 @@ impl Password {
         Ok(Password::Hash(line.to_owned()))
     }
 
+    /// Reads a file that [`write`] wrote: always a hash, with a check sum in the second line. What a
+    /// power cut or a worn card leaves must not become a password.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is damaged.
+    pub fn read_own(file: &Path) -> Result<Password, PasswordError> {
+        let content = |found| PasswordError::Content { file: file.to_owned(), found };
+        let bytes = fs::read(file).map_err(|source| PasswordError::File { file: file.to_owned(), source })?;
+        let password = Password::read(file)?;
+        let Password::Hash(hash) = &password else { return Err(content("neither: remove it to set a new password")) };
+        if bytes.split(|byte| *byte == b'\n').nth(1) != Some(sum(hash).as_bytes()) {
+            return Err(content("one that is damaged: remove it to set a new password"));
+        }
+        Ok(password)
+    }
+
     /// Whether `password` is it. Takes some tens of milliseconds where it is a hash.
     pub fn is(&self, password: &str) -> bool {
         match self {
@@ -91,8 +107,13 @@ pub fn write(file: &Path, password: &str) -> Result<(), PasswordError> {
     let params = Params::new(COST.0, COST.1, 1, None).map_err(argon2::password_hash::Error::from)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password(password.as_bytes())?.to_string();
-    fs::replace(file, format!("{hash}\n").as_bytes())
+    fs::replace(file, format!("{hash}\n{}\n", sum(&hash)).as_bytes())
         .map_err(|source| PasswordError::File { file: file.to_owned(), source })
+}
+
+/// A check sum over a hash, as the second line of the file.
+fn sum(hash: &str) -> String {
+    Sha256::digest(hash).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -110,6 +131,12 @@ mod tests {
         assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
         let password = Password::read(&file).expect("a password");
         assert!(password.is("blower and pump") && !password.is("blower and pum") && !password.is(""));
+        assert_eq!(Password::read_own(&file).map(|own| own == password).ok(), Some(true));
+        for damaged in [text.replace("m=7168", "m=7169"), text.replace('\n', ""), "\0".repeat(64), "a".into()] {
+            std::fs::write(&file, damaged).expect("a writable file");
+            let error = Password::read_own(&file).map(drop).expect_err("damaged").to_string();
+            assert!(error.contains("expected a password or an argon2 hash"), "{error}");
+        }
         write(&file, "blower and pump").expect("a hash");
         assert_ne!(Password::read(&file).expect("a password").fingerprint(), password.fingerprint());
     }

@@ -56,8 +56,19 @@ fn seconds(time: SystemTime) -> u64 {
 impl Sessions {
     /// Takes up what `file` has; one that cannot be read costs nothing but logins.
     pub fn restore(file: Option<PathBuf>) -> Sessions {
-        let text = file.as_deref().and_then(|file| std::fs::read(file).ok());
-        let open = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let read = |file: &PathBuf| match fs::read(file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            text => text.and_then(|text| Ok(serde_json::from_slice(&text)?)),
+        };
+        let open = file.as_ref().map(|file| (file, read(file)));
+        let open = match open {
+            Some((_, Ok(open))) => open,
+            Some((file, Err(error))) => {
+                tracing::warn!(%error, "everybody has to log in to the page again: {}", file.display());
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
         Sessions { file, open }
     }
 

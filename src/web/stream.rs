@@ -43,14 +43,14 @@ enum End {
 
 /// One object that a browser sends.
 #[derive(Debug, PartialEq)]
-enum Request {
+pub enum Request {
     Command { topic: String, payload: Value },
     Watch(Option<Watched>),
 }
 
 impl Request {
     /// `None` for whatever is neither.
-    fn parse(text: &str) -> Option<Request> {
+    pub fn parse(text: &str) -> Option<Request> {
         let Ok(Value::Object(mut fields)) = serde_json::from_str(text) else { return None };
         if let Some(watch) = fields.remove("watch") {
             return serde_json::from_value(watch).ok().map(Request::Watch);
@@ -62,10 +62,11 @@ impl Request {
     }
 }
 
+/// The machine whose live sound a browser wants.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-struct Watched {
-    agent: String,
-    machine: String,
+pub struct Watched {
+    pub agent: String,
+    pub machine: String,
 }
 
 /// Serves one browser until it goes.

@@ -20,8 +20,19 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// They import nothing but each other.
-const LEAVES: &[&str] =
-    &["backoff", "causes", "clock", "fs", "secret", "sqlite", "systemd", "token_bucket", "validate", "window"];
+const LEAVES: &[&str] = &[
+    "backoff",
+    "causes",
+    "clock",
+    "fs",
+    "secret",
+    "sqlite",
+    "state_files",
+    "systemd",
+    "token_bucket",
+    "validate",
+    "window",
+];
 
 /// One path to a module of this crate, as it stands in a file.
 #[derive(Debug)]

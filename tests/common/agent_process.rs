@@ -1,7 +1,7 @@
 //! `auscult run` for a test: a directory with a configuration, and the running agent.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use super::wait::wait_until;
 
@@ -68,6 +68,11 @@ impl Agent {
             code.is_some()
         });
         code.and_then(|status| status.code())
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
     }
 
     pub fn log(&self) -> String {

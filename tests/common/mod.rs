@@ -6,6 +6,7 @@ pub mod broker;
 pub mod bundles;
 pub mod faults;
 pub mod kill_on_drop;
+pub mod models;
 pub mod network;
 pub mod overlay;
 pub mod program;

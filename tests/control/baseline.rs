@@ -228,6 +228,8 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     let in_use = in_use.into_iter().next().expect("the baseline in use");
     let foreign = kept.join("in-use-0123456789ab.json");
     std::fs::rename(&in_use, &foreign).expect("a writable directory");
+    // What the inventory has and is gone would be a loss.
+    std::fs::remove_file(site.dir.path().join("state/inventory.json")).expect("an inventory");
     let from = desk.now();
     let agent = site.agent();
     let failed = event(from, "fan-a", "baseline_failed");

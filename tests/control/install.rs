@@ -80,7 +80,7 @@ fn listing(root: &Path) -> Vec<String> {
 fn new_store() -> (tempfile::TempDir, PathBuf, BundleStore) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let link = dir.path().join("bundles/current");
-    let store = BundleStore::open(&link, None).expect("a new store");
+    let store = BundleStore::open(&link).expect("a new store");
     (dir, link, store)
 }
 
@@ -160,7 +160,7 @@ fn a_bundle_linked_by_hand_is_gone_back_to_and_never_removed() {
     parts("0.1").write(&elsewhere);
     fs::create_dir(dir.path().join("bundles")).expect("a root");
     std::os::unix::fs::symlink(&elsewhere, &link).expect("a link");
-    let store = BundleStore::open(&link, None).expect("a store");
+    let store = BundleStore::open(&link).expect("a store");
     install(&store, &tar_gz(&parts("1.0"), "")).expect("an install");
     let previous = store.previous().expect("the one linked by hand");
     store.switch_back(&previous).expect("the way back");
@@ -174,9 +174,8 @@ fn a_bundle_linked_by_hand_is_gone_back_to_and_never_removed() {
 #[test]
 fn a_plain_directory_is_no_store() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let error = BundleStore::open(&parts("1.0").write(&dir.path().join("fans")), None)
-        .expect_err("a plain directory")
-        .to_string();
+    let error =
+        BundleStore::open(&parts("1.0").write(&dir.path().join("fans"))).expect_err("a plain directory").to_string();
     assert!(error.contains("expected a link to the bundle in use, found a plain directory"), "{error}");
 }
 
@@ -695,7 +694,7 @@ const INSTALL_FOR_EVER: &str = "AUSCULT_TEST_INSTALL_FOR_EVER";
 
 /// Everything that an install does: gathers pieces, places, switches; then goes back if asked to.
 fn install_in_pieces(dir: &Path, archive: &[u8], and_back: bool) {
-    let store = BundleStore::open(&dir.join("bundles/current"), None).expect("a store");
+    let store = BundleStore::open(&dir.join("bundles/current")).expect("a store");
     let incoming = store.upload_dir().expect("a directory");
     let hash = sha256(archive);
     for (number, piece) in archive.chunks(8000).enumerate() {
@@ -731,7 +730,7 @@ fn a_kill_at_any_moment_leaves_a_valid_bundle() {
     for (name, archive) in ["a.tar.gz", "b.tar.gz"].iter().zip(&archives) {
         fs::write(dir.path().join(name), archive).expect("an archive");
     }
-    install(&BundleStore::open(&link, None).expect("a store"), &tar_gz(&parts("0.9"), "")).expect("the first install");
+    install(&BundleStore::open(&link).expect("a store"), &tar_gz(&parts("0.9"), "")).expect("the first install");
     // How long one takes here, so that the kills fall anywhere in the first few.
     let start = std::time::Instant::now();
     install_in_pieces(dir.path(), &archives[0], false);
@@ -760,7 +759,7 @@ fn a_kill_at_any_moment_leaves_a_valid_bundle() {
 
         // As it lies there, before anything is tidied up.
         *seen.entry(version_in_use(&link)).or_default() += 1;
-        let store = BundleStore::open(&link, None).expect("a store after the kill");
+        let store = BundleStore::open(&link).expect("a store after the kill");
         version_in_use(&link);
         let left = listing(link.parent().expect("a root"));
         assert!(!left.iter().any(|name| name.starts_with('.')), "round {round}: {left:?}");
@@ -776,7 +775,7 @@ fn a_kill_at_any_moment_leaves_a_valid_bundle() {
         );
     }
     // The retried command installs.
-    let store = BundleStore::open(&link, None).expect("a store");
+    let store = BundleStore::open(&link).expect("a store");
     install(&store, &tar_gz(&parts("3.0"), "")).expect("the install that was retried");
     assert_eq!(version_in_use(&link), "3.0");
     println!("versions in use after the kills: {seen:?}, an install takes {:?}", span / 4);

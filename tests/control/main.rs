@@ -10,4 +10,6 @@ mod controller;
 mod fleet;
 mod install;
 mod retuning;
+mod signed_bundles;
 mod slow_disk;
+mod state_corruption;

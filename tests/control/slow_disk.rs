@@ -25,7 +25,7 @@ use auscult::monitor::{AlarmChange, Monitor};
 use auscult::mqtt::payload::{EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, Topic};
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
-use auscult::scoring::baseline::{LearnSettings, Learner};
+use auscult::scoring::baseline::{LearnSettings, Learner, Origin};
 use auscult::scoring::lanes::Features;
 use auscult::scoring::{Reason, Scored, judge};
 use auscult::window::Window;
@@ -257,7 +257,10 @@ impl Rig {
 
     /// Hears enough of the first machine, until the baseline is proposed.
     fn learn(&mut self) {
-        let learner = learner(&self.monitor);
+        let learner = {
+            let state = self.monitor.lock();
+            noise_learner("fan-1", state.loaded.as_ref().expect("a bundle").origin(0).clone(), 50.0)
+        };
         {
             let learning = &mut self.monitor.lock().machines[0].learning;
             (learning.learner, learning.generation) = (Some(learner), self.shared.baselines.new_generation());
@@ -269,15 +272,14 @@ impl Rig {
     }
 }
 
-/// One that has heard enough, of noise.
-fn learner(monitor: &Monitor) -> Learner {
-    let origin = monitor.lock().loaded.as_ref().expect("a bundle").origin(0).clone();
+/// A learner that has heard 60 windows of noise and wants so many.
+pub fn noise_learner(machine: &str, origin: Origin, wanted: f64) -> Learner {
     let window_s = origin.front_end.window_s;
     let settings = LearnSettings {
-        machine: "fan-1".into(),
+        machine: machine.into(),
         origin,
         hop_s: window_s,
-        wanted_s: 50.0 * window_s,
+        wanted_s: wanted * window_s,
         false_alarm_rate: 0.05,
         previous_threshold: None,
     };

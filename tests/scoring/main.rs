@@ -10,5 +10,6 @@ mod encoder;
 mod enroll;
 mod hostile_models;
 mod learning;
+mod mutations;
 mod score;
 mod train;

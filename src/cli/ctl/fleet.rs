@@ -84,7 +84,7 @@ impl FleetClient {
         let (url, root) = (client.url(), client.root());
         match &self.addressee {
             Addressee::Agent(agent) => match self.known.get(agent).and_then(|known| known.state) {
-                Some(state) => format!("{agent} is {state}: nothing was sent"),
+                Some(state) => format!("{agent} is {}: nothing was sent", word(state)),
                 None => format!("{url} knows no agent {agent:?} below {root:?}: nothing was sent"),
             },
             Addressee::Fleet { tag: Some(tag) } => format!("no agent with the tag {tag:?} is online at {url}"),
@@ -129,11 +129,11 @@ impl FleetClient {
     }
 
     /// The agents that are addressed and not online, with their state.
-    pub fn away(&self) -> Vec<(&str, AgentState)> {
+    pub fn away(&self) -> Vec<(&str, &'static str)> {
         let away = self.known.iter().filter(|(_, known)| self.is_addressed(known));
         away.filter_map(|(agent, known)| match known.state {
             Some(AgentState::Online) | None => None,
-            Some(state) => Some((agent.as_str(), state)),
+            Some(state) => Some((agent.as_str(), word(state))),
         })
         .collect()
     }
@@ -202,5 +202,13 @@ impl FleetClient {
         }
         let silent = silent(self, &replies);
         Ok(Answers { replies: replies.into_values().collect(), silent })
+    }
+}
+
+fn word(state: AgentState) -> &'static str {
+    match state {
+        AgentState::Online => "online",
+        AgentState::Stopped => "stopped",
+        AgentState::Offline => "offline",
     }
 }

@@ -22,7 +22,7 @@ use crate::control::values::ShortText;
 use crate::mqtt::payload::{Reply, ReplyStatus};
 use crate::mqtt::simple_client::SimpleClient;
 
-/// Send one control command and print the replies
+/// Sends one control command and prints the replies
 ///
 /// The exit code is 0 when every agent that was asked has answered ok, and 1 otherwise.
 #[derive(clap::Args)]

@@ -80,7 +80,7 @@ impl Board {
                 if alarm.state != row.alarm {
                     let word = match alarm.state {
                         AlarmState::Active => format!("ALARM, after {} windows that spoke for it", alarm.count),
-                        state => format!("alarm {state}"),
+                        state => format!("alarm {}", word(state)),
                     };
                     self.news.push((now_s, format!("{machine}: {word}")));
                 }
@@ -148,5 +148,14 @@ impl Board {
             text += &format!(" Nothing was heard of {}.", self.unheard().join(", "));
         }
         text
+    }
+}
+
+pub fn word(state: AlarmState) -> &'static str {
+    match state {
+        AlarmState::Normal => "normal",
+        AlarmState::Active => "ACTIVE",
+        AlarmState::Acknowledged => "acknowledged",
+        AlarmState::Shelved => "shelved",
     }
 }

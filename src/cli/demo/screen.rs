@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::board::{Board, Row};
+use super::board::{Board, Row, word};
 use super::fleet::PLANT;
 use crate::mqtt::address::BrokerUrl;
 use crate::scoring::Verdict;
@@ -157,10 +157,10 @@ fn machines(frame: &mut Frame, area: Rect, board: &Board, paint: Paint) {
         };
         let alarm = match row.alarm {
             AlarmState::Active => {
-                Span::styled("ACTIVE".to_owned(), paint.bold(Color::Red).add_modifier(Modifier::REVERSED))
+                Span::styled(word(row.alarm), paint.bold(Color::Red).add_modifier(Modifier::REVERSED))
             }
-            AlarmState::Normal => Span::styled("-".to_owned(), paint.dim()),
-            state => Span::styled(state.to_string(), paint.in_colour(Color::Yellow)),
+            AlarmState::Normal => Span::styled("-", paint.dim()),
+            state => Span::styled(word(state), paint.in_colour(Color::Yellow)),
         };
         let ratio = row.ratios.back().copied().flatten();
         TableRow::new([

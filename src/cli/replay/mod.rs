@@ -24,7 +24,7 @@ use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, Kind};
 use crate::scoring::baseline::{LearnProgress, LearnSettings, Learner, Origin, check_rate};
 use crate::scoring::{Done, MachineModel, Scored, ScorerPool};
 
-/// Judge recordings as the agent would have, with its alarms; show false alarms a day and how late a fault was found.
+/// Judges recordings as the agent would have, with its alarms; tells false alarms a day and how late a fault was found.
 ///
 /// The files follow each other in the order of their names as if without a break. With --learn the first minutes are
 /// learned, as `baseline = "auto"` does, and judged from then on; else the bundle's bank or what `auscult enroll` made

@@ -81,9 +81,10 @@ impl Sums {
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(["alarm", "raised", "cleared", "lasted", "windows", "why"]);
             for alarm in raised {
+                let kind = json!(alarm.kind);
                 let wrong = if self.is_false(alarm) == Some(true) { " (false)" } else { "" };
                 table.add_row([
-                    format!("{}{wrong}", alarm.kind),
+                    format!("{}{wrong}", kind.as_str().unwrap_or_default()),
                     timeline::clock(alarm.at_s),
                     alarm.cleared_s.map_or("stands".into(), timeline::clock),
                     alarm.cleared_s.map_or("-".into(), |end_s| timeline::clock(end_s - alarm.at_s)),

@@ -173,7 +173,9 @@ impl Timeline {
             drawing.text("fault begins", (x(fault_at_s) + 6, 48), 13, HPos::Left, INK)?;
         }
         for mark in &self.marks {
-            drawing.text(&mark.kind.to_string(), (x(mark.at_s), FOOT + 50), 13, HPos::Left, LIMIT)?;
+            let name = serde_json::json!(mark.kind);
+            let words = name.as_str().unwrap_or_default();
+            drawing.text(words, (x(mark.at_s), FOOT + 50), 13, HPos::Left, LIMIT)?;
         }
         Ok(())
     }
@@ -239,7 +241,7 @@ pub fn clock(seconds: f64) -> String {
 
 /// In what the window differed that raised an alarm.
 pub fn in_words(why: &Why) -> String {
-    let lane = why.lane.map(|lane| lane.to_string());
+    let lane = why.lane.map(|lane| serde_json::json!(lane).as_str().unwrap_or_default().to_owned());
     let ratio = why.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
     let band =
         why.bands.first().map(|band| format!("{:.0}-{:.0} Hz {:+.1} dB", band.from_hz, band.to_hz, band.difference_db));

@@ -26,7 +26,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const TICK_EVERY: Duration = Duration::from_secs(1);
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Show the fleet in the terminal: machines, alarms, distances, and keys to acknowledge and to set a threshold
+/// The fleet in the terminal: machines, alarms, distances, and keys to acknowledge and to set a threshold
 ///
 /// Example: auscult watch --broker mqtt://broker:1883
 #[derive(clap::Args)]

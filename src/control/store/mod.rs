@@ -18,6 +18,7 @@ pub use self::schema::{REPLIES_KEPT, REPLIES_KEPT_DAYS};
 use crate::monitor::history::Minute;
 use crate::monitor::settings::MachineSettings;
 use crate::sqlite::{self, SqliteError};
+use crate::state_files::StateFiles;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.db";
@@ -33,6 +34,9 @@ pub enum StoreError {
     #[error("{}: {source}", file.display())]
     Sql { file: PathBuf, source: rusqlite::Error },
 }
+
+const WHAT_IS_LOST: &str = "thresholds, maintenance, the choice of a bundle and remembered replies are lost, what is \
+                            configured applies";
 
 /// Settings that were lost, in words for the log, the event and `state.get`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,42 +60,54 @@ pub struct StateStore {
     broken: Option<String>,
     /// Replies that the next [`StateStore::flush`] writes, oldest first.
     pending: Vec<(String, String, DateTime<Utc>)>,
+    /// Notes how many changes there are, so that a file or log that was lost is missed.
+    files: StateFiles,
 }
 
 impl StateStore {
     /// Opens the store, or makes it. One that is not whole is set aside and a new one begun; where even that is
     /// impossible, the store holds nothing and refuses every change.
     pub fn open(state_dir: &Path, now: DateTime<Utc>) -> (StateStore, Option<Lost>) {
-        let file = state_dir.join(FILE);
+        let (file, files) = (state_dir.join(FILE), StateFiles::new(state_dir));
+        let store = |db| StateStore { db, file: file.clone(), broken: None, pending: Vec::new(), files: files.clone() };
         // Somebody put it there: it is not ours to move.
-        if file.is_dir() {
-            return StateStore::broken(file, "expected a store, found a directory".into());
+        if file.exists() && !file.is_file() {
+            let found = if file.is_dir() { "a directory" } else { "something else" };
+            return StateStore::broken(file, files, format!("expected a store, found {found}"));
         }
+        let is_there = file.exists();
         let made = fs::create_dir_all(state_dir).map_err(SqliteError::from);
-        let problem = match made.and_then(|()| connect(&file)) {
-            Ok(db) => return (StateStore { db, file, broken: None, pending: Vec::new() }, None),
-            Err(problem @ SqliteError::Unavailable(_)) => return StateStore::broken(file, problem.to_string()),
-            Err(problem @ SqliteError::Damaged(_)) => problem,
-        };
-        let aside = sqlite::set_aside(&file, now).map_err(SqliteError::from);
-        match aside.and_then(|aside| Ok((connect(&file)?, aside))) {
-            Ok((db, aside)) => {
-                let lost = format!(
-                    "{}: {problem}; set aside as {}: thresholds, maintenance and remembered replies are lost, \
-                     the configuration's and the bundle's thresholds apply",
-                    file.display(),
-                    aside.display()
-                );
-                (StateStore { db, file, broken: None, pending: Vec::new() }, Some(Lost(lost)))
+        let (problem, aside) = match made.and_then(|()| connect(&file)) {
+            Ok((db, changes)) => {
+                let known = files.mark(FILE);
+                files.set_mark(FILE, changes);
+                let problem = match known {
+                    Some(known) if !is_there && known > 0 => format!("it is missing, {WHAT_IS_LOST}"),
+                    Some(known) if changes < known => format!(
+                        "it has {changes} of {known} changes, the newer ones are lost: thresholds, maintenance and the \
+                         bundle in use are as they were before"
+                    ),
+                    _ => return (store(db), None),
+                };
+                return (store(db), Some(Lost(format!("{}: {problem}", file.display()))));
             }
-            Err(still) => StateStore::broken(file, format!("{problem}; {still}")),
+            Err(problem @ SqliteError::Unavailable(_)) => return StateStore::broken(file, files, problem.to_string()),
+            Err(problem @ SqliteError::Damaged(_)) => (problem, sqlite::set_aside(&file, now)),
+        };
+        match aside.map_err(SqliteError::from).and_then(|aside| Ok((connect(&file)?, aside))) {
+            Ok(((db, changes), aside)) => {
+                files.set_mark(FILE, changes);
+                let lost = format!("{}: {problem}; set aside as {}: {WHAT_IS_LOST}", file.display(), aside.display());
+                (store(db), Some(Lost(lost)))
+            }
+            Err(still) => StateStore::broken(file, files, format!("{problem}; {still}")),
         }
     }
 
-    fn broken(file: PathBuf, problem: String) -> (StateStore, Option<Lost>) {
+    fn broken(file: PathBuf, files: StateFiles, problem: String) -> (StateStore, Option<Lost>) {
         let lost = format!("{}: {problem}; nothing set remotely applies or can be set", file.display());
         let db = sqlite::open_in_memory(&LAYOUT).expect("SQLite's own memory is writable");
-        (StateStore { db, file, broken: Some(problem), pending: Vec::new() }, Some(Lost(lost)))
+        (StateStore { db, file, broken: Some(problem), pending: Vec::new(), files }, Some(Lost(lost)))
     }
 
     /// Settings of every machine that ever had some.
@@ -99,12 +115,7 @@ impl StateStore {
     /// # Errors
     /// Where the file cannot be read.
     pub fn settings(&self) -> Result<BTreeMap<String, MachineSettings>, StoreError> {
-        self.settings_rows().map_err(|source| self.error(source))
-    }
-
-    fn settings_rows(&self) -> rusqlite::Result<BTreeMap<String, MachineSettings>> {
-        let mut select = self.db.prepare_cached("SELECT * FROM settings")?;
-        select.query_map([], |row| Ok((row.get("machine")?, settings_of(row)?)))?.collect()
+        settings_rows(&self.db).map_err(|source| self.error(source))
     }
 
     /// The bundle that `bundle.reload` chose, where it did.
@@ -139,10 +150,15 @@ impl StateStore {
         if let Some(problem) = &self.broken {
             return Err(StoreError::Unusable { file: self.file.clone(), problem: problem.clone() });
         }
-        self.commit_rows(commit, now).map_err(|source| self.error(source))
+        let changes = self.commit_rows(commit, now).map_err(|source| self.error(source))?;
+        if let Some(changes) = changes {
+            self.files.set_mark(FILE, changes);
+        }
+        Ok(())
     }
 
-    fn commit_rows(&mut self, commit: &Commit, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    /// Answers how many changes there are now, where one more came.
+    fn commit_rows(&mut self, commit: &Commit, now: DateTime<Utc>) -> rusqlite::Result<Option<u64>> {
         let transaction = self.db.transaction()?;
         for (machine, settings) in &commit.settings {
             write_settings(&transaction, machine, settings)?;
@@ -159,7 +175,10 @@ impl StateStore {
         if let Some((id, reply)) = commit.reply {
             write_reply(&transaction, id, reply, true, now)?;
         }
-        transaction.commit()
+        let is_change = !commit.settings.is_empty() || commit.bundle.is_some();
+        let changes = if is_change { Some(schema::count_change(&transaction)?) } else { None };
+        transaction.commit()?;
+        Ok(changes)
     }
 
     /// Remembers how a command that changed nothing was answered; written by the next [`StateStore::flush`].
@@ -231,16 +250,18 @@ impl StateStore {
     }
 }
 
-/// Opens the file and checks it through.
-fn connect(file: &Path) -> Result<Connection, SqliteError> {
+/// Opens the file and checks it through; the number of changes that it has.
+fn connect(file: &Path) -> Result<(Connection, u64), SqliteError> {
     let db = sqlite::open(file, &LAYOUT)?;
-    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
-        return Err(SqliteError::damaged(check));
-    }
-    let store = StateStore { db, file: file.into(), broken: None, pending: Vec::new() };
-    store.settings_rows()?;
-    Ok(store.db)
+    sqlite::check(&db)?;
+    settings_rows(&db)?;
+    let changes = schema::checked_changes(&db)?;
+    Ok((db, changes))
+}
+
+fn settings_rows(db: &Connection) -> rusqlite::Result<BTreeMap<String, MachineSettings>> {
+    let mut select = db.prepare_cached("SELECT * FROM settings")?;
+    select.query_map([], |row| Ok((row.get("machine")?, settings_of(row)?)))?.collect()
 }
 
 #[cfg(test)]

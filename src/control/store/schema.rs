@@ -1,10 +1,12 @@
 //! The tables, and how settings and replies are written as rows.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Row, Transaction, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use sha2::{Digest, Sha256};
 
 use crate::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
-use crate::sqlite::Layout;
+use crate::sqlite::{Layout, SqliteError};
 
 /// So many replies are remembered at most, of each kind: of commands that changed something and of those that did not.
 pub const REPLIES_KEPT: u32 = 2000;
@@ -108,4 +110,59 @@ pub(super) fn write_reply(
         )?
         .execute(params![changed, REPLIES_KEPT])?;
     Ok(())
+}
+
+/// Rows of `choice`: how many changes were made, and a check sum over all that was set. SQLite has none over its pages.
+/// Version 0.1 wrote neither.
+const CHANGES: &str = "changes";
+const SUM: &str = "sum";
+
+/// Counts one change and seals what is set now; the number of changes.
+pub(super) fn count_change(transaction: &Transaction) -> rusqlite::Result<u64> {
+    let changes = choice(transaction, CHANGES)?.and_then(|changes| changes.parse().ok()).unwrap_or(0u64) + 1;
+    let mut write = transaction.prepare_cached("INSERT OR REPLACE INTO choice VALUES (?1, ?2)")?;
+    write.execute([CHANGES, &changes.to_string()])?;
+    write.execute([SUM, &sum(transaction)?])?;
+    Ok(changes)
+}
+
+/// The number of changes, if the check sum fits; 0 in a file of version 0.1.
+pub(super) fn checked_changes(db: &Connection) -> Result<u64, SqliteError> {
+    let (changes, found) = (choice(db, CHANGES)?, choice(db, SUM)?);
+    match (changes, found) {
+        (None, None) => Ok(0),
+        (Some(changes), Some(found)) if found == sum(db)? => {
+            changes.parse().map_err(|_| SqliteError::damaged("expected a number of changes"))
+        }
+        _ => Err(SqliteError::damaged("the check sum over what was set does not fit")),
+    }
+}
+
+fn choice(db: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    db.query_row("SELECT value FROM choice WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+/// Over all settings and choices but itself.
+fn sum(db: &Connection) -> rusqlite::Result<String> {
+    let mut digest = Sha256::new();
+    for query in ["SELECT * FROM settings ORDER BY machine", "SELECT * FROM choice WHERE name <> 'sum' ORDER BY name"] {
+        let mut select = db.prepare_cached(query)?;
+        let columns = select.column_count();
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            for column in 0..columns {
+                let (kind, bytes) = match row.get_ref(column)? {
+                    ValueRef::Null => (0, Vec::new()),
+                    ValueRef::Integer(value) => (1, value.to_le_bytes().to_vec()),
+                    ValueRef::Real(value) => (2, value.to_le_bytes().to_vec()),
+                    ValueRef::Text(value) => (3, value.to_vec()),
+                    ValueRef::Blob(value) => (4, value.to_vec()),
+                };
+                digest.update([kind]);
+                digest.update(bytes.len().to_le_bytes());
+                digest.update(bytes);
+            }
+        }
+    }
+    Ok(digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }

@@ -166,7 +166,7 @@ impl Writer {
             reserve(&mut self.reservation, next_seqs, true);
         }
         store.commit(&changes)?;
-        if let Err(error) = self.reservation.committed(next_seqs) {
+        if let Err(error) = self.reservation.committed(next_seqs, store.totals().commits) {
             tracing::debug!(%error, "the file of reached numbers could not be written");
         }
         if self.failing {

@@ -19,9 +19,8 @@ pub struct Status {
     pub clock: Option<ClockMark>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
 #[schemars(rename = "State")]
 pub enum AgentState {
     /// Connected.

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::scoring::why::Why;
 
 /// State of a machine's alarm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
 pub enum AlarmState {
     Normal,
     /// Raised, and nobody has answered.
@@ -21,11 +20,8 @@ pub enum AlarmState {
 }
 
 /// What the alarm is about, the most serious first.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, strum::Display,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
 pub enum Kind {
     Fault,
     Wear,

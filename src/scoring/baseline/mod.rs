@@ -80,9 +80,8 @@ impl Origin {
 }
 
 /// Where a threshold comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
 pub enum ThresholdBy {
     /// The conformal quantile of the leave-one-out distances.
     Quantile,

@@ -42,9 +42,17 @@ struct Content {
     /// What the store held after its last commit; only in the second file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     reached: BTreeMap<String, u64>,
+    /// Commits with new messages that the store had then; only in the second file.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    commits: u64,
     /// Over all the rest. Version 0.1 wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sum: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde hands it over")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What was found under a file's name.
@@ -91,6 +99,7 @@ impl SeqReservation {
                     *entry = (*entry).max(*ceiling);
                 }
                 content.reached.extend(whole.reached.clone());
+                content.commits = content.commits.max(whole.commits);
             }
         }
         SeqReservation { ceilings, reached, found, before: content.clone(), content }
@@ -117,9 +126,16 @@ impl SeqReservation {
                 problems.extend(damaged.map(|machine| format!("the store's counter of {machine} is damaged")));
                 for (machine, reached) in &self.before.reached {
                     if stored.next(machine).unwrap_or(0) < *reached {
-                        problems
-                            .insert(format!("the store was lost or is an old one: it does not know all of {machine}"));
+                        problems.insert(format!(
+                            "the store was lost or is an old one, and messages with it: it does not know all of {machine}"
+                        ));
                     }
+                }
+                if problems.is_empty() && stored.commits < self.before.commits {
+                    problems.insert(format!(
+                        "the store is an old one: it has {} of {} commits, messages of the others are lost",
+                        stored.commits, self.before.commits
+                    ));
                 }
             }
         }
@@ -189,7 +205,7 @@ impl SeqReservation {
         }
         self.ceilings.stale |= changed;
         self.reached.stale |= changed;
-        let without = Content { reached: BTreeMap::new(), ..self.content.clone() };
+        let without = Content { reached: BTreeMap::new(), commits: 0, ..self.content.clone() };
         let first = self.ceilings.write_if_stale(&without);
         first.and(self.reached.write_if_stale(&self.content))
     }
@@ -198,10 +214,11 @@ impl SeqReservation {
     ///
     /// # Errors
     /// The file could not be written.
-    pub fn committed(&mut self, next_seqs: &BTreeMap<String, u64>) -> io::Result<()> {
-        if self.content.reached == *next_seqs {
+    pub fn committed(&mut self, next_seqs: &BTreeMap<String, u64>, commits: u64) -> io::Result<()> {
+        if self.content.reached == *next_seqs && self.content.commits == commits {
             return Ok(());
         }
+        self.content.commits = commits;
         self.content.reached.clone_from(next_seqs);
         self.reached.write(&self.content).map(drop)
     }
@@ -225,7 +242,7 @@ impl Slot {
     }
 
     fn read(&self) -> Found {
-        let text = match std::fs::read(&self.path) {
+        let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Found::Missing;
@@ -280,7 +297,7 @@ impl Slot {
     /// The file with all its blocks; a new one is complete before it has its name.
     fn open_file(&self, text: &[u8]) -> io::Result<File> {
         let whole = |file: &File| file.metadata().is_ok_and(|found| found.len() >= FILE_BYTES as u64);
-        if self.path.is_dir() {
+        if self.path.exists() && !self.path.is_file() {
             sqlite::set_aside(&self.path, Utc::now())?;
         }
         match File::options().write(true).open(&self.path) {

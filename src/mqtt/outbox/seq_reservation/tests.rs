@@ -5,7 +5,7 @@ fn seqs(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
 }
 
 fn stored(pairs: &[(&str, u64)]) -> StoredSeqs {
-    StoredSeqs { checked: seqs(pairs), has_sums: true, ..StoredSeqs::default() }
+    StoredSeqs { checked: seqs(pairs), has_sums: true, commits: 600, ..StoredSeqs::default() }
 }
 
 /// A directory in which `m1` has reached 606.
@@ -15,7 +15,7 @@ fn used() -> tempfile::TempDir {
     let next = seqs(&[("m1", 606)]);
     reservation.reserve([(&"m1".to_owned(), 6)], true).expect("written");
     reservation.reserve([(&"m1".to_owned(), 606)], true).expect("written");
-    reservation.committed(&next).expect("written");
+    reservation.committed(&next, 600).expect("written");
     dir
 }
 
@@ -52,6 +52,7 @@ fn a_lost_or_old_or_damaged_store_is_stepped_over() {
         (None, "cannot be opened"),
         (Some(StoredSeqs::default()), "was lost"),
         (Some(stored(&[("m1", 605)])), "is an old one"),
+        (Some(StoredSeqs { commits: 599, ..stored(&[("m1", 606)]) }), "599 of 600 commits"),
         (Some(unchecked), "counter of m1 is damaged"),
     ] {
         let (seq, skipped) = next(dir.path(), store.as_ref());
@@ -101,7 +102,7 @@ fn any_damage_to_a_file_is_reported_and_repaired_and_repeats_no_number() {
             assert!(skipped.expect(what).contains(name), "{what}, {name}");
 
             reservation.reserve([(&"m1".to_owned(), next_seq)], true).expect(what);
-            reservation.committed(&next_seqs).expect(what);
+            reservation.committed(&next_seqs, 600).expect(what);
             let (seq, skipped) = next(dir.path(), Some(&stored(&[("m1", next_seq)])));
             assert_eq!((seq, skipped), (Some(next_seq), None), "{what}, {name}: the next start");
         }

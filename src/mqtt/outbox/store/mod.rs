@@ -81,6 +81,8 @@ pub struct StoredSeqs {
     pub unchecked: BTreeMap<String, u64>,
     /// Whether there is any check sum: version 0.1 wrote none.
     pub has_sums: bool,
+    /// Commits with new messages since the store was made.
+    pub commits: u64,
 }
 
 impl StoredSeqs {
@@ -122,6 +124,8 @@ pub struct Totals {
     pub depth: u64,
     /// Messages that were given up unsent since the store was made.
     pub dropped: u64,
+    /// Commits with new messages since the store was made.
+    pub commits: u64,
 }
 
 /// Bounds of the store.
@@ -153,6 +157,12 @@ const ADD_SUM: &str = "ALTER TABLE message ADD COLUMN sum INTEGER";
 /// Prefix of the counters that hold a machine's next `seq`, and of those that hold the check sum of that.
 const SEQ: &str = "seq/";
 const SEQ_SUM: &str = "seqsum/";
+
+/// Counter of the commits with new messages: what another file knows of it shows whether some were lost.
+const COMMITS: &str = "commits";
+
+/// No agent lives long enough for a larger id.
+const LAST_ID: i64 = 1 << 53;
 
 /// Rows that are given up at once when the store is full.
 const EVICT_ROWS: i64 = 256;
@@ -186,11 +196,16 @@ impl OutboxStore {
         if has_sums == 0 {
             connection.execute(ADD_SUM, [])?;
         }
-        let mut store = OutboxStore { connection, totals: Totals::default(), bounds };
-        let depth: i64 = counter(&store.connection, "depth")?.unwrap_or(0);
-        let dropped: i64 = counter(&store.connection, "dropped")?.unwrap_or(0);
-        store.totals = Totals { depth: depth.max(0).cast_unsigned(), dropped: dropped.max(0).cast_unsigned() };
-        Ok(store)
+        sqlite::check(&connection)?;
+        let last: Option<i64> = connection.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
+        if last.is_some_and(|last| last > LAST_ID) {
+            return Err(SqliteError::damaged(format!("expected ids up to {LAST_ID}, found a larger one")));
+        }
+        // Counted anew: a counter whose bits have flipped would be wrong for ever.
+        let depth: i64 = connection.query_row("SELECT count(*) FROM message", [], |row| row.get(0))?;
+        let whole = |name| Ok::<_, SqliteError>(counter(&connection, name)?.unwrap_or(0).max(0).cast_unsigned());
+        let totals = Totals { depth: depth.cast_unsigned(), dropped: whole("dropped")?, commits: whole(COMMITS)? };
+        Ok(OutboxStore { connection, totals, bounds })
     }
 
     pub fn totals(&self) -> Totals {
@@ -205,7 +220,7 @@ impl OutboxStore {
         let mut statement = self.connection.prepare("SELECT name, value FROM counter WHERE name GLOB 'seq*/*'")?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
         let counters: BTreeMap<String, i64> = rows.collect::<Result<_, _>>()?;
-        let mut seqs = StoredSeqs::default();
+        let mut seqs = StoredSeqs { commits: self.totals.commits, ..StoredSeqs::default() };
         for (name, value) in &counters {
             seqs.has_sums |= name.starts_with(SEQ_SUM);
             let Some(machine) = name.strip_prefix(SEQ) else { continue };
@@ -272,6 +287,10 @@ impl OutboxStore {
             for (machine, next) in &changes.next_seqs {
                 set_counter(transaction, &format!("{SEQ}{machine}"), next.cast_signed())?;
                 set_counter(transaction, &format!("{SEQ_SUM}{machine}"), sum_of_seq(machine, *next))?;
+            }
+            if !changes.rows.is_empty() {
+                totals.commits += 1;
+                set_counter(transaction, COMMITS, totals.commits.cast_signed())?;
             }
             if changes.probe {
                 set_counter(transaction, "probe", 1)?;

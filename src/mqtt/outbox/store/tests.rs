@@ -21,10 +21,10 @@ fn what_is_committed_is_there_after_reopening() {
     assert_eq!(reader.read(1, 3, 10).expect("rows").rows, rows[..2]);
     assert_eq!(reader.read(2, i64::MAX, 1).expect("rows").rows, rows[1..2]);
     store.commit(&Changes { acked: vec![1, 77], ..Changes::default() }).expect("a commit");
-    assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
+    assert_eq!(store.totals(), Totals { depth: 2, dropped: 0, commits: 1 });
     drop((store, reader));
     let store = OutboxStore::open(dir.path(), ROOMY).expect("the store again");
-    assert_eq!(store.totals(), Totals { depth: 2, dropped: 0 });
+    assert_eq!(store.totals(), Totals { depth: 2, dropped: 0, commits: 1 });
     assert_eq!(store.last_id().expect("an id"), 3);
     assert_eq!(store.next_seqs().expect("seqs").checked, [("m-2".into(), 9), ("m1".into(), 3)].into());
     assert_eq!(ids(&StoreReader::open(dir.path()).expect("a reader")), [2, 3]);
@@ -62,7 +62,7 @@ fn when_full_the_oldest_verdicts_go_first_and_alarms_last() {
     let verdicts = &kept[200..];
     assert_eq!(verdicts.last(), Some(&2000));
     assert!(verdicts.windows(2).all(|pair| pair[1] == pair[0] + 1), "the newest are kept, without holes");
-    assert_eq!(store.totals(), Totals { depth: kept.len() as u64, dropped: 2000 - kept.len() as u64 });
+    assert_eq!(store.totals(), Totals { depth: kept.len() as u64, dropped: 2000 - kept.len() as u64, commits: 40 });
 
     let alarms: Vec<Row> = (3001..=4000).map(|id| row(id, Class::Last, 1000)).collect();
     store.commit(&Changes { rows: alarms.iter().collect(), ..Changes::default() }).expect("a commit");
@@ -82,7 +82,7 @@ fn what_is_too_old_goes_and_what_has_no_age_stays() {
     store.drop_old(1000).expect("a commit");
     // The last one's clock was wrong: it is no older than what stands before it.
     assert_eq!(ids(&StoreReader::open(dir.path()).expect("a reader")), [2, 4, 5]);
-    assert_eq!(store.totals(), Totals { depth: 3, dropped: 2 });
+    assert_eq!(store.totals(), Totals { depth: 3, dropped: 2, commits: 1 });
 }
 
 #[test]

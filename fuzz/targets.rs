@@ -1,0 +1,104 @@
+//! What each fuzz target does with any bytes: never a panic, never an endless loop, and what is accepted is what it must
+//! be. Shared by the targets of cargo-fuzz and by the mutations of `tests/scoring/mutations.rs`, which run on any
+//! compiler.
+
+use std::io::Write;
+
+use auscult::bundle::{Manifest, TrustedKey, npy};
+use auscult::mqtt::topics::Topic;
+use auscult::scoring::Baseline;
+use ndarray::{Ix1, Ix2};
+
+/// Any bytes as a pickle: an answer or an error, quick and small.
+pub fn pickle(bytes: &[u8]) {
+    if let Ok(dict) = auscult::bundle::pickle::read_dict(bytes) {
+        // An entry takes two references of two bytes at least.
+        assert!(dict.len() <= bytes.len());
+    }
+}
+
+/// As the two arrays: what is read has as many elements as the file has room for.
+pub fn npy(bytes: &[u8]) {
+    if let Ok(bank) = npy::read::<f32, Ix2>(bytes) {
+        assert!(bank.len() * 4 < bytes.len());
+    }
+    if let Ok(ids) = npy::read::<i64, Ix1>(bytes) {
+        assert!(ids.len() * 8 < bytes.len());
+    }
+}
+
+/// As `bundle.toml`: what parses has a front-end for each of its machines.
+pub fn manifest(bytes: &[u8]) {
+    if let Ok(manifest) = Manifest::parse(bytes) {
+        for name in manifest.machine.keys() {
+            manifest.front_end(Some(name)).expect("checked when it was parsed");
+        }
+    }
+}
+
+/// A key nobody has the secret of.
+const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+
+/// As a signature: none is right over what was never signed.
+pub fn signature(bytes: &[u8]) {
+    let key: TrustedKey = KEY.parse().expect("a key");
+    assert!(key.verify(b"format = 1\n", bytes).is_err());
+}
+
+/// As an archive: what is unpacked are files of a bundle within their limits, in the directory and nowhere else.
+pub fn archive(bytes: &[u8]) {
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let mut file = tempfile::tempfile_in("/dev/shm").expect("a file in memory");
+    file.write_all(bytes).expect("room in memory");
+    let _ = auscult::bundle::unpack(&mut file, dir.path());
+    for entry in dir.path().read_dir().expect("a directory") {
+        let entry = entry.expect("an entry");
+        let limit = auscult::bundle::files::limit(&entry.file_name().to_string_lossy()).expect("a bundle's file");
+        let metadata = entry.metadata().expect("a file");
+        assert!(metadata.is_file() && metadata.len() <= limit);
+    }
+}
+
+/// As a command, and as the topic that it comes on.
+pub fn control(bytes: &[u8]) {
+    if let Ok(request) = auscult::control::request::Request::parse(bytes) {
+        assert!(!request.command.name().is_empty());
+    }
+    let _ = auscult::control::request::Request::bare_threshold("fan-1", bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Topic::parse("auscult", text);
+    }
+}
+
+/// As what a browser sends over the page's stream.
+pub fn browser(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = auscult::web::Request::parse(text);
+    }
+}
+
+/// As a WAV file: every sample that is read was there.
+pub fn wav(bytes: &[u8]) {
+    let mut file = tempfile::Builder::new().suffix(".wav").tempfile_in("/dev/shm").expect("a file in memory");
+    file.write_all(bytes).expect("room in memory");
+    let Ok(mut reader) = auscult::audio::wav::WavReader::open(file.path()) else { return };
+    let (mut samples, mut total) = (Vec::new(), 0);
+    while let Ok(frames) = reader.read(&mut samples) {
+        if frames == 0 {
+            return;
+        }
+        total += samples.len();
+        samples.clear();
+        // The smallest samples have eight bits.
+        assert!(total <= bytes.len());
+    }
+}
+
+/// As a learned baseline, which comes out of a state directory or a bundle.
+pub fn baseline(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(baseline) = Baseline::from_json(text)
+    {
+        baseline.check().expect("checked when it was read");
+    }
+}

@@ -1,0 +1,230 @@
+//! Each parser of foreign bytes, given seeds that were mutated at random: the fuzz targets on any compiler, in every run
+//! of the tests for a moment and as a heavy test a million times. What cargo-fuzz adds is to look at the branches taken.
+
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use auscult::features::FrontEnd;
+use auscult::scoring::baseline::{LearnSettings, Origin, Sample, propose};
+use auscult::scoring::lanes::Features;
+use flate2::{Compression, write::GzEncoder};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+#[path = "../../fuzz/targets.rs"]
+mod targets;
+
+/// A parser, by its name in `fuzz/`, with what to begin with.
+struct Target {
+    name: &'static str,
+    run: fn(&[u8]),
+    seeds: Vec<Vec<u8>>,
+    /// What its inputs are made of; sprinkled over the seeds.
+    words: &'static [&'static [u8]],
+}
+
+fn fuzz(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder)
+}
+
+/// What lies in `fuzz/seeds/NAME` and `fuzz/findings/NAME`.
+fn files(name: &str) -> Vec<Vec<u8>> {
+    let folders = ["seeds", "findings"].map(|kind| fuzz(kind).join(name));
+    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).expect("a file")).collect()
+}
+
+fn target(name: &'static str, run: fn(&[u8]), more: Vec<Vec<u8>>, words: &'static [&'static [u8]]) -> Target {
+    Target { name, run, seeds: files(name).into_iter().chain(more).collect(), words }
+}
+
+fn targets() -> Vec<Target> {
+    let text = |all: &[&str]| all.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+    let json: &[&[u8]] = &[b"{", b"}", b"[", b"]", b":", b",", b"null", b"1e999", b"-0", b"\"\\ud800\"", b"[[[[[[[["];
+    vec![
+        target(
+            "pickle",
+            targets::pickle,
+            vec![],
+            &[b"\x8c\x01a", b"h\0", b"q\0", b"\x94", b"\x85", b"(", b"u", b"R", b"."],
+        ),
+        target(
+            "npy",
+            targets::npy,
+            vec![],
+            &[b"'<f4'", b"(3, )", b"True", b"999999999999", b"\xff\xff", b"((((", b"L"],
+        ),
+        target(
+            "manifest",
+            targets::manifest,
+            vec![],
+            &[b"[machine.\"a\"]\n", b"= 1e999\n", b"\"", b"[[golden]]\n", b"n_fft = 65536\n"],
+        ),
+        target(
+            "signature",
+            targets::signature,
+            text(&["untrusted comment: signature from minisign secret key\n\
+                    RWQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=\n\
+                    trusted comment: timestamp:1633700835\tfile:test\tprehashed\n\
+                    wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==\n"]),
+            &[b"\n", b"RUQ", b"==", b"trusted comment: ", b"\0"],
+        ),
+        target(
+            "archive",
+            targets::archive,
+            archives(),
+            &[b"PK\x03\x04", b"PK\x05\x06", b"../", b"emb_train.npy", b"\xff\xff\xff\xff", b"ustar"],
+        ),
+        target(
+            "control",
+            targets::control,
+            text(&[
+                r#"{"id":"7f3a","command":"threshold.set","machine":"fan-1","threshold":0.31,"until":"+8h","by":"ana"}"#,
+                r#"{"id":"a","command":"bundle.install","sha256":"00","size":12,"offset":0,"data":"AAAA","tag":"north"}"#,
+                r#"{"command":"baseline.learn","machine":"*","minutes":30,"false_alarm_rate":0.001}"#,
+                "0.25",
+                "auscult/pi-7/fan-1/threshold/set",
+            ]),
+            json,
+        ),
+        target(
+            "browser",
+            targets::browser,
+            text(&[
+                r#"{"topic":"auscult/pi-7/control","payload":{"id":"1","command":"ping"}}"#,
+                r#"{"watch":{"agent":"pi-7","machine":"fan-1"}}"#,
+                r#"{"watch":null}"#,
+            ]),
+            json,
+        ),
+        target(
+            "wav",
+            targets::wav,
+            waves(),
+            &[b"RIFF", b"RF64", b"ds64", b"fmt ", b"data", b"\xff\xff\xff\xff", b"\xfe\xff", b"LIST"],
+        ),
+        target("baseline", targets::baseline, vec![baseline()], json),
+    ]
+}
+
+fn archives() -> Vec<Vec<u8>> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::none()));
+    for name in ["fans/emb_train.npy", "fans/bundle.toml", "fans/id_to_int.pkl"] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).expect("a member");
+        zip.write_all(&[7; 90]).expect("its content");
+        let mut header = tar::Header::new_gnu();
+        header.set_size(90);
+        tar.append_data(&mut header, name, &[7; 90][..]).expect("a member");
+    }
+    let tar = tar.into_inner().and_then(|gz| gz.finish()).expect("an archive");
+    vec![zip.finish().expect("an archive").into_inner(), tar]
+}
+
+fn waves() -> Vec<Vec<u8>> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let wave = |name: &str, channels: u16, bits: u16, float: bool| {
+        let file = dir.path().join(name);
+        crate::common::recordings::write_wav(&file, 16_000, channels, bits, float, &[0.5; 96]);
+        fs::read(file).expect("a file")
+    };
+    vec![wave("a", 1, 16, false), wave("b", 2, 24, false), wave("c", 4, 32, true), wave("d", 1, 8, false)]
+}
+
+/// As it is written; of noise.
+fn baseline() -> Vec<u8> {
+    let origin = Origin { bundle: "b@1".into(), encoder_sha256: "00".into(), index: 0, front_end: FrontEnd::default() };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut noise = |length: usize| (0..length).map(|_| random.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
+    let samples: Vec<_> = (0..20)
+        .map(|number| Sample {
+            recording: 0,
+            at_s: 5.0 * f64::from(number),
+            level_dbfs: -30.0,
+            embedding: noise(8),
+            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) },
+        })
+        .collect();
+    let settings = LearnSettings {
+        machine: "fan-1".into(),
+        origin,
+        hop_s: 5.0,
+        wanted_s: 60.0,
+        false_alarm_rate: 0.05,
+        previous_threshold: None,
+    };
+    let baseline = propose(&samples, &settings).expect("a baseline");
+    baseline.to_json().into_bytes()
+}
+
+/// A seed with some places overwritten, cut out, doubled or spliced with another seed.
+fn mutated(target: &Target, random: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut bytes = target.seeds[random.random_range(0..target.seeds.len())].clone();
+    for _ in 0..random.random_range(1..6) {
+        let at = random.random_range(0..=bytes.len());
+        let end = (at + random.random_range(0..32)).min(bytes.len());
+        match random.random_range(0..9) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.random_range(0..8),
+            1 if at < bytes.len() => bytes[at] = random.next_u32() as u8,
+            2 => bytes.truncate(at),
+            3 => drop(bytes.drain(at..end)),
+            4 => {
+                let part = bytes[at..end].to_vec();
+                bytes.splice(at..at, part);
+            }
+            5 => {
+                let other = &target.seeds[random.random_range(0..target.seeds.len())];
+                let from = random.random_range(0..=other.len());
+                bytes.splice(at.., other[from..].iter().copied());
+            }
+            6 => {
+                let value = [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, u32::MAX][random.random_range(0..8)];
+                let length = bytes[at..].len().min(4);
+                bytes[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
+            }
+            _ => {
+                let word = target.words[random.random_range(0..target.words.len())];
+                bytes.splice(at..at, word.iter().copied());
+            }
+        }
+        bytes.truncate(1 << 14);
+    }
+    bytes
+}
+
+/// Runs so many mutations of every target; what makes one fail is kept in `fuzz/findings`.
+fn run(count: usize) {
+    for target in targets() {
+        let mut random = ChaCha8Rng::seed_from_u64(rand::random());
+        let begun = std::time::Instant::now();
+        for seed in &target.seeds {
+            (target.run)(seed);
+        }
+        for _ in 0..count {
+            let bytes = mutated(&target, &mut random);
+            let input = bytes.clone();
+            if let Err(panic) = std::panic::catch_unwind(|| (target.run)(&bytes)) {
+                let folder = fuzz("findings").join(target.name);
+                let file = folder.join(&crate::common::bundles::sha256(&input)[..12]);
+                fs::create_dir_all(folder).and_then(|()| fs::write(&file, &input)).expect("kept");
+                eprintln!("{}: the input is in {}", target.name, file.display());
+                std::panic::resume_unwind(panic);
+            }
+        }
+        println!("{}: {count} inputs, {:.1} s", target.name, begun.elapsed().as_secs_f64());
+    }
+}
+
+#[test]
+fn mutated_inputs_do_no_harm() {
+    run(2000);
+}
+
+#[test]
+#[ignore = "heavy: a million inputs for each parser, some minutes"]
+fn a_million_mutated_inputs_do_no_harm() {
+    run(1_000_000);
+}
