@@ -181,8 +181,8 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
         let mqtt = MqttConfig { url: url.clone().into(), ..config.mqtt.clone() };
         let visit = async { SimpleClient::connect(&mqtt, "check").await?.close().await };
         match runtime.block_on(visit) {
-            Ok(()) => report.ok("broker", format!("{url}: lets the agent in"))?,
-            Err(problem) => report.fail("broker", 1, problem)?,
+            Ok(()) => report.ok("broker", format!("{url}: connection accepted"))?,
+            Err(problem) => report.fail("broker", 1, with_causes(&problem))?,
         }
     }
     // A name that does not resolve leaves its thread behind.
