@@ -318,6 +318,19 @@ fn check_names_what_is_wrong_and_goes_on() {
 }
 
 #[test]
+fn check_says_why_a_password_file_cannot_be_read() {
+    let Some(shared) = crate::common::shared() else { return };
+    let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
+    let site = Site::new("mqtt://127.0.0.1:9", &shared.join("escoita-bundle"), &machines);
+    let mut check = site.command("check");
+    check.env("AUSCULT__MQTT__USERNAME", "pi-1").env("AUSCULT__MQTT__PASSWORD_FILE", "/nowhere/password");
+    let output = check.output().expect("auscult starts");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let failed = lines(&printed, "FAIL");
+    assert!(failed.len() == 1 && failed[0].contains("/nowhere/password: No such file"), "{printed}");
+}
+
+#[test]
 fn logs_are_json_where_configured_and_never_tell_the_password() {
     let Some(shared) = crate::common::shared() else { return };
     let machines =
