@@ -10,7 +10,6 @@ mod machine;
 mod parts;
 mod source;
 
-use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -27,7 +26,8 @@ const CONTROL_SAMPLES: u64 = 64;
 const CONTROL_S: f64 = CONTROL_SAMPLES as f64 / RATE_HZ as f64;
 
 /// Kinds of machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Kind {
     /// Axial, slow: 960 to 1740 turns a minute, 5 to 9 blades.
     Fan,
@@ -41,11 +41,7 @@ impl Kind {
     pub const ALL: [Kind; 3] = [Kind::Fan, Kind::Blower, Kind::Pump];
 
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::Fan => "fan",
-            Kind::Blower => "blower",
-            Kind::Pump => "pump",
-        }
+        self.into()
     }
 
     /// The faults that such a machine can have.
@@ -55,7 +51,8 @@ impl Kind {
 }
 
 /// Faults of machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Fault {
     /// The wheel touches its housing: scraping on a part of each turn.
     Rub,
@@ -78,15 +75,7 @@ impl Fault {
         [Fault::Rub, Fault::Blocked, Fault::Unbalance, Fault::Bearing, Fault::Cavitation, Fault::Loose, Fault::Bursts];
 
     pub fn name(self) -> &'static str {
-        match self {
-            Fault::Rub => "rub",
-            Fault::Blocked => "blocked",
-            Fault::Unbalance => "unbalance",
-            Fault::Bearing => "bearing",
-            Fault::Cavitation => "cavitation",
-            Fault::Loose => "loose",
-            Fault::Bursts => "bursts",
-        }
+        self.into()
     }
 }
 
@@ -122,18 +111,6 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         by_name(Fault::ALL.into_iter(), Fault::name, text)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 

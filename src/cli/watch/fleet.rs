@@ -72,10 +72,12 @@ pub struct WatchedFleet {
 }
 
 /// Order of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Sort {
     Urgency,
     Name,
+    #[strum(to_string = "distance")]
     Ratio,
     Level,
 }
@@ -87,15 +89,6 @@ impl Sort {
             Sort::Name => Sort::Ratio,
             Sort::Ratio => Sort::Level,
             Sort::Level => Sort::Urgency,
-        }
-    }
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Sort::Urgency => "urgency",
-            Sort::Name => "name",
-            Sort::Ratio => "distance",
-            Sort::Level => "level",
         }
     }
 }

@@ -32,7 +32,7 @@ fn header(app: &App) -> Paragraph<'static> {
         Ok(url) => url.clone().green(),
         Err(problem) => problem.clone().red().bold(),
     };
-    let mut first = vec!["auscult ".bold(), broker, format!("  sorted by {}", app.sort.word()).dim()];
+    let mut first = vec!["auscult ".bold(), broker, format!("  sorted by {}", app.sort).dim()];
     if !app.filter.is_empty() {
         first.push(format!(", only {:?}", app.filter).yellow());
     }
