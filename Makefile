@@ -22,6 +22,9 @@ train:                     ## models/demo anew: some minutes; goes on where it w
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
+	$(CARGO) check --release --no-default-features
+	$(CARGO) check --release --no-default-features --features web
+	$(CARGO) check --release --no-default-features --features demo
 
 test:                      ## every test but the heavy ones
 	tests/setup.sh

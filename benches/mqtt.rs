@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use auscult::clock::Clock;
-use auscult::mqtt::address::BrokerUrls;
+use auscult::mqtt::broker::BrokerSettings;
 use auscult::mqtt::outbox::Bounds;
 use auscult::mqtt::payload::{VerdictMsg, encode};
 use auscult::mqtt::tls::TlsFiles;
@@ -43,10 +43,7 @@ fn start(url: &str, state_dir: &std::path::Path, drain_per_s: f64) -> Mqtt {
     let options = MqttOptions {
         agent: "bench".into(),
         root: "auscult".into(),
-        urls: url.parse::<BrokerUrls>().expect("a URL"),
-        username: None,
-        password: None,
-        password_file: None,
+        broker: BrokerSettings { urls: url.parse().expect("a URL"), ..BrokerSettings::default() },
         tls: TlsFiles::default(),
         keep_alive: Duration::from_secs(20),
         pause: (Duration::from_millis(50), Duration::from_millis(500)),

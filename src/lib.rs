@@ -23,6 +23,7 @@
 //! sqlite     opening SQLite files, setting damaged ones aside
 //! fs         files that are there whole or not at all
 //! state_files  small files of the state directory: a check sum in each, an inventory of all
+//! log_tail   the newest lines of the log
 //! secret     text that no log shows
 //! systemd    readiness and watchdog
 //! cli        one file per command
@@ -41,6 +42,7 @@ pub mod control;
 pub mod encoder;
 pub mod features;
 pub mod fs;
+mod log_tail;
 pub mod monitor;
 pub mod mqtt;
 pub mod scoring;

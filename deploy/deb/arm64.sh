@@ -16,7 +16,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_LIBDIR=/usr/lib/aarch64-linux-gnu/pkgconfig
 export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc
 cargo=/usr/bin/cargo
-$cargo build --target $target --profile dist --no-default-features
+$cargo build --target $target --profile dist --no-default-features --features web
 
 # Tests start the program itself, so the kernel must know what to do with it: as systemd-binfmt would set it.
 if ! [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] && [ "$(uname -m)" != aarch64 ]; then
@@ -26,6 +26,6 @@ fi
 ARCH=aarch64 tests/setup.sh
 for cpu in ${CPUS:-cortex-a53 cortex-a72 cortex-a76}; do
   echo "golden tests as $cpu"
-  QEMU_CPU=$cpu QEMU_LD_PREFIX=/ $cargo test --target $target --profile dist --no-default-features --lib --test scoring -- score:: encoder::
+  QEMU_CPU=$cpu QEMU_LD_PREFIX=/ $cargo test --target $target --profile dist --no-default-features --features web --lib --test scoring -- score:: encoder::
 done
 TARGET=$target deploy/deb/build.sh

@@ -13,7 +13,7 @@ if ! [ -x $tools/bin/cargo-deb ]; then
 fi
 if [ -z "$target" ]; then
   # As users get it: without the demo's broker.
-  [ "$profile" = release ] || cargo build --profile "$profile" --no-default-features
+  [ "$profile" = release ] || cargo build --profile "$profile" --no-default-features --features web
   program=target/$profile/auscult
 else
   program="qemu-aarch64-static -L / target/$target/$profile/auscult"

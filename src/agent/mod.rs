@@ -32,6 +32,7 @@ use self::publisher::Publisher;
 use self::scoring_thread::{ScoringThread, ScoringWork};
 use crate::audio::MachineInput;
 use crate::audio::capture::{self, Capture};
+use crate::audio::meters::Meters;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::rate_limit;
@@ -99,7 +100,10 @@ struct Agent {
 
 impl Agent {
     /// Reads what earlier runs left, opens everything and starts the threads.
-    fn start(config: Config) -> Result<Agent, AgentError> {
+    fn start(mut config: Config) -> Result<Agent, AgentError> {
+        if let Err(problem) = config.use_chosen_broker() {
+            tracing::error!("{problem}: the broker that was chosen on the page is forgotten");
+        }
         let clock = Clock::of_system();
         let now = clock.now().utc();
         let inventory_lost = StateFiles::new(&config.agent.state_dir).check_inventory().err().map(|lost| lost.0);
@@ -128,6 +132,8 @@ impl Agent {
             boot: mqtt.boot().to_owned(),
             started: Instant::now(),
             store_problem: store_problem([inventory_lost, lost.map(|Lost(problem)| problem), alarms_lost]),
+            meters: meters(&capture),
+            broker: mqtt.broker(),
             bundles: OnceLock::new(),
         });
         // What an interrupted install left behind goes; a bundle in a plain directory has no store, which is no fault.
@@ -287,6 +293,12 @@ fn machines(
         })
     });
     machines.collect()
+}
+
+/// The microphones, for whoever chooses one; those that machines listen to are left to the capture.
+fn meters(capture: &Arc<Capture>) -> Meters {
+    let capture = Arc::downgrade(capture);
+    Meters::new("/sys", Box::new(move || capture.upgrade().map_or_else(Vec::new, |capture| capture.devices())))
 }
 
 /// How the MQTT client is set up.

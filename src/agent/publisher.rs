@@ -241,6 +241,7 @@ impl Publisher {
             uptime_s: self.started.elapsed().as_secs_f64().round(),
             memory_mb: process_stats::memory_mb(),
             cpu_temp_c: process_stats::cpu_temperature_c(),
+            disk_free_mb: process_stats::disk_free_mb(&self.config.agent.state_dir),
             mqtt: self.mqtt.stats(),
             machines,
             clock: self.mqtt.clock().mark(),

@@ -3,6 +3,8 @@
 pub mod capture;
 pub mod config;
 pub mod device;
+mod levels;
+pub mod meters;
 mod paced;
 pub mod resample;
 mod source;

@@ -11,7 +11,7 @@ use crate::agent::inputs;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
 use crate::causes::with_causes;
-use crate::config::{Config, MachineConfig, MqttConfig};
+use crate::config::{Config, MachineConfig, MqttConfig, PACKAGED};
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::mqtt::simple_client::SimpleClient;
@@ -26,9 +26,10 @@ const LISTEN: Duration = Duration::from_secs(5);
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  auscult check --config /etc/auscult/agent.toml")]
 pub struct Args {
-    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top
-    #[arg(long, value_name = "FILE", default_value = "/etc/auscult/agent.toml")]
-    config: PathBuf,
+    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top [default: /etc/auscult/agent.toml
+    /// where it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -37,16 +38,21 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let mut report = Report { json: args.json, worst: None };
-    let config = match Config::load(&args.config) {
+    let mut config = match Config::load_any(args.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
             report.fail("configuration", EXIT_CONFIG, error)?;
             return report.verdict();
         }
     };
-    let (file, agent, machines) = (args.config.display(), &config.agent.id, config.machine.len());
+    let file = args.config.as_deref().unwrap_or(Path::new(PACKAGED));
+    let file = if file.exists() { file.display().to_string() } else { "no file".into() };
+    let (agent, machines) = (&config.agent.id, config.machine.len());
     let plural = if machines == 1 { "" } else { "s" };
     report.ok("configuration", format!("{file}: agent {agent}, {machines} machine{plural}"))?;
+    if let Err(problem) = config.use_chosen_broker() {
+        report.fail("state", 1, problem)?;
+    }
     state(&mut report, &config)?;
     let loaded = bundle(&mut report, &config)?;
     sources(&mut report, &config, loaded.as_ref())?;

@@ -21,6 +21,8 @@ mod replay;
 mod run;
 mod schema;
 mod score;
+#[cfg(feature = "web")]
+mod setup;
 mod simulate;
 mod sound;
 mod spectrogram;
@@ -54,6 +56,8 @@ enum Command {
     Devices(devices::Args),
     Record(record::Args),
     Check(check::Args),
+    #[cfg(feature = "web")]
+    Setup(setup::Args),
     Ctl(Box<ctl::Args>),
     Watch(watch::Args),
     #[cfg(feature = "web")]
@@ -79,6 +83,8 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args),
         Command::Record(args) => record::run(args),
         Command::Check(args) => check::run(args),
+        #[cfg(feature = "web")]
+        Command::Setup(args) => setup::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Watch(args) => watch::run(args),
         #[cfg(feature = "web")]

@@ -11,14 +11,15 @@ use crate::config::Config;
 /// Example: auscult run --config /etc/auscult/agent.toml
 #[derive(clap::Args)]
 pub struct Args {
-    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top
-    #[arg(long, value_name = "FILE", default_value = "/etc/auscult/agent.toml")]
-    config: PathBuf,
+    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top [default: /etc/auscult/agent.toml
+    /// where it exists; else nothing is configured, and the agent waits for set-up]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
     one_heap();
-    let config = Config::load(&args.config).map_err(Failure::config)?;
+    let config = Config::load_any(args.config.as_deref()).map_err(Failure::config)?;
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Asked to stop while it starts, it stops cleanly all the same.

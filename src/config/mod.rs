@@ -20,10 +20,15 @@ pub use self::web::WebConfig;
 pub use crate::audio::config::{Channel, SourceConfig};
 pub use crate::bundle::config::BundleConfig;
 use crate::encoder::EncoderConfig;
-pub use crate::mqtt::config::{CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
+use crate::mqtt::broker;
+use crate::mqtt::config::BROKER_KEYS;
+pub use crate::mqtt::config::{BrokerOrigin, CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
 use crate::scoring::alarm::AlarmConfig;
 use crate::scoring::gate::Gate;
 use crate::validate::{check_range, words};
+
+/// The packages' configuration.
+pub const PACKAGED: &str = "/etc/auscult/agent.toml";
 
 /// The whole configuration of one agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -87,15 +92,58 @@ impl Config {
         Ok(config)
     }
 
+    /// As [`Config::load`] of `file`, else of the packaged one; where that is not there either, the defaults with the
+    /// environment over them: an agent that waits for set-up. Its state then lies in the user's own directory, unless
+    /// the packages' can be written.
+    ///
+    /// # Errors
+    /// As of [`Config::load`].
+    pub fn load_any(file: Option<&Path>) -> Result<Config, ConfigError> {
+        let packaged = Path::new(PACKAGED);
+        if let Some(file) = file.or_else(|| packaged.exists().then_some(packaged)) {
+            return Config::load(file);
+        }
+        let mut config = Config::read(None)?;
+        config.check()?;
+        let state_dir = &mut config.agent.state_dir;
+        if *state_dir == AgentConfig::default().state_dir
+            && !can_be_written(state_dir)
+            && let Some(own) = own_state_dir()
+        {
+            *state_dir = own;
+        }
+        Ok(config)
+    }
+
     /// Reads only how to reach the broker: of `file`, which needs no machines for that, else of the defaults; the
     /// environment on top.
     ///
     /// # Errors
     /// The first thing that is wrong, with file and key.
     pub fn load_mqtt(file: Option<&Path>) -> Result<MqttConfig, ConfigError> {
-        let mqtt = Config::read(file)?.mqtt;
-        mqtt.check()?;
-        Ok(mqtt)
+        let mut config = Config::read(file)?;
+        if file.is_some()
+            && let Err(problem) = config.use_chosen_broker()
+        {
+            tracing::debug!("{problem}");
+        }
+        config.mqtt.check()?;
+        Ok(config.mqtt)
+    }
+
+    /// Takes the broker that was chosen on the agent's page, unless the file or the environment names one.
+    ///
+    /// # Errors
+    /// What was chosen cannot be read; the configuration is then unchanged.
+    pub fn use_chosen_broker(&mut self) -> Result<(), String> {
+        match broker::saved(&self.agent.state_dir)? {
+            Some(chosen) if self.mqtt.origin == BrokerOrigin::Default => chosen.lay_over(&mut self.mqtt),
+            Some(_) => {
+                tracing::info!("the configuration names the broker: the one that was chosen on the page is not used")
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
@@ -141,6 +189,17 @@ impl Config {
     }
 }
 
+/// Whether this user may put files into `dir`, which is made if need be.
+fn can_be_written(dir: &Path) -> bool {
+    std::fs::create_dir_all(dir).is_ok() && tempfile::tempfile_in(dir).is_ok()
+}
+
+/// Where this user's programs keep their state.
+fn own_state_dir() -> Option<PathBuf> {
+    let dir = |name| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    Some(dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state")))?.join("auscult"))
+}
+
 /// The file with the environment's `variables` laid over it.
 fn layers(file: Option<&Path>, variables: &HashMap<String, String>) -> Result<Config, LayerError> {
     let mut layers = config::Config::builder();
@@ -155,7 +214,11 @@ fn layers(file: Option<&Path>, variables: &HashMap<String, String>) -> Result<Co
     }
     let environment = config::Environment::with_prefix("AUSCULT").prefix_separator("__").separator("__");
     let layers = layers.add_source(environment.source(Some(variables.clone())));
-    layers.build().and_then(config::Config::try_deserialize).map_err(LayerError::Content)
+    let layers = layers.build().map_err(LayerError::Content)?;
+    let names_broker = BROKER_KEYS.iter().any(|key| layers.get::<config::Value>(&format!("mqtt.{key}")).is_ok());
+    let mut config: Config = layers.try_deserialize().map_err(LayerError::Content)?;
+    config.mqtt.origin = if names_broker { BrokerOrigin::File } else { BrokerOrigin::Default };
+    Ok(config)
 }
 
 /// Why the layers are no configuration.

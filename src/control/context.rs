@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::monitor::history::Entry;
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::settings::{Changed, Effective, MachineSettings};
+use crate::mqtt::Origin;
 use crate::mqtt::payload::{EventKind, SettingsMsg};
 use crate::scoring::alarm::AlarmConfig;
 
@@ -26,6 +27,7 @@ pub struct CommandContext<'a> {
     pub shared: &'a Arc<Shared>,
     pub store: &'a StateStore,
     pub envelope: &'a Envelope,
+    pub origin: Origin,
     pub now: DateTime<Utc>,
 }
 
@@ -60,6 +62,21 @@ impl CommandContext<'_> {
                 Err(CommandError::argument("until", &expected, until))
             }
             until => Ok(until.map(Timestamp::utc)),
+        }
+    }
+
+    /// Refuses a command that did not come from the agent's own page.
+    ///
+    /// # Errors
+    /// Where it came from the broker.
+    pub fn only_from_page(&self, what: &str) -> Result<(), CommandError> {
+        match self.origin {
+            Origin::Page => Ok(()),
+            Origin::Broker => {
+                let message =
+                    format!("{what} can be set on the agent's own page or by `auscult setup`, not over the broker");
+                Err(CommandError::new(Code::NotAllowed, message))
+            }
         }
     }
 

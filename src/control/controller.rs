@@ -20,7 +20,7 @@ use super::store::{Commit, StateStore};
 use super::transaction::{self, NotMade};
 use crate::mqtt::payload::EventKind;
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
-use crate::mqtt::{Incoming, MAX_CONTROL_BYTES};
+use crate::mqtt::{Incoming, MAX_CONTROL_BYTES, Origin};
 
 /// How often distances and the replies of asking commands are written: one transaction a minute.
 const FLUSH_EVERY: TimeDelta = TimeDelta::seconds(60);
@@ -63,7 +63,7 @@ impl Controller {
     /// Takes one message that the client has received.
     pub fn receive(&mut self, incoming: &Incoming, now: DateTime<Utc>) -> Vec<Output> {
         match &incoming.payload {
-            Ok(payload) => self.handle(&incoming.topic, payload, incoming.retained, now),
+            Ok(payload) => self.handle_from(incoming.origin, &incoming.topic, payload, incoming.retained, now),
             Err(bytes) => {
                 let error = CommandError::new(
                     Code::TooLarge,
@@ -74,8 +74,20 @@ impl Controller {
         }
     }
 
-    /// Takes one message of a control topic.
+    /// Takes one message of a control topic, as it comes from the broker.
     pub fn handle(&mut self, topic: &Topic, payload: &[u8], retained: bool, now: DateTime<Utc>) -> Vec<Output> {
+        self.handle_from(Origin::Broker, topic, payload, retained, now)
+    }
+
+    /// Takes one message of a control topic.
+    pub fn handle_from(
+        &mut self,
+        origin: Origin,
+        topic: &Topic,
+        payload: &[u8],
+        retained: bool,
+        now: DateTime<Utc>,
+    ) -> Vec<Output> {
         // An empty message clears a retained one: nothing is asked.
         if payload.is_empty() {
             return Vec::new();
@@ -122,7 +134,7 @@ impl Controller {
             }
             Ok(request) => {
                 let name = request.command.name();
-                match self.run(&request, is_ours, now) {
+                match self.run(&request, origin, is_ours, now) {
                     Ok(outcome) => self.conclude(&request.envelope, name, outcome, now),
                     Err(error) => self.answer(&request.envelope, Some(name), Err(error), now),
                 }
@@ -159,7 +171,13 @@ impl Controller {
         }
     }
 
-    fn run(&mut self, request: &Request, is_ours: bool, now: DateTime<Utc>) -> Result<Outcome, CommandError> {
+    fn run(
+        &mut self,
+        request: &Request,
+        origin: Origin,
+        is_ours: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Outcome, CommandError> {
         let Envelope { id, tag, expires, by, .. } = &request.envelope;
         if let (Some(tag), false) = (tag, is_ours) {
             let expected = format!("one of this agent's tags ({})", self.shared.config.agent.tags.join(", "));
@@ -171,7 +189,8 @@ impl Controller {
         }
         let (id, by) = (id.as_ref().map(|id| id.as_str()), by.as_ref().map(|by| by.as_str()));
         tracing::info!(command = request.command.name(), id, by, "command");
-        let mut context = CommandContext { shared: &self.shared, store: &self.store, envelope: &request.envelope, now };
+        let envelope = &request.envelope;
+        let mut context = CommandContext { shared: &self.shared, store: &self.store, envelope, origin, now };
         let outcome = request.command.clone().run(&mut context)?;
         match (&outcome, &self.running) {
             (Outcome::Job(_), Some(running)) => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::audio::meters::Meters;
 use crate::bundle::store::{BundleStore, InstallError};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -12,6 +13,7 @@ use crate::monitor::alarm_store::AlarmStore;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::history::History;
 use crate::monitor::last_window::LastWindows;
+use crate::mqtt::broker::BrokerLink;
 
 /// What control shares with the rest of the agent.
 pub struct Shared {
@@ -31,6 +33,10 @@ pub struct Shared {
     pub started: Instant,
     /// What was wrong with the store at start.
     pub store_problem: Option<String>,
+    /// The microphones, for whoever chooses one.
+    pub meters: Meters,
+    /// The broker that is in use, and the way to change it.
+    pub broker: Arc<BrokerLink>,
     /// Where bundles are installed, once it was needed.
     pub bundles: OnceLock<Arc<BundleStore>>,
 }

@@ -33,7 +33,26 @@ pub struct MqttConfig {
     /// Seconds between keep-alive packets; a connection that stays silent for one and a half times as long is given up.
     /// Default 20.
     pub keep_alive_s: u64,
+    /// Where address and login come from; not a key.
+    #[serde(skip)]
+    pub origin: BrokerOrigin,
 }
+
+/// Where the broker's address and login come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BrokerOrigin {
+    /// Nobody has said anything of a broker.
+    #[default]
+    Default,
+    /// The configuration: the file or the environment.
+    File,
+    /// It was chosen on the agent's page.
+    Page,
+}
+
+/// The keys that make a broker the configuration's.
+pub const BROKER_KEYS: [&str; 4] = ["url", "username", "password", "password_file"];
 
 impl Default for MqttConfig {
     fn default() -> Self {
@@ -47,6 +66,7 @@ impl Default for MqttConfig {
             cert_file: None,
             key_file: None,
             keep_alive_s: 20,
+            origin: BrokerOrigin::Default,
         }
     }
 }

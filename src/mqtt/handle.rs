@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::broker::BrokerLink;
 use super::client;
 use super::client::stop::{Stop, StopReport};
 use super::connection::MAX_MESSAGE_BYTES;
@@ -48,9 +49,10 @@ impl Mqtt {
         let (stop, stopped) = mpsc::channel(1);
         let (deliver, receiver) = incoming::channel();
         let topics = AgentTopics::new(&options.root, &options.agent);
-        let shared =
-            Arc::new(MqttShared::new(topics, clock, options.compat_topic.clone(), outbox, deliver.downgrade()));
-        client::spawn(options, Arc::clone(&shared), deliver, changes, stopped)?;
+        let (broker, brokers) = BrokerLink::new(options.broker.clone());
+        let compat = options.compat_topic.clone();
+        let shared = Arc::new(MqttShared::new(topics, clock, compat, broker, outbox, deliver.downgrade()));
+        client::spawn(options, Arc::clone(&shared), deliver, changes, brokers, stopped)?;
         let mqtt = Mqtt { shared, stop };
         mqtt.watch_clock()?;
         Ok((mqtt, receiver))
@@ -66,6 +68,11 @@ impl Mqtt {
     /// Hands a control message that did not come from the broker to the agent; false when too many wait.
     pub fn deliver(&self, incoming: Incoming) -> bool {
         self.shared.deliver.try_send(incoming)
+    }
+
+    /// The broker that is in use, and the way to change it.
+    pub fn broker(&self) -> Arc<BrokerLink> {
+        Arc::clone(&self.shared.broker)
     }
 
     /// Id of this start.

@@ -11,6 +11,14 @@ use super::topics::Topic;
 const MESSAGES: usize = 64;
 const BYTES: usize = 4 << 20;
 
+/// Which way a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Broker,
+    /// From an operator at the agent's own page.
+    Page,
+}
+
 /// A message on one of the topics that the agent takes commands from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incoming {
@@ -19,6 +27,7 @@ pub struct Incoming {
     /// The payload, or only its length where it exceeds [`MAX_CONTROL_BYTES`](super::connection::MAX_CONTROL_BYTES).
     pub payload: Result<Vec<u8>, usize>,
     pub retained: bool,
+    pub origin: Origin,
 }
 
 impl Incoming {

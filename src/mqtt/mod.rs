@@ -7,6 +7,7 @@
 //! [`Mqtt`] is the agent's handle: cheap to clone, its methods return at once and may be called from any thread.
 
 pub mod address;
+pub mod broker;
 mod client;
 pub mod config;
 pub(crate) mod connection;
@@ -14,6 +15,7 @@ pub mod diagnose;
 pub mod discovery;
 mod handle;
 mod incoming;
+pub mod mdns;
 mod options;
 pub mod outbox;
 pub mod payload;
@@ -21,10 +23,11 @@ mod shared;
 pub mod simple_client;
 pub mod tls;
 pub mod topics;
+pub mod trial;
 
 pub use self::client::stop::StopReport;
 pub use self::connection::MAX_CONTROL_BYTES;
 pub use self::handle::Mqtt;
-pub use self::incoming::{Incoming, IncomingReceiver};
+pub use self::incoming::{Incoming, IncomingReceiver, Origin};
 pub use self::options::MqttOptions;
 pub use self::shared::Tap;

@@ -3,23 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::BrokerUrls;
+use super::broker::BrokerSettings;
 use super::config::{CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
 use super::outbox::Bounds;
 use super::tls::TlsFiles;
-use crate::secret::Secret;
 
 /// How the client is set up.
 #[derive(Debug, Clone)]
 pub struct MqttOptions {
     pub agent: String,
     pub root: String,
-    /// Tried in turn.
-    pub urls: BrokerUrls,
-    pub username: Option<String>,
-    pub password: Option<Secret>,
-    /// Read at each connection; its first line is the password.
-    pub password_file: Option<PathBuf>,
+    pub broker: BrokerSettings,
     pub tls: TlsFiles,
     /// A connection that stays silent for one and a half times as long is given up.
     pub keep_alive: Duration,
@@ -49,10 +43,7 @@ impl MqttOptions {
         MqttOptions {
             agent: agent.to_owned(),
             root: mqtt.root.clone(),
-            urls: mqtt.url.clone(),
-            username: mqtt.username.clone(),
-            password: mqtt.password.clone(),
-            password_file: mqtt.password_file.clone(),
+            broker: BrokerSettings::of(mqtt),
             tls: TlsFiles::from_config(mqtt),
             keep_alive: Duration::from_secs(mqtt.keep_alive_s),
             pause: (Duration::from_secs(1), Duration::from_secs(60)),

@@ -1,12 +1,13 @@
 //! What the agent's handle and the client's driver share.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::broker::BrokerLink;
 use super::incoming::WeakIncomingSender;
 use super::outbox::{Class, Draft, Outbox};
 use super::payload::status::{AgentState, Status};
@@ -28,6 +29,7 @@ pub struct MqttShared {
     pub boot: String,
     pub clock: Clock,
     pub compat_topic: Option<String>,
+    pub broker: Arc<BrokerLink>,
     pub outbox: Outbox,
     /// Retained state: the newest payload of each topic, and whether it still has to be published.
     pub states: Mutex<BTreeMap<String, StateSlot>>,
@@ -57,6 +59,7 @@ impl MqttShared {
         topics: AgentTopics,
         clock: Clock,
         compat_topic: Option<String>,
+        broker: BrokerLink,
         outbox: Outbox,
         deliver: WeakIncomingSender,
     ) -> MqttShared {
@@ -65,6 +68,7 @@ impl MqttShared {
             boot: format!("{:016x}", rand::random::<u64>()),
             clock,
             compat_topic,
+            broker: Arc::new(broker),
             outbox,
             states: Mutex::default(),
             volatile: Mutex::default(),

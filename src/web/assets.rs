@@ -43,6 +43,7 @@ static ASSETS: &[Asset] = assets![
     "screens/agents.js",
     "screens/alarms.js",
     "screens/bundles.js",
+    "screens/inside.js",
     "screens/keeping.js",
     "screens/login.js",
     "screens/machine.js",

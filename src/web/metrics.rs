@@ -44,6 +44,7 @@ const HEALTH: &[Field] = &[
     ("uptime_s", "auscult_uptime_seconds", "Seconds since the agent started"),
     ("memory_mb", "auscult_memory_mebibytes", "Resident memory of the agent"),
     ("cpu_temp_c", "auscult_cpu_temperature_celsius", "Temperature of the agent's processor"),
+    ("disk_free_mb", "auscult_disk_free_mebibytes", "Free room on the disk of the agent's state"),
     ("outbox_depth", "auscult_outbox_messages", "Messages that wait for the broker"),
     ("outbox_bytes", "auscult_outbox_bytes", "Bytes of the outbox on disk"),
     ("dropped", "auscult_dropped_messages", "Messages that were given up unsent since the outbox was made"),

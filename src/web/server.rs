@@ -82,7 +82,7 @@ pub fn bind(home: Arc<dyn Home>, options: PageOptions) -> Result<Page, PageError
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(listen)?;
-    let url = format!("{}://{address}/", if tls.is_some() { "https" } else { "http" });
+    let url = format!("{}://{}/", if tls.is_some() { "https" } else { "http" }, to_be_typed(address));
     let code = access.code();
     let cookie = format!("auscult_{}", address.port());
     let streams = Arc::new(Semaphore::new(STREAMS));
@@ -103,6 +103,21 @@ pub fn bind(home: Arc<dyn Home>, options: PageOptions) -> Result<Page, PageError
     let thread = std::thread::Builder::new().name("page".into());
     thread.spawn(serve).map_err(|source| PageError::Listen { listen: address, source })?;
     Ok(Page { url, code, stop: Some(stop) })
+}
+
+/// The address that a browser elsewhere would take; where all addresses of this computer are listened on, the one that it
+/// has in its network.
+fn to_be_typed(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    // Nothing is sent: the system only says which way it would go.
+    let own = || {
+        let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((std::net::Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    own().map_or(address, |own| SocketAddr::new(own.ip(), address.port()))
 }
 
 async fn serve(listener: std::net::TcpListener, mut tls: Option<Tls>, shared: Arc<Shared>) -> std::io::Result<()> {

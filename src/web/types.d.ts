@@ -104,6 +104,8 @@ interface Health {
   clock?: ClockMark | null
   /** Temperature of the CPU, degrees Celsius. */
   cpu_temp_c: number | null
+  /** Free room on the disk of the state directory, MiB. */
+  disk_free_mb: number | null
   /** Messages that were given up unsent since the store was made: it was full, or they were too old. */
   dropped: number
   /** Control messages that were not taken in since this start, because too many came at once. */

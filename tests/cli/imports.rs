@@ -25,6 +25,7 @@ const LEAVES: &[&str] = &[
     "causes",
     "clock",
     "fs",
+    "log_tail",
     "secret",
     "sqlite",
     "state_files",

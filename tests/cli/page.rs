@@ -72,10 +72,10 @@ fn packed(bundle: &Path, dir: &Path) -> PathBuf {
     files.into_iter().find(|path| path.extension().is_some_and(|end| end == "gz")).expect("an archive")
 }
 
-/// Runs the browser's script; what it asks for by a line `please ...` is done here. Answers all that it printed.
-fn drive(arguments: &[&str], mut please: impl FnMut(&str)) -> String {
+/// Runs a script of the browser's; what it asks for by a line `please ...` is done here. Answers all that it printed.
+fn drive(script: &str, arguments: &[&str], mut please: impl FnMut(&str)) -> String {
     let mut command = Command::new("node");
-    command.arg(Path::new(ROOT).join("tests/page/drive.mjs")).args(arguments).stdout(Stdio::piped());
+    command.arg(Path::new(ROOT).join("tests/page").join(script)).args(arguments).stdout(Stdio::piped());
     let mut child = command.spawn().expect("node starts");
     let mut printed = String::new();
     for line in BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok) {
@@ -119,7 +119,8 @@ fn the_page_shows_the_fleet_and_commands_it() {
     std::fs::create_dir_all(&shots).expect("a folder for screenshots");
     let (address, shots) = (format!("http://127.0.0.1:{port}"), shots.to_string_lossy().into_owned());
     let archive = packed(&bundle, dir.path()).to_string_lossy().into_owned();
-    let printed = drive(&[&address, &shots, PASSWORD, &archive, &format!("http://{listen}")], |what| match what {
+    let own = format!("http://{listen}");
+    let printed = drive("drive.mjs", &[&address, &shots, PASSWORD, &archive, &own], |what| match what {
         "take the broker away" => broker.kill(),
         "bring the broker back" => broker.restart(),
         "stop the console" => drop(page.take()),

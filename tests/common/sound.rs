@@ -150,6 +150,15 @@ impl Microphone {
         Player(player)
     }
 
+    /// How many programs listen to it.
+    pub fn listeners(&self) -> usize {
+        let pactl = Command::new("pactl")
+            .args(["-s", &self.server_address(), "list", "short", "source-outputs"])
+            .env("HOME", &self.dir)
+            .output();
+        String::from_utf8_lossy(&pactl.expect("pactl: run tests/setup.sh").stdout).lines().count()
+    }
+
     fn pactl(&self, command: &[&str]) -> bool {
         let pactl = Command::new("pactl")
             .args(["-s", &self.server_address()])

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use auscult::audio::meters::Meters;
 use auscult::clock::{Clock, Timestamp};
 use auscult::config::{Config, MachineConfig, SourceConfig};
 use auscult::control::commands::{
@@ -22,6 +23,7 @@ use auscult::monitor::history::History;
 use auscult::monitor::last_window::LastWindows;
 use auscult::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
 use auscult::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
+use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
@@ -421,6 +423,8 @@ impl Agent {
             boot: "b1".into(),
             started: Instant::now(),
             store_problem: lost.map(|lost| lost.0),
+            meters: Meters::new("/sys", Box::new(Vec::new)),
+            broker: Arc::new(BrokerLink::new(BrokerSettings::default()).0),
             bundles: OnceLock::new(),
         };
         let controller = Controller::new(Arc::new(shared), store, at(0));

@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use auscult::audio::meters::Meters;
 use auscult::bundle::upload::Upload;
 use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig};
@@ -22,6 +23,7 @@ use auscult::monitor::model::ActiveBundle;
 use auscult::monitor::settings::MachineSettings;
 use auscult::monitor::state_writer::{self, StateWriter, WriterHandle};
 use auscult::monitor::{AlarmChange, Monitor};
+use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, Topic};
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
@@ -177,6 +179,8 @@ impl Rig {
             boot: "b1".into(),
             started: Instant::now(),
             store_problem: None,
+            meters: Meters::new("/sys", Box::new(Vec::new)),
+            broker: Arc::new(BrokerLink::new(BrokerSettings::default()).0),
             bundles: OnceLock::new(),
             config,
         });

@@ -44,7 +44,22 @@ mkdir "$root/tmp/unit"
 sed 's#^ExecStart=.*#ExecStart=/bin/true#' deploy/systemd/auscult.service >"$root/tmp/unit/auscult.service"
 faults=$(systemd-analyze verify --man=no "$root/tmp/unit/auscult.service" 2>&1) || die "the unit: $faults"
 [ -z "$faults" ] || die "the unit: $faults"
-inside sh -c 'auscult run --config /etc/auscult/agent.toml; [ $? = 78 ]' 2>/dev/null || die "a configuration without machines is no clear error"
+# The agent as it is shipped: no machine is configured, so it waits for its page to be opened.
+install -d -o "$(inside id -u auscult)" -g "$(inside id -g auscult)" "$root/var/lib/auscult"
+chroot --userspec=auscult:auscult "$root" env AUSCULT__WEB__LISTEN=127.0.0.1:0 AUSCULT__MQTT__URL=none \
+  timeout 60 auscult run --config /etc/auscult/agent.toml >"$root/tmp/run.log" 2>&1 &
+agent=$!
+tries=0
+until grep -q 'waiting for set-up' "$root/tmp/run.log"; do
+  tries=$((tries + 1))
+  [ $tries -lt 100 ] || { cat "$root/tmp/run.log"; die "the agent as it is shipped does not wait for set-up"; }
+  sleep 0.2
+done
+page=$(sed -n 's#.*\(http://127[^ ]*\)/.*#\1#p' "$root/tmp/run.log" | head -1)
+python3 -c "import json, urllib.request; assert json.load(urllib.request.urlopen('$page/session'))['role'] == 'operator'" || die "its page does not answer"
+kill $agent
+wait $agent || true
+rm -rf "$root/var/lib/auscult"
 inside bash -c 'source /usr/share/bash-completion/completions/auscult && complete -p auscult' >/dev/null || die "completion"
 step "installed: program, user, unit, conffiles, man pages, completions"
 

@@ -110,7 +110,8 @@ fn client_process() {
         .init();
     let tls = TlsFiles { ca: setup.ca, cert: setup.cert, key: setup.key };
     let (username, password) = (setup.username, setup.password.map(Into::into));
-    let options = MqttOptions { username, password, tls, ..options(&setup.url, &setup.state_dir) };
+    let mut options = MqttOptions { tls, ..options(&setup.url, &setup.state_dir) };
+    (options.broker.username, options.broker.password) = (username, password);
     let (mqtt, mut incoming) = Mqtt::start(options, Clock::new(true)).expect("threads");
     thread::spawn(move || while incoming.blocking_recv().is_some() {});
     let ending = Arc::new(AtomicBool::new(false));
@@ -144,6 +145,7 @@ fn health(mqtt: &Mqtt, uptime: Duration) -> Health {
         uptime_s: uptime.as_secs_f64(),
         memory_mb: Some(memory_mb(Path::new("/proc/self/status"))),
         cpu_temp_c: None,
+        disk_free_mb: None,
         mqtt: mqtt.stats(),
         machines: Vec::new(),
         clock: None,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use auscult::clock::Clock;
-use auscult::mqtt::address::BrokerUrls;
+use auscult::mqtt::broker::BrokerSettings;
 use auscult::mqtt::outbox::Bounds;
 use auscult::mqtt::payload::{Status, VerdictMsg};
 use auscult::mqtt::tls::TlsFiles;
@@ -23,10 +23,7 @@ pub fn options(url: &str, state_dir: &Path) -> MqttOptions {
     MqttOptions {
         agent: AGENT.into(),
         root: "auscult".into(),
-        urls: url.parse::<BrokerUrls>().expect("a broker's URL"),
-        username: None,
-        password: None,
-        password_file: None,
+        broker: BrokerSettings { urls: url.parse().expect("a broker's URL"), ..BrokerSettings::default() },
         tls: TlsFiles::default(),
         keep_alive: Duration::from_secs(20),
         pause: (Duration::from_millis(50), Duration::from_millis(400)),

@@ -11,17 +11,17 @@ use serde_json::json;
 use self::live::LiveView;
 use crate::audio::capture::Capture;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{BrokerOrigin, Config};
+use crate::log_tail::SECRET;
 use crate::mqtt::topics::{AgentTopics, Topic};
-use crate::mqtt::{Incoming, MAX_CONTROL_BYTES, Mqtt};
+use crate::mqtt::{Incoming, MAX_CONTROL_BYTES, Mqtt, Origin};
 use crate::web::{self, About, Home, HomeKind, Hub, Keep, Page, PageOptions, Refusal};
 
 /// A page that is served until this is dropped.
 pub struct AgentPage {
     home: Arc<AgentHome>,
-    /// Whether the broker was there when the page last looked.
-    connected: Option<bool>,
-    has_broker: bool,
+    /// What the page last saw of the broker.
+    broker: &'static str,
     _page: Page,
 }
 
@@ -49,24 +49,26 @@ impl AgentPage {
         match &page.code {
             None => tracing::info!("the page is at {}", page.url),
             Some(code) => {
-                tracing::warn!("the page at {} has no password yet: set one there, with the code {code}", page.url)
+                tracing::warn!(target: SECRET, "the page at {} has no password yet: set one there, with the code {code}", page.url)
             }
         }
         let hub = home.hub.clone();
         let topics = mqtt.topics().clone();
         mqtt.set_tap(Box::new(move |topic, payload| publish(&hub, &topics, topic, payload)));
-        Some(AgentPage { home, connected: None, has_broker: !config.mqtt.url.all().is_empty(), _page: page })
+        Some(AgentPage { home, broker: "", _page: page })
     }
 
     /// Shows whether the broker is there, when that has changed.
     pub fn follow(&mut self, mqtt: &Mqtt) {
-        let connected = mqtt.is_connected();
-        if self.connected.replace(connected) != Some(connected) {
-            let broker = match (self.has_broker, connected) {
-                (false, _) => "none",
-                (true, true) => "connected",
-                (true, false) => "away",
-            };
+        let settings = mqtt.broker().current();
+        let broker = match (settings.urls.all().is_empty(), mqtt.is_connected()) {
+            (true, _) => "none",
+            (false, true) => "connected",
+            // Nobody has asked for the one on this computer: that it is not there is no trouble.
+            (false, false) if settings.origin == BrokerOrigin::Default && self.broker != "connected" => "none",
+            (false, false) => "away",
+        };
+        if std::mem::replace(&mut self.broker, broker) != broker {
             let payload = json!({ "broker": broker, "since": self.home.clock.now() });
             self.home.hub.publish("$home".into(), Some(payload.to_string().into()), Keep::State);
         }
@@ -137,7 +139,7 @@ impl Home for AgentHome {
         }
         // As from the broker: what is too large is not looked at, and answered so.
         let payload = if payload.len() > MAX_CONTROL_BYTES { Err(payload.len()) } else { Ok(payload) };
-        match self.mqtt.deliver(Incoming { topic: topic.clone(), payload, retained: false }) {
+        match self.mqtt.deliver(Incoming { topic: topic.clone(), payload, retained: false, origin: Origin::Page }) {
             true => Ok(()),
             false => Err(Refusal("too many commands wait: try again".into())),
         }

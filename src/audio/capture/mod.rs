@@ -22,6 +22,7 @@ pub use self::stream::{Opener, StreamSpec};
 use self::output::CaptureOutput;
 use self::stream::Stream;
 use super::config::MachineInput;
+use super::meters::HeardDevice;
 use super::source::{SourceError, SourceProblem};
 
 /// Running capture; stops when dropped.
@@ -71,6 +72,11 @@ impl Capture {
     /// The newest sound of a machine; kept while it is asked for, a few times a second. `None`: nothing new.
     pub fn live(&self, machine: usize) -> Option<LiveSound> {
         self.output.live(machine)?.take()
+    }
+
+    /// The devices that machines listen to.
+    pub fn devices(&self) -> Vec<HeardDevice> {
+        self.output.devices()
     }
 
     /// How each machine's source is doing, in the order of the machines given.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::stream::{Opener, StreamSpec};
 use crate::audio::config::{Channel, MachineInput};
-use crate::audio::device::identity::{self, Card, Selector};
+use crate::audio::device::identity::{self, Selector};
 use crate::audio::device::offer::Wish;
 use crate::audio::device::{self, DeviceRequest};
 use crate::audio::paced::Paced;
@@ -28,7 +28,7 @@ pub(super) fn streams(inputs: Vec<MachineInput>) -> Result<Vec<StreamSpec>, Sour
             continue;
         };
         let device: Selector = device.parse().map_err(|problem: String| config_error(&input, "device", &problem))?;
-        match devices.iter_mut().find(|(known, _)| same(known, &device, &cards)) {
+        match devices.iter_mut().find(|(known, _)| known.is_same(&device, &cards)) {
             Some((_, machines)) => machines.push(input),
             None => devices.push((device, vec![input])),
         }
@@ -37,12 +37,6 @@ pub(super) fn streams(inputs: Vec<MachineInput>) -> Result<Vec<StreamSpec>, Sour
         specs.push(device_stream(device, machines)?);
     }
     Ok(specs)
-}
-
-/// A card can be opened once: two ways to say the same card are one stream.
-fn same(one: &Selector, other: &Selector, cards: &[Card]) -> bool {
-    let card = |selector: &Selector| selector.resolve(cards).ok()?.card;
-    one == other || card(one).is_some_and(|found| card(other) == Some(found))
 }
 
 fn config_error(input: &MachineInput, field: &str, problem: &str) -> SourceError {

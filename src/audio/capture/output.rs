@@ -1,5 +1,6 @@
 //! What the capture threads share with who takes from them: the queue, how each source is doing, the sign to stop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -8,6 +9,8 @@ use super::event::{CaptureEvent, Captured, MachineStats};
 use super::live::LiveTap;
 use super::queue::Queue;
 use crate::audio::config::MachineInput;
+use crate::audio::levels::ChannelLevels;
+use crate::audio::meters::HeardDevice;
 
 /// Where all streams of one capture put what they have.
 pub(super) struct CaptureOutput {
@@ -16,6 +19,17 @@ pub(super) struct CaptureOutput {
     stats: Mutex<Vec<MachineStats>>,
     /// By the machine's number.
     live: Vec<(usize, LiveTap)>,
+    /// The devices that machines listen to.
+    devices: Mutex<Vec<OpenDevice>>,
+}
+
+/// A device that is kept open for machines.
+pub(super) struct OpenDevice {
+    /// As the first of its machines has it.
+    pub device: String,
+    /// Their numbers.
+    pub machines: Vec<usize>,
+    pub levels: Arc<ChannelLevels>,
 }
 
 impl CaptureOutput {
@@ -25,7 +39,35 @@ impl CaptureOutput {
             stop: AtomicBool::new(false),
             stats: Mutex::new(machines.clone().map(MachineStats::new).collect()),
             live: machines.map(|input| (input.machine, LiveTap::new(input.rate_hz))).collect(),
+            devices: Mutex::default(),
         }
+    }
+
+    /// Shows a device as one that machines listen to, until [`Output::remove_device`].
+    pub fn add_device(&self, device: OpenDevice) {
+        self.devices.lock().push(device);
+    }
+
+    pub fn remove_device(&self, levels: &Arc<ChannelLevels>) {
+        self.devices.lock().retain(|device| !Arc::ptr_eq(&device.levels, levels));
+    }
+
+    /// The devices that machines listen to, and how they are.
+    pub fn devices(&self) -> Vec<HeardDevice> {
+        let stats = self.stats.lock();
+        let of =
+            |machines: &[usize]| stats.iter().filter(|stats| machines.contains(&stats.machine)).collect::<Vec<_>>();
+        let devices = self.devices.lock();
+        let devices = devices.iter().map(|OpenDevice { device, machines, levels }| {
+            let stats = of(machines);
+            HeardDevice {
+                device: device.clone(),
+                machines: stats.iter().map(|stats| stats.id.clone()).collect(),
+                levels: levels.clone(),
+                problem: stats.iter().find_map(|stats| stats.why.clone()),
+            }
+        });
+        devices.collect()
     }
 
     pub fn live(&self, machine: usize) -> Option<&LiveTap> {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::event::{CaptureEvent, CaptureState, Captured};
 use super::lane::CaptureLane;
-use super::output::CaptureOutput;
+use super::output::{CaptureOutput, OpenDevice};
 use crate::audio::config::{Channel, MachineInput};
+use crate::audio::levels::ChannelLevels;
 use crate::audio::source::{Format, Read, Source, SourceError};
 use crate::backoff::Backoff;
 use crate::causes::with_causes;
@@ -95,11 +96,17 @@ pub(super) struct Stream {
     lost: Option<String>,
     backoff: Backoff,
     frames: Vec<f32>,
+    levels: Arc<ChannelLevels>,
 }
 
 impl Stream {
     pub fn new(spec: StreamSpec, output: Arc<CaptureOutput>) -> Self {
         let now = Instant::now();
+        let levels = Arc::new(ChannelLevels::default());
+        if let Some(device) = spec.machines.first().and_then(|(input, _)| input.source.device.clone()) {
+            let machines = spec.machines.iter().map(|(input, _)| input.machine).collect();
+            output.add_device(OpenDevice { device, machines, levels: levels.clone() });
+        }
         let lanes = spec
             .machines
             .into_iter()
@@ -121,6 +128,7 @@ impl Stream {
             lost: None,
             backoff: Backoff::new(BACK_OFF.0, BACK_OFF.1),
             frames: Vec::new(),
+            levels,
         }
     }
 
@@ -137,6 +145,7 @@ impl Stream {
             let now = Instant::now();
             self.lanes.iter_mut().for_each(|lane| lane.emit_overdue(now));
         }
+        self.output.remove_device(&self.levels);
         if let SourceState::Open(source) = self.source {
             Closing::begin(source).is_done(CLOSING_AT_STOP);
         }
@@ -203,6 +212,7 @@ impl Stream {
 
     /// Every machine takes its channel of what has come; the last frame was captured at `end`.
     fn feed(&mut self, format: Format, end: SystemTime) {
+        self.levels.leave(&self.frames, format.channels);
         for lane in &mut self.lanes {
             lane.feed(&self.frames, format, end);
         }

@@ -134,6 +134,12 @@ impl Selector {
         }
     }
 
+    /// Whether both mean the same device: a card can be opened once, however it is called.
+    pub fn is_same(&self, other: &Selector, cards: &[Card]) -> bool {
+        let card = |selector: &Selector| selector.resolve(cards).ok()?.card;
+        self == other || card(self).is_some_and(|found| card(other) == Some(found))
+    }
+
     /// Finds what is meant among the `cards` that are there now.
     ///
     /// # Errors

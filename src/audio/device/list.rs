@@ -5,7 +5,7 @@ use std::path::Path;
 use cpal::HostId;
 use cpal::traits::{DeviceTrait, HostTrait};
 
-use super::identity::{self, Card, Selector};
+use super::identity::{self, Card, Selector, Target};
 use super::offer::Offer;
 use super::offer_of;
 
@@ -44,10 +44,29 @@ pub struct Listed {
     pub offer: Result<Offer, String>,
 }
 
+/// A capture device as the system names it; nothing was asked of the device itself.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What to configure.
+    pub selector: Selector,
+    /// Other ways to say it.
+    pub others: Vec<Selector>,
+    /// What it calls itself.
+    pub name: String,
+    /// What is opened, or why it cannot be told.
+    pub target: Result<Target, String>,
+}
+
 /// All capture devices: the cards, then what an `asound.conf` defines; with `all` ALSA's plugins too. Each is opened for
 /// a moment.
 pub fn list(sysfs: &Path, all: bool) -> Vec<Listed> {
     // Holds ALSA's configuration as long as it is used here.
+    let _host = cpal::host_from_id(HostId::Alsa);
+    found(sysfs, all).into_iter().map(Listed::of).collect()
+}
+
+/// As [`list`], without opening any.
+pub fn found(sysfs: &Path, all: bool) -> Vec<Found> {
     let host = cpal::host_from_id(HostId::Alsa);
     let cards = identity::cards(sysfs);
     let mut devices: Vec<_> =
@@ -64,13 +83,13 @@ pub fn list(sysfs: &Path, all: bool) -> Vec<Listed> {
         }
         let Ok(selector) = alsa.parse::<Selector>() else { continue };
         let name = device.description().map_or_else(|_| alsa.clone(), |description| description.name().to_owned());
-        let offer = selector.resolve(&cards).and_then(|target| offer_of(&target));
-        devices.push(Listed { selector, others: Vec::new(), name, alsa, offer });
+        let target = selector.resolve(&cards);
+        devices.push(Found { selector, others: Vec::new(), name, target });
     }
     devices
 }
 
-fn of_card(card: &Card, pcm: u32, cards: &[Card]) -> Listed {
+fn of_card(card: &Card, pcm: u32, cards: &[Card]) -> Found {
     // The first capture device of a card needs no number.
     let pcm_number = (card.pcms.first() != Some(&pcm)).then_some(pcm);
     let by_id = Selector::Card { name: card.id.clone(), pcm: pcm_number };
@@ -85,11 +104,15 @@ fn of_card(card: &Card, pcm: u32, cards: &[Card]) -> Listed {
     };
     let name = card.usb.as_ref().and_then(|usb| usb.name.clone()).unwrap_or_else(|| card.id.clone());
     let target = selector.resolve(cards);
-    let alsa = target.as_ref().map_or_else(|_| String::new(), |target| target.name.clone());
-    Listed { selector, others, name, alsa, offer: target.and_then(|target| offer_of(&target)) }
+    Found { selector, others, name, target }
 }
 
 impl Listed {
+    fn of(Found { selector, others, name, target }: Found) -> Listed {
+        let alsa = target.as_ref().map_or_else(|_| String::new(), |target| target.name.clone());
+        Listed { selector, others, name, alsa, offer: target.and_then(|target| offer_of(&target)) }
+    }
+
     /// The line for the configuration.
     pub fn line(&self) -> String {
         let channel = match &self.offer {

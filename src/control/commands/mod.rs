@@ -7,8 +7,11 @@ mod alarm;
 mod arguments;
 mod baseline;
 mod bundle;
+mod devices;
 mod evidence;
+mod look;
 mod maintenance;
+mod setup;
 mod state;
 mod threshold;
 
@@ -19,8 +22,11 @@ use serde_json::{Map, Value};
 pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
 pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
 pub use bundle::{BundleInstall, BundleReload, BundleRollback};
+pub use devices::DevicesList;
 pub use evidence::EvidenceGet;
+pub use look::{ConfigGet, LogGet};
 pub use maintenance::MaintenanceSet;
+pub use setup::{SetupBroker, SetupFindBrokers};
 pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
 
@@ -132,4 +138,14 @@ commands! {
     "alarm.unshelve" AlarmUnshelve
     /// The last window's sound and spectrogram, to the machine's `evidence` topic.
     "evidence.get" EvidenceGet
+    /// What the agent is set to, without secrets.
+    "config.get" ConfigGet
+    /// The newest lines of the agent's log.
+    "log.get" LogGet
+    /// The microphones with their levels.
+    "devices.list" DevicesList
+    /// Brokers that announce themselves in the agent's network; only from the agent's own page.
+    "setup.find_brokers" SetupFindBrokers
+    /// Try a broker and use it from then on; only from the agent's own page.
+    "setup.broker" SetupBroker
 }

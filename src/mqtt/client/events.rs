@@ -8,7 +8,7 @@ use super::stop::Phase;
 use super::{Driver, Session};
 use crate::mqtt::connection::{ConnectionEvent, Received};
 use crate::mqtt::diagnose;
-use crate::mqtt::incoming::Incoming;
+use crate::mqtt::incoming::{Incoming, Origin};
 use crate::mqtt::outbox::OutboxChange;
 use crate::mqtt::payload::{AgentState, EventKind, Status};
 use crate::mqtt::topics::{AgentPart, Topic};
@@ -100,7 +100,7 @@ impl Driver {
                     self.on_own_status(topic, &status, retained);
                 }
             }
-            Some(topic) => self.deliver(Incoming { topic, payload, retained }),
+            Some(topic) => self.deliver(Incoming { topic, payload, retained, origin: Origin::Broker }),
             None => {
                 let of_homeassistant = self.options.homeassistant_status.as_ref() == Some(&topic);
                 if of_homeassistant && !retained && payload.is_ok_and(|payload| payload == b"online") {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use self::link::{ECHO_AGAIN, ECHO_WITHIN, Echo, IN_FLIGHT, Link, Outgoing, Sent};
 use self::problems::Problems;
 use self::stop::{CLOSE_TIME, Phase, Stop, StopReport, Stopping};
+use super::broker::BrokerSettings;
 use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, login};
 use super::incoming::IncomingSender;
 use super::options::MqttOptions;
@@ -36,13 +37,14 @@ pub fn spawn(
     shared: Arc<MqttShared>,
     deliver: IncomingSender,
     changes: mpsc::UnboundedReceiver<OutboxChange>,
+    brokers: mpsc::UnboundedReceiver<BrokerSettings>,
     stop: mpsc::Receiver<Stop>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let driver = Driver {
         reader: shared.outbox.reader(),
         backoff: Backoff::new(options.pause.0, options.pause.1),
-        discard_from: options.urls.all().is_empty().then(|| shared.outbox.next_id()),
+        discard_from: options.broker.urls.all().is_empty().then(|| shared.outbox.next_id()),
         options,
         shared,
         deliver,
@@ -56,7 +58,7 @@ pub fn spawn(
         flood_logged: None,
     };
     let thread = std::thread::Builder::new().name("mqtt".into());
-    thread.spawn(move || runtime.block_on(driver.run(changes, stop))).map(drop)
+    thread.spawn(move || runtime.block_on(driver.run(changes, brokers, stop))).map(drop)
 }
 
 struct Driver {
@@ -89,7 +91,12 @@ struct Session {
 }
 
 impl Driver {
-    async fn run(mut self, mut changes: mpsc::UnboundedReceiver<OutboxChange>, mut stop: mpsc::Receiver<Stop>) {
+    async fn run(
+        mut self,
+        mut changes: mpsc::UnboundedReceiver<OutboxChange>,
+        mut brokers: mpsc::UnboundedReceiver<BrokerSettings>,
+        mut stop: mpsc::Receiver<Stop>,
+    ) {
         let outbox = self.shared.outbox.clone();
         let shared = Arc::clone(&self.shared);
         loop {
@@ -116,6 +123,7 @@ impl Driver {
                 // There is new state, health or evidence.
                 () = shared.wake.notified() => {}
                 Some(change) = changes.recv() => self.on_outbox_change(change),
+                Some(broker) = brokers.recv() => self.use_broker(broker),
                 // The agent stops, or has dropped its handle.
                 stop = stop.recv(), if self.stopping.is_none() => match stop {
                     Some(stop) => self.stopping = Some(Stopping::begin(stop, Instant::now())),
@@ -142,6 +150,19 @@ impl Driver {
         }
     }
 
+    /// Leaves the broker for another one, which gets what the first had not acknowledged. The first publishes `offline`.
+    fn use_broker(&mut self, broker: BrokerSettings) {
+        tracing::info!("the broker is now {}", broker.urls);
+        self.session = None;
+        self.shared.connected.store(false, Ordering::Relaxed);
+        *self.shared.last_error.lock() = None;
+        let none = broker.urls.all().is_empty();
+        self.discard_from = none.then(|| self.discard_from.unwrap_or(self.shared.outbox.next_id()));
+        self.options.broker = broker;
+        (self.next_url, self.connect_at, self.echo_received) = (0, Instant::now(), false);
+        (self.backoff, self.problems) = (Backoff::new(self.options.pause.0, self.options.pause.1), Problems::default());
+    }
+
     fn may_connect(&self) -> bool {
         self.session.is_none() && self.stopping.is_none() && self.discard_from.is_none()
     }
@@ -156,7 +177,7 @@ impl Driver {
     }
 
     fn connect(&mut self) {
-        let urls = self.options.urls.all();
+        let urls = self.options.broker.urls.all();
         let url = urls[self.next_url % urls.len()].clone();
         let name = url.to_string();
         if self.problems.concern(&name) {
@@ -168,8 +189,8 @@ impl Driver {
             Ok(tls) => tls,
             Err(error) => return self.failed(name, with_causes(&error)),
         };
-        let options = &self.options;
-        let login = login(options.username.as_deref(), options.password.as_ref(), options.password_file.as_deref());
+        let broker = &self.options.broker;
+        let login = login(broker.username.as_deref(), broker.password.as_ref(), broker.password_file.as_deref());
         let login = match login {
             Ok(login) => login,
             Err(error) => return self.failed(name, with_causes(&error)),
@@ -192,7 +213,7 @@ impl Driver {
         let link = self.session.take().and_then(|session| session.link);
         let lived = link.as_ref().map(|link| link.since.elapsed());
         self.shared.connected.store(false, Ordering::Relaxed);
-        let urls = self.options.urls.all().len();
+        let urls = self.options.broker.urls.all().len();
         let pause = match lived {
             Some(lived) => {
                 self.backoff.connection_ended(lived);

@@ -20,6 +20,9 @@ pub struct Health {
     pub memory_mb: Option<f64>,
     /// Temperature of the CPU, degrees Celsius.
     pub cpu_temp_c: Option<f64>,
+    /// Free room on the disk of the state directory, MiB.
+    #[serde(default)]
+    pub disk_free_mb: Option<f64>,
     #[serde(flatten)]
     pub mqtt: MqttHealth,
     /// One entry for each machine.

@@ -114,6 +114,7 @@ function Cut () {
     return html`<div class="cut" role="status">${icon('gone')}<span>No connection since ${clock(store.link.since)} (${span(Date.now() - store.link.since)}). What is shown was true then.</span>
       <${Button} kind="small" onClick=${connect}>Try now<//></div>`
   }
+  if (home?.broker === 'away' && store.session?.home === 'agent') return html`<div class="cut" role="status">${icon('gone')}<span>The broker cannot be reached since <${Ago} at=${home.since} />. What it has to get waits on this device; this page works without it.</span></div>`
   if (home?.broker === 'away') return html`<div class="cut" role="status">${icon('gone')}<span>The broker cannot be reached since <${Ago} at=${home.since} />${home.problem ? `: ${home.problem}` : ''}. Commands have to wait.</span></div>`
   return null
 }

@@ -40,8 +40,13 @@ impl Served {
 
     /// Starts the agent of `site`, perhaps once more.
     pub fn again(site: Site) -> Served {
+        Served::with(site, &[])
+    }
+
+    /// As [`Served::again`], with variables in its environment.
+    pub fn with(site: Site, environment: &[(&str, &std::ffi::OsStr)]) -> Served {
         let logged = std::fs::read_to_string(site.dir.path().join("log")).unwrap_or_default().len();
-        let agent = site.agent();
+        let agent = site.start(site.command("run").envs(environment.iter().copied()));
         let mut address = None;
         wait_until("the page's address in the log", || {
             let log = agent.log();

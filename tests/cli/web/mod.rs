@@ -4,6 +4,7 @@ mod access;
 mod browser;
 mod console;
 mod hostile;
+mod setup;
 
 use serde_json::json;
 

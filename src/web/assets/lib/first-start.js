@@ -7,7 +7,7 @@ const TEST_MS = 30000
 const quiet = { quiet: true, named: false }
 
 /** A microphone: `levels` has one entry for each channel, dBFS; `taken` says which machine uses it.
- * @typedef {{ key: string, name: string, detail: string, source: any, channels: number, levels: (number | null)[], taken: string | null }} Microphone */
+ * @typedef {{ key: string, name: string, detail: string, source: any, channels: number, levels: (number | null)[], taken: string | null, problem: string | null }} Microphone */
 
 /** @param {string} agent @returns {Promise<{ microphones: Microphone[], problem: string }>} */
 export async function readMicrophones (agent) {
@@ -15,7 +15,7 @@ export async function readMicrophones (agent) {
   if (!reply.ok) return { microphones: [], problem: reply.text }
   const microphones = (reply.data?.devices ?? []).map((/** @type {any} */ device) => ({
     key: JSON.stringify(device.source), name: device.name ?? device.id, detail: device.detail ?? '', source: device.source,
-    channels: device.channels ?? 1, levels: device.levels_dbfs ?? [], taken: device.in_use_by ?? null
+    channels: device.channels ?? 1, levels: device.levels_dbfs ?? [], taken: device.in_use_by ?? null, problem: device.problem ?? null
   }))
   return { microphones, problem: '' }
 }
@@ -29,7 +29,7 @@ export async function readModels (agent) {
 /** @param {string} agent @param {{ id: string, name: string, source: any, channel: number | null, model: string | null }} machine */
 export const addMachine = (agent, { id, name, source, channel, model }) => send(agent, 'machine.add', {
   machine: id, name, source, channel: channel ?? undefined, ...(model ? { model } : { baseline: 'auto' })
-})
+}, { named: false })
 
 /** @param {string} agent @param {string} id */
 export const removeMachine = (agent, id) => send(agent, 'machine.remove', { machine: id })
@@ -41,9 +41,19 @@ export async function findBrokers (agent) {
   return reply.ok ? reply.data?.brokers ?? [] : []
 }
 
+/** Whether the broker is set in the agent's file, where this page does not change it. @param {string} agent */
+export async function isBrokerOfFile (agent) {
+  if (!knows(agent, 'config.get')) return false
+  const reply = await send(agent, 'config.get', {}, quiet)
+  return reply.ok && reply.data?.broker_from === 'file'
+}
+
 /** Tries a broker; with `keep` it is used from then on. @param {string} agent
  * @param {{ url: string, username: string, password: string }} broker @param {boolean} keep */
-export const setBroker = (agent, broker, keep) => send(agent, 'setup.broker', { ...broker, test: !keep }, { timeout: TEST_MS, quiet: true })
+export const setBroker = (agent, broker, keep) => send(agent, 'setup.broker', { ...broker, test: !keep }, { timeout: TEST_MS, quiet: true, named: false })
+
+/** No broker from now on. @param {string} agent */
+export const dropBroker = agent => send(agent, 'setup.broker', { url: 'none' }, { quiet: true, named: false })
 
 /** Sends a test message; with `keep` alarms go there from then on. @param {string} agent @param {string} url @param {boolean} keep */
 export const setNotify = (agent, url, keep) => send(agent, 'setup.notify', { url, test: !keep }, { timeout: TEST_MS, quiet: true })

@@ -10,6 +10,7 @@ import { link, route, setQuery } from '../lib/route.js'
 import { store } from '../lib/store.js'
 import { transmit } from '../lib/stream.js'
 import { Events } from './machine.js'
+import { Log, Settings } from './inside.js'
 import { Keeping } from './keeping.js'
 
 /** @typedef {import('../lib/store.js').Agent} Agent */
@@ -60,16 +61,18 @@ function One ({ agent, alone }) {
         <${Button} disabled=${!can(id, 'health.get')} busy=${isBusy(id, 'health.get')} onClick=${() => send(id, 'health.get', {}, { named: false })}>Read its health now<//>
         ${!alone && gone && store.session?.forget && html`<${Forget} id=${id} />`}</div></header>
     <div class="cards">${agent.health ? html`<${HealthCards} agent=${agent} health=${agent.health} gone=${gone} />` : html`<${Card} title="Health" wide=${true}><p class="note">No health message yet. Agents send one every minute.</p><//>`}
-      <${Keeping} id=${id} /><${Events} events=${agent.events} /></div></div>`
+      <${Keeping} id=${id} /><${Log} id=${id} /><${Settings} id=${id} /><${Events} events=${agent.events} /></div></div>`
 }
 
 /** @param {{ agent: Agent, health: Health, gone: boolean }} props */
 function HealthCards ({ agent, health, gone }) {
   const waits = health.outbox_depth > 50
+  const free = health.disk_free_mb ?? null
   return html`<${Card} title="The device" name="device" aside=${html`${gone ? 'last known, ' : ''}<${Ago} at=${agent.healthAt} />`}><dl class="figures">
       <${Figure} label="Running for" value=${span(health.uptime_s * 1000)} />
       <${Figure} label="CPU temperature" value=${number(health.cpu_temp_c)} unit=${health.cpu_temp_c === null ? '' : '°C'} tone=${(health.cpu_temp_c ?? 0) > 80 ? 'bad' : ''} />
       <${Figure} label="Memory" value=${number(health.memory_mb)} unit="MiB" />
+      <${Figure} label="Free on disk" value=${free === null ? '–' : bytes(free * 1048576)} tone=${free !== null && free < 200 ? 'bad' : ''} />
       <${Figure} label="Clock" value=${health.clock ? 'not set' : 'set'} tone=${health.clock ? 'bad' : ''} note=${health.clock ? 'times may be far off' : ''} /></dl><//>
     <${Card} title="Broker and outbox" name="outbox"><dl class="figures">
       <${Figure} label="Waiting to be sent" value=${health.outbox_depth.toLocaleString('en')} note=${bytes(health.outbox_bytes)} tone=${waits ? 'bad' : ''} />

@@ -2,7 +2,7 @@
 // The guide's later steps: the broker, and how to be told of an alarm. Both can be left for later.
 import { html, useEffect, useState } from '../ui/html.js'
 import { Button } from '../ui/parts.js'
-import { findBrokers, setBroker, setNotify } from '../lib/first-start.js'
+import { dropBroker, findBrokers, isBrokerOfFile, setBroker, setNotify } from '../lib/first-start.js'
 
 /** @typedef {import('./setup.js').Step} Step */
 
@@ -11,7 +11,8 @@ export function BrokerStep ({ agent, done }) {
   const [form, setForm] = useState({ url: '', username: '', password: '' })
   const [found, setFound] = useState([])
   const [test, setTest] = useState({ busy: false, good: false, text: '' })
-  useEffect(() => { findBrokers(agent).then(setFound) }, [agent])
+  const [ofFile, setOfFile] = useState(false)
+  useEffect(() => { isBrokerOfFile(agent).then(setOfFile); findBrokers(agent).then(setFound) }, [agent])
   const set = (/** @type {string} */ name) => (/** @type {any} */ event) => { setForm({ ...form, [name]: event.target.value }); setTest({ busy: false, good: false, text: '' }) }
   const ask = async (/** @type {boolean} */ keep) => {
     setTest({ busy: true, good: false, text: '' })
@@ -20,13 +21,15 @@ export function BrokerStep ({ agent, done }) {
     setTest({ busy: false, good, text: good ? 'Connected, logged in, and allowed to publish.' : reply.data?.problem ?? reply.text })
     if (keep && good) done({})
   }
+  const without = async () => { await dropBroker(agent); done({}) }
+  if (ofFile) return html`<div class="guide"><h1>The broker is set</h1><p>This agent's configuration file names its broker; there it can be changed.</p><div class="ends"><span></span><${Button} kind="main" onClick=${() => done({})}>Next<//></div></div>`
   return html`<form class="guide" onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); ask(true) }}><h1>Is there an MQTT broker?</h1>
     <p>This page works without one. With a broker, Home Assistant, Node-RED and the fleet console see the machines too.</p>
     ${found.length > 0 && html`<div class="row-of">${found.map((/** @type {any} */ one) => html`<${Button} key=${one.url} onClick=${() => setForm({ ...form, url: one.url })}>${one.name ?? one.url}<//>`)}</div>`}
     <label class="field">Address<input value=${form.url} placeholder="mqtt://broker:1883" autocapitalize="off" spellcheck="false" onInput=${set('url')} /></label>
     <div class="row-of"><label class="field grow">User name (if any)<input value=${form.username} autocomplete="off" onInput=${set('username')} /></label><label class="field grow">Password<input type="password" value=${form.password} autocomplete="off" onInput=${set('password')} /></label></div>
     <div role="status">${test.text && html`<p class=${`say ${test.good ? 'good' : 'bad'}`}>${test.text}</p>`}</div>
-    <div class="ends"><${Button} onClick=${() => done({})}>Without a broker<//><span class="row-of"><${Button} busy=${test.busy} disabled=${!form.url} onClick=${() => ask(false)}>Test<//><button type="submit" class="button main" disabled=${!form.url || test.busy}>Use it</button></span></div></form>`
+    <div class="ends"><${Button} onClick=${without}>Without a broker<//><span class="row-of"><${Button} busy=${test.busy} disabled=${!form.url} onClick=${() => ask(false)}>Test<//><button type="submit" class="button main" disabled=${!form.url || test.busy}>Use it</button></span></div></form>`
 }
 
 /** @param {Step} props */

@@ -75,7 +75,7 @@ function Pick ({ option, checked, onPick }) {
   const level = microphone.levels[channel ?? 0]
   useEffect(() => { if (typeof level === 'number') showLevel(meter.current, text.current, level, level) })
   return html`<label class="pick"><input type="radio" name="microphone" checked=${checked} onChange=${onPick} />
-    <span><b>${microphone.name}${channel === null ? '' : `, channel ${channel + 1}`}</b><small>${[microphone.detail, microphone.taken && `used by ${microphone.taken}`].filter(Boolean).join(' · ')}</small></span>
+    <span><b>${microphone.name}${channel === null ? '' : `, channel ${channel + 1}`}</b><small>${[microphone.detail, microphone.taken && `used by ${microphone.taken}`].filter(Boolean).join(' · ')}</small>${microphone.problem && html`<small class="wrong">${microphone.problem}</small>`}</span>
     <span class="meter-row"><span class="meter" ref=${meter} role="meter" aria-label=${`Level of ${microphone.name}`} aria-valuemin="-90" aria-valuemax="0" aria-valuenow="-90"><i></i><u></u></span><span class="meter-text" ref=${text}>–</span></span></label>`
 }
 

@@ -1,0 +1,174 @@
+//! What the guide of the first start asks of the agent: brokers tried and chosen, microphones with their levels.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use auscult::mqtt::topics::{AgentPart, MachinePart};
+use serde_json::{Value, json};
+
+use super::browser::{Served, Stream, site};
+use crate::common::broker::{Broker, BrokerOptions, Subscriber, free_port};
+use crate::common::sound::{Rig, write_wav};
+use crate::common::wait::wait_until;
+
+const LISTEN: &str = "listen = \"127.0.0.1:0\"";
+
+/// An agent whose configuration says nothing of a broker.
+fn without_broker() -> Served {
+    let site = site("none", LISTEN);
+    let text = std::fs::read_to_string(&site.config).expect("a configuration");
+    std::fs::write(&site.config, text.replace("[mqtt]\nurl = \"none\"\n", "")).expect("a writable file");
+    Served::again(site)
+}
+
+fn setup(page: &mut Stream, url: &str, login: (&str, &str), test: bool) -> Value {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let (username, password) = (given(login.0), given(login.1));
+    page.command(json!({
+        "command": "setup.broker", "url": url, "username": username, "password": password, "test": test,
+    }))
+}
+
+#[test]
+fn a_broker_is_tried_and_what_is_wrong_is_said() {
+    let served = without_broker();
+    let mut page = served.browser().stream().expect("a stream");
+    let closed = format!("mqtt://127.0.0.1:{}", free_port());
+    let empty: fn(&std::path::Path) = |dir| std::fs::write(dir.join("passwords"), "").expect("a file");
+    let login = Broker::start_with(&BrokerOptions {
+        login_only: true,
+        config: "password_file {dir}/passwords".into(),
+        prepare: Some(empty),
+        ..BrokerOptions::default()
+    });
+    let rules: fn(&std::path::Path) = |dir| std::fs::write(dir.join("acl"), "topic read auscult/#\n").expect("a file");
+    let deaf = Broker::start_with(&BrokerOptions {
+        config: "acl_file {dir}/acl".into(),
+        prepare: Some(rules),
+        ..BrokerOptions::default()
+    });
+    let good = Broker::start();
+    for (url, problem) in [
+        (&closed, Some("nothing listens there")),
+        (&login.url(), Some("refuses the login")),
+        (&deaf.url(), Some("access rules")),
+        (&good.url(), None),
+    ] {
+        let reply = setup(&mut page, url, ("pi-1", "s3cret-word"), true);
+        let data = &reply["data"];
+        assert_eq!(data["connected"], problem.is_none(), "{url}: {reply}");
+        let said = data["problem"].as_str().unwrap_or_default();
+        assert!(said.contains(problem.unwrap_or_default()), "{url}: {reply}");
+        assert!(!reply.to_string().contains("s3cret"), "{reply}");
+    }
+    for (url, code) in [("http://broker", "bad_argument"), ("mqtt://user:s3cret@broker", "bad_argument")] {
+        let reply = setup(&mut page, url, ("", ""), true);
+        assert_eq!(reply["error"]["code"], code, "{reply}");
+        assert!(!reply.to_string().contains("s3cret"), "{reply}");
+    }
+    let state = served.site.dir.path().join("state");
+    assert!(!state.join("broker.json").exists(), "a test changes nothing");
+    assert!(!served.log().contains("s3cret"), "{}", served.log());
+}
+
+#[test]
+fn a_broker_that_is_chosen_on_the_page_is_used_at_once_and_after_a_restart() {
+    let served = without_broker();
+    let mut page = served.browser().stream().expect("a stream");
+    let first = page.verdict()["seq"].as_u64().expect("a number");
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let reply = setup(&mut page, &broker.url(), ("pi-1", "s3cret-word"), false);
+    assert_eq!(reply["data"]["connected"], true, "{reply}");
+    subscriber.wait_for("online", |message| message.is_agent(AgentPart::Status) && message.json()["state"] == "online");
+    page.wait("the broker", |message| message["topic"] == "$home" && message["payload"]["broker"] == "connected");
+    // Not one window was lost for it: what the page had meanwhile goes on, and the broker gets every one.
+    let next: Vec<_> = (1..=5).map(|_| page.verdict()["seq"].as_u64()).collect();
+    assert_eq!(next, (1..=5).map(|step| Some(first + step)).collect::<Vec<_>>());
+    subscriber.wait_for("all windows", |message| {
+        message.is_machine("fan-a", MachinePart::Verdict) && message.json()["seq"] == first + 5
+    });
+
+    // Over the broker nobody moves the agent to another one.
+    subscriber.publish("auscult/pi-1/control", false, r#"{"id":"b1","command":"setup.broker","url":"none"}"#);
+    let refused =
+        subscriber.wait_for("a refusal", |message| message.is_agent(AgentPart::Reply) && message.json()["id"] == "b1");
+    assert_eq!(refused.json()["error"]["code"], "not_allowed");
+
+    let config = page.command(json!({ "command": "config.get" }));
+    assert_eq!(config["data"]["broker_from"], "page", "{config}");
+    assert!(config["data"]["toml"].as_str().is_some_and(|toml| toml.contains(&broker.url()) && toml.contains("***")));
+    let log = page.command(json!({ "command": "log.get" }));
+    assert!(log["data"]["lines"].to_string().contains("the broker is now"), "{log}");
+    let file = served.site.dir.path().join("state/broker.json");
+    assert_eq!(std::fs::metadata(&file).expect("it is kept").permissions().mode() & 0o777, 0o600);
+    assert!(![config.to_string(), log.to_string(), served.log()].iter().any(|text| text.contains("s3cret")));
+
+    drop(page);
+    let served = served.restart();
+    let mut page = served.browser().stream().expect("a stream");
+    page.wait("the broker", |message| message["topic"] == "$home" && message["payload"]["broker"] == "connected");
+    let none = page.command(json!({ "command": "setup.broker", "url": "none" }));
+    assert_eq!((&none["status"], &none["data"]["connected"]), (&json!("ok"), &json!(false)));
+    page.wait("no broker", |message| message["topic"] == "$home" && message["payload"]["broker"] == "none");
+    subscriber.wait_for("it is gone there", |message| {
+        message.is_agent(AgentPart::Status) && message.json()["state"] == "offline"
+    });
+    assert_eq!(served.terminate(), Some(0));
+}
+
+#[test]
+fn the_broker_of_the_file_stays_the_files() {
+    let served = Served::start("");
+    let mut page = served.browser().stream().expect("a stream");
+    let reply = setup(&mut page, "mqtt://127.0.0.1:1883", ("", ""), true);
+    assert_eq!(reply["error"]["code"], "not_allowed", "{reply}");
+    let config = page.command(json!({ "command": "config.get" }));
+    assert_eq!(config["data"]["broker_from"], "file", "{config}");
+}
+
+#[test]
+fn the_log_that_can_be_asked_for_holds_no_set_up_code() {
+    let served = Served::start("listen = \"0.0.0.0:0\"\n");
+    let log = served.log();
+    let code = log.split("the code ").nth(1).expect("a code in the log").split_whitespace().next().expect("a word");
+    let mut browser = served.browser();
+    let answer = browser.post("/password", &json!({ "code": code, "password": "blower and pump" }));
+    assert_eq!(answer.status, 204, "{}", answer.body);
+    browser.take_cookie(&answer);
+    let mut page = browser.stream().expect("a stream");
+    let lines = page.command(json!({ "command": "log.get", "lines": 500 }))["data"]["lines"].clone();
+    assert!(lines.to_string().contains("listening") && !lines.to_string().contains(code), "{lines}");
+}
+
+#[test]
+fn microphones_are_listed_with_their_levels_and_closed_when_nobody_asks() {
+    let rig = Rig::for_others(&[(48_000, 1), (48_000, 1)]);
+    let site = site("none", LISTEN);
+    let text = std::fs::read_to_string(&site.config).expect("a configuration");
+    let text = text.replace("{ synth = \"fan\", speed = 10 }", "{ device = \"mic0\" }");
+    std::fs::write(&site.config, text).expect("a writable file");
+    let served = Served::with(site, &[("ALSA_CONFIG_PATH", rig.alsa_config().as_os_str())]);
+    let mut page = served.browser().stream().expect("a stream");
+    let tone = rig.dir().join("tone.wav");
+    let samples: Vec<_> = (0..48_000 * 60).map(|n| (8000.0 * (n as f64 * 0.13).sin()) as i16).collect();
+    write_wav(&tone, 48_000, 1, &samples);
+    let _players = [rig.microphones[0].play(&tone), rig.microphones[1].play(&tone)];
+
+    let mut asked = || page.command(json!({ "command": "devices.list" }))["data"]["devices"].clone();
+    let loud = |device: &Value| device["levels_dbfs"][0].as_f64().is_some_and(|level| level > -30.0);
+    let of = |devices: &Value, name: &str| {
+        let devices = devices.as_array().expect("a list");
+        devices.iter().find(|device| device["source"]["device"] == name).cloned().unwrap_or_default()
+    };
+    // The first answer has both already.
+    let first = asked();
+    assert_eq!((&of(&first, "mic0")["in_use_by"], &of(&first, "mic1")["in_use_by"]), (&json!("fan-a"), &Value::Null));
+    wait_until("both are heard", || {
+        let devices = asked();
+        loud(&of(&devices, "mic0")) && loud(&of(&devices, "mic1"))
+    });
+    // Each server has one listener: the machine's is not opened a second time.
+    assert_eq!((rig.microphones[0].listeners(), rig.microphones[1].listeners()), (1, 1));
+    wait_until("the free one is closed", || rig.microphones[1].listeners() == 0);
+    assert_eq!(rig.microphones[0].listeners(), 1);
+}

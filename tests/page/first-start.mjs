@@ -1,0 +1,136 @@
+// The first start as a person does it, in a real Chromium: from an agent that knows no machine to a learned baseline,
+// without a file. What the agent makes of it is checked by tests/cli/page.rs, which does what a line `please ...` asks for.
+// Arguments: the page's address, a folder for the screenshots, a broker that works, one that does not.
+import { strict as assert } from 'node:assert'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+
+const [address, shots, good, bad] = process.argv.slice(2)
+const require = createRequire(new URL('../../target/page/package.json', import.meta.url))
+const { chromium } = require('playwright-core')
+const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
+const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync']
+const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: flags })
+const faults = []
+const LOOKS = [[390, 844, 'light'], [390, 844, 'dark'], [1280, 900, 'light'], [1280, 900, 'dark']]
+const step = what => console.log('ok', what)
+
+const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, bypassCSP: true })
+const page = await context.newPage()
+page.setDefaultTimeout(60000)
+page.on('pageerror', error => faults.push(error.stack))
+page.on('console', message => { if (message.type() === 'error') faults.push(message.text()) })
+const until = (what, found, argument) =>
+  page.waitForFunction(found, argument, { timeout: 400000 }).catch(error => { throw new Error(`${what}: ${error.message}`) })
+
+/** Pictures in two sizes and themes; nothing is wider than the screen, and axe has no serious finding. */
+async function look (name) {
+  await page.evaluate(axe)
+  for (const [width, height, colorScheme] of LOOKS) {
+    await page.setViewportSize({ width, height })
+    await page.emulateMedia({ colorScheme })
+    await page.waitForTimeout(150) // the layout, once
+    const { violations } = await page.evaluate(() => globalThis.axe.run())
+    const serious = violations.filter(found => ['serious', 'critical'].includes(found.impact))
+    assert.deepEqual(serious.map(found => `${name} ${colorScheme} ${found.id}: ${found.nodes[0].html}`), [])
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+    assert(over <= 0, `${name} is wider than ${width} px`)
+    await page.screenshot({ path: `${shots}/setup-${name}-${width}-${colorScheme}.png`, fullPage: true })
+  }
+  await page.emulateMedia({ colorScheme: 'light' })
+  await page.setViewportSize({ width: 1280, height: 900 })
+}
+
+/** Chooses the microphone whose level is by far the highest. */
+async function pickTheLoud () {
+  await until('one microphone is louder than all others', () => {
+    const levels = [...document.querySelectorAll('.pick')].map(pick => parseFloat(pick.querySelector('.meter-text')?.textContent) || -120)
+    const [first, second] = [...levels].sort((a, b) => b - a)
+    return levels.length > 1 && first > -40 && first - second > 20
+  })
+  const levels = await page.$$eval('.pick .meter-text', found => found.map(text => parseFloat(text.textContent) || -120))
+  const loudest = levels.indexOf(Math.max(...levels))
+  const name = await page.textContent(`.pick >> nth=${loudest} >> b`)
+  await page.check(`.pick >> nth=${loudest} >> input`)
+  return name
+}
+
+try {
+  for (let tries = 0; ; tries++) { // the agent may still be starting
+    try { await page.goto(address); break } catch (error) { if (tries > 120) throw error }
+    await page.waitForTimeout(500)
+  }
+  await page.waitForSelector('h1 >> text=Which microphone hears the machine?')
+  await page.waitForSelector('.pick >> nth=1')
+  console.log('please play into the second microphone')
+  assert.match(await pickTheLoud(), /1/)
+  await look('microphone')
+  await page.click('text=Next')
+  step('the guide opens by itself; the microphone is found by its level')
+
+  await page.fill('.guide input:not([type=radio])', 'Blower, hall 2')
+  await page.waitForSelector('code >> text=blower-hall-2')
+  await look('machine')
+  await page.click('button[type=submit]')
+  await page.waitForSelector('h1 >> text=Is there an MQTT broker?')
+  step('a name, and it is added')
+
+  await page.fill('.guide input >> nth=0', bad)
+  await page.click('text=Test')
+  await page.waitForSelector('.say.bad >> text=nothing listens there')
+  await look('broker')
+  await page.fill('.guide input >> nth=0', good)
+  await page.click('text=Test')
+  await page.waitForSelector('.say.good')
+  await page.click('button[type=submit]')
+  step('a broker that does not answer is refused with the reason, one that does is used')
+
+  if (await page.waitForSelector('.steps [aria-current=step] >> text=/Messages|Done/').then(found => found.textContent()) === 'Messages') {
+    await look('messages')
+    await page.click('text=Later')
+  }
+  await page.waitForSelector('h1 >> text=It listens')
+  await look('done')
+  await page.click('.guide a.main')
+  await page.waitForSelector('[data-card=learning] [role=progressbar]')
+  await look('learning')
+  step('it listens and shows how far it has come')
+
+  // A second one, while the first is being heard.
+  console.log('please play into the first microphone')
+  await page.evaluate(() => { location.hash = '#/setup' })
+  await page.waitForSelector('h1 >> text=Which microphone hears the new machine?')
+  await page.waitForSelector('.pick small >> text=used by blower-hall-2')
+  await page.check('.pick:not(:has(small:text("used by"))) input')
+  await look('second')
+  await page.click('text=Next')
+  await page.fill('.guide input:not([type=radio])', 'Pump')
+  await page.click('button[type=submit]')
+  await page.waitForSelector('h1 >> text=It listens')
+  await page.click('text=To the machines')
+  await page.waitForSelector('[data-machine$="/pump"]')
+  await look('machines')
+  step('a second machine is added')
+
+  await page.evaluate(() => { location.hash = '#/agents' })
+  await page.waitForSelector('[data-card=device] >> text=Free on disk')
+  await page.click('[data-card=log] button')
+  await page.waitForSelector('[data-card=log] pre >> text=hearing')
+  await page.click('[data-card=config] button')
+  await page.waitForSelector('[data-card=config] pre >> text=[mqtt]')
+  await look('agent')
+  step('the agent shows its disk, its log and its configuration')
+
+  await page.click('a[href="#/machines"]')
+  await page.click('[data-machine$="/blower-hall-2"] a')
+  await until('a distance against what was learned', () => /^\d/.test(document.querySelector('[data-figure=score] b')?.textContent ?? ''))
+  await look('learned')
+  step('what was learned first judges')
+  assert.deepEqual(faults, [])
+} catch (error) {
+  await page.screenshot({ path: `${shots}/setup-failed.png`, fullPage: true })
+  throw error
+} finally {
+  await browser.close()
+}
