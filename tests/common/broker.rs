@@ -234,7 +234,11 @@ impl Schemas {
     /// What is wrong with a message that auscult has sent; commands are others' words and may be anything.
     pub fn fault(&self, message: &Message) -> Option<String> {
         let name = match message.kind() {
-            Some(topic) => payload::schema_name(&topic),
+            // Each topic's last part is its payload's name, but for `threshold/set`.
+            Some(_) => match message.topic.rsplit('/').next().unwrap_or_default() {
+                "set" => "threshold_set",
+                name => name,
+            },
             None if message.topic.starts_with("auscult/") => {
                 return Some(format!("{}: no topic of ours", message.topic));
             }

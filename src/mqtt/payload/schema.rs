@@ -11,7 +11,6 @@ use super::reply::{Command, Reply};
 use super::settings::SettingsMsg;
 use super::status::{Info, Status};
 use super::verdict::VerdictMsg;
-use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 
 /// Name and JSON Schema of every payload.
 pub fn schemas() -> Vec<(&'static str, Schema)> {
@@ -33,29 +32,6 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("threshold_set", json_schema!({ "title": "threshold/set: a bare number", "type": "number" })),
         ("compat", of::<CompatRecord>()),
     ]
-}
-
-/// Which of [`schemas`] describes the messages of a topic.
-pub fn schema_name(topic: &Topic) -> &'static str {
-    match topic {
-        Topic::FleetControl => "control",
-        Topic::Agent { part, .. } => match part {
-            AgentPart::Status => "status",
-            AgentPart::Info => "info",
-            AgentPart::Health => "health",
-            AgentPart::Event => "event",
-            AgentPart::Reply => "reply",
-            AgentPart::Control => "control",
-        },
-        Topic::Machine { part, .. } => match part {
-            MachinePart::Verdict => "verdict",
-            MachinePart::Alarm => "alarm",
-            MachinePart::Settings => "settings",
-            MachinePart::Event => "event",
-            MachinePart::Evidence => "evidence",
-            MachinePart::ThresholdSet => "threshold_set",
-        },
-    }
 }
 
 #[cfg(test)]
