@@ -1,12 +1,8 @@
-//! Any bytes as `bundle.toml`: what parses has a front-end for each of its machines.
+//! Any bytes as `bundle.toml`: see `targets.rs`.
 #![no_main]
 
-use auscult::bundle::Manifest;
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each program runs one of them")]
+mod targets;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    if let Ok(manifest) = Manifest::parse(bytes) {
-        for name in manifest.machine.keys() {
-            manifest.front_end(Some(name)).expect("checked when it was parsed");
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::manifest(bytes));

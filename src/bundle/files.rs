@@ -28,7 +28,7 @@ pub const REQUIRED: [&str; 5] = [BANK, ENCODER, NAMES, ROW_IDS, THRESHOLDS];
 /// bundle can allocate. 32 MiB of bank are 262 144 rows of 32.
 pub const LIMITS: [(&str, u64); 10] = [
     (BANK, 32 << 20),
-    (ENCODER, 48 << 20),
+    (ENCODER, 40 << 20),
     (NAMES, 256 << 10),
     (ROW_IDS, 4 << 20),
     (THRESHOLDS, 256 << 10),

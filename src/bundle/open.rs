@@ -2,9 +2,13 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{Bundle, BundleConfig, BundleError, BundleMachine, TrimOnDrop, TrustedKey, files, read};
 use crate::encoder::{self, EncoderConfig, Engine};
+
+/// No further machine's index is tried after this time.
+const TRY_WITHIN: Duration = Duration::from_secs(1);
 
 impl Bundle {
     /// Reads and checks the files of `dir`; no engine is loaded.
@@ -73,7 +77,7 @@ impl Bundle {
         let shape = engine.shape();
         let wrong = |file: &str, problem: String| Err(BundleError::new(self.dir.join(file), problem));
         // Something between black and white, unlike in every pixel.
-        let mut tried = HashSet::new();
+        let (mut tried, begun) = (HashSet::new(), Instant::now());
         let probe: Vec<f32> = (0..shape.bands * shape.frames).map(|pixel| (pixel % 97) as f32 / 96.0).collect();
         for BundleMachine { name, index, bank, front_end, .. } in &self.machines {
             if bank.width() != shape.embedding {
@@ -97,7 +101,8 @@ impl Bundle {
                     ),
                 );
             }
-            if !tried.insert(index) {
+            // A model that overflows does so on any index or on few; a thousand runs of a large one take minutes.
+            if !tried.insert(index) || begun.elapsed() > TRY_WITHIN {
                 continue;
             }
             match engine.embed(&probe, *index) {

@@ -1,33 +1,56 @@
 //! What a hostile bundle costs: `auscult bundle verify` stays within bounds of memory and time, whatever a file asks for.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
+use tract_tflite::tflite::BuiltinOperator as Op;
 
 use crate::common::bundles::{
     self, BANK, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, NAMES, Parts, ROW_IDS, THRESHOLDS, npy, npy_of,
 };
+use crate::common::models::Model;
 
 /// Most memory above the bundle's own files, bytes.
 const MEMORY_LIMIT: u64 = 150_000_000;
 /// A reader that does work without bound takes minutes; one beside other tests stays far below.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// The same for the processor's time, which other tests do not take away.
+const CPU_LIMIT: Duration = Duration::from_secs(10);
 
 /// What `verify` said, its exit code, and the largest resident memory that it had, bytes.
 fn verify(dir: &Path) -> (String, Option<i32>, u64) {
+    let Cost { text, code, peak, .. } = verify_with(dir, &[]);
+    (text, code, peak)
+}
+
+/// What `verify` printed, its exit code, and what it took.
+struct Cost {
+    text: String,
+    code: Option<i32>,
+    /// Largest resident memory, bytes.
+    peak: u64,
+    /// Time of the processor, of all threads.
+    cpu: Duration,
+}
+
+fn verify_with(dir: &Path, more: &[&str]) -> Cost {
     // The kernel counts the memory of children that have ended; Python tells it.
     let script = "import resource, subprocess, sys\n\
                   code = subprocess.run(sys.argv[1:]).returncode\n\
-                  print('PEAK', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)\n\
+                  used = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
+                  print('PEAK', used.ru_maxrss * 1024)\n\
+                  print('CPU', used.ru_utime + used.ru_stime)\n\
                   sys.exit(code)";
     let mut command = Command::new("python3");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_auscult"), "bundle", "verify"]).arg(dir);
+    command.args(["-c", script, env!("CARGO_BIN_EXE_auscult"), "bundle", "verify"]).args(more).arg(dir);
     let output = command.output().expect("python3 starts");
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    let peak = text.lines().find_map(|line| line.strip_prefix("PEAK ")).expect("the peak").parse().expect("a number");
-    (text, output.status.code(), peak)
+    let found = |what: &str| text.lines().find_map(|line| line.strip_prefix(what)).expect("what it took");
+    let (peak, cpu) = (found("PEAK ").parse().expect("a number"), found("CPU ").parse().expect("seconds"));
+    Cost { peak, cpu: Duration::from_secs_f64(cpu), code: output.status.code(), text }
 }
 
 fn size(parts: &Parts) -> u64 {
@@ -101,6 +124,138 @@ fn bombs_are_refused_before_they_are_made() {
     assert_cheaply_refused("a baseline of a million reasons", &parts, "expected at most 524288 values");
 }
 
+/// Encoders of the largest legal size, each large in another way; accepted or refused, on either engine.
+#[test]
+fn hostile_encoders_stay_within_bounds() {
+    let Some(encoder) = bundles::encoder() else { return };
+    let valid = Parts::valid(&encoder);
+    for (what, model) in hostile_encoders() {
+        let mut parts = valid.clone();
+        parts.set(bundles::ENCODER, model);
+        assert_encoder_within_bounds(what, &parts);
+    }
+}
+
+/// Much work for each window, times many machines or golden cases.
+#[test]
+fn much_work_for_many_machines_is_bounded() {
+    let Some(encoder) = bundles::encoder() else { return };
+    let mut parts = Parts::valid(&encoder);
+    parts.set(bundles::ENCODER, much_work());
+    assert_encoder_within_bounds("much work", &parts);
+
+    let mut many = parts.clone();
+    let names: BTreeMap<String, u32> = (0..1024).map(|number| (format!("fan-{number}"), number)).collect();
+    many.set(NAMES, bundles::pickle(&names));
+    many.set(ROW_IDS, npy(&Array1::from_shape_fn(1024, |row| row as i64)));
+    many.set(BANK, npy(&Array2::from_shape_fn((1024, 32), |(row, column)| (row + column) as f32)));
+    many.set(THRESHOLDS, bundles::pickle(&(0..1024).map(|number| (number, 0.5)).collect::<BTreeMap<u32, f64>>()));
+    assert_encoder_within_bounds("much work for 1024 machines", &many);
+
+    parts.set(GOLDEN_WINDOWS, npy(&Array2::from_shape_fn((24, 80_000), |(row, n)| ((row + n) % 17) as f32 / 64.0)));
+    parts.set(GOLDEN_EMBEDDINGS, npy(&Array2::<f32>::zeros((24, 32))));
+    parts.manifest("work", "1", &golden_cases(24));
+    assert_encoder_within_bounds("much work for 24 golden cases", &parts);
+}
+
+fn assert_encoder_within_bounds(what: &str, parts: &Parts) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    parts.write(dir.path());
+    let limit = size(parts) + MEMORY_LIMIT;
+    for engine in ["native", "tract"] {
+        let Cost { text, code, peak, cpu } = verify_with(dir.path(), &["--engine", engine]);
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        println!(
+            "{what}, {engine}: {:.0} MB above {:.0} MB, {:.1} s",
+            mb(peak) - mb(size(parts)),
+            mb(size(parts)),
+            cpu.as_secs_f64()
+        );
+        assert!(matches!(code, Some(0 | 65)) && !text.contains("panicked"), "{what}, {engine}: {code:?} {text}");
+        assert!(peak < limit, "{what}, {engine}: {peak} bytes at the peak, expected below {limit}: {text}");
+        assert!(cpu < CPU_LIMIT, "{what}, {engine}: {cpu:?}: {text}");
+    }
+}
+
+/// Each within the largest size of an encoder.
+fn hostile_encoders() -> Vec<(&'static str, Vec<u8>)> {
+    let embed = |mut model: Model, last: i32, length: i32| {
+        let flat = model.reshape(last, &[1, length]);
+        let embedding = model.dense(flat, length, 32);
+        model.finish(embedding)
+    };
+    let mut dense = Model::new();
+    let flat = dense.reshape(0, &[1, 16_384]);
+    let hidden = dense.dense(flat, 16_384, 630);
+
+    let mut half = Model::new();
+    let (flat, packed) = (half.reshape(0, &[1, 16_384]), half.half_weights(&[760, 16_384]));
+    let unpacked = half.add(Op::DEQUANTIZE, &[packed], &[760, 16_384]);
+    let of_half = half.add(Op::FULLY_CONNECTED, &[flat, unpacked, -1], &[1, 760]);
+
+    // 3 x 3 filters take four times their size where Winograd's way transforms them.
+    let mut filters = Model::new();
+    let small = filters.reshape(0, &[1, 4, 4, 1024]);
+    let filtered = filters.conv(small, [4, 4, 1024], 3, 1020);
+
+    let mut table = Model::new();
+    let (rows, index) = (table.weights(&[320_000, 32]), table.add(Op::CAST, &[1], &[1, 1]));
+    let found = table.add(Op::GATHER, &[rows, index], &[1, 1, 32]);
+
+    let mut deep = Model::new();
+    let mut last = deep.reshape(0, &[1, 16_384]);
+    for _ in 0..700 {
+        last = deep.add(Op::RELU, &[last], &[1, 16_384]);
+    }
+    let mut deeper = Model::new();
+    let mut of_deeper = deeper.reshape(0, &[1, 16_384]);
+    for _ in 0..4000 {
+        of_deeper = deeper.add(Op::LOGISTIC, &[of_deeper], &[1, 16_384]);
+    }
+
+    let mut wide = Model::new();
+    let widened = wide.conv(0, [128, 128, 1], 1, 380);
+    vec![
+        ("a dense layer", embed(dense, hidden, 630)),
+        ("a dense layer in half precision", embed(half, of_half, 760)),
+        ("3 x 3 filters", embed(filters, filtered, 16 * 1020)),
+        ("a table of 320 000 machines", {
+            let embedding = table.reshape(found, &[1, 32]);
+            table.finish(embedding)
+        }),
+        ("seven hundred layers", embed(deep, last, 16_384)),
+        ("four thousand layers", embed(deeper, of_deeper, 16_384)),
+        ("wide activations", {
+            let mean = wide.add(Op::MAXIMUM, &[widened, widened], &[1, 128, 128, 380]);
+            wide.finish(mean)
+        }),
+    ]
+}
+
+/// A thousand million multiply-adds for each window, in few weights.
+fn much_work() -> Vec<u8> {
+    let mut model = Model::new();
+    let mut last = model.conv(0, [128, 128, 1], 1, 16);
+    for _ in 0..27 {
+        last = model.conv(last, [128, 128, 16], 3, 16);
+    }
+    let last = model.conv(last, [128, 128, 16], 1, 1);
+    let flat = model.reshape(last, &[1, 16_384]);
+    let embedding = model.dense(flat, 16_384, 32);
+    model.finish(embedding)
+}
+
+fn golden_cases(count: usize) -> String {
+    (0..count)
+        .map(|number| {
+            format!(
+                "[[golden]]\nname = \"{number}\"\nmachine = \"fan-1\"\ndistance = 0.0\nembedding_tolerance = 1e6\n\
+                 distance_tolerance = 1e6\n"
+            )
+        })
+        .collect()
+}
+
 /// The largest bundle that is legal in each of its files: reading it costs little more than its files.
 #[test]
 fn the_largest_legal_bundle_is_read_within_bounds() {
@@ -111,15 +266,7 @@ fn the_largest_legal_bundle_is_read_within_bounds() {
     parts.set(ROW_IDS, npy(&ndarray::Array1::from_shape_fn(rows, |row| if row % 2 == 0 { 0i64 } else { 3 })));
     parts.set(GOLDEN_WINDOWS, npy(&Array2::from_shape_fn((24, 80_000), |(row, n)| ((row + n) % 17) as f32 / 64.0)));
     parts.set(GOLDEN_EMBEDDINGS, npy(&Array2::<f32>::zeros((24, 32))));
-    let golden: String = (0..24)
-        .map(|number| {
-            format!(
-                "[[golden]]\nname = \"{number}\"\nmachine = \"fan-1\"\ndistance = 0.0\nembedding_tolerance = 1e6\n\
-                 distance_tolerance = 1e6\n"
-            )
-        })
-        .collect();
-    parts.manifest("large", "1", &golden);
+    parts.manifest("large", "1", &golden_cases(24));
     let dir = tempfile::tempdir().expect("a temporary directory");
     parts.write(dir.path());
     let (text, code, peak) = verify(dir.path());

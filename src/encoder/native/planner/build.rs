@@ -14,7 +14,7 @@ use super::{Convolution, Draft, Planner};
 use crate::encoder::engine::{ModelError, ModelResult};
 
 /// Values of all weights, and of all memory of one thread, that a plan may take: 64 MB each.
-const MAX_VALUES: usize = 1 << 24;
+const MAX_VALUES: usize = 12 << 20;
 /// From as many channels on Winograd's transforms are worth it.
 const MIN_CHANNELS: usize = 8;
 
