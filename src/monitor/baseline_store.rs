@@ -62,7 +62,7 @@ impl BaselineStore {
         let Ok(entries) = std::fs::read_dir(self.files.path(&format!("baselines/{machine}"))) else { return false };
         entries.flatten().any(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            name.starts_with("in-use-") && !name.contains(".corrupt-")
+            name.starts_with("in-use-") && !name.contains(".corrupt-") && entry.path().is_file()
         })
     }
 
