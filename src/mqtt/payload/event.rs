@@ -62,7 +62,8 @@ pub enum EventKind {
     BaselineFailed,
     MaintenanceOn,
     MaintenanceOff,
-    /// What was set from afar could not be read at start; the configuration's and the bundle's values apply.
+    /// What was set remotely, the alarms or the inventory of the state directory were lost or damaged; what is configured
+    /// applies.
     SettingsLost,
     /// The agent started.
     Started,
