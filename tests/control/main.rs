@@ -13,3 +13,4 @@ mod retuning;
 mod signed_bundles;
 mod slow_disk;
 mod state_corruption;
+mod upgrade;

@@ -393,7 +393,10 @@ fn mutations(seed: u64, count: usize, compare: bool) -> usize {
         }
         loaded += usize::from(ours.is_ok());
         let native = timed_load(&model, EngineChoice::Native);
-        assert!(native.is_err() || ours.is_ok(), "native takes what tract refuses: {:?} {}", ours.err(), {
+        // What tract cannot prepare is its own limit, and no judgement of the model.
+        let limit = |error: &EncoderError| error.to_string().contains("tract cannot prepare");
+        let sound = ours.as_ref().map_or_else(limit, |_| true);
+        assert!(native.is_err() || sound, "native takes what tract refuses: {:?} {}", ours.err(), {
             fs::write(kept.path(), &model).unwrap();
             keep(&kept)
         });
@@ -446,20 +449,33 @@ fn many_mutated_models_do_no_harm() {
     assert!(peak_mb() < 200, "{} MB", peak_mb());
 }
 
-/// Winograd's way of convolving would spread the rounding of one huge weight over all that it is mixed with.
+/// Winograd's way of convolving would spread the rounding of a huge weight over all that it is mixed with: weights of its
+/// filter, and the pixels beside those that it makes huge in any later layer.
 #[test]
 fn one_huge_weight_spoils_nothing_else() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ops");
-    let mut model = fs::read(folder.join("keras_batch1_softmax.tflite")).unwrap();
-    // The exponent of a weight of the second convolution: some tenths become some 10^20.
-    assert_eq!(model[7139], 190);
-    model[7139] = 225;
-    let kept = tempfile::Builder::new().prefix("hostile").suffix(".tflite").tempfile().unwrap();
-    fs::write(kept.path(), &model).unwrap();
-    let mut random = ChaCha8Rng::seed_from_u64(4);
-    for _ in 0..8 {
-        let mut native = timed_load(&model, EngineChoice::Native).unwrap();
-        agree(native.as_mut(), timed_load(&model, EngineChoice::Tract).unwrap(), &mut random, &kept);
+    // Each makes some 10^20 of a weight: of the second convolution, and of a table far before it.
+    for bytes in [&[(7139, 225)][..], &[(2796, 47), (2797, 97), (2798, 100), (2799, 100)]] {
+        let mut model = fixture("keras_batch1_softmax");
+        bytes.iter().for_each(|&(at, byte)| model[at] = byte);
+        let kept = tempfile::Builder::new().prefix("hostile").suffix(".tflite").tempfile().unwrap();
+        fs::write(kept.path(), &model).unwrap();
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        for _ in 0..8 {
+            let mut native = timed_load(&model, EngineChoice::Native).unwrap();
+            agree(native.as_mut(), timed_load(&model, EngineChoice::Tract).unwrap(), &mut random, &kept);
+        }
+    }
+}
+
+/// A dimension that the model leaves open must come out as the embedding's all the same.
+#[test]
+fn an_embedding_of_many_rows_is_refused_by_every_engine() {
+    let mut model = fixture("expand_dims");
+    for (at, byte) in [(404, 0), (1312, 66), (1708, 108)] {
+        model[at] = byte;
+    }
+    for engine in [EngineChoice::Native, EngineChoice::Tract] {
+        assert!(timed_load(&model, engine).is_err(), "{engine:?}");
     }
 }
 
@@ -492,4 +508,22 @@ fn a_library_that_is_not_litert_is_named() {
     assert!(message.contains("libc.so.6") && message.contains("LiteRtCreateEnvironment"), "{message}");
     // Where it may choose, the library is not asked for at all.
     assert_eq!(with(EngineChoice::Auto, missing).unwrap().name(), "native");
+}
+
+#[test]
+#[ignore = "tmp"]
+fn tmp_three() {
+    let model = fs::read(std::env::var("MODEL").unwrap()).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    for engine in [EngineChoice::Native, EngineChoice::Tract, EngineChoice::Litert] {
+        match timed_load(&model, engine) {
+            Ok(mut e) => {
+                let shape = e.shape();
+                let image: Vec<f32> = (0..shape.bands * shape.frames).map(|_| random.random_range(0.0..1.0)).collect();
+                println!("{engine:?} {shape:?} {:?}", e.embed(&image, 1));
+                println!("{engine:?} zeros {:?}", e.embed(&vec![0.5; image.len()], 1));
+            }
+            Err(error) => println!("{engine:?} {error}"),
+        }
+    }
 }

@@ -133,7 +133,7 @@ impl Planner<'_> {
             taps,
             outputs: [rows, columns, out],
             depthwise: layer.depthwise,
-            even: is_even(&layer.filter),
+            even: self.moderate && is_even(&layer.filter),
             filter: layer.filter,
             bias: layer.bias,
             activation: activation(layer.fused),

@@ -38,6 +38,11 @@ pub(super) fn plan(graph: &Graph, interface: &Interface, isa: Isa) -> ModelResul
         let value = planner.operator(op)?;
         planner.write(op, value)?;
     }
+    // A dimension that the model leaves open is known only now.
+    let embedding = planner.values[interface.output].as_ref().map(|value| value.dims.clone()).unwrap_or_default();
+    if embedding != [1, interface.shape.embedding] {
+        return Err(ModelError::Unsupported(format!("an embedding of the shape {embedding:?}")));
+    }
     planner.build([image, machine, interface.output])
 }
 
@@ -123,6 +128,19 @@ fn is_even(filter: &[f32]) -> bool {
     largest * filter.len() as f64 <= LARGEST * sum
 }
 
+/// Whether the constants together cannot make one pixel of an image dwarf its neighbours. Winograd's tiles mix pixels as
+/// well, so a huge one, made by any layer before, would spoil those beside it. What is bounded is the product of the largest
+/// constants; for trained encoders it is below a thousand.
+fn is_moderate(graph: &Graph) -> bool {
+    const LARGEST: f64 = 1e6;
+    let floats = (0..graph.tensors.len()).filter_map(|tensor| match constant(graph, tensor)? {
+        (Number::Float, _, values) => Some(values),
+        _ => None,
+    });
+    let largest = |values: Arc<[f32]>| values.iter().fold(1.0, |largest: f64, value| largest.max(value.abs().into()));
+    floats.map(largest).product::<f64>() <= LARGEST
+}
+
 #[derive(Debug)]
 enum Draft {
     Convolution(Box<Convolution>),
@@ -145,6 +163,8 @@ enum Draft {
 struct Planner<'g> {
     graph: &'g Graph<'g>,
     isa: Isa,
+    /// See [`is_moderate`].
+    moderate: bool,
     /// By tensor.
     values: Vec<Option<Value>>,
     /// How often each tensor is read.
@@ -163,6 +183,7 @@ impl<'g> Planner<'g> {
         Planner {
             graph,
             isa,
+            moderate: is_moderate(graph),
             values: vec![None; graph.tensors.len()],
             readers,
             buffers: Vec::new(),
