@@ -326,9 +326,12 @@ fn read_tensor<'a>(
     Ok(read)
 }
 
-/// One scale for all, or one for each slice along an axis that there is.
+/// One scale for all, or one for each slice along an axis that there is; all of them finite, since LiteRT crashes on others.
 fn check_quantization(read: &Tensor, tensor: &tflite::Tensor) -> ModelResult<()> {
     let Some(quantization) = tensor.quantization() else { return Ok(()) };
+    if let Some(odd) = quantization.scale().iter().flatten().find(|scale| !(scale.is_finite() && *scale >= 0.0)) {
+        return invalid(format!("{}: expected a finite scale of at least 0, found {odd}", read.label()));
+    }
     let scales = quantization.scale().map_or(0, |scales| scales.len());
     let zeros = quantization.zero_point().map_or(0, |zeros| zeros.len());
     let axis = usize::try_from(quantization.quantized_dimension()).ok().and_then(|axis| read.shape.get(axis).copied());

@@ -274,6 +274,15 @@ fn values_that_are_not_finite_are_refused() {
         model[at..at + 2].copy_from_slice(&0x7e00_u16.to_le_bytes());
     });
     refused("a float16 weight", &float16, &["finite", "element 0"]);
+    for bits in [-1, 0x7fc0_0000, 0x7f80_0000, (-1.0_f32).to_bits() as i32] {
+        let scale = changed("refused_int8", |model| {
+            let tensors = main_graph(model).tensors().unwrap();
+            let scales = tensors.iter().find_map(|tensor| tensor.quantization()?.scale()).unwrap();
+            let at = offset_in(model, scales.bytes());
+            put(model, at, bits);
+        });
+        refused("a scale", &scale, &["scale"]);
+    }
     refused("a slope", &with_option("leaky_relu", Op::LEAKY_RELU, 0, 0x7fc0_0000), &["LEAKY_RELU", "finite"]);
     refused("a beta", &with_option("softmax_beta", Op::SOFTMAX, 0, 0x7f80_0000), &["SOFTMAX", "finite"]);
 }
