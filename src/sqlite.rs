@@ -78,6 +78,8 @@ pub struct Layout {
     /// Kept in the file as its `user_version`.
     pub version: i64,
     pub tables: &'static str,
+    /// Tables that came later, each `CREATE TABLE IF NOT EXISTS`: earlier versions of the program leave them alone.
+    pub added: &'static str,
 }
 
 /// Opens a file, and makes it where it is missing. A committed transaction is on the disk.
@@ -134,7 +136,7 @@ fn prepare(mut connection: Connection, layout: &Layout) -> Result<Connection, Sq
     connection.pragma_update_and_check(None, "journal_size_limit", 4 << 20, |_| Ok(()))?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let Layout { version, tables: wanted } = layout;
+    let Layout { version, tables: wanted, added } = layout;
     if (found, tables) == (0, 0) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(wanted)?;
@@ -143,6 +145,7 @@ fn prepare(mut connection: Connection, layout: &Layout) -> Result<Connection, Sq
     } else if found != *version {
         return Err(SqliteError::damaged(format!("expected layout {version}, found {found}")));
     }
+    connection.execute_batch(added)?;
     Ok(connection)
 }
 
@@ -181,7 +184,7 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout { version: 3, tables: "CREATE TABLE word (text TEXT);" };
+    const LAYOUT: Layout = Layout { version: 3, tables: "CREATE TABLE word (text TEXT);", added: "" };
 
     fn count(connection: &Connection) -> i64 {
         connection.query_row("SELECT count(*) FROM word", [], |row| row.get(0)).expect("a table")

@@ -8,29 +8,30 @@
 
 mod error;
 mod lock;
+mod machines;
 #[cfg(feature = "web")]
 mod page;
 pub mod process_stats;
 mod publisher;
 mod scoring_thread;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use tokio::time::MissedTickBehavior;
 
 pub use self::error::AgentError;
 
 use self::lock::StateLock;
+use self::machines::Roster;
+pub use self::machines::inputs;
 #[cfg(feature = "web")]
 use self::page::AgentPage;
 use self::publisher::Publisher;
 use self::scoring_thread::{ScoringThread, ScoringWork};
-use crate::audio::MachineInput;
 use crate::audio::capture::{self, Capture};
 use crate::audio::meters::Meters;
 use crate::clock::Clock;
@@ -38,17 +39,13 @@ use crate::config::Config;
 use crate::control::rate_limit;
 use crate::control::store::{Lost, StateStore};
 use crate::control::{self, Controller};
-use crate::features::FrontEnd;
-use crate::monitor::alarm_store::{AlarmStore, SavedAlarms};
+use crate::monitor::alarm_store::AlarmStore;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::history::History;
 use crate::monitor::last_window::LastWindows;
-use crate::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
 use crate::monitor::model::{ActiveBundle, LoadError};
-use crate::monitor::settings::Maintenance;
 use crate::monitor::state_writer::{self, StateWriter};
 use crate::monitor::{AlarmChange, Monitor};
-use crate::mqtt::discovery::{self, Described};
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
 use crate::state_files::StateFiles;
 use crate::systemd;
@@ -113,17 +110,19 @@ impl Agent {
             None
         });
         let baselines = Arc::new(BaselineStore::new(&config.agent.state_dir));
-        let loaded = load(&config, chosen.as_deref().map(Path::new), &baselines)?;
-        let inputs = inputs(&config, loaded.as_ref());
+        let roster = Roster::read(&config, &store);
+        let loaded = load(&config, chosen.as_deref().map(Path::new), &roster, &baselines)?;
+        let (inputs, waiting) = roster.inputs(loaded.as_ref());
         let (alarms, saved, alarms_lost) = AlarmStore::open(&config.agent.state_dir);
-        let machines = machines(&config, &store, loaded.as_ref(), saved, &baselines, now)?;
+        let machines = roster.restore(&config, &store, loaded.as_ref(), saved, &baselines, now)?;
         let monitor = Arc::new(Monitor::new(loaded, machines));
-        let capture = Arc::new(capture::start(inputs)?);
+        let capture = Arc::new(capture::start_with(inputs, waiting)?);
         let (mqtt, incoming) = Mqtt::start(options_of(&config), clock)
             .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
         let shared = Arc::new(control::Shared {
             config: config.clone(),
             monitor: monitor.clone(),
+            capture: capture.clone(),
             history: Arc::new(History::default()),
             alarms: Arc::new(alarms),
             baselines: baselines.clone(),
@@ -146,12 +145,11 @@ impl Agent {
         let publisher = Publisher::new(config.clone(), monitor.clone(), mqtt.clone(), capture.clone(), handle.clone());
         // Before anything is published, so that the page misses nothing.
         #[cfg(feature = "web")]
-        let page = AgentPage::open(&config, &mqtt, capture.clone());
+        let page = AgentPage::open(&config, &mqtt, monitor.clone(), capture.clone());
+        roster.removed.iter().for_each(|id| mqtt.retire_machine(id));
         publisher.birth();
-        let described: Vec<_> =
-            config.machine.iter().map(|machine| Described { id: &machine.id, model: machine.model() }).collect();
-        discovery::announce(&config.homeassistant, &described, &config.agent.state_dir, &mqtt);
-        publisher.send(controller.start(now));
+        publisher.announce();
+        publisher.send(controller.start(&roster.ignored, now));
         let publish = {
             let publisher = publisher.clone();
             move |change: &AlarmChange| publisher.alarm(change)
@@ -173,7 +171,7 @@ impl Agent {
         if page.is_some() {
             publisher.health();
         }
-        tracing::info!(agent = config.agent.id, machines = config.machine.len(), "listening");
+        tracing::info!(agent = config.agent.id, machines = roster.machines.len(), "listening");
         Ok(Agent {
             config,
             capture,
@@ -259,42 +257,6 @@ fn store_problem(problems: [Option<String>; 3]) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-/// The configured machines, each as the last run left it.
-fn machines(
-    config: &Config,
-    store: &StateStore,
-    loaded: Option<&ActiveBundle>,
-    mut saved: SavedAlarms,
-    baselines: &BaselineStore,
-    now: DateTime<Utc>,
-) -> Result<Vec<Machine>, AgentError> {
-    let mut settings = store.settings().unwrap_or_else(|error| {
-        tracing::error!(%error, "what was set remotely cannot be read");
-        BTreeMap::new()
-    });
-    let machines = config.machine.iter().enumerate().map(|(number, machine)| {
-        let alarm = machine.alarm(&config.alarm).map_err(AgentError::Config)?;
-        let settings = settings.remove(&machine.id).unwrap_or_default();
-        let mut alarm = saved.restore(&machine.id, alarm, now);
-        // Maintenance is kept with the settings; a power cut may have come before the alarm followed.
-        if settings.maintenance(now).is_some() != alarm.in_maintenance() {
-            alarm.set_maintenance(settings.maintenance(now).map(Maintenance::note), now);
-        }
-        let baseline = loaded.and_then(|loaded| loaded.baseline(number));
-        alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
-        Ok(Machine {
-            config: machine.clone(),
-            settings,
-            alarm,
-            counts: WindowCounts::default(),
-            last: None,
-            learning: LearningState::restore(baselines, &machine.id),
-            signal: SignalState::default(),
-        })
-    });
-    machines.collect()
-}
-
 /// The microphones, for whoever chooses one; those that machines listen to are left to the capture.
 fn meters(capture: &Arc<Capture>) -> Meters {
     let capture = Arc::downgrade(capture);
@@ -307,11 +269,17 @@ fn options_of(config: &Config) -> MqttOptions {
     MqttOptions::from_config(&agent.id, &agent.state_dir, mqtt, outbox, compat, homeassistant)
 }
 
-/// The bundle that was chosen remotely, else the configured one; `None`, and an error in the log, where its files are not
-/// fit for use.
-fn load(config: &Config, chosen: Option<&Path>, baselines: &BaselineStore) -> Result<Option<ActiveBundle>, AgentError> {
+/// The bundle that was chosen remotely, else the configured one, else the demo's where nobody has configured any; `None`,
+/// and an error in the log, where its files are not fit for use.
+fn load(
+    config: &Config,
+    chosen: Option<&Path>,
+    roster: &Roster,
+    baselines: &BaselineStore,
+) -> Result<Option<ActiveBundle>, AgentError> {
+    let open = |dir: &Path| ActiveBundle::open_for(dir, config, roster.wanted(), baselines);
     if let Some(chosen) = chosen {
-        match ActiveBundle::open(chosen, config, &config.machine, baselines) {
+        match open(chosen) {
             Ok(loaded) => {
                 tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use, as chosen remotely");
                 return Ok(Some(loaded));
@@ -321,7 +289,23 @@ fn load(config: &Config, chosen: Option<&Path>, baselines: &BaselineStore) -> Re
             }
         }
     }
-    match ActiveBundle::open(&config.bundle.path, config, &config.machine, baselines) {
+    if let Some(demo) = config.bundle.demo() {
+        return Ok(match open(&demo) {
+            Ok(loaded) => {
+                tracing::warn!(
+                    bundle = loaded.label(),
+                    "no bundle is configured: the demo's is in use, which knows simulated machines only; its encoder is good \
+                     for learning a machine's normal, its machines are not yours"
+                );
+                Some(loaded)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no bundle: every verdict is unknown until a good one is loaded");
+                None
+            }
+        });
+    }
+    match open(&config.bundle.path) {
         Ok(loaded) => {
             tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use");
             Ok(Some(loaded))
@@ -332,24 +316,4 @@ fn load(config: &Config, chosen: Option<&Path>, baselines: &BaselineStore) -> Re
             Ok(None)
         }
     }
-}
-
-/// What capture needs to know; the standard front-end's window where there is no bundle.
-pub fn inputs(config: &Config, loaded: Option<&ActiveBundle>) -> Vec<MachineInput> {
-    let standard = FrontEnd::default();
-    let standard = (standard.rate_hz, standard.window_samples());
-    let machines = config.machine.iter().enumerate();
-    machines
-        .map(|(number, machine)| {
-            let (rate_hz, window_samples) = loaded.map_or(standard, |loaded| loaded.window_of(number));
-            MachineInput {
-                machine: number,
-                id: machine.id.clone(),
-                source: machine.source.clone(),
-                hop_s: machine.hop_s,
-                rate_hz,
-                window_samples,
-            }
-        })
-        .collect()
 }

@@ -1,5 +1,6 @@
 //! Publishes verdicts, alarms, events, health and the birth message.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,14 +10,15 @@ use parking_lot::Mutex;
 use super::process_stats;
 use crate::audio::capture::{Capture, CaptureState};
 use crate::clock::Timestamp;
-use crate::config::Config;
+use crate::config::{Config, MachineConfig};
 use crate::control::Output;
 use crate::control::commands::Command;
-use crate::monitor::machine::WindowCounts;
+use crate::monitor::machine::{Machine, WindowCounts};
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::state_writer::WriterHandle;
 use crate::monitor::{AlarmChange, Assessed, Monitor};
 use crate::mqtt::Mqtt;
+use crate::mqtt::discovery::{self, Described};
 use crate::mqtt::payload::{AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, VerdictMsg};
 use crate::scoring::Reason;
 use crate::scoring::alarm::AlarmStatus;
@@ -33,7 +35,7 @@ pub struct Publisher {
     writer: WriterHandle,
     started: Instant,
     /// Counts in the last health message, by the machine's number.
-    reported: Arc<Mutex<Vec<WindowCounts>>>,
+    reported: Arc<Mutex<HashMap<usize, WindowCounts>>>,
 }
 
 impl Publisher {
@@ -51,18 +53,43 @@ impl Publisher {
     pub fn birth(&self) {
         self.info();
         self.mqtt.agent_event(EventKind::Started, Some(format!("auscult {}", env!("CARGO_PKG_VERSION"))));
-        let alarms: Vec<_> = self.monitor.lock().machines.iter().map(|machine| machine.alarm.status()).collect();
-        for (number, status) in alarms.iter().enumerate() {
-            self.mqtt.alarm_state(&self.alarm_msg(number, status));
+        let numbers = self.monitor.lock().machines.numbers();
+        for number in numbers {
+            self.alarm_state(number);
         }
+    }
+
+    /// The state of a machine's alarm, which has not changed.
+    fn alarm_state(&self, number: usize) {
+        let status = self.monitor.lock().machines.get(number).map(|machine| machine.alarm.status());
+        if let Some(status) = status {
+            self.mqtt.alarm_state(&self.alarm_msg(number, &status));
+        }
+    }
+
+    /// Describes agent and machines to Home Assistant, and takes back what was said of machines that are gone.
+    pub fn announce(&self) {
+        let machines: Vec<_> = {
+            let state = self.monitor.lock();
+            let machines = state.machines.values().map(|machine| &machine.config);
+            machines.map(|config| (config.id.clone(), config.name.clone(), config.model().to_owned())).collect()
+        };
+        let described: Vec<_> =
+            machines.iter().map(|(id, name, model)| Described { id, name: name.as_deref(), model }).collect();
+        let Config { homeassistant, agent, .. } = &*self.config;
+        discovery::announce(homeassistant, &described, &agent.state_dir, &self.mqtt);
     }
 
     /// Who this agent is; again when its bundle changes.
     pub fn info(&self) {
-        let (bundle, machines) = {
+        let (bundle, demo_bundle, machines, names) = {
             let state = self.monitor.lock();
-            let ids = state.machines.iter().map(|machine| machine.config.id.clone());
-            (state.loaded.as_ref().map(ActiveBundle::label), ids.collect())
+            let configs = || state.machines.values().map(|machine| &machine.config);
+            let name = |config: &MachineConfig| Some((config.id.clone(), config.name.clone()?));
+            let loaded = state.loaded.as_ref();
+            let is_demo = loaded.is_some_and(|loaded| self.config.bundle.is_demo(&loaded.bundle.dir));
+            let ids = configs().map(|config| config.id.clone()).collect();
+            (loaded.map(ActiveBundle::label), is_demo, ids, configs().filter_map(name).collect())
         };
         self.mqtt.info(&Info {
             schema: SchemaVersion,
@@ -71,7 +98,9 @@ impl Publisher {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot: self.mqtt.boot().to_owned(),
             bundle,
+            demo_bundle,
             machines,
+            names,
             tags: self.config.agent.tags.clone(),
             commands: Command::NAMES.iter().map(|name| (*name).to_owned()).collect(),
             clock: self.mqtt.clock().mark(),
@@ -161,7 +190,8 @@ impl Publisher {
         });
         match began {
             Some((reason, event)) => {
-                let signal = self.monitor.lock().machines[machine].signal.signal.clone();
+                let signal =
+                    self.monitor.lock().machines.get(machine).and_then(|machine| machine.signal.signal.clone());
                 let figure = signal.and_then(|signal| figure(*reason, &signal));
                 let detail = [figure, was].into_iter().flatten().collect::<Vec<_>>().join("; ");
                 self.event(machine, event, Some(detail).filter(|detail| !detail.is_empty()));
@@ -181,6 +211,15 @@ impl Publisher {
                 Output::Alarms => self.writer.save_alarms(),
                 Output::Evidence(message) => self.mqtt.evidence(&message),
                 Output::Info => self.info(),
+                Output::MachineAdded(number) => {
+                    self.mqtt.admit_machine(&self.monitor.id(number));
+                    self.alarm_state(number);
+                    self.announce();
+                }
+                Output::MachineRemoved(id) => {
+                    self.mqtt.retire_machine(&id);
+                    self.announce();
+                }
                 Output::Health => self.health(),
             }
         }
@@ -192,17 +231,15 @@ impl Publisher {
 
     /// How the agent is doing.
     pub fn health(&self) {
-        let (counts, signals): (Vec<_>, Vec<_>) = {
+        let known: HashMap<_, _> = {
             let state = self.monitor.lock();
-            let machines = state.machines.iter();
-            machines
-                .map(|machine| (machine.counts, (machine.signal.signal.clone(), machine.signal.watch.fault())))
-                .unzip()
+            let of = |machine: &Machine| (machine.counts, machine.signal.signal.clone(), machine.signal.watch.fault());
+            state.machines.iter().map(|(number, machine)| (number, of(machine))).collect()
         };
         let mut reported = self.reported.lock();
-        let machines = self.capture.stats().into_iter().map(|stats| {
-            let now = counts[stats.machine];
-            let before = reported.get(stats.machine).copied().unwrap_or_default();
+        let machines = self.capture.stats().into_iter().filter_map(|stats| {
+            let (now, signal, lasting) = known.get(&stats.machine)?;
+            let before = reported.get(&stats.machine).copied().unwrap_or_default();
             let windows = now.windows - before.windows;
             let assessed = (windows > 0).then(|| (now.assessed - before.assessed) as f64 / windows as f64);
             let capture = match stats.state {
@@ -211,9 +248,8 @@ impl Publisher {
                 CaptureState::Lost => "lost",
                 CaptureState::Ended => "ended",
             };
-            let (signal, lasting) = &signals[stats.machine];
             let rounded = |value: f64, places: i32| (value * 10f64.powi(places)).round() / 10f64.powi(places);
-            MachineHealth {
+            Some(MachineHealth {
                 machine: stats.id,
                 capture: capture.to_owned(),
                 capture_problem: stats.why,
@@ -228,10 +264,10 @@ impl Publisher {
                 level_dbfs: stats.level_dbfs.map(|level| rounded(level, 1)),
                 clipped_share: signal.as_ref().map(|signal| rounded(signal.clipped_share, 5)),
                 dc: signal.as_ref().map(|signal| rounded(signal.dc, 5)),
-            }
+            })
         });
         let machines = machines.collect();
-        *reported = counts;
+        *reported = known.into_iter().map(|(number, (counts, ..))| (number, counts)).collect();
         drop(reported);
         self.mqtt.health(&Health {
             schema: SchemaVersion,

@@ -135,7 +135,8 @@ impl Scoring {
 
     fn window(&mut self, window: &Window) {
         let ScoringWork { monitor, publisher, history, evidence, writer, .. } = &self.work;
-        let assessed = monitor.assess(window);
+        // Of a machine that was removed meanwhile.
+        let Some(assessed) = monitor.assess(window) else { return };
         let end = DateTime::from(window.end);
         history.note(&monitor.id(window.machine), end, assessed.assessment.distance);
         evidence.keep(window);

@@ -100,6 +100,15 @@ impl std::str::FromStr for Channel {
     }
 }
 
+impl std::fmt::Display for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Channel::Mix => f.write_str("mix"),
+            Channel::One(number) => number.fmt(f),
+        }
+    }
+}
+
 impl SourceConfig {
     /// Checks what types alone do not say; `key` is where the source stands in the configuration.
     ///

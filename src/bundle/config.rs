@@ -1,6 +1,6 @@
 //! The section `[bundle]` of the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,8 @@ use crate::validate::words;
 #[serde(default, deny_unknown_fields)]
 pub struct BundleConfig {
     /// Directory of the model bundle; default `/var/lib/auscult/bundles/current`. `bundle.install` wants it to be a link
-    /// to one of the directories beside it, or not there yet; a plain directory works but can only be reloaded.
+    /// to one of the directories beside it, or not there yet; a plain directory works but can only be reloaded. While
+    /// nothing is at the default, the demo's bundle is in use.
     pub path: PathBuf,
     /// Hosts that `bundle.install` may download from, `HOST` or `HOST:PORT`; redirects are checked too. Default: none.
     #[serde(deserialize_with = "words")]
@@ -38,7 +39,21 @@ impl Default for BundleConfig {
     }
 }
 
+/// Where packages put the demo's bundle, seen from the program, and where it lies beside a program that was just built.
+const DEMO: [&str; 2] = ["../share/auscult/models/demo", "../../models/demo"];
+
 impl BundleConfig {
+    /// The demo's bundle, which is in use where nobody has configured one: nothing is at the default `path`.
+    pub fn demo(&self) -> Option<PathBuf> {
+        let is_free = self.path == BundleConfig::default().path && self.path.symlink_metadata().is_err();
+        if is_free { demo_bundle() } else { None }
+    }
+
+    /// Whether `dir` is the demo's bundle, which came in place of a configured one.
+    pub fn is_demo(&self, dir: &Path) -> bool {
+        dir != self.path && demo_bundle().is_some_and(|demo| demo == dir)
+    }
+
     /// The key that bundles must be signed with, if any.
     ///
     /// # Errors
@@ -66,4 +81,12 @@ impl BundleConfig {
         }
         self.trusted_key().map(|_| ())
     }
+}
+
+fn demo_bundle() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    DEMO.iter()
+        .filter_map(|demo| folder.join(demo).canonicalize().ok())
+        .find(|demo| demo.join("encoder.tflite").is_file())
 }

@@ -1,9 +1,10 @@
 //! `[[machine]]`: what is monitored, and how.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::within;
-use crate::audio::config::SourceConfig;
+use crate::audio::config::{MachineInput, SourceConfig};
 use crate::scoring::alarm::AlarmConfig;
 use crate::scoring::gate::Gate;
 use crate::scoring::threshold::Threshold;
@@ -16,6 +17,12 @@ use crate::validate::{check_range, some_of};
 pub struct MachineConfig {
     /// Third part of its topics: `[a-z0-9][a-z0-9_-]{0,63}`, not `fleet`.
     pub id: String,
+    /// What people call it; default: its id.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What is worth knowing of it: where it stands, whom to call; default: none.
+    #[serde(default)]
+    pub notes: Option<String>,
     /// Which of the bundle's machines it is; default: its id.
     #[serde(default)]
     pub model: Option<String>,
@@ -59,7 +66,7 @@ pub struct MachineConfig {
 }
 
 /// How a machine's normal is learned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BaselineMode {
     /// At the first start, by itself.
@@ -90,6 +97,13 @@ impl MachineConfig {
         self.model.as_deref().unwrap_or(&self.id)
     }
 
+    /// What capture needs to know of the machine, which has this number; `window` is its rate in Hz and its samples.
+    pub fn input(&self, number: usize, window: (u32, usize)) -> MachineInput {
+        let (rate_hz, window_samples) = window;
+        let (id, source) = (self.id.clone(), self.source.clone());
+        MachineInput { machine: number, id, source, hop_s: self.hop_s, rate_hz, window_samples }
+    }
+
     /// What can be assessed of this machine: `global` with its own fields over it.
     ///
     /// # Errors
@@ -113,6 +127,9 @@ impl MachineConfig {
     pub fn check(&self, key: &str, gate: &Gate, alarm: &AlarmConfig) -> Result<(), String> {
         let key = |field: &str| format!("{key}.{field}");
         check_id(&key("id"), &self.id)?;
+        for (field, text, most) in [("name", &self.name, LONGEST_NAME), ("notes", &self.notes, LONGEST_NOTES)] {
+            check_text(&key(field), text.as_deref(), most)?;
+        }
         self.source.check(&key("source"))?;
         check_range(&key("hop_s"), self.hop_s, 0.5, 86_400.0)?;
         if let Some(threshold) = self.threshold {
@@ -133,6 +150,21 @@ impl MachineConfig {
             check_range(&key("fmax_hz"), fmax, 1.0, 96_000.0)?;
         }
         Ok(())
+    }
+}
+
+/// Most characters of a machine's name and of its notes.
+pub const LONGEST_NAME: usize = 80;
+pub const LONGEST_NOTES: usize = 1000;
+
+/// Checks a text for people, which pages and tables show.
+fn check_text(key: &str, text: Option<&str>, most: usize) -> Result<(), String> {
+    let fits = |text: &str| !text.trim().is_empty() && text.chars().nth(most).is_none() && !text.contains('\0');
+    match text {
+        Some(text) if !fits(text) => {
+            Err(format!("{key}: expected 1 to {most} characters, found {} of them", text.chars().count()))
+        }
+        _ => Ok(()),
     }
 }
 

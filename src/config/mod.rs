@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 pub use self::error::ConfigError;
 use self::error::describe;
 pub use self::log::{LogConfig, LogFormat};
-pub use self::machine::{BASELINE_MINUTES, BaselineMode, MachineConfig, default_false_alarm_rate};
+pub use self::machine::{
+    BASELINE_MINUTES, BaselineMode, LONGEST_NAME, LONGEST_NOTES, MachineConfig, default_false_alarm_rate,
+};
 pub use self::web::WebConfig;
 pub use crate::audio::config::{Channel, SourceConfig};
 pub use crate::bundle::config::BundleConfig;
@@ -48,6 +50,7 @@ pub struct Config {
     pub alarm: AlarmConfig,
     pub privacy: PrivacyConfig,
     pub web: WebConfig,
+    /// May be empty: machines can be added while the agent runs.
     pub machine: Vec<MachineConfig>,
 }
 
@@ -175,9 +178,6 @@ impl Config {
         self.homeassistant.check()?;
         self.gate.check().map_err(|problem| ConfigError(format!("gate.{problem}")))?;
         self.alarm.check().map_err(|problem| ConfigError(format!("alarm.{problem}")))?;
-        if self.machine.is_empty() {
-            return Err(ConfigError("machine: expected at least one [[machine]], found none".into()));
-        }
         for (number, machine) in self.machine.iter().enumerate() {
             let key = format!("machine[{number}]");
             machine.check(&key, &self.gate, &self.alarm)?;
@@ -318,7 +318,6 @@ mod tests {
     #[test]
     fn bad_values_are_named() {
         for (text, words) in [
-            (String::new(), "machine: expected at least one"),
             (MACHINE.replace("fan-1", "fleet"), "machine[0].id"),
             (MACHINE.replace("fan-1", "Fan"), "machine[0].id"),
             (format!("{MACHINE}{MACHINE}"), "used twice"),

@@ -31,13 +31,13 @@ impl BundleSwitch {
         let shared = &self.shared;
         let (from, to) = (label(&state.loaded), label(&self.bundle));
         std::mem::swap(&mut state.loaded, &mut self.bundle);
-        for (number, machine) in state.machines.iter_mut().enumerate() {
+        for (number, machine) in state.machines.iter_mut() {
             let baseline = state.loaded.as_ref().and_then(|loaded| loaded.baseline(number));
             machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
             machine.alarm.forget_evidence();
         }
         let mut out = vec![Output::Info];
-        for (number, machine) in state.machines.iter().enumerate() {
+        for (number, machine) in state.machines.iter() {
             out.push(Output::Settings(settings_msg(shared, state, number, &machine.settings, now)));
             out.push(event(shared, number, EventKind::BundleChanged, format!("{from} -> {to}"), None, now));
         }

@@ -39,13 +39,13 @@ impl CommandContext<'_> {
     pub fn targets(&self, target: &Target) -> Result<Vec<usize>, CommandError> {
         let state = self.shared.monitor.lock();
         let id = match target {
-            Target::All => return Ok((0..state.machines.len()).collect()),
+            Target::All => return Ok(state.machines.numbers()),
             Target::One(id) => id,
         };
         if let Some(number) = state.find(id) {
             return Ok(vec![number]);
         }
-        let known: Vec<_> = state.machines.iter().take(20).map(|machine| machine.config.id.as_str()).collect();
+        let known: Vec<_> = state.machines.values().take(20).map(|machine| machine.config.id.as_str()).collect();
         let more = if state.machines.len() > known.len() { ", ..." } else { "" };
         let message = format!("machine: expected one of {}{more} or \"*\", found {id:?}", known.join(", "));
         Err(CommandError::new(Code::UnknownMachine, message))
@@ -191,7 +191,7 @@ impl CommandContext<'_> {
                 "dir": bundle.dir, "engine": loaded.engine(),
             })
         });
-        let machines = state.machines.iter().enumerate().map(|(number, machine)| {
+        let machines = state.machines.iter().map(|(number, machine)| {
             let last = machine.last.as_ref();
             let alarm = machine.alarm.status();
             json!({

@@ -1,5 +1,6 @@
 //! Takes one message after the other and says what is to be sent. The time is given.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -39,23 +40,28 @@ impl Controller {
         Controller { shared, store, running: None, proposing: Proposing::default(), flushed: now }
     }
 
-    /// What to send at start: the settings of every machine, and whether some were lost.
-    pub fn start(&self, now: DateTime<Utc>) -> Vec<Output> {
+    /// What to send at start: the settings of every machine, whether some were lost, and which added machines are not there,
+    /// with the reason.
+    pub fn start(&self, ignored: &BTreeMap<String, String>, now: DateTime<Utc>) -> Vec<Output> {
         let state = self.shared.monitor.lock();
-        let settings = state.machines.iter().enumerate();
+        let settings = state.machines.iter();
         let mut out: Vec<_> = settings
             .map(|(number, machine)| {
                 Output::Settings(settings_msg(&self.shared, &state, number, &machine.settings, now))
             })
             .collect();
         out.extend(baseline_problems(&self.shared, &state, now));
-        let lost = state.machines.iter().enumerate();
+        let lost = state.machines.iter();
         let lost = lost.filter_map(|(number, machine)| Some((number, machine.learning.failed.clone()?)));
         out.extend(lost.map(|(number, problem)| {
             messages::event(&self.shared, number, EventKind::BaselineFailed, problem, None, now)
         }));
         if let Some(problem) = &self.shared.store_problem {
             out.push(agent_event(&self.shared, EventKind::SettingsLost, problem.clone(), now));
+        }
+        for (id, why) in ignored {
+            let detail = format!("{id} was added remotely and is not there: {why}");
+            out.push(agent_event(&self.shared, EventKind::MachineIgnored, detail, now));
         }
         out
     }
@@ -192,8 +198,13 @@ impl Controller {
         let envelope = &request.envelope;
         let mut context = CommandContext { shared: &self.shared, store: &self.store, envelope, origin, now };
         let outcome = request.command.clone().run(&mut context)?;
-        match (&outcome, &self.running) {
-            (Outcome::Job(_), Some(running)) => {
+        let waits = match &outcome {
+            Outcome::Job(_) => true,
+            Outcome::Change(change) => change.transaction.waits_for_jobs(),
+            _ => false,
+        };
+        match &self.running {
+            Some(running) if waits => {
                 let message = format!("{} is under way; send it again when that is done", running.command);
                 Err(CommandError::new(Code::Busy, message))
             }
@@ -276,7 +287,6 @@ impl Controller {
         let ended: Vec<_> = state
             .machines
             .iter()
-            .enumerate()
             .filter_map(|(number, machine)| {
                 let mut settings = machine.settings.clone();
                 let ended = settings.expire(now);

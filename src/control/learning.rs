@@ -37,14 +37,14 @@ impl Proposing {
     /// Begins what is to be learned by itself, works out what is complete, takes into use what is to be used by itself.
     pub fn tick(&mut self, shared: &Arc<Shared>, now: DateTime<Utc>) -> Vec<Output> {
         let mut out = self.finish(shared, now);
-        let machines = shared.monitor.lock().machines.len();
-        for number in 0..machines {
+        let machines = shared.monitor.lock().machines.numbers();
+        for number in machines {
             out.extend(auto_learn(shared, number, now));
         }
         if self.0.is_none() {
             let state = shared.monitor.lock();
             let complete = |learner: &&Learner| learner.progress().complete;
-            let found = state.machines.iter().enumerate().find_map(|(number, machine)| {
+            let found = state.machines.iter().find_map(|(number, machine)| {
                 let learner = machine.learning.learner.as_ref().filter(complete)?;
                 Some((number, machine.learning.generation, learner.clone()))
             });
@@ -65,9 +65,9 @@ impl Proposing {
         self.0 = None;
         {
             let state = shared.monitor.lock();
-            let learning = &state.machines[number].learning;
-            if learning.learner.is_none() || learning.generation != generation {
-                // Discarded meanwhile.
+            let learning = state.machines.get(number).map(|machine| &machine.learning);
+            if !learning.is_some_and(|learning| learning.learner.is_some() && learning.generation == generation) {
+                // Discarded meanwhile, or the machine was removed.
                 return Vec::new();
             }
         }

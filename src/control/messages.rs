@@ -121,7 +121,7 @@ pub fn describe_progress(progress: &LearnProgress) -> (String, Value) {
 pub fn baseline_problems(shared: &Shared, state: &MonitorState, now: DateTime<Utc>) -> Vec<Output> {
     let Some(loaded) = &state.loaded else { return Vec::new() };
     let problem = |number| Some((number, loaded.baseline_problem(number)?.to_owned()));
-    let problems = (0..state.machines.len()).filter_map(problem);
+    let problems = state.machines.numbers().into_iter().filter_map(problem);
     problems.map(|(number, problem)| event(shared, number, EventKind::BaselineFailed, problem, None, now)).collect()
 }
 

@@ -16,6 +16,8 @@ pub mod controller;
 pub mod envelope;
 pub mod error;
 pub mod learning;
+pub mod machine_values;
+pub mod machines;
 pub mod messages;
 pub mod outcome;
 pub mod output;

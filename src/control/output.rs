@@ -1,5 +1,7 @@
 //! What control hands to the agent to be sent.
 
+use std::sync::Arc;
+
 use crate::mqtt::payload::{EventMsg, EvidenceMsg, SettingsMsg};
 
 /// Something to send.
@@ -15,8 +17,12 @@ pub enum Output {
     Evidence(EvidenceMsg),
     /// Alarms have changed: the monitor has the changes, which are to be saved and published.
     Alarms,
-    /// The agent's `info` names another bundle now.
+    /// The agent's `info` says something else now.
     Info,
+    /// The machine of this number is there: its alarm's state and what Home Assistant is told of it.
+    MachineAdded(usize),
+    /// The machine of this id is gone: its retained state is cleared.
+    MachineRemoved(Arc<str>),
     /// The agent's health was asked for.
     Health,
 }

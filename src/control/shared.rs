@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::audio::capture::Capture;
 use crate::audio::meters::Meters;
 use crate::bundle::store::{BundleStore, InstallError};
 use crate::clock::Clock;
@@ -19,6 +20,7 @@ use crate::mqtt::broker::BrokerLink;
 pub struct Shared {
     pub config: Config,
     pub monitor: Arc<Monitor>,
+    pub capture: Arc<Capture>,
     /// Scoring notes every window here.
     pub history: Arc<History>,
     /// Alarms on disk.

@@ -23,6 +23,11 @@ pub trait Transaction: Send {
         Commit::default()
     }
 
+    /// Must not be made while a job is under way, which has looked at what this changes.
+    fn waits_for_jobs(&self) -> bool {
+        false
+    }
+
     /// Undoes [`Transaction::persist`], where that failed or the reply could not be written.
     fn revert(&mut self) {}
 

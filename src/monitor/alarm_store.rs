@@ -136,7 +136,7 @@ impl AlarmStore {
     /// The file's content, by the machine's id.
     fn snapshot(&self, state: &MonitorState) -> BTreeMap<String, SavedAlarm> {
         let pending = self.pending.lock();
-        let machines = state.machines.iter().enumerate();
+        let machines = state.machines.iter();
         let state = |(number, machine): (usize, &super::machine::Machine)| {
             let state = pending.get(&number).unwrap_or_else(|| machine.alarm.state());
             (machine.config.id.clone(), state.clone())
@@ -153,7 +153,7 @@ impl AlarmStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
+    use crate::monitor::machine::{LearningState, Machine, Origin};
     use crate::monitor::settings::MachineSettings;
     use crate::scoring::alarm::AlarmState;
     use chrono::TimeDelta;
@@ -163,15 +163,14 @@ mod tests {
     fn a_save_before_an_answer_counts_does_not_undo_it() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a valid time");
         let machine = json!({ "id": "fan-1", "source": { "synth": "fan" } });
-        let machine = Machine {
-            config: serde_json::from_value(machine).expect("a machine"),
-            settings: MachineSettings::default(),
-            alarm: Alarm::new(AlarmConfig::default(), now),
-            counts: WindowCounts::default(),
-            last: None,
-            learning: LearningState::default(),
-            signal: SignalState::default(),
-        };
+        let machine = Machine::new(
+            serde_json::from_value(machine).expect("a machine"),
+            Origin::File,
+            MachineSettings::default(),
+            Alarm::new(AlarmConfig::default(), now),
+            LearningState::default(),
+            now,
+        );
         let monitor = Monitor::new(None, vec![machine]);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (store, ..) = AlarmStore::open(dir.path());

@@ -106,6 +106,24 @@ impl BaselineStore {
         self.files.remove(&name(machine, LEARNING))
     }
 
+    /// Removes everything of a machine; learners up to this generation are not written again.
+    ///
+    /// # Errors
+    /// Any I/O error; some of it may then still be there.
+    pub fn remove_machine(&self, machine: &str, generation: u64) -> io::Result<()> {
+        let mut ended = self.ended.lock();
+        ended.insert(machine.to_owned(), generation);
+        let dir = self.files.path(&format!("baselines/{machine}"));
+        let entries = match std::fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            self.files.remove(&name(machine, &entry?.file_name().to_string_lossy()))?;
+        }
+        std::fs::remove_dir(dir)
+    }
+
     /// The learner of this generation has not ended after all.
     pub fn reopen_learner(&self, machine: &str, generation: u64) {
         self.ended.lock().insert(machine.to_owned(), generation - 1);

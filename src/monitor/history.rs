@@ -84,6 +84,11 @@ impl History {
         waiting.into_iter().filter_map(chunk).collect()
     }
 
+    /// A machine is gone.
+    pub fn forget(&self, machine: &str) {
+        self.waiting.lock().remove(machine);
+    }
+
     /// What waits of one machine.
     pub fn waiting(&self, machine: &str) -> Vec<Entry> {
         let waiting = self.waiting.lock();

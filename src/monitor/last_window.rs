@@ -51,6 +51,11 @@ impl LastWindows {
         Ok(())
     }
 
+    /// A machine is gone.
+    pub fn forget(&self, machine: usize) {
+        self.windows.lock().remove(&machine);
+    }
+
     /// The machine's last window with sound.
     pub fn get(&self, machine: usize) -> Option<Arc<Window>> {
         self.windows.lock().get(&machine).cloned()

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
 use super::baseline_store::BaselineStore;
-use super::settings::MachineSettings;
+use super::settings::{MachineSettings, Maintenance};
 use crate::config::MachineConfig;
 use crate::scoring::alarm::Alarm;
 use crate::scoring::baseline::Learner;
@@ -14,6 +17,7 @@ use crate::scoring::{Assessment, Baseline};
 /// One machine as the agent runs it.
 pub struct Machine {
     pub config: MachineConfig,
+    pub origin: Origin,
     pub settings: MachineSettings,
     pub alarm: Alarm,
     pub counts: WindowCounts,
@@ -21,6 +25,36 @@ pub struct Machine {
     pub last: Option<Assessment>,
     pub learning: LearningState,
     pub signal: SignalState,
+}
+
+/// Where a machine's configuration comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The configuration's file; commands do not change it.
+    #[default]
+    File,
+    /// `machine.add`; kept in the state directory.
+    Command,
+}
+
+impl Machine {
+    /// A machine that begins, with what was kept of it.
+    pub fn new(
+        config: MachineConfig,
+        origin: Origin,
+        settings: MachineSettings,
+        mut alarm: Alarm,
+        learning: LearningState,
+        now: DateTime<Utc>,
+    ) -> Machine {
+        // Maintenance is kept with the settings; a power cut may have come before the alarm followed.
+        if settings.maintenance(now).is_some() != alarm.in_maintenance() {
+            alarm.set_maintenance(settings.maintenance(now).map(Maintenance::note), now);
+        }
+        let (counts, signal) = (WindowCounts::default(), SignalState::default());
+        Machine { config, origin, settings, alarm, counts, last: None, learning, signal }
+    }
 }
 
 /// What is being learned of a machine.

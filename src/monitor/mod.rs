@@ -11,6 +11,7 @@ pub mod baseline_store;
 pub mod history;
 pub mod last_window;
 pub mod machine;
+pub mod machines;
 pub mod model;
 pub mod preview;
 pub mod settings;
@@ -22,7 +23,8 @@ use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use self::machine::Machine;
-use self::model::ActiveBundle;
+use self::machines::Machines;
+use self::model::{ActiveBundle, MachineSetup};
 use self::settings::{Effective, MachineSettings};
 use crate::scoring::alarm::{AlarmState, StatusChange};
 use crate::scoring::baseline::LearnProgress;
@@ -36,8 +38,7 @@ use crate::window::level_dbfs;
 pub struct MonitorState {
     /// `None`: no valid bundle; every verdict is `unknown`, `no_bundle` until one is loaded.
     pub loaded: Option<ActiveBundle>,
-    /// In slots: a machine keeps its number for the whole run, and no other gets it.
-    pub machines: Vec<Machine>,
+    pub machines: Machines,
     /// Changed alarms that wait to be saved and then published, in the order in which they changed.
     changes: Vec<AlarmChange>,
 }
@@ -67,16 +68,26 @@ pub struct Assessed {
 
 /// Everything that windows are judged with.
 pub struct Monitor {
-    /// Ids of the machines by number, apart from the state, so that messages are named without waiting for a window.
-    ids: RwLock<Vec<Arc<str>>>,
+    /// Ids of all machines that ever were, by number, apart from the state, so that messages are named without waiting for
+    /// a window.
+    ids: RwLock<Vec<Named>>,
     state: Mutex<MonitorState>,
 }
 
+/// What a number stands for.
+struct Named {
+    id: Arc<str>,
+    /// The machine was removed.
+    removed: bool,
+}
+
 impl Monitor {
-    /// `machines` in the configuration's order.
+    /// `machines` are numbered from 0.
     pub fn new(loaded: Option<ActiveBundle>, machines: Vec<Machine>) -> Monitor {
-        let ids = machines.iter().map(|machine| machine.config.id.as_str().into()).collect();
-        Monitor { ids: RwLock::new(ids), state: Mutex::new(MonitorState { loaded, machines, changes: Vec::new() }) }
+        let ids = machines.iter().map(|machine| Named { id: machine.config.id.as_str().into(), removed: false });
+        let ids = RwLock::new(ids.collect());
+        let machines = Machines::new(machines);
+        Monitor { ids, state: Mutex::new(MonitorState { loaded, machines, changes: Vec::new() }) }
     }
 
     /// Between two windows: whatever is changed here, the next window is judged with. Nobody touches a file while
@@ -87,31 +98,89 @@ impl Monitor {
         self.state.lock()
     }
 
-    /// Id of machine number `machine`. Does not wait for a window.
+    /// Id of machine number `machine`, also of one that was removed. Does not wait for a window.
     pub fn id(&self, machine: usize) -> Arc<str> {
-        self.ids.read()[machine].clone()
+        self.ids.read()[machine].id.clone()
+    }
+
+    /// Number of the machine called `id`. Does not wait for a window.
+    pub fn number(&self, id: &str) -> Option<usize> {
+        self.ids.read().iter().position(|named| !named.removed && *named.id == *id)
+    }
+
+    /// The number that the next machine gets.
+    pub fn next_number(&self) -> usize {
+        self.ids.read().len()
+    }
+
+    /// A machine joins the others, as number [`Monitor::next_number`]; `setup` is what it is judged with, where there is a
+    /// bundle.
+    pub fn add(&self, state: &mut MonitorState, machine: Machine, setup: Option<MachineSetup>) -> usize {
+        let mut ids = self.ids.write();
+        let number = ids.len();
+        ids.push(Named { id: machine.config.id.as_str().into(), removed: false });
+        if let (Some(loaded), Some(setup)) = (&mut state.loaded, setup) {
+            loaded.insert(number, setup);
+        }
+        state.machines.insert(number, machine);
+        number
+    }
+
+    /// A machine goes on under the next number, because it is heard in another way: windows that were captured before
+    /// are dropped.
+    pub fn renumber(&self, state: &mut MonitorState, number: usize) -> usize {
+        let Some(machine) = state.machines.remove(number) else { return number };
+        let setup = state.loaded.as_mut().and_then(|loaded| loaded.remove(number));
+        if let Some(named) = self.ids.write().get_mut(number) {
+            named.removed = true;
+        }
+        let new = self.add(state, machine, setup);
+        state.changes.iter_mut().filter(|change| change.machine == number).for_each(|change| change.machine = new);
+        new
+    }
+
+    /// A machine is judged with another setup from its next window on.
+    pub fn judge_by(&self, state: &mut MonitorState, number: usize, setup: Option<MachineSetup>) {
+        if let (Some(loaded), Some(setup)) = (&mut state.loaded, setup) {
+            loaded.insert(number, setup);
+        }
+    }
+
+    /// A machine leaves; changes of its alarm that wait go with it. Windows of it that are still on their way are dropped.
+    pub fn remove(&self, state: &mut MonitorState, number: usize) -> Option<Machine> {
+        if let Some(named) = self.ids.write().get_mut(number) {
+            named.removed = true;
+        }
+        if let Some(loaded) = &mut state.loaded {
+            loaded.remove(number);
+        }
+        state.changes.retain(|change| change.machine != number);
+        state.machines.remove(number)
     }
 
     /// Time passes: shelving ends, deafness becomes an alarm. Returns whether an alarm changed.
     pub fn tick(&self, now: DateTime<Utc>) -> bool {
         let mut state = self.lock();
         let mut changed = false;
-        for number in 0..state.machines.len() {
-            let change = state.machines[number].alarm.tick(now);
+        let ticked: Vec<_> =
+            state.machines.iter_mut().map(|(number, machine)| (number, machine.alarm.tick(now))).collect();
+        for (number, change) in ticked {
             changed |= state.note_alarm(number, change);
         }
         changed
     }
 
-    /// Judges one window.
-    pub fn assess(&self, window: &Window) -> Assessed {
+    /// Judges one window; `None` where its machine was removed.
+    pub fn assess(&self, window: &Window) -> Option<Assessed> {
         let mut state = self.lock();
         let end = DateTime::<Utc>::from(window.end);
+        state.machines.get(window.machine)?;
         let effective = state.threshold(window.machine, end);
         let MonitorState { loaded, machines, .. } = &mut *state;
-        let machine = &mut machines[window.machine];
+        let machine = machines.get_mut(window.machine)?;
         let scored = assess(loaded.as_mut(), machine, effective, window, end);
-        let origin = loaded.as_ref().map(|loaded| loaded.origin(window.machine));
+        let setup = loaded.as_ref().and_then(|loaded| loaded.setups.get(&window.machine));
+        let origin = setup.map(|setup| &setup.origin);
         let learner = machine.learning.learner.as_mut().filter(|learner| {
             origin.is_some_and(|origin| learner.settings().origin.check(origin).is_ok()) && !learner.progress().complete
         });
@@ -130,7 +199,7 @@ impl Monitor {
         let alarm_state = machine.alarm.status().state;
         let bundle = loaded.as_ref().map(ActiveBundle::label);
         let alarm_changed = state.note_alarm(window.machine, change);
-        Assessed { assessment, bundle, alarm_changed, alarm_state, learning, signal: changes }
+        Some(Assessed { assessment, bundle, alarm_changed, alarm_state, learning, signal: changes })
     }
 }
 
@@ -144,7 +213,7 @@ impl MonitorState {
 
     /// The number of the machine called `id`.
     pub fn find(&self, id: &str) -> Option<usize> {
-        self.machines.iter().position(|machine| machine.config.id == id)
+        self.machines.iter().find(|(_, machine)| machine.config.id == id).map(|(number, _)| number)
     }
 
     /// The threshold that machine number `machine` is judged with at `now`, and where it comes from.
@@ -199,7 +268,8 @@ fn assess(
         return unknown(Reason::Maintenance);
     }
     let Some(loaded) = loaded else { return unknown(Reason::NoBundle) };
-    let model = &loaded.setups[window.machine].model;
+    let Some(setup) = loaded.setups.get(&window.machine) else { return unknown(Reason::NoBundle) };
+    let model = &setup.model;
     let judge = judge_under(machine.config.judge, effective);
     let model = MachineModel { threshold: threshold.unwrap_or(model.threshold), judge, ..model.clone() };
     match loaded.scorer.score(&model, &window.samples) {

@@ -1,5 +1,6 @@
 //! A bundle fitted to the configured machines: what each of them is judged with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,24 +27,35 @@ pub enum LoadError {
 pub struct ActiveBundle {
     pub bundle: Bundle,
     pub(super) scorer: Scorer,
-    /// By the machine's number.
-    pub(super) setups: Vec<MachineSetup>,
+    /// By the machine's number; every machine has one.
+    pub(super) setups: BTreeMap<usize, MachineSetup>,
 }
 
-/// What one configured machine is judged with.
-pub(super) struct MachineSetup {
+/// What becomes of a machine whose model or threshold the bundle does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misfit {
+    /// The bundle cannot be used.
+    Refused,
+    /// The machine has no bank: its windows are `unknown`, `learning`, until its normal is learned.
+    Unlearned,
+}
+
+/// What one machine is judged with.
+pub struct MachineSetup {
     /// As the bundle and the configuration have it; without rows where the normal is still to be learned.
     bundled: MachineModel,
     /// The bundle's own threshold, where its bank counts.
     threshold: Option<f64>,
     /// What is learned now is made with.
-    origin: Origin,
+    pub(super) origin: Origin,
     /// `bundled`, or with what was learned on site.
     pub(super) model: MachineModel,
     /// The baseline in `model` was learned on site, not enrolled with the bundle.
     on_site: bool,
     /// Why a baseline that is there is not used.
     problem: Option<String>,
+    /// Why the bundle's own does not count.
+    misfit: Option<String>,
 }
 
 impl ActiveBundle {
@@ -58,63 +70,102 @@ impl ActiveBundle {
         machines: &[MachineConfig],
         baselines: &BaselineStore,
     ) -> Result<ActiveBundle, LoadError> {
+        let machines = machines.iter().enumerate().map(|(number, machine)| (number, machine, Misfit::Refused));
+        ActiveBundle::open_for(dir, config, machines, baselines)
+    }
+
+    /// As [`ActiveBundle::open`], for machines with numbers of their own.
+    ///
+    /// # Errors
+    /// As there, but for machines that need not fit.
+    pub fn open_for<'a>(
+        dir: &Path,
+        config: &Config,
+        machines: impl IntoIterator<Item = (usize, &'a MachineConfig, Misfit)>,
+        baselines: &BaselineStore,
+    ) -> Result<ActiveBundle, LoadError> {
         let (bundle, engine) = Bundle::open_for_use(dir, &config.bundle, &config.encoder)?;
-        let mut scorer = Scorer::new(engine);
-        let mut all = Vec::with_capacity(machines.len());
-        for machine in machines {
-            let refused = |problem: String| LoadError::Machine { id: machine.id.clone(), problem };
-            let mut setups = fit(&bundle, machine, config).map_err(refused)?;
-            scorer.prepare(&setups.bundled).map_err(|error| refused(error.to_string()))?;
-            match baselines.in_use(&machine.id, &bundle.encoder_sha256) {
-                Err(Lost(problem)) => {
-                    tracing::error!(machine = machine.id, "the learned baseline is lost: {problem}");
-                    setups.problem = Some(format!("the learned baseline is lost: {problem}"));
-                }
-                Ok(Some(baseline)) => match baseline.check_origin(&setups.origin) {
-                    Ok(()) => setups.learned(Some(Arc::new(baseline))),
-                    Err(error) => setups.problem = Some(format!("the learned baseline does not count: {error}")),
-                },
-                Ok(None) if baselines.has_foreign(&machine.id) => {
-                    setups.problem = Some("the learned baseline was made with another encoder: learn it again".into());
-                }
-                Ok(None) => {}
-            }
-            all.push(setups);
+        let mut loaded = ActiveBundle { bundle, scorer: Scorer::new(engine), setups: BTreeMap::new() };
+        for (number, machine, misfit) in machines {
+            let mut setup = match (loaded.fit(machine, config), misfit) {
+                (Ok(setup), _) => setup,
+                (Err(problem), Misfit::Refused) => return Err(LoadError::Machine { id: machine.id.clone(), problem }),
+                (Err(problem), Misfit::Unlearned) => loaded.without_bank(machine, config, problem)?,
+            };
+            setup.restore(&machine.id, baselines);
+            loaded.insert(number, setup);
         }
-        Ok(ActiveBundle { bundle, scorer, setups: all })
+        Ok(loaded)
+    }
+
+    /// What `machine` would be judged with, before what was learned of it is read; nothing changes for the others.
+    ///
+    /// # Errors
+    /// Why it cannot be judged with this bundle.
+    pub fn fit(&mut self, machine: &MachineConfig, config: &Config) -> Result<MachineSetup, String> {
+        let setup = fit(&self.bundle, machine, config)?;
+        self.scorer.prepare(&setup.bundled).map_err(|error| error.to_string())?;
+        Ok(setup)
+    }
+
+    /// The same for one that does not fit: its normal can only be learned.
+    fn without_bank(
+        &mut self,
+        machine: &MachineConfig,
+        config: &Config,
+        problem: String,
+    ) -> Result<MachineSetup, LoadError> {
+        let manual = BaselineMode::Manual;
+        let baseline = Some(machine.baseline.unwrap_or(manual));
+        let stranger = MachineConfig { model: None, baseline, fmin_hz: None, fmax_hz: None, ..machine.clone() };
+        let mut setup =
+            self.fit(&stranger, config).map_err(|problem| LoadError::Machine { id: machine.id.clone(), problem })?;
+        setup.misfit = Some(problem);
+        Ok(setup)
+    }
+
+    pub(super) fn insert(&mut self, machine: usize, setup: MachineSetup) {
+        self.setups.insert(machine, setup);
+    }
+
+    pub(super) fn remove(&mut self, machine: usize) -> Option<MachineSetup> {
+        self.setups.remove(&machine)
     }
 
     /// What a baseline of machine number `machine` is made with now.
     pub fn origin(&self, machine: usize) -> &Origin {
-        &self.setups[machine].origin
+        &self.setups[&machine].origin
     }
 
     /// The baseline that machine number `machine` is judged by, and whether it was learned on site.
     pub fn baseline(&self, machine: usize) -> Option<(&Arc<Baseline>, bool)> {
-        let setups = &self.setups[machine];
-        setups.model.baseline.as_ref().map(|baseline| (baseline, setups.on_site))
+        let setup = self.setups.get(&machine)?;
+        setup.model.baseline.as_ref().map(|baseline| (baseline, setup.on_site))
     }
 
     /// Why a baseline that machine number `machine` has is not used.
     pub fn baseline_problem(&self, machine: usize) -> Option<&str> {
-        self.setups[machine].problem.as_deref()
+        let setup = self.setups.get(&machine)?;
+        setup.misfit.as_deref().or(setup.problem.as_deref())
     }
 
     /// Whether machine number `machine` can be judged without its own baseline.
     pub fn has_bank(&self, machine: usize) -> bool {
-        !self.setups[machine].bundled.bank.is_empty()
+        self.setups.get(&machine).is_some_and(|setup| !setup.bundled.bank.is_empty())
     }
 
     /// Judges machine number `machine` by what was learned on site, or by the bundle again.
     pub fn use_baseline(&mut self, machine: usize, baseline: Option<Arc<Baseline>>) {
-        self.setups[machine].learned(baseline);
+        if let Some(setup) = self.setups.get_mut(&machine) {
+            setup.learned(baseline);
+        }
     }
 
     /// Thresholds of machine number `machine`: of a baseline that was learned on site, and of the bundle.
     pub(super) fn thresholds(&self, machine: usize) -> (Option<f64>, Option<f64>) {
-        let setups = &self.setups[machine];
-        let learned = setups.model.baseline.as_ref().filter(|_| setups.on_site);
-        (learned.map(|baseline| baseline.threshold), setups.threshold)
+        let Some(setup) = self.setups.get(&machine) else { return (None, None) };
+        let learned = setup.model.baseline.as_ref().filter(|_| setup.on_site);
+        (learned.map(|baseline| baseline.threshold), setup.threshold)
     }
 
     /// What verdicts call this bundle.
@@ -128,17 +179,45 @@ impl ActiveBundle {
 
     /// How machine number `machine`'s windows become pictures.
     pub fn front_end(&self, machine: usize) -> &FrontEnd {
-        &self.setups[machine].bundled.front_end
+        &self.setups[&machine].bundled.front_end
     }
 
     /// What capture must deliver for machine number `machine`: rate in Hz and samples in a window.
     pub fn window_of(&self, machine: usize) -> (u32, usize) {
-        let front_end = &self.setups[machine].bundled.front_end;
-        (front_end.rate_hz, front_end.window_samples())
+        self.setups[&machine].window()
     }
 }
 
 impl MachineSetup {
+    /// Takes what was learned of the machine into use, where that was made with this encoder. Reads files.
+    pub fn restore(&mut self, id: &str, baselines: &BaselineStore) {
+        match baselines.in_use(id, &self.origin.encoder_sha256) {
+            Err(Lost(problem)) => {
+                tracing::error!(machine = id, "the learned baseline is lost: {problem}");
+                self.problem = Some(format!("the learned baseline is lost: {problem}"));
+            }
+            Ok(Some(baseline)) => match baseline.check_origin(&self.origin) {
+                Ok(()) => self.learned(Some(Arc::new(baseline))),
+                Err(error) => self.problem = Some(format!("the learned baseline does not count: {error}")),
+            },
+            Ok(None) if baselines.has_foreign(id) => {
+                self.problem = Some("the learned baseline was made with another encoder: learn it again".into());
+            }
+            Ok(None) => {}
+        }
+    }
+
+    /// The baseline that the machine is judged by.
+    pub fn baseline(&self) -> Option<&Arc<Baseline>> {
+        self.model.baseline.as_ref()
+    }
+
+    /// What capture must deliver: rate in Hz and samples in a window.
+    pub fn window(&self) -> (u32, usize) {
+        let front_end = &self.bundled.front_end;
+        (front_end.rate_hz, front_end.window_samples())
+    }
+
     fn learned(&mut self, baseline: Option<Arc<Baseline>>) {
         self.on_site = baseline.is_some();
         self.problem = None;
@@ -147,6 +226,12 @@ impl MachineSetup {
             None => self.bundled.clone(),
         };
     }
+}
+
+/// The window that is captured where there is no bundle: rate in Hz, samples.
+pub fn standard_window() -> (u32, usize) {
+    let standard = FrontEnd::default();
+    (standard.rate_hz, standard.window_samples())
 }
 
 /// One configured machine: the bundle's, with what the configuration overrides. Where the configuration wants its normal
@@ -173,5 +258,6 @@ fn fit(bundle: &Bundle, machine: &MachineConfig, config: &Config) -> Result<Mach
                 format!("threshold: expected one in the bundle or the configuration, {dir} has none for {name:?}")
             }
         })?;
-    Ok(MachineSetup { model: model.clone(), bundled: model, threshold, origin, on_site: false, problem: None })
+    let bundled = model.clone();
+    Ok(MachineSetup { model, bundled, threshold, origin, on_site: false, problem: None, misfit: None })
 }

@@ -124,7 +124,7 @@ impl<P: Fn(&AlarmChange)> Writer<P> {
                 }
             }
             if stop {
-                learners.extend(0..self.monitor.lock().machines.len());
+                learners.extend(self.monitor.lock().machines.numbers());
             }
             if alarms || stop {
                 self.alarms.save(&self.monitor).iter().for_each(&self.publish);
@@ -140,7 +140,8 @@ impl<P: Fn(&AlarmChange)> Writer<P> {
     fn save_learner(&self, machine: usize) {
         let (learner, generation) = {
             let state = self.monitor.lock();
-            let learning = &state.machines[machine].learning;
+            let Some(machine) = state.machines.get(machine) else { return };
+            let learning = &machine.learning;
             (learning.learner.clone(), learning.generation)
         };
         let (Some(learner), id) = (learner, self.monitor.id(machine)) else { return };

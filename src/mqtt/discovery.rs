@@ -26,6 +26,8 @@ const ANNOUNCED: &str = "homeassistant.json";
 #[derive(Debug, Clone, Copy)]
 pub struct Described<'a> {
     pub id: &'a str,
+    /// What people call it, where that is something else.
+    pub name: Option<&'a str>,
     pub model: &'a str,
 }
 
@@ -56,9 +58,9 @@ fn descriptions(
     topics: &AgentTopics,
 ) -> Vec<(String, Value)> {
     let base = format!("{}/device/{}", config.prefix, node_id(topics.agent()));
-    let machines = machines.iter().map(|Described { id, model }| {
-        let description = machine_device(topics, id, model);
-        (format!("{base}/{id}/config"), description)
+    let machines = machines.iter().map(|machine| {
+        let description = machine_device(topics, machine);
+        (format!("{base}/{}/config", machine.id), description)
     });
     std::iter::once((format!("{base}/config"), agent_device(topics))).chain(machines).collect()
 }
@@ -130,7 +132,8 @@ fn agent_device(topics: &AgentTopics) -> Value {
     )
 }
 
-fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
+fn machine_device(topics: &AgentTopics, described: &Described) -> Value {
+    let Described { id: machine, name, model } = *described;
     let agent = topics.agent();
     let id = format!("auscult/{agent}/{machine}");
     let topic = |part| topics.of_machine(machine, part);
@@ -187,7 +190,7 @@ fn machine_device(topics: &AgentTopics, machine: &str, model: &str) -> Value {
     add_machine_controls(&mut entities, topics, machine);
     device(
         json!({
-            "identifiers": [id], "name": machine, "manufacturer": "auscult", "model": model,
+            "identifiers": [id], "name": name.unwrap_or(machine), "manufacturer": "auscult", "model": model,
             "via_device": format!("auscult/{agent}"),
         }),
         json!([online(topics)]),

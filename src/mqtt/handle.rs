@@ -114,18 +114,52 @@ impl Mqtt {
             std::iter::once(own).chain(compat).collect()
         });
         if let Some((tap, topic, payload)) = tapped {
-            tap(&topic, &payload);
+            let retired = shared.retired.lock();
+            if !retired.contains(&topic) {
+                tap(&topic, &payload);
+            }
         }
         given
+    }
+
+    /// A machine is removed: its retained state is cleared, and nothing that is still on its way becomes state again.
+    pub fn retire_machine(&self, machine: &str) {
+        let topics: Vec<_> = self.state_topics(machine).collect();
+        let states = self.shared.states.lock();
+        self.shared.retired.lock().extend(topics.iter().cloned());
+        drop(states);
+        for topic in topics {
+            self.retained(topic, Vec::new());
+        }
+    }
+
+    /// A machine of this id is there (again).
+    pub fn admit_machine(&self, machine: &str) {
+        let mut retired = self.shared.retired.lock();
+        for topic in self.state_topics(machine) {
+            retired.remove(&topic);
+        }
+    }
+
+    /// Where a machine's retained state is.
+    fn state_topics(&self, machine: &str) -> impl Iterator<Item = String> {
+        let parts = [MachinePart::Verdict, MachinePart::Alarm, MachinePart::Settings];
+        parts.map(|part| self.shared.topics.of_machine(machine, part)).into_iter()
     }
 
     /// Publishes a change of a machine's alarm, and keeps it as the machine's state.
     pub fn alarm(&self, message: &AlarmMsg) {
         let topic = self.shared.topics.of_machine(&message.machine, MachinePart::Alarm);
         let payload = encode(message);
+        let mut states = self.shared.states.lock();
+        if self.shared.retired.lock().contains(&topic) {
+            return;
+        }
         // Not due: the stored message publishes it. It is republished on every connection.
-        self.shared.states.lock().insert(topic.clone(), StateSlot { payload: payload.clone(), due: false });
-        self.store(Draft { class: Class::Last, retain: true, topic, payload });
+        states.insert(topic.clone(), StateSlot { payload: payload.clone(), due: false });
+        self.shared.tap(&topic, &payload);
+        drop(states);
+        self.shared.outbox.push(Draft { class: Class::Last, retain: true, topic, payload });
     }
 
     /// Publishes an alarm's state as it was before the start: not a change, so not for the record.

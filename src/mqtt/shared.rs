@@ -1,6 +1,6 @@
 //! What the agent's handle and the client's driver share.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +33,9 @@ pub struct MqttShared {
     pub outbox: Outbox,
     /// Retained state: the newest payload of each topic, and whether it still has to be published.
     pub states: Mutex<BTreeMap<String, StateSlot>>,
+    /// Topics of machines that were removed: what is still on its way to them is sent, but not retained. Locked with
+    /// nothing else but `states`, and after it.
+    pub retired: Mutex<BTreeSet<String>>,
     /// Messages that are worth sending only now.
     pub volatile: Mutex<VecDeque<Unstored>>,
     /// As `volatile`, but sent only after everything else that is live.
@@ -71,6 +74,7 @@ impl MqttShared {
             broker: Arc::new(broker),
             outbox,
             states: Mutex::default(),
+            retired: Mutex::default(),
             volatile: Mutex::default(),
             evidence: Mutex::default(),
             wake: Notify::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use auscult::audio::capture;
 use auscult::audio::meters::Meters;
 use auscult::clock::{Clock, Timestamp};
 use auscult::config::{Config, MachineConfig, SourceConfig};
@@ -21,7 +22,7 @@ use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
 use auscult::monitor::history::History;
 use auscult::monitor::last_window::LastWindows;
-use auscult::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
+use auscult::monitor::machine::{LearningState, Machine, Origin};
 use auscult::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
 use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
@@ -318,6 +319,7 @@ proptest! {
                 let commit = Commit {
                     settings: vec![(MACHINES[machine], &new)],
                     bundle: None,
+                    machines: Vec::new(),
                     reply: Some((&reply, &reply)),
                 };
                 store.commit(&commit, at(now)).expect("a writable store");
@@ -400,14 +402,10 @@ impl Agent {
         config.bundle.path = dir.path().join("bundles/current");
         let (store, lost) = StateStore::open(dir.path(), at(0));
         let mut settings = store.settings().expect("readable");
-        let machines = config.machine.iter().map(|machine| Machine {
-            config: machine.clone(),
-            settings: settings.remove(&machine.id).unwrap_or_default(),
-            alarm: Alarm::new(AlarmConfig::default(), at(0)),
-            counts: WindowCounts::default(),
-            last: None,
-            learning: LearningState::default(),
-            signal: SignalState::default(),
+        let machines = config.machine.iter().map(|machine| {
+            let settings = settings.remove(&machine.id).unwrap_or_default();
+            let alarm = Alarm::new(AlarmConfig::default(), at(0));
+            Machine::new(machine.clone(), Origin::File, settings, alarm, LearningState::default(), at(0))
         });
         let monitor = Arc::new(Monitor::new(None, machines.collect()));
         let history = Arc::new(History::default());
@@ -415,6 +413,7 @@ impl Agent {
         let shared = Shared {
             config,
             monitor: monitor.clone(),
+            capture: Arc::new(capture::start(Vec::new()).expect("nothing to open")),
             history: history.clone(),
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
             baselines: Arc::new(BaselineStore::new(dir.path())),
@@ -687,7 +686,7 @@ fn state_has_every_machine_and_a_lost_store_is_reported() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("state.db"), b"no database at all, but long enough for one").expect("writable");
     let mut agent = Agent::start(dir);
-    let start = agent.controller.start(at(1));
+    let start = agent.controller.start(&BTreeMap::new(), at(1));
     assert_eq!(events(&start), [EventKind::SettingsLost]);
     assert_eq!(start.iter().filter(|output| matches!(output, Output::Settings(_))).count(), 2);
     let (reply, _) = agent.ask(json!({ "id": "s", "command": "state.get" }), 2);

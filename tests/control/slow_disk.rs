@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use auscult::audio::capture;
 use auscult::audio::meters::Meters;
 use auscult::bundle::upload::Upload;
 use auscult::clock::Clock;
@@ -18,7 +19,7 @@ use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
 use auscult::monitor::history::History;
 use auscult::monitor::last_window::LastWindows;
-use auscult::monitor::machine::{LearningState, Machine, SignalState, WindowCounts};
+use auscult::monitor::machine::{LearningState, Machine, Origin};
 use auscult::monitor::model::ActiveBundle;
 use auscult::monitor::settings::MachineSettings;
 use auscult::monitor::state_writer::{self, StateWriter, WriterHandle};
@@ -159,18 +160,15 @@ impl Rig {
 
         let baselines = Arc::new(BaselineStore::new(dir.path()));
         let loaded = ActiveBundle::open(&config.bundle.path, &config, &config.machine, &baselines).expect("a bundle");
-        let machines = config.machine.iter().map(|machine| Machine {
-            config: machine.clone(),
-            settings: MachineSettings::default(),
-            alarm: Alarm::new(AlarmConfig::default(), Utc::now()),
-            counts: WindowCounts::default(),
-            last: None,
-            learning: LearningState::default(),
-            signal: SignalState::default(),
+        let machines = config.machine.iter().map(|machine| {
+            let alarm = Alarm::new(AlarmConfig::default(), Utc::now());
+            let (settings, learning) = (MachineSettings::default(), LearningState::default());
+            Machine::new(machine.clone(), Origin::File, settings, alarm, learning, Utc::now())
         });
         let monitor = Arc::new(Monitor::new(Some(loaded), machines.collect()));
         let shared = Arc::new(Shared {
             monitor: monitor.clone(),
+            capture: Arc::new(capture::start(Vec::new()).expect("nothing to open")),
             history: Arc::new(History::default()),
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
             baselines: baselines.clone(),

@@ -13,6 +13,7 @@ use crate::audio::capture::Capture;
 use crate::clock::Clock;
 use crate::config::{BrokerOrigin, Config};
 use crate::log_tail::SECRET;
+use crate::monitor::Monitor;
 use crate::mqtt::topics::{AgentTopics, Topic};
 use crate::mqtt::{Incoming, MAX_CONTROL_BYTES, Mqtt, Origin};
 use crate::web::{self, About, Home, HomeKind, Hub, Keep, Page, PageOptions, Refusal};
@@ -27,9 +28,9 @@ pub struct AgentPage {
 
 impl AgentPage {
     /// Serves the page where the configuration says so. Whatever is wrong with it is logged: the agent goes on.
-    pub fn open(config: &Config, mqtt: &Mqtt, capture: Arc<Capture>) -> Option<AgentPage> {
+    pub fn open(config: &Config, mqtt: &Mqtt, monitor: Arc<Monitor>, capture: Arc<Capture>) -> Option<AgentPage> {
         let listen = config.web.listen.0?;
-        let home = Arc::new(AgentHome::new(config, mqtt.clone(), capture));
+        let home = Arc::new(AgentHome::new(config, mqtt.clone(), monitor, capture));
         let options = PageOptions {
             listen,
             password_file: config.web.password_file.clone(),
@@ -91,8 +92,7 @@ fn publish(hub: &Hub, topics: &AgentTopics, topic: &str, payload: &[u8]) {
 struct AgentHome {
     about: About,
     agent: String,
-    /// The machines' ids, by their number.
-    machines: Vec<String>,
+    monitor: Arc<Monitor>,
     hub: Arc<Hub>,
     mqtt: Mqtt,
     clock: Clock,
@@ -101,7 +101,7 @@ struct AgentHome {
 }
 
 impl AgentHome {
-    fn new(config: &Config, mqtt: Mqtt, capture: Arc<Capture>) -> AgentHome {
+    fn new(config: &Config, mqtt: Mqtt, monitor: Arc<Monitor>, capture: Arc<Capture>) -> AgentHome {
         let about = About {
             home: HomeKind::Agent,
             root: config.mqtt.root.clone(),
@@ -112,7 +112,7 @@ impl AgentHome {
         AgentHome {
             about,
             agent: config.agent.id.clone(),
-            machines: config.machine.iter().map(|machine| machine.id.clone()).collect(),
+            monitor,
             hub: Arc::default(),
             clock: mqtt.clock().clone(),
             mqtt,
@@ -146,7 +146,7 @@ impl Home for AgentHome {
     }
 
     fn live(&self, agent: &str, machine: &str) -> Result<Option<String>, Refusal> {
-        let number = self.machines.iter().position(|id| id == machine).filter(|_| agent == self.agent);
+        let number = self.monitor.number(machine).filter(|_| agent == self.agent);
         let number = number.ok_or_else(|| Refusal(format!("no machine {machine} is heard here")))?;
         Ok(self.live.lock().frame(number, &self.capture, &self.clock))
     }

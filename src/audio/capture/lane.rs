@@ -5,10 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::cutter::{Cut, Cutter};
 use super::event::{CaptureEvent, Captured};
+use super::live::LiveTap;
 use super::output::CaptureOutput;
 use crate::audio::config::{Channel, MachineInput, take_channel};
 use crate::audio::resample::Resampler;
-use crate::audio::source::{Format, SourceError};
+use crate::audio::source::Format;
+use crate::causes::with_causes;
 use crate::window::{Reason, Window, level_dbfs};
 
 /// Gaps are reported as events no more often than this; the counts go on.
@@ -19,6 +21,7 @@ pub(super) struct CaptureLane {
     input: MachineInput,
     channel: Channel,
     output: Arc<CaptureOutput>,
+    live: Option<Arc<LiveTap>>,
     /// Live sound never waits for room in the queue.
     realtime: bool,
     hop: Duration,
@@ -33,6 +36,8 @@ pub(super) struct CaptureLane {
     due: Instant,
     /// No sound comes, or not yet enough for a window.
     blind: bool,
+    /// The open source has what the machine wants.
+    fits: bool,
     /// Gaps and seconds lost that no event has reported yet, and when the last event was.
     unreported: (u64, f64),
     reported: Option<Instant>,
@@ -50,6 +55,7 @@ impl CaptureLane {
         let hop_samples = (input.hop_s * f64::from(input.rate_hz)).round().max(1.0);
         CaptureLane {
             channel,
+            live: output.live(input.machine),
             output,
             realtime,
             hop,
@@ -60,6 +66,7 @@ impl CaptureLane {
             resampled: Vec::new(),
             due: now + hop,
             blind: false,
+            fits: false,
             unreported: (0, 0.0),
             reported: None,
             input,
@@ -71,31 +78,37 @@ impl CaptureLane {
         self.input.machine
     }
 
-    pub fn id(&self) -> &str {
-        &self.input.id
-    }
-
-    /// The channel that must be there, if it is a single one.
-    pub fn wanted_channel(&self) -> Option<usize> {
+    /// Whether a source that is open in this way has the machine's channel.
+    pub fn finds_channel(&self, format: Format) -> bool {
         match self.channel {
-            Channel::One(channel) => Some(channel),
-            Channel::Mix => None,
+            Channel::One(channel) => channel < format.channels,
+            Channel::Mix => true,
         }
     }
 
-    /// The source was opened and its first frames have come: windows begin anew.
+    /// The source called `name` was opened and its first frames have come, or the machine joins it: windows begin anew.
     ///
     /// # Errors
-    /// A rate that cannot be resampled.
-    pub fn begin(&mut self, format: Format) -> Result<(), SourceError> {
-        self.resampler = Some(Resampler::new(format.rate_hz, self.input.rate_hz)?);
+    /// A channel that the source does not have, a rate that cannot be resampled: the machine stays without sound.
+    pub fn begin(&mut self, name: &str, format: Format) -> Result<(), String> {
+        self.fits = false;
+        if !self.finds_channel(format) {
+            let (id, channel, there) = (&self.input.id, self.channel, format.channels);
+            return Err(format!("machine {id:?} wants channel {channel}, but {name} has {there} (from 0)"));
+        }
+        let resampler = Resampler::new(format.rate_hz, self.input.rate_hz).map_err(|error| with_causes(&error))?;
+        self.resampler = Some(resampler);
         self.taken = 0;
         self.cutter.restart();
+        self.fits = true;
         Ok(())
     }
 
     /// Takes its channel of `frames`, whose last frame was captured at `end`.
     pub fn feed(&mut self, frames: &[f32], format: Format, end: SystemTime) {
+        if !self.fits {
+            return;
+        }
         take_channel(frames, format.channels, self.channel, &mut self.mono);
         let level = level_dbfs(&self.mono);
         self.output.update(self.input.machine, |stats| {
@@ -106,7 +119,7 @@ impl CaptureLane {
         if let Some(resampler) = &mut self.resampler {
             resampler.push(&self.mono, &mut resampled);
         }
-        if let Some(live) = self.output.live(self.input.machine) {
+        if let Some(live) = &self.live {
             live.leave(&resampled);
         }
         self.taken += self.mono.len() as u64;
@@ -116,6 +129,9 @@ impl CaptureLane {
 
     /// Sound is missing: what the resampler still holds comes first, then the hole.
     pub fn skip(&mut self, format: Format, frames: u64) {
+        if !self.fits {
+            return;
+        }
         let (mut rest, mut cuts) = (Vec::new(), Vec::new());
         if let Some(mut resampler) = self.resampler.take() {
             resampler.finish(&mut rest);

@@ -1,9 +1,10 @@
 //! What the capture threads share with who takes from them: the queue, how each source is doing, the sign to stop.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::event::{CaptureEvent, Captured, MachineStats};
 use super::live::LiveTap;
@@ -18,7 +19,7 @@ pub(super) struct CaptureOutput {
     stop: AtomicBool,
     stats: Mutex<Vec<MachineStats>>,
     /// By the machine's number.
-    live: Vec<(usize, LiveTap)>,
+    live: RwLock<HashMap<usize, Arc<LiveTap>>>,
     /// The devices that machines listen to.
     devices: Mutex<Vec<OpenDevice>>,
 }
@@ -33,12 +34,12 @@ pub(super) struct OpenDevice {
 }
 
 impl CaptureOutput {
-    pub fn new<'a>(machines: impl Iterator<Item = &'a MachineInput> + Clone) -> Self {
+    pub fn new() -> Self {
         CaptureOutput {
             queue: Queue::default(),
             stop: AtomicBool::new(false),
-            stats: Mutex::new(machines.clone().map(MachineStats::new).collect()),
-            live: machines.map(|input| (input.machine, LiveTap::new(input.rate_hz))).collect(),
+            stats: Mutex::default(),
+            live: RwLock::default(),
             devices: Mutex::default(),
         }
     }
@@ -46,6 +47,14 @@ impl CaptureOutput {
     /// Shows a device as one that machines listen to, until [`Output::remove_device`].
     pub fn add_device(&self, device: OpenDevice) {
         self.devices.lock().push(device);
+    }
+
+    /// Another machine listens to a device.
+    pub fn join_device(&self, levels: &Arc<ChannelLevels>, machine: usize) {
+        let mut devices = self.devices.lock();
+        if let Some(device) = devices.iter_mut().find(|device| Arc::ptr_eq(&device.levels, levels)) {
+            device.machines.push(machine);
+        }
     }
 
     pub fn remove_device(&self, levels: &Arc<ChannelLevels>) {
@@ -70,8 +79,21 @@ impl CaptureOutput {
         devices.collect()
     }
 
-    pub fn live(&self, machine: usize) -> Option<&LiveTap> {
-        self.live.iter().find(|(number, _)| *number == machine).map(|(_, tap)| tap)
+    /// A machine is to be captured: it has statistics from now on.
+    pub fn join(&self, input: &MachineInput) {
+        self.live.write().insert(input.machine, Arc::new(LiveTap::new(input.rate_hz)));
+        self.stats.lock().push(MachineStats::new(input));
+    }
+
+    /// A machine is captured no more: what of it waits in the queue is dropped, and so is what still comes.
+    pub fn leave(&self, machine: usize) {
+        self.live.write().remove(&machine);
+        self.stats.lock().retain(|stats| stats.machine != machine);
+        self.queue.shut_out(machine);
+    }
+
+    pub fn live(&self, machine: usize) -> Option<Arc<LiveTap>> {
+        self.live.read().get(&machine).cloned()
     }
 
     pub fn update(&self, machine: usize, change: impl FnOnce(&mut MachineStats)) {

@@ -23,6 +23,8 @@ struct MachineQueue {
     with_samples: usize,
     overload: u64,
     forgotten: u64,
+    /// Nothing of it is taken any more.
+    shut_out: bool,
 }
 
 #[derive(Default)]
@@ -44,11 +46,17 @@ impl Queue {
     /// Puts `item` in. With `wait` it waits for room (until the queue is closed), without it makes room.
     pub fn push(&self, item: Captured, wait: bool) {
         let mut state = self.state.lock();
+        let is_full = |of: &MachineQueue| of.waiting >= WINDOWS_KEPT && !of.shut_out;
         if let Captured::Window(window) = &item {
-            let (machine, has_samples) = (window.machine, window.fault.is_none());
-            while wait && !state.closed && state.machines.get(&machine).is_some_and(|of| of.waiting >= WINDOWS_KEPT) {
+            while wait && !state.closed && state.machines.get(&window.machine).is_some_and(is_full) {
                 self.taken.wait(&mut state);
             }
+        }
+        if state.machines.get(&machine_of(&item)).is_some_and(|of| of.shut_out) {
+            return;
+        }
+        if let Captured::Window(window) = &item {
+            let (machine, has_samples) = (window.machine, window.fault.is_none());
             let QueueState { items, machines, .. } = &mut *state;
             let counts = machines.entry(machine).or_default();
             // Who waited for room and is let in because the queue was closed comes on top: nothing is overloaded.
@@ -93,9 +101,25 @@ impl Queue {
         self.taken.notify_all();
     }
 
+    /// Drops what waits of a machine, and whatever comes of it from now on.
+    pub fn shut_out(&self, machine: usize) {
+        let mut state = self.state.lock();
+        state.items.retain(|item| machine_of(item) != machine);
+        state.machines.insert(machine, MachineQueue { shut_out: true, ..MachineQueue::default() });
+        drop(state);
+        self.taken.notify_all();
+    }
+
     /// Of one machine: windows that lost their samples here, windows that were forgotten.
     pub fn losses(&self, machine: usize) -> (u64, u64) {
         self.state.lock().machines.get(&machine).map_or((0, 0), |counts| (counts.overload, counts.forgotten))
+    }
+}
+
+fn machine_of(item: &Captured) -> usize {
+    match item {
+        Captured::Window(window) => window.machine,
+        Captured::Event { machine, .. } | Captured::End { machine } => *machine,
     }
 }
 
@@ -184,6 +208,24 @@ mod tests {
             assert!(queue.state.lock().items.len() <= WINDOWS_KEPT);
         }
         feeding.join().expect("a feeder that ends");
+    }
+
+    #[test]
+    fn a_machine_that_is_shut_out_takes_nothing_from_the_others_and_holds_nobody_up() {
+        let queue = std::sync::Arc::new(Queue::default());
+        (0..WINDOWS_KEPT).for_each(|number| queue.push(window(0, number), true));
+        queue.push(window(1, 0), false);
+        let feeding = std::thread::spawn({
+            let queue = queue.clone();
+            move || queue.push(window(0, 99), true)
+        });
+        queue.shut_out(0);
+        feeding.join().expect("a feeder that ends");
+        queue.push(window(0, 100), false);
+        queue.push(Captured::End { machine: 0 }, false);
+        queue.push(window(1, 1), false);
+        let left: Vec<_> = drain(&queue).into_iter().map(|window| (window.machine, window.samples[0])).collect();
+        assert_eq!(left, [(1, 0.0), (1, 1.0)]);
     }
 
     #[test]

@@ -81,12 +81,21 @@ impl Closing {
     }
 }
 
+/// What a running stream is asked to do.
+pub(super) enum Order {
+    /// A machine listens too, to this channel.
+    Join(Box<MachineInput>, Channel),
+    /// A machine listens no more. A stream without machines ends.
+    Leave(usize),
+}
+
 pub(super) struct Stream {
     name: String,
     open: Opener,
     realtime: bool,
     lanes: Vec<CaptureLane>,
     output: Arc<CaptureOutput>,
+    orders: Receiver<Order>,
     source: SourceState,
     /// Since when the source is waited for, or when its last frame came.
     last_frame: Instant,
@@ -94,13 +103,15 @@ pub(super) struct Stream {
     has_frames: bool,
     /// Why it is lost, where that was reported.
     lost: Option<String>,
+    /// A machine has joined since the source began to be opened: it may have been opened without its channel.
+    joined_late: bool,
     backoff: Backoff,
     frames: Vec<f32>,
     levels: Arc<ChannelLevels>,
 }
 
 impl Stream {
-    pub fn new(spec: StreamSpec, output: Arc<CaptureOutput>) -> Self {
+    pub fn new(spec: StreamSpec, output: Arc<CaptureOutput>, orders: Receiver<Order>) -> Self {
         let now = Instant::now();
         let levels = Arc::new(ChannelLevels::default());
         if let Some(device) = spec.machines.first().and_then(|(input, _)| input.source.device.clone()) {
@@ -122,10 +133,12 @@ impl Stream {
             realtime: spec.realtime,
             lanes,
             output,
+            orders,
             source,
             last_frame: now,
             has_frames: false,
             lost: None,
+            joined_late: false,
             backoff: Backoff::new(BACK_OFF.0, BACK_OFF.1),
             frames: Vec::new(),
             levels,
@@ -135,6 +148,10 @@ impl Stream {
     /// Runs until the source ends or the capture is stopped.
     pub fn run(mut self) {
         while !self.output.stopping() {
+            self.take_orders();
+            if self.lanes.is_empty() {
+                break;
+            }
             let source = std::mem::replace(&mut self.source, SourceState::Ended);
             self.source = match source {
                 SourceState::Open(source) => self.read(source),
@@ -155,10 +172,13 @@ impl Stream {
         self.frames.clear();
         match source.read(&mut self.frames) {
             Ok(Read::Frames { end }) => {
-                if !self.has_frames
-                    && let Err(why) = self.begin(source.format())
-                {
-                    return self.lose(source, &why);
+                if !self.has_frames {
+                    let format = source.format();
+                    if self.joined_late && !self.lanes.iter().all(|lane| lane.finds_channel(format)) {
+                        // Nobody has heard anything yet, so nobody loses anything.
+                        return self.retry(Some(Closing::begin(source)));
+                    }
+                    self.begin(format);
                 }
                 self.last_frame = Instant::now();
                 self.feed(source.format(), end);
@@ -180,34 +200,38 @@ impl Stream {
         SourceState::Open(source)
     }
 
-    /// The first frames have come.
-    fn begin(&mut self, format: Format) -> Result<(), String> {
-        for lane in &mut self.lanes {
-            if let Some(channel) = lane.wanted_channel()
-                && channel >= format.channels
-            {
-                return Err(format!(
-                    "machine {:?} wants channel {channel}, but {} has {} (from 0)",
-                    lane.id(),
-                    self.name,
-                    format.channels
-                ));
+    /// Machines join and leave while the source goes on as it is.
+    fn take_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Leave(machine) => self.lanes.retain(|lane| lane.machine() != machine),
+                Order::Join(input, channel) => {
+                    let (realtime, output) = (self.realtime, self.output.clone());
+                    let mut lane = CaptureLane::new(*input, channel, realtime, output, Instant::now());
+                    match (&self.source, &self.lost) {
+                        (SourceState::Open(source), _) if self.has_frames => {
+                            begin_lane(&self.name, &mut lane, source.format(), &self.output, false);
+                        }
+                        (_, Some(why)) => lose_lane(&mut lane, why, &self.output, false),
+                        _ => {}
+                    }
+                    self.joined_late = true;
+                    self.output.join_device(&self.levels, lane.machine());
+                    self.lanes.push(lane);
+                }
             }
-            lane.begin(format).map_err(|error| with_causes(&error))?;
         }
-        let was_lost = self.lost.take();
+    }
+
+    /// The first frames have come.
+    fn begin(&mut self, format: Format) {
+        let was_lost = self.lost.take().is_some();
         self.has_frames = true;
         self.backoff.reset();
         tracing::info!(source = self.name, rate_hz = format.rate_hz, channels = format.channels, "hearing");
-        for lane in &self.lanes {
-            self.output.update(lane.machine(), |stats| {
-                (stats.state, stats.format, stats.why) = (CaptureState::Live, Some(format), None);
-            });
-            if was_lost.is_some() {
-                self.output.event(lane.machine(), CaptureEvent::MicBack);
-            }
+        for lane in &mut self.lanes {
+            begin_lane(&self.name, lane, format, &self.output, was_lost);
         }
-        Ok(())
     }
 
     /// Every machine takes its channel of what has come; the last frame was captured at `end`.
@@ -256,14 +280,7 @@ impl Stream {
             tracing::warn!(source = self.name, "lost: {why}");
         }
         for lane in &mut self.lanes {
-            lane.lose_sound();
-            self.output.update(lane.machine(), |stats| {
-                stats.losses += u64::from(self.lost.is_none());
-                (stats.state, stats.why) = (CaptureState::Lost, Some(why.to_owned()));
-            });
-            if self.lost.is_none() {
-                self.output.event(lane.machine(), CaptureEvent::MicLost { why: why.to_owned() });
-            }
+            lose_lane(lane, why, &self.output, self.lost.is_some());
         }
         self.lost = Some(why.to_owned());
     }
@@ -288,6 +305,7 @@ impl Stream {
     fn begin_opening(&mut self) -> SourceState {
         let (sender, receiver) = mpsc::channel();
         let open = self.open.clone();
+        self.joined_late = false;
         let opening = thread::Builder::new().name("open".into()).spawn(move || {
             // Nobody waits for it any longer once the capture has stopped.
             sender.send(open()).ok();
@@ -322,5 +340,31 @@ impl Stream {
                 SourceState::Opening(result)
             }
         }
+    }
+}
+
+/// A machine hears an open source from its beginning on, or is without sound where that does not have what it wants.
+fn begin_lane(source: &str, lane: &mut CaptureLane, format: Format, output: &CaptureOutput, was_lost: bool) {
+    if let Err(why) = lane.begin(source, format) {
+        tracing::error!(source, "{why}");
+        return lose_lane(lane, &why, output, was_lost);
+    }
+    output.update(lane.machine(), |stats| {
+        (stats.state, stats.format, stats.why) = (CaptureState::Live, Some(format), None);
+    });
+    if was_lost {
+        output.event(lane.machine(), CaptureEvent::MicBack);
+    }
+}
+
+/// A machine is without sound from now on; reported once.
+fn lose_lane(lane: &mut CaptureLane, why: &str, output: &CaptureOutput, was_lost: bool) {
+    lane.lose_sound();
+    output.update(lane.machine(), |stats| {
+        stats.losses += u64::from(!was_lost);
+        (stats.state, stats.why) = (CaptureState::Lost, Some(why.to_owned()));
+    });
+    if !was_lost {
+        output.event(lane.machine(), CaptureEvent::MicLost { why: why.to_owned() });
     }
 }

@@ -136,7 +136,8 @@ impl Offer {
         let channels = match wish.channels {
             Some(exactly) => enough.find(|&count| count == exactly),
             // A converter does not state how many there are; with fewer asked for, it mixes them itself.
-            None if wish.all_channels && !self.converts => enough.next_back(),
+            // Whoever wants one that is not there has no sound by itself: the others are heard.
+            None if wish.all_channels && !self.converts => self.channels.last().copied(),
             None => enough.next(),
         };
         let channels = channels.ok_or_else(|| {

@@ -20,7 +20,7 @@ use crate::control::error::{Code, CommandError};
 use crate::control::outcome::{Job, Outcome};
 use crate::control::shared::Shared;
 use crate::control::values::{Bytes, Chunk, Sha256, ShortText};
-use crate::monitor::model::ActiveBundle;
+use crate::monitor::model::{ActiveBundle, Misfit};
 
 /// Read a bundle and switch to it.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -190,14 +190,18 @@ enum Version {
 /// Reads, checks and warms up the bundle in `dir` for the machines of this agent; with it, what the reply says of it.
 fn ready(shared: &Arc<Shared>, dir: &Path, version: Version) -> Result<(BundleSwitch, Value), CommandError> {
     let _trim = TrimOnDrop;
-    let machines: Vec<_> = shared.monitor.lock().machines.iter().map(|machine| machine.config.clone()).collect();
-    let loaded = ActiveBundle::open(dir, &shared.config, &machines, &shared.baselines).map_err(invalid)?;
+    let machines: Vec<_> = {
+        let state = shared.monitor.lock();
+        state.machines.iter().map(|(number, machine)| (number, machine.config.clone())).collect()
+    };
+    let wanted = machines.iter().map(|(number, machine)| (*number, machine, Misfit::Refused));
+    let loaded = ActiveBundle::open_for(dir, &shared.config, wanted, &shared.baselines).map_err(invalid)?;
     if let Some(running) = &shared.monitor.lock().loaded {
         if version == Version::AsConfigured && !shared.config.bundle.allows_downgrade() {
             loaded.bundle.check_upgrade(&running.bundle).map_err(invalid)?;
         }
-        for (number, machine) in machines.iter().enumerate() {
-            let (expected, found) = (running.window_of(number), loaded.window_of(number));
+        for (number, machine) in &machines {
+            let (expected, found) = (running.window_of(*number), loaded.window_of(*number));
             if expected != found {
                 let show = |(rate_hz, samples): (u32, usize)| format!("{samples} samples at {rate_hz} Hz");
                 let id = &machine.id;

@@ -10,6 +10,7 @@ mod bundle;
 mod devices;
 mod evidence;
 mod look;
+mod machine;
 mod maintenance;
 mod setup;
 mod state;
@@ -25,6 +26,7 @@ pub use bundle::{BundleInstall, BundleReload, BundleRollback};
 pub use devices::DevicesList;
 pub use evidence::EvidenceGet;
 pub use look::{ConfigGet, LogGet};
+pub use machine::{MachineAdd, MachineList, MachineRemove, MachineSet};
 pub use maintenance::MaintenanceSet;
 pub use setup::{SetupBroker, SetupFindBrokers};
 pub use state::{HealthGet, Ping, StateGet};
@@ -122,6 +124,14 @@ commands! {
     "bundle.install" BundleInstall
     /// Go back to the bundle before.
     "bundle.rollback" BundleRollback
+    /// Add a machine while the agent runs; it is kept beside those of the configuration's file.
+    "machine.add" MachineAdd
+    /// Change a machine that machine.add has added.
+    "machine.set" MachineSet
+    /// Remove a machine that machine.add has added, with all that was set and learned of it.
+    "machine.remove" MachineRemove
+    /// The machines, how each is set up and where that comes from.
+    "machine.list" MachineList
     /// Begin or end maintenance: a machine's windows are not judged.
     "maintenance.set" MaintenanceSet
     /// Learn a machine's normal where it stands, while it runs.

@@ -4,6 +4,7 @@
 //! sent: after a power cut either both are there or neither. What need not survive the last minute, distances and replies
 //! of commands that change nothing, is written once a minute, in one transaction, for the SD card's sake.
 
+mod machines;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use self::machines::write_machine;
+pub use self::machines::{MachineRow, StoredMachines};
 use self::schema::{LAYOUT, settings_of, write_reply, write_settings};
 pub use self::schema::{REPLIES_KEPT, REPLIES_KEPT_DAYS};
 use crate::monitor::history::Minute;
@@ -46,6 +49,8 @@ pub struct Lost(pub String);
 #[derive(Debug, Default)]
 pub struct Commit<'a> {
     pub settings: Vec<(&'a str, &'a MachineSettings)>,
+    /// Machines that commands add, change and remove.
+    pub machines: Vec<MachineRow<'a>>,
     /// `Some(None)`: the configured bundle again; `Some(Some(path))`: this one, also after a restart.
     pub bundle: Option<Option<&'a str>>,
     /// The command's id and its reply.
@@ -163,6 +168,9 @@ impl StateStore {
         for (machine, settings) in &commit.settings {
             write_settings(&transaction, machine, settings)?;
         }
+        for machine in &commit.machines {
+            write_machine(&transaction, machine, now)?;
+        }
         match commit.bundle {
             None => {}
             Some(None) => {
@@ -175,7 +183,7 @@ impl StateStore {
         if let Some((id, reply)) = commit.reply {
             write_reply(&transaction, id, reply, true, now)?;
         }
-        let is_change = !commit.settings.is_empty() || commit.bundle.is_some();
+        let is_change = !commit.settings.is_empty() || !commit.machines.is_empty() || commit.bundle.is_some();
         let changes = if is_change { Some(schema::count_change(&transaction)?) } else { None };
         transaction.commit()?;
         Ok(changes)
@@ -255,6 +263,7 @@ fn connect(file: &Path) -> Result<(Connection, u64), SqliteError> {
     let db = sqlite::open(file, &LAYOUT)?;
     sqlite::check(&db)?;
     settings_rows(&db)?;
+    machines::rows(&db)?;
     let changes = schema::checked_changes(&db)?;
     Ok((db, changes))
 }
@@ -292,6 +301,7 @@ mod tests {
             let commit = Commit {
                 settings: vec![("fan-1", &kept)],
                 bundle: Some(Some("/b/x")),
+                machines: Vec::new(),
                 reply: Some(("7f3a", "{\"status\":\"ok\"}")),
             };
             store.commit(&commit, at(3)).expect("a writable store");

@@ -13,7 +13,7 @@ pub const REPLIES_KEPT: u32 = 2000;
 /// And for so long.
 pub const REPLIES_KEPT_DAYS: i64 = 7;
 
-pub(super) const LAYOUT: Layout = Layout { version: 1, tables: TABLES };
+pub(super) const LAYOUT: Layout = Layout { version: 1, tables: TABLES, added: ADDED };
 
 const TABLES: &str = "
     CREATE TABLE settings (
@@ -28,6 +28,10 @@ const TABLES: &str = "
         at INTEGER NOT NULL, reply TEXT NOT NULL);
     CREATE TABLE distance (machine TEXT, start INTEGER, entries BLOB NOT NULL, PRIMARY KEY (machine, start))
         WITHOUT ROWID;
+";
+
+const ADDED: &str = "
+    CREATE TABLE IF NOT EXISTS machine (id TEXT PRIMARY KEY, changed INTEGER NOT NULL, config TEXT) WITHOUT ROWID;
 ";
 
 fn time(milliseconds: Option<i64>) -> Option<DateTime<Utc>> {
@@ -145,7 +149,12 @@ fn choice(db: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
 /// Over all settings and choices but itself.
 fn sum(db: &Connection) -> rusqlite::Result<String> {
     let mut digest = Sha256::new();
-    for query in ["SELECT * FROM settings ORDER BY machine", "SELECT * FROM choice WHERE name <> 'sum' ORDER BY name"] {
+    let queries = [
+        "SELECT * FROM settings ORDER BY machine",
+        "SELECT * FROM choice WHERE name <> 'sum' ORDER BY name",
+        "SELECT * FROM machine ORDER BY id",
+    ];
+    for query in queries {
         let mut select = db.prepare_cached(query)?;
         let columns = select.column_count();
         let mut rows = select.query([])?;

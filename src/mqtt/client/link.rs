@@ -170,6 +170,7 @@ impl Link {
             return None;
         }
         if let Some(Row { id, topic, retain, payload, .. }) = self.next_live(reader) {
+            let retain = retain && !shared.retired.lock().contains(&topic);
             return Some(Outgoing { topic, retain, payload, sent: Sent::Row { id, replayed: false } });
         }
         if let Some(message) = shared.evidence.lock().pop_front() {

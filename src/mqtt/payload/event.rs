@@ -62,6 +62,12 @@ pub enum EventKind {
     BaselineFailed,
     MaintenanceOn,
     MaintenanceOff,
+    /// A machine was added, changed or removed while the agent runs.
+    MachineAdded,
+    MachineChanged,
+    MachineRemoved,
+    /// A machine that was added remotely is not there: the configuration's file has one of its id, or it cannot be read.
+    MachineIgnored,
     /// What was set remotely, the alarms or the inventory of the state directory were lost or damaged; what is configured
     /// applies.
     SettingsLost,

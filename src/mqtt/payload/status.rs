@@ -1,5 +1,7 @@
 //! What the agent is, and whether it is connected.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +44,12 @@ pub struct Info {
     pub boot: String,
     /// Name and version of the bundle in use.
     pub bundle: Option<String>,
+    /// It is the demo's, because none is configured: it knows simulated machines only.
+    pub demo_bundle: bool,
     /// Ids of the monitored machines.
     pub machines: Vec<String>,
+    /// What people call them, by id, where that is something else.
+    pub names: BTreeMap<String, String>,
     pub tags: Vec<String>,
     /// The commands that it takes.
     pub commands: Vec<String>,

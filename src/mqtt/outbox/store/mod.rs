@@ -136,7 +136,7 @@ pub struct Bounds {
 }
 
 /// Layout of the file; another one is set aside.
-const LAYOUT: Layout = Layout { version: 1, tables: TABLES };
+const LAYOUT: Layout = Layout { version: 1, tables: TABLES, added: "" };
 
 const TABLES: &str = "
     CREATE TABLE message (
