@@ -171,7 +171,13 @@ impl Agent {
         if page.is_some() {
             publisher.health();
         }
-        tracing::info!(agent = config.agent.id, machines = roster.machines.len(), "listening");
+        match roster.machines.len() {
+            0 => tracing::warn!(
+                agent = config.agent.id,
+                "no machine yet: waiting for set-up on the page, or for machine.add"
+            ),
+            machines => tracing::info!(agent = config.agent.id, machines, "listening"),
+        }
         Ok(Agent {
             config,
             capture,

@@ -70,9 +70,9 @@ fn the_page_tells_the_defaults() {
     }
 }
 
-/// The packages' configuration lacks machines on purpose; nothing else is wrong with it.
+/// The packages' configuration has no machines: they are added while the agent runs.
 #[test]
-fn the_packaged_configuration_wants_only_machines() {
-    let error = Config::load(&Path::new(ROOT).join("deploy/deb/agent.toml")).expect_err("no machines yet");
-    assert!(error.to_string().contains("expected at least one [[machine]]"), "{error}");
+fn the_packaged_configuration_is_valid() {
+    let config = Config::load(&Path::new(ROOT).join("deploy/deb/agent.toml")).expect("a valid configuration");
+    assert!(config.machine.is_empty());
 }
