@@ -57,7 +57,7 @@ interface Command {
 
 type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "settings_lost" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped"
 
 interface EventMsg {
   agent: string
@@ -141,8 +141,12 @@ interface Info {
   clock?: ClockMark | null
   /** The commands that it takes. */
   commands: (string)[]
+  /** It is the demo's, because none is configured: it knows simulated machines only. */
+  demo_bundle: boolean
   /** Ids of the monitored machines. */
   machines: (string)[]
+  /** What people call them, by id, where that is something else. */
+  names: Record<string, any>
   /** Version of the payloads. */
   schema: 1
   tags: (string)[]

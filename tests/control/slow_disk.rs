@@ -19,7 +19,7 @@ use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
 use auscult::monitor::history::History;
 use auscult::monitor::last_window::LastWindows;
-use auscult::monitor::machine::{LearningState, Machine, Origin};
+use auscult::monitor::machine::{LearningState, Machine, Origin as MachineOrigin};
 use auscult::monitor::model::ActiveBundle;
 use auscult::monitor::settings::MachineSettings;
 use auscult::monitor::state_writer::{self, StateWriter, WriterHandle};
@@ -163,7 +163,7 @@ impl Rig {
         let machines = config.machine.iter().map(|machine| {
             let alarm = Alarm::new(AlarmConfig::default(), Utc::now());
             let (settings, learning) = (MachineSettings::default(), LearningState::default());
-            Machine::new(machine.clone(), Origin::File, settings, alarm, learning, Utc::now())
+            Machine::new(machine.clone(), MachineOrigin::File, settings, alarm, learning, Utc::now())
         });
         let monitor = Arc::new(Monitor::new(Some(loaded), machines.collect()));
         let shared = Arc::new(Shared {
