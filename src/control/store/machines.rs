@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction, params};
 
-use super::{StateStore, StoreError};
-
 /// So many removed machines are remembered, the latest ones: until then each start clears what a broker retains of them.
 const REMOVED_KEPT: usize = 200;
 
@@ -26,16 +24,6 @@ pub struct StoredMachines {
     pub added: BTreeMap<String, String>,
     /// Ids of those that are gone.
     pub removed: BTreeSet<String>,
-}
-
-impl StateStore {
-    /// The machines that commands added and removed.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub fn machines(&self) -> Result<StoredMachines, StoreError> {
-        rows(&self.db).map_err(|source| self.error(source))
-    }
 }
 
 pub(super) fn rows(db: &Connection) -> rusqlite::Result<StoredMachines> {

@@ -253,6 +253,14 @@ impl StateStore {
         rows.collect()
     }
 
+    /// The machines that commands added and removed.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn machines(&self) -> Result<StoredMachines, StoreError> {
+        machines::rows(&self.db).map_err(|source| self.error(source))
+    }
+
     fn error(&self, source: rusqlite::Error) -> StoreError {
         StoreError::Sql { file: self.file.clone(), source }
     }
