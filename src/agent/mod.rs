@@ -172,10 +172,10 @@ impl Agent {
             publisher.health();
         }
         match roster.machines.len() {
-            0 => tracing::warn!(
-                agent = config.agent.id,
-                "no machine yet: waiting for set-up on the page, or for machine.add"
-            ),
+            #[cfg(feature = "web")]
+            0 => waits_for_setup(page.as_ref().map(AgentPage::url)),
+            #[cfg(not(feature = "web"))]
+            0 => waits_for_setup(None),
             machines => tracing::info!(agent = config.agent.id, machines, "listening"),
         }
         Ok(Agent {
@@ -261,6 +261,16 @@ fn store_problem(problems: [Option<String>; 3]) -> Option<String> {
     let all: Vec<String> = problems.into_iter().flatten().collect();
     all.iter().for_each(|problem| tracing::error!("lost of the last run: {problem}"));
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// Says where an agent without machines is set up.
+fn waits_for_setup(page: Option<&str>) {
+    let line = match page {
+        Some(url) => format!("waiting for set-up: open {url} in a browser, or run `auscult setup`"),
+        None => "waiting for set-up: no machine is configured, and there is no page to add one".to_owned(),
+    };
+    tracing::warn!("{line}");
+    systemd::status(&line);
 }
 
 /// The microphones, for whoever chooses one; those that machines listen to are left to the capture.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::common;
 use crate::common::broker::{Broker, Message, Subscriber, free_port};
 use crate::common::program::{Program, done};
+use crate::common::sound::Rig;
 use crate::common::wait::wait_within;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -148,4 +149,55 @@ fn the_page_shows_the_fleet_and_commands_it() {
     for state in ["acknowledged", "shelved"] {
         assert!(alarms.iter().any(|alarm| alarm["state"] == state && alarm["by"] == "ana"), "{state}: {alarms:?}");
     }
+}
+
+#[test]
+#[ignore = "heavy: Chromium, packages from npm, minutes of learning"]
+fn the_first_start_needs_no_file() {
+    done(Command::new("bash").arg(Path::new(ROOT).join("tests/page/setup.sh")));
+    let rig = Rig::for_others(&[(48_000, 1), (48_000, 1)]);
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let dir = tempfile::Builder::new().prefix("auscult-first-").tempdir().expect("a temporary directory");
+    let port = free_port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    // As a person types it, in an empty directory; only the port is not the usual one.
+    command.arg("run").current_dir(dir.path());
+    command.env("HOME", dir.path()).env("AUSCULT__AGENT__STATE_DIR", dir.path().join("state"));
+    command.env("AUSCULT__WEB__LISTEN", format!("127.0.0.1:{port}")).env("ALSA_CONFIG_PATH", rig.alsa_config());
+    let agent = Program::start(&mut command, dir.path().join("log"));
+
+    let machine = dir.path().join("machine.wav");
+    let mut synth = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    done(synth.args(["synth", "fan", "--minutes", "15", "--output"]).arg(&machine));
+    let shots = Path::new(ROOT).join("target/page/shots");
+    std::fs::create_dir_all(&shots).expect("a folder for screenshots");
+    let (address, shots) = (format!("http://127.0.0.1:{port}"), shots.to_string_lossy().into_owned());
+    let closed = format!("mqtt://127.0.0.1:{}", free_port());
+    let mut players = Vec::new();
+    drive("first-start.mjs", &[&address, &shots, &broker.url(), &closed], |what| match what {
+        "play into the second microphone" => players.push(rig.microphones[1].play(&machine)),
+        "play into the first microphone" => players.push(rig.microphones[0].play(&machine)),
+        other => panic!("what is {other:?}?"),
+    });
+
+    // Not one window of the first machine was lost while the second came.
+    let seqs: Vec<_> = subscriber
+        .messages()
+        .iter()
+        .filter(|message| message.is_machine("blower-hall-2", MachinePart::Verdict) && !message.retained)
+        .filter_map(|message| message.json()["seq"].as_u64())
+        .collect();
+    assert!(seqs.len() > 40, "{seqs:?}");
+    let mut sorted = seqs.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted, (0..seqs.len() as u64).collect::<Vec<_>>(), "every window once");
+    assert!(subscriber.messages().iter().any(|message| message.is_machine("pump", MachinePart::Verdict)));
+    drop(agent);
+    // The only thing that was written is the state.
+    let left = std::fs::read_dir(dir.path()).expect("the directory").map(|entry| entry.expect("an entry").file_name());
+    let left: Vec<_> =
+        left.map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.starts_with('.')).collect();
+    assert!(left.iter().all(|name| ["state", "log", "machine.wav"].contains(&name.as_str())), "{left:?}");
 }

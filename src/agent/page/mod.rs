@@ -23,7 +23,8 @@ pub struct AgentPage {
     home: Arc<AgentHome>,
     /// What the page last saw of the broker.
     broker: &'static str,
-    _page: Page,
+    /// Served until it is dropped.
+    page: Page,
 }
 
 impl AgentPage {
@@ -56,7 +57,12 @@ impl AgentPage {
         let hub = home.hub.clone();
         let topics = mqtt.topics().clone();
         mqtt.set_tap(Box::new(move |topic, payload| publish(&hub, &topics, topic, payload)));
-        Some(AgentPage { home, broker: "", _page: page })
+        Some(AgentPage { home, broker: "", page })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.page.url
     }
 
     /// Shows whether the broker is there, when that has changed.

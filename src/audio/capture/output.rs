@@ -57,6 +57,14 @@ impl CaptureOutput {
         }
     }
 
+    /// Other machines listen to it now.
+    pub fn change_device(&self, levels: &Arc<ChannelLevels>, machines: Vec<usize>) {
+        let mut devices = self.devices.lock();
+        if let Some(device) = devices.iter_mut().find(|device| Arc::ptr_eq(&device.levels, levels)) {
+            device.machines = machines;
+        }
+    }
+
     pub fn remove_device(&self, levels: &Arc<ChannelLevels>) {
         self.devices.lock().retain(|device| !Arc::ptr_eq(&device.levels, levels));
     }

@@ -202,7 +202,9 @@ impl Stream {
 
     /// Machines join and leave while the source goes on as it is.
     fn take_orders(&mut self) {
+        let mut changed = false;
         while let Ok(order) = self.orders.try_recv() {
+            changed = true;
             match order {
                 Order::Leave(machine) => self.lanes.retain(|lane| lane.machine() != machine),
                 Order::Join(input, channel) => {
@@ -220,6 +222,9 @@ impl Stream {
                     self.lanes.push(lane);
                 }
             }
+        }
+        if changed {
+            self.output.change_device(&self.levels, self.lanes.iter().map(CaptureLane::machine).collect());
         }
     }
 

@@ -1,6 +1,7 @@
 //! `machine.add`, `machine.set`, `machine.remove`, `machine.list`: machines come, change and go while the agent runs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::control::error::{Code, CommandError};
 use crate::control::machine_values::{FieldNames, Fields, MachineChannel, MachineSource, Word};
 use crate::control::machines::{AddMachine, ChangeMachine, RemoveMachine, Row};
 use crate::control::outcome::Outcome;
+use crate::control::shared::Shared;
 use crate::control::values::{FalseAlarmRate, Minutes, ShortText, Target};
 use crate::monitor::machine::{LearningState, Machine, Origin};
 use crate::monitor::model::{MachineSetup, standard_window};
@@ -22,6 +24,8 @@ use crate::scoring::Judge;
 use crate::scoring::alarm::Alarm;
 use crate::scoring::threshold::Threshold;
 
+/// A microphone that is only looked at is closed within this time, or the machine has to wait for it.
+const LEAVE_WITHIN: Duration = Duration::from_millis(700);
 /// So many machines an agent has at most once commands add some.
 pub const MOST_MACHINES: usize = 64;
 
@@ -117,6 +121,13 @@ machine_command! {
     }
 }
 
+/// Lets the microphones go that are only looked at: a card can be opened once.
+fn leave_devices(shared: &Shared, input: &MachineInput) {
+    if input.source.device.is_some() {
+        shared.meters.release(LEAVE_WITHIN);
+    }
+}
+
 impl Execute for MachineAdd {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
         let shared = context.shared.clone();
@@ -144,6 +155,7 @@ impl Execute for MachineAdd {
 
         let number = shared.monitor.next_number();
         let (setup, input) = fitted(context, number, &config, !leftovers)?;
+        leave_devices(&shared, &input);
         let prepared = shared.capture.prepare(input, None).map_err(|error| bad_source(&id, &error))?;
         let alarm = config.alarm(&shared.config.alarm).map_err(|error| CommandError::new(Code::BadArgument, error))?;
         let learning = match leftovers {
@@ -183,6 +195,7 @@ impl Execute for MachineSet {
         let heard_anew = config.source != old.source || config.hop_s != old.hop_s || window != window_before;
         let prepared = if heard_anew {
             input.machine = shared.monitor.next_number();
+            leave_devices(&shared, &input);
             Some(shared.capture.prepare(input, Some(number)).map_err(|error| bad_source(&id, &error))?)
         } else {
             None

@@ -172,3 +172,57 @@ fn microphones_are_listed_with_their_levels_and_closed_when_nobody_asks() {
     wait_until("the free one is closed", || rig.microphones[1].listeners() == 0);
     assert_eq!(rig.microphones[0].listeners(), 1);
 }
+
+/// `auscult setup` on the agent's page, with these answers; what it said and how it ended.
+fn answers(served: &Served, lines: &str) -> (String, Option<i32>) {
+    use std::io::Write as _;
+    let page = served.browser().host;
+    let mut setup = std::process::Command::new(env!("CARGO_BIN_EXE_auscult"));
+    setup.args(["setup", "--page", &page]).current_dir(served.site.dir.path());
+    let piped = std::process::Stdio::piped;
+    let mut setup = setup.stdin(piped()).stdout(piped()).stderr(piped()).spawn().expect("auscult starts");
+    // One that has ended early takes no more.
+    let _ = setup.stdin.take().expect("piped").write_all(lines.as_bytes());
+    let output = setup.wait_with_output().expect("it ends");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout) + &text(&output.stderr), output.status.code())
+}
+
+#[test]
+fn the_terminal_asks_the_same_and_giving_up_changes_nothing() {
+    let rig = Rig::for_others(&[(48_000, 1)]);
+    let site = site("none", LISTEN);
+    let text = std::fs::read_to_string(&site.config).expect("a configuration");
+    let (text, _) = text.split_once("[[machine]]").expect("a machine");
+    std::fs::write(&site.config, text.replace("[mqtt]\nurl = \"none\"\n", "")).expect("a writable file");
+    let served = Served::with(site, &[("ALSA_CONFIG_PATH", rig.alsa_config().as_os_str())]);
+    assert!(served.log().contains("waiting for set-up"), "{}", served.log());
+    let mut page = served.browser().stream().expect("a stream");
+    let machines = |page: &mut Stream| page.command(json!({ "command": "state.get" }))["data"]["machines"].clone();
+    assert_eq!(machines(&mut page), json!([]));
+
+    let (said, code) = answers(&served, "1\nBlower, hall 2\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Test microphone 0") && said.contains("nothing was changed"), "{said}");
+    assert_eq!(machines(&mut page), json!([]));
+
+    let broker = Broker::start();
+    let closed = format!("127.0.0.1:{}", free_port());
+    let lines = format!("7\n1\nBlower, hall 2\n\n{closed}\n\ny\n{}\n\n", broker.url());
+    let (said, code) = answers(&served, &lines);
+    assert_eq!(code, Some(0), "{said}");
+    for words in
+        ["A number from 1 to 1", "nothing listens there", "Connected, logged in", "is being heard, as blower-hall-2"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(said.lines().all(|line| line.chars().count() < 80), "{said}");
+    let added = machines(&mut page);
+    assert_eq!(added[0]["machine"], "blower-hall-2", "{added}");
+    page.wait("the broker", |message| message["topic"] == "$home" && message["payload"]["broker"] == "connected");
+
+    let (said, code) = answers(&served, "1\nBlower, hall 2\nPump\n\n\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("used by blower-hall-2") && said.contains("There is a machine blower-hall-2"), "{said}");
+    assert_eq!(machines(&mut page).as_array().map(Vec::len), Some(2));
+}
