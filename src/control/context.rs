@@ -186,9 +186,12 @@ impl CommandContext<'_> {
         let state = self.shared.monitor.lock();
         let bundle = state.loaded.as_ref().map(|loaded| {
             let bundle = &loaded.bundle;
+            // The demo's machines are nobody's.
+            let known: &[_] = if self.shared.config.bundle.is_demo(&bundle.dir) { &[] } else { &bundle.machines[..] };
             json!({
                 "label": loaded.label(), "name": bundle.name, "version": bundle.version, "digest": bundle.digest,
                 "dir": bundle.dir, "engine": loaded.engine(),
+                "machines": known.iter().map(|machine| machine.name.as_str()).collect::<Vec<_>>(),
             })
         });
         let machines = state.machines.iter().map(|(number, machine)| {

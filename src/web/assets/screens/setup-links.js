@@ -1,6 +1,6 @@
 // @ts-check
 // The guide's later steps: the broker, and how to be told of an alarm. Both can be left for later.
-import { html, useEffect, useState } from '../ui/html.js'
+import { html, useEffect, useRef, useState } from '../ui/html.js'
 import { Button } from '../ui/parts.js'
 import { dropBroker, findBrokers, isBrokerOfFile, setBroker, setNotify } from '../lib/first-start.js'
 
@@ -12,10 +12,13 @@ export function BrokerStep ({ agent, done }) {
   const [found, setFound] = useState([])
   const [test, setTest] = useState({ busy: false, good: false, text: '' })
   const [ofFile, setOfFile] = useState(false)
-  useEffect(() => { isBrokerOfFile(agent).then(setOfFile); findBrokers(agent).then(setFound) }, [agent])
+  /** The agent does one of both at a time. */
+  const search = useRef(Promise.resolve())
+  useEffect(() => { isBrokerOfFile(agent).then(setOfFile); search.current = findBrokers(agent).then(setFound) }, [agent])
   const set = (/** @type {string} */ name) => (/** @type {any} */ event) => { setForm({ ...form, [name]: event.target.value }); setTest({ busy: false, good: false, text: '' }) }
   const ask = async (/** @type {boolean} */ keep) => {
     setTest({ busy: true, good: false, text: '' })
+    await search.current
     const reply = await setBroker(agent, form, keep)
     const good = reply.ok && reply.data?.connected !== false
     setTest({ busy: false, good, text: good ? 'Connected, logged in, and allowed to publish.' : reply.data?.problem ?? reply.text })
