@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::background::Running;
+use super::commands::Command;
 use super::context::CommandContext;
 use super::envelope::Envelope;
 use super::error::{Code, CommandError};
@@ -194,7 +195,12 @@ impl Controller {
             return Err(CommandError::new(Code::Expired, message));
         }
         let (id, by) = (id.as_ref().map(|id| id.as_str()), by.as_ref().map(|by| by.as_str()));
-        tracing::info!(command = request.command.name(), id, by, "command");
+        // The guide asks for the microphones once a second.
+        if matches!(request.command, Command::DevicesList(_)) {
+            tracing::debug!(command = request.command.name(), id, by, "command");
+        } else {
+            tracing::info!(command = request.command.name(), id, by, "command");
+        }
         let envelope = &request.envelope;
         let mut context = CommandContext { shared: &self.shared, store: &self.store, envelope, origin, now };
         let outcome = request.command.clone().run(&mut context)?;

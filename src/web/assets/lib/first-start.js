@@ -29,7 +29,7 @@ export async function readModels (agent) {
 /** @param {string} agent @param {{ id: string, name: string, source: any, channel: number | null, model: string | null }} machine */
 export const addMachine = (agent, { id, name, source, channel, model }) => send(agent, 'machine.add', {
   machine: id, name, source, channel: channel ?? undefined, ...(model ? { model } : { baseline: 'auto' })
-}, { named: false })
+}, { quiet: true, named: false })
 
 /** @param {string} agent @param {string} id */
 export const removeMachine = (agent, id) => send(agent, 'machine.remove', { machine: id })
