@@ -152,7 +152,7 @@ fn the_page_shows_the_fleet_and_commands_it() {
 }
 
 #[test]
-#[ignore = "heavy: Chromium, packages from npm, minutes of learning"]
+#[ignore = "heavy: Chromium, packages from npm"]
 fn the_first_start_needs_no_file() {
     done(Command::new("bash").arg(Path::new(ROOT).join("tests/page/setup.sh")));
     let rig = Rig::for_others(&[(48_000, 1), (48_000, 1)]);
@@ -188,7 +188,7 @@ fn the_first_start_needs_no_file() {
         .filter(|message| message.is_machine("blower-hall-2", MachinePart::Verdict) && !message.retained)
         .filter_map(|message| message.json()["seq"].as_u64())
         .collect();
-    assert!(seqs.len() > 40, "{seqs:?}");
+    assert!(seqs.len() > 3, "{seqs:?}");
     let mut sorted = seqs.clone();
     sorted.sort_unstable();
     sorted.dedup();

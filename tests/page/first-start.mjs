@@ -1,5 +1,5 @@
-// The first start as a person does it, in a real Chromium: from an agent that knows no machine to a learned baseline,
-// without a file. What the agent makes of it is checked by tests/cli/page.rs, which does what a line `please ...` asks for.
+// The first start as a person does it, in a real Chromium: from an agent that knows no machine to one that is being
+// learned, without a file. What the agent makes of it is checked by tests/cli/page.rs, which does what a line `please ...` asks for.
 // Arguments: the page's address, a folder for the screenshots, a broker that works, one that does not.
 import { strict as assert } from 'node:assert'
 import { readFileSync } from 'node:fs'
@@ -124,9 +124,9 @@ try {
 
   await page.click('a[href="#/machines"]')
   await page.click('[data-machine$="/blower-hall-2"] a')
-  await until('a distance against what was learned', () => /^\d/.test(document.querySelector('[data-figure=score] b')?.textContent ?? ''))
+  await until('a hundredth of the baseline', () => Number(document.querySelector('[data-card=learning] [role=progressbar]')?.getAttribute('aria-valuenow')) >= 1)
   await look('learned')
-  step('what was learned first judges')
+  step('what is learned grows')
   assert.deepEqual(faults, [])
 } catch (error) {
   await page.screenshot({ path: `${shots}/setup-failed.png`, fullPage: true })
