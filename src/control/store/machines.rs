@@ -64,6 +64,7 @@ pub(super) fn write_machine(transaction: &Transaction, row: &MachineRow, now: Da
 #[cfg(test)]
 mod tests {
     use super::super::Commit;
+    use super::super::StateStore;
     use super::*;
 
     #[test]
