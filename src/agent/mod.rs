@@ -50,6 +50,7 @@ use crate::monitor::state_writer::{self, StateWriter};
 use crate::monitor::{AlarmChange, Monitor};
 use crate::mqtt::discovery::{self, Described};
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
+use crate::notify::{self, Notifier};
 use crate::state_files::StateFiles;
 use crate::systemd;
 
@@ -94,6 +95,8 @@ struct Agent {
     publisher: Publisher,
     scoring: ScoringThread,
     writer: StateWriter,
+    notifier: Notifier,
+    notify: notify::Running,
     #[cfg(feature = "web")]
     page: Option<AgentPage>,
 }
@@ -121,6 +124,7 @@ impl Agent {
         let capture = Arc::new(capture::start(inputs)?);
         let (mqtt, incoming) = Mqtt::start(options_of(&config), clock)
             .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
+        let notifier = Notifier::new(&config.agent.id, config.web.url.as_deref(), &config.notify);
         let shared = Arc::new(control::Shared {
             config: config.clone(),
             monitor: monitor.clone(),
@@ -128,6 +132,7 @@ impl Agent {
             alarms: Arc::new(alarms),
             baselines: baselines.clone(),
             evidence: Arc::new(LastWindows::new(config.privacy.allow_audio)),
+            notify: Arc::new(notifier.clone()),
             clock: mqtt.clock().clone(),
             boot: mqtt.boot().to_owned(),
             started: Instant::now(),
@@ -143,11 +148,21 @@ impl Agent {
         let controller = Controller::new(shared.clone(), store, now);
         let config = Arc::new(config);
         let (handle, jobs) = state_writer::channel();
-        let publisher = Publisher::new(config.clone(), monitor.clone(), mqtt.clone(), capture.clone(), handle.clone());
+        let publisher = Publisher::new(
+            config.clone(),
+            monitor.clone(),
+            mqtt.clone(),
+            capture.clone(),
+            handle.clone(),
+            notifier.clone(),
+        );
         // Before anything is published, so that the page misses nothing.
         #[cfg(feature = "web")]
         let page = AgentPage::open(&config, &mqtt, capture.clone());
         publisher.birth();
+        let notify = notifier
+            .start(&config.agent.state_dir)
+            .map_err(|error| AgentError::Run(format!("cannot start a thread: {error}")))?;
         let described: Vec<_> =
             config.machine.iter().map(|machine| Described { id: &machine.id, model: machine.model() }).collect();
         discovery::announce(&config.homeassistant, &described, &config.agent.state_dir, &mqtt);
@@ -183,6 +198,8 @@ impl Agent {
             publisher,
             scoring,
             writer,
+            notifier,
+            notify,
             #[cfg(feature = "web")]
             page,
         })
@@ -190,7 +207,8 @@ impl Agent {
 
     /// Takes commands and lets time pass until `shutdown` resolves.
     async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-        let Agent { config, mqtt, incoming, controller, publisher, scoring, writer, .. } = self;
+        let Agent { config, mqtt, incoming, controller, publisher, scoring, writer, notifier, .. } = self;
+        let has_broker = !config.mqtt.url.all().is_empty();
         let health_every = Duration::from_secs_f64(config.agent.health_every_s);
         let mut health = tokio::time::interval_at(tokio::time::Instant::now() + health_every, health_every);
         let watchdog = systemd::watchdog_interval();
@@ -214,6 +232,9 @@ impl Agent {
                 // Time passes for overrides and maintenance.
                 _ = tick.tick() => {
                     publisher.send(controller.tick(Utc::now()));
+                    if has_broker {
+                        notifier.broker(mqtt.is_connected());
+                    }
                     #[cfg(feature = "web")]
                     if let Some(page) = &mut self.page {
                         page.follow(mqtt);
@@ -241,6 +262,7 @@ impl Agent {
         self.capture.stop();
         self.scoring.finish(end - GOODBYE);
         self.writer.finish(end - GOODBYE);
+        self.notify.finish(end - GOODBYE);
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {
             tracing::info!(messages = report.left, "messages wait on disk for the next start");

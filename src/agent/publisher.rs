@@ -18,6 +18,7 @@ use crate::monitor::state_writer::WriterHandle;
 use crate::monitor::{AlarmChange, Assessed, Monitor};
 use crate::mqtt::Mqtt;
 use crate::mqtt::payload::{AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, VerdictMsg};
+use crate::notify::{self, Notifier};
 use crate::scoring::Reason;
 use crate::scoring::alarm::AlarmStatus;
 use crate::scoring::gate::SignalHealth;
@@ -31,6 +32,7 @@ pub struct Publisher {
     mqtt: Mqtt,
     capture: Arc<Capture>,
     writer: WriterHandle,
+    notifier: Notifier,
     started: Instant,
     /// Counts in the last health message, by the machine's number.
     reported: Arc<Mutex<Vec<WindowCounts>>>,
@@ -43,8 +45,18 @@ impl Publisher {
         mqtt: Mqtt,
         capture: Arc<Capture>,
         writer: WriterHandle,
+        notifier: Notifier,
     ) -> Publisher {
-        Publisher { config, monitor, mqtt, capture, writer, started: Instant::now(), reported: Arc::default() }
+        Publisher {
+            config,
+            monitor,
+            mqtt,
+            capture,
+            writer,
+            notifier,
+            started: Instant::now(),
+            reported: Arc::default(),
+        }
     }
 
     /// The retained state that a new agent begins with, and an event for the record.
@@ -54,6 +66,7 @@ impl Publisher {
         let alarms: Vec<_> = self.monitor.lock().machines.iter().map(|machine| machine.alarm.status()).collect();
         for (number, status) in alarms.iter().enumerate() {
             self.mqtt.alarm_state(&self.alarm_msg(number, status));
+            self.notify(number, status);
         }
     }
 
@@ -101,6 +114,23 @@ impl Publisher {
         let id = self.monitor.id(*machine);
         tracing::info!(machine = &*id, state = ?status.state, kind = ?status.kind, "alarm");
         self.mqtt.alarm(&self.alarm_msg(*machine, status));
+        self.notify(*machine, status);
+    }
+
+    /// Those who tell people know how many windows an alarm has by now.
+    fn recount_alarms(&self) {
+        let alarms: Vec<_> = self.monitor.lock().machines.iter().map(|machine| machine.alarm.status()).collect();
+        for (number, status) in alarms.iter().enumerate().filter(|(_, status)| status.kind.is_some()) {
+            self.notify(number, status);
+        }
+    }
+
+    /// Hands a machine's alarm to those who tell people.
+    fn notify(&self, machine: usize, status: &AlarmStatus) {
+        let id = self.monitor.id(machine);
+        let reason = self.monitor.lock().machines[machine].last.as_ref().and_then(|last| last.reason);
+        let detail = reason.map(|reason| reason.in_words().to_owned());
+        self.notifier.machine(&id, &id, notify::Now::of_alarm(status, detail));
     }
 
     fn alarm_msg(&self, machine: usize, status: &AlarmStatus) -> AlarmMsg {
@@ -192,6 +222,7 @@ impl Publisher {
 
     /// How the agent is doing.
     pub fn health(&self) {
+        self.recount_alarms();
         let (counts, signals): (Vec<_>, Vec<_>) = {
             let state = self.monitor.lock();
             let machines = state.machines.iter();

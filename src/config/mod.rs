@@ -5,6 +5,7 @@
 mod error;
 mod log;
 mod machine;
+pub mod notify;
 pub mod web;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ pub use self::error::ConfigError;
 use self::error::describe;
 pub use self::log::{LogConfig, LogFormat};
 pub use self::machine::{BASELINE_MINUTES, BaselineMode, MachineConfig, default_false_alarm_rate};
+pub use self::notify::NotifyConfig;
 pub use self::web::WebConfig;
 pub use crate::audio::config::{Channel, SourceConfig};
 pub use crate::bundle::config::BundleConfig;
@@ -48,6 +50,8 @@ pub struct Config {
     pub alarm: AlarmConfig,
     pub privacy: PrivacyConfig,
     pub web: WebConfig,
+    /// Who is told of alarms.
+    pub notify: Vec<NotifyConfig>,
     pub machine: Vec<MachineConfig>,
 }
 
@@ -161,6 +165,7 @@ impl Config {
         self.bundle.check()?;
         self.log.check()?;
         self.web.check()?;
+        notify::check(&self.notify)?;
         if self.agent.state_dir.as_os_str().is_empty() {
             return Err(ConfigError("agent.state_dir: expected a directory, found none".into()));
         }

@@ -17,6 +17,7 @@ pub mod envelope;
 pub mod error;
 pub mod learning;
 pub mod messages;
+pub mod notify;
 pub mod outcome;
 pub mod output;
 pub mod rate_limit;

@@ -11,6 +11,7 @@ mod devices;
 mod evidence;
 mod look;
 mod maintenance;
+mod notify;
 mod setup;
 mod state;
 mod threshold;
@@ -26,6 +27,7 @@ pub use devices::DevicesList;
 pub use evidence::EvidenceGet;
 pub use look::{ConfigGet, LogGet};
 pub use maintenance::MaintenanceSet;
+pub use notify::NotifyTest;
 pub use setup::{SetupBroker, SetupFindBrokers};
 pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
@@ -148,4 +150,6 @@ commands! {
     "setup.find_brokers" SetupFindBrokers
     /// Try a broker and use it from then on; only from the agent's own page.
     "setup.broker" SetupBroker
+    /// Send a test message to those who are told of alarms.
+    "notify.test" NotifyTest
 }
