@@ -61,7 +61,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     sources(&mut report, &config, loaded.as_ref())?;
     drop(loaded);
     brokers(&mut report, &config)?;
-    told(&mut report, &config)?;
+    notify_targets(&mut report, &config)?;
     report.verdict()
 }
 
@@ -201,7 +201,7 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
 }
 
 /// Whether the servers of `[[notify]]` can be reached, with its files and logins; nobody is told anything.
-fn told(report: &mut Report, config: &Config) -> std::io::Result<()> {
+fn notify_targets(report: &mut Report, config: &Config) -> std::io::Result<()> {
     for target in &config.notify {
         let (name, kind) = (target.name(), target.kind);
         match notify::check(target) {

@@ -57,5 +57,5 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Some(problem) => writeln!(out, "FAIL  {} ({}): {problem}", outcome.name, outcome.kind)?,
         }
     }
-    if outcomes.iter().all(|outcome| outcome.sent) { Ok(()) } else { Err(Failure::said(1)) }
+    if outcomes.iter().all(|outcome| outcome.sent) { Ok(()) } else { Err(Failure::reported(1)) }
 }

@@ -59,6 +59,14 @@ fn an_alarm_is_told_once_over_a_restart_and_so_is_its_end() {
     });
 
     let message = webhook.taken()[0].json();
+    // docs/notify.md shows it whole.
+    let page = include_str!("../../docs/notify.md");
+    let (_, rest) = page.split_once("```json\n").expect("a block");
+    let shown: Value = serde_json::from_str(rest.split("```").next().expect("its end")).expect("JSON");
+    for (shown, sent) in [(&shown, &message), (&shown["events"][0], &message["events"][0])] {
+        let keys = |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
+        assert_eq!(keys(shown), keys(sent));
+    }
     let sentence = message["text"].as_str().expect("a text");
     assert_eq!(message["title"], "fan-a sounds unusual");
     assert!(sentence.contains("has not sounded as it should since") && sentence.contains("x threshold"), "{sentence}");

@@ -29,7 +29,7 @@ const REFUSALS: u32 = 5;
 
 /// What was told, and is not over yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Told {
+struct Announced {
     machine: Subject,
     name: String,
     kind: NotifyEvent,
@@ -42,7 +42,7 @@ struct Told {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlanState {
-    told: Vec<Told>,
+    announced: Vec<Announced>,
     /// Oldest first.
     waiting: VecDeque<Item>,
     /// Items that were lost since the last message.
@@ -115,9 +115,9 @@ impl Plan {
             }
         }
         // Of a machine that is gone there is nothing to tell.
-        let before = self.state.told.len();
-        self.state.told.retain(|told| situation.contains_key(&told.machine));
-        self.changed |= self.state.told.len() != before;
+        let before = self.state.announced.len();
+        self.state.announced.retain(|one| situation.contains_key(&one.machine));
+        self.changed |= self.state.announced.len() != before;
     }
 
     fn look_at_standing(
@@ -137,24 +137,24 @@ impl Plan {
         if standing.lasted.is_some_and(|lasted| lasted < least) {
             return;
         }
-        let told = self.state.told.iter().position(|told| told.machine == *about.0 && told.kind == kind);
+        let known = self.state.announced.iter().position(|one| one.machine == *about.0 && one.kind == kind);
         // How long the broker has been away is counted anew at each start.
-        let known = told.filter(|n| kind == NotifyEvent::NoBroker || self.state.told[*n].since == standing.since);
-        if let Some(number) = known {
+        let same = known.filter(|n| kind == NotifyEvent::NoBroker || self.state.announced[*n].since == standing.since);
+        if let Some(number) = same {
             let every = TimeDelta::milliseconds((60_000.0 * self.config.repeat_min) as i64);
             // A clock that was set back does not hold it up.
-            let passed = (now - self.state.told[number].at).abs();
+            let passed = (now - self.state.announced[number].at).abs();
             if every > TimeDelta::zero() && passed >= every {
-                self.state.told[number].at = now;
+                self.state.announced[number].at = now;
                 self.take(writer.raised(about, standing, urgent, true, now));
             }
             return;
         }
-        if let Some(number) = told {
-            self.state.told.remove(number);
+        if let Some(number) = known {
+            self.state.announced.remove(number);
         }
         let (machine, name) = (about.0.clone(), about.1.name.clone());
-        self.state.told.push(Told { machine, name, kind, since: standing.since, at: now });
+        self.state.announced.push(Announced { machine, name, kind, since: standing.since, at: now });
         self.take(writer.raised(about, standing, urgent, false, now));
     }
 
@@ -167,8 +167,8 @@ impl Plan {
         quiet: bool,
         now: DateTime<Utc>,
     ) {
-        let of_it = |told: &Told| told.machine == *subject;
-        let Some(first) = self.state.told.iter().filter(|told| of_it(told)).min_by_key(|told| told.kind).cloned()
+        let of_it = |one: &Announced| one.machine == *subject;
+        let Some(first) = self.state.announced.iter().filter(|one| of_it(one)).min_by_key(|one| one.kind).cloned()
         else {
             return;
         };
@@ -178,7 +178,7 @@ impl Plan {
             }
             self.take(writer.cleared((subject, &first.name), first.kind, (first.since, calm_since), now));
         }
-        self.state.told.retain(|told| !of_it(told));
+        self.state.announced.retain(|one| !of_it(one));
         self.changed = true;
     }
 
