@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::PlanState;
-use crate::fs;
+use crate::state_files::{Lost, StateFiles};
+
+const FILE: &str = "notify.json";
 
 /// The file's content.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -21,28 +23,22 @@ pub struct Saved {
 
 /// The file.
 pub struct SavedFile {
-    path: PathBuf,
+    files: StateFiles,
     /// So that a failing disk is logged once.
     failing: bool,
 }
 
 impl SavedFile {
-    /// Reads what an earlier run left. A file that cannot be read is set aside; what stands is then told again.
+    /// Reads what an earlier run left. Where the file is lost, what stands is told again.
     pub fn open(state_dir: &Path) -> (SavedFile, Saved) {
-        let path = state_dir.join("notify.json");
-        let saved = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                let moved = std::fs::rename(&path, path.with_extension("json.broken"));
-                tracing::error!(file = %path.display(), %error, ?moved, "what was told is lost: it is told again");
-                Saved::default()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Saved::default(),
-            Err(error) => {
-                tracing::error!(file = %path.display(), %error, "what was told cannot be read: it is told again");
-                Saved::default()
-            }
-        };
-        (SavedFile { path, failing: false }, saved)
+        let files = StateFiles::new(state_dir);
+        let parse = |text: String| serde_json::from_str(&text).map_err(|error| files.give_up(FILE, &error.to_string()));
+        let read = files.read(FILE).and_then(|text| text.map_or_else(|| Ok(Saved::default()), parse));
+        let saved = read.unwrap_or_else(|Lost(problem)| {
+            tracing::error!(problem, "what was told of alarms is lost: it is told again");
+            Saved::default()
+        });
+        (SavedFile { files, failing: false }, saved)
     }
 
     pub fn is_failing(&self) -> bool {
@@ -50,12 +46,13 @@ impl SavedFile {
     }
 
     pub fn save(&mut self, saved: &Saved) {
-        let written =
-            serde_json::to_vec(saved).map_err(io::Error::from).and_then(|text| fs::replace(&self.path, &text));
+        let written = serde_json::to_string(saved).map_err(io::Error::from);
+        let written = written.and_then(|text| self.files.write(FILE, &text));
         if let Err(error) = &written
             && !self.failing
         {
-            tracing::error!(file = %self.path.display(), %error, "what was told cannot be kept: it goes on in memory");
+            let file = self.files.path(FILE);
+            tracing::error!(file = %file.display(), %error, "what was told cannot be kept: it goes on in memory");
         }
         self.failing = written.is_err();
     }
