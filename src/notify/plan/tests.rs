@@ -146,7 +146,7 @@ fn at_the_end_of_quiet_hours_is_told_what_still_stands() {
     world.set("deaf", Now::Standing(standing(NotifyEvent::Deaf, at(1200))));
     let sent = world.pass(600);
     assert_eq!((titles(&sent), sent[0].priority), (vec!["deaf is not heard"], Priority::Urgent));
-    assert!(world.pass(1150).is_empty());
+    assert!(world.pass(1750).is_empty());
     let sent = world.pass(600);
     assert_eq!(titles(&sent), ["pi-7: 1 alarm, 1 cleared"]);
     assert!(sent[0].text.starts_with("- stays has not sounded as it should since 12:10."), "{}", sent[0].text);
