@@ -34,7 +34,7 @@ use crate::audio::MachineInput;
 use crate::audio::capture::{self, Capture};
 use crate::audio::meters::Meters;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{BrokerOrigin, Config};
 use crate::control::rate_limit;
 use crate::control::store::{Lost, StateStore};
 use crate::control::{self, Controller};
@@ -208,7 +208,7 @@ impl Agent {
     /// Takes commands and lets time pass until `shutdown` resolves.
     async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
         let Agent { config, mqtt, incoming, controller, publisher, scoring, writer, notifier, .. } = self;
-        let has_broker = !config.mqtt.url.all().is_empty();
+        let mut was_connected = false;
         let health_every = Duration::from_secs_f64(config.agent.health_every_s);
         let mut health = tokio::time::interval_at(tokio::time::Instant::now() + health_every, health_every);
         let watchdog = systemd::watchdog_interval();
@@ -232,8 +232,12 @@ impl Agent {
                 // Time passes for overrides and maintenance.
                 _ = tick.tick() => {
                     publisher.send(controller.tick(Utc::now()));
-                    if has_broker {
-                        notifier.broker(mqtt.is_connected());
+                    let broker = mqtt.broker().current();
+                    let connected = mqtt.is_connected() || broker.urls.all().is_empty();
+                    was_connected |= connected;
+                    // Nobody has asked for the one on this computer: that it is not there is no trouble.
+                    if was_connected || broker.origin != BrokerOrigin::Default {
+                        notifier.broker(connected);
                     }
                     #[cfg(feature = "web")]
                     if let Some(page) = &mut self.page {
