@@ -129,7 +129,9 @@ fn without_a_broker_and_a_server_that_refuses_nothing_is_lost() {
     all.sort();
     assert_eq!(all, pairs(&[("raised", "fault"), ("raised", "no_broker"), ("restarted", "restarted")]));
     assert_eq!(agent.terminate(), Some(0));
-    assert!(site.agent().terminate() == Some(0) && told(&inbox).len() == 3, "a clean stop is no crash");
+    let agent = site.agent();
+    wait_until("the third start", || agent.log().matches("listening").count() == 3);
+    assert!(agent.terminate() == Some(0) && told(&inbox).len() == 3, "a clean stop is no crash");
 }
 
 #[test]

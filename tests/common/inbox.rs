@@ -85,7 +85,8 @@ impl HttpShared {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        // Somebody only looks whether there is a server.
+        let Some(path) = line.split(' ').nth(1).map(str::to_owned) else { return Ok(()) };
         let mut headers = Vec::new();
         loop {
             let mut line = String::new();

@@ -6,7 +6,7 @@ use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{SmtpTransport, Transport as _};
 
-use super::{SendError, TIME_LIMIT, authorities, first_line, url};
+use super::target::{SendError, TIME_LIMIT, authorities, first_line, url};
 use crate::config::NotifyConfig;
 use crate::notify::item::{Message, Priority};
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ureq::http::{StatusCode, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::{SendError, TIME_LIMIT, authorities, first_line, url};
+use super::target::{SendError, TIME_LIMIT, authorities, first_line, url};
 use crate::config::NotifyConfig;
 
 /// Longest time until a server is connected.

@@ -3,7 +3,8 @@
 use serde_json::json;
 use ureq::http::Uri;
 
-use super::{SendError, http, url};
+use super::http;
+use super::target::{SendError, url};
 use crate::config::NotifyConfig;
 use crate::notify::item::{Message, Priority};
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{SendError, http, url};
+use super::http;
+use super::target::{SendError, url};
 use crate::config::NotifyConfig;
 use crate::notify::item::{Item, Message, Priority};
 
