@@ -11,6 +11,7 @@
 //! mqtt       topics, payloads, outbox, client
 //! monitor    the machines behind one lock: bundle in use, settings, alarms, what is learned; and what of it is on disk
 //! control    commands in, replies out
+//! notify     who is told of an alarm: ntfy, webhook, e-mail
 //! web        the page: what is published and the commands, in a browser
 //! agent      wires it all together: start, supervise, stop
 //! config     what a user can set
@@ -45,6 +46,7 @@ pub mod fs;
 mod log_tail;
 pub mod monitor;
 pub mod mqtt;
+pub mod notify;
 pub mod scoring;
 pub mod secret;
 mod sqlite;

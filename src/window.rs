@@ -56,6 +56,27 @@ pub enum Reason {
     Maintenance,
 }
 
+impl Reason {
+    /// The reason for a person, as the end of a sentence.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Reason::Silent => "the microphone is silent",
+            Reason::Flat => "the signal does not move",
+            Reason::Clipped => "the signal is cut off: too loud",
+            Reason::DcOffset => "the signal is far off its middle",
+            Reason::Noise => "there is nothing but hiss",
+            Reason::Gap => "samples are missing",
+            Reason::NoSignal => "the microphone delivers nothing: is it plugged in?",
+            Reason::NotFinite => "the samples are no numbers",
+            Reason::Overload => "the computer does not keep up",
+            Reason::Learning => "its normal is still being learned",
+            Reason::MachineOff => "the machine stands still",
+            Reason::NoBundle => "no model is loaded",
+            Reason::Maintenance => "it is in maintenance",
+        }
+    }
+}
+
 /// Reads as in payloads: `machine_off`.
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

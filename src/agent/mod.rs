@@ -35,7 +35,7 @@ use self::scoring_thread::{ScoringThread, ScoringWork};
 use crate::audio::capture::{self, Capture};
 use crate::audio::meters::Meters;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{BrokerOrigin, Config};
 use crate::control::rate_limit;
 use crate::control::store::{Lost, StateStore};
 use crate::control::{self, Controller};
@@ -47,6 +47,7 @@ use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::monitor::state_writer::{self, StateWriter};
 use crate::monitor::{AlarmChange, Monitor};
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
+use crate::notify::{self, Notifier};
 use crate::state_files::StateFiles;
 use crate::systemd;
 
@@ -91,6 +92,8 @@ struct Agent {
     publisher: Publisher,
     scoring: ScoringThread,
     writer: StateWriter,
+    notifier: Notifier,
+    notify: notify::Running,
     #[cfg(feature = "web")]
     page: Option<AgentPage>,
 }
@@ -119,6 +122,7 @@ impl Agent {
         let capture = Arc::new(capture::start_with(inputs, waiting)?);
         let (mqtt, incoming) = Mqtt::start(options_of(&config), clock)
             .map_err(|error| AgentError::Run(format!("cannot start the MQTT client: {error}")))?;
+        let notifier = Notifier::new(&config.agent.id, config.web.url.as_deref(), &config.notify);
         let shared = Arc::new(control::Shared {
             config: config.clone(),
             monitor: monitor.clone(),
@@ -127,6 +131,7 @@ impl Agent {
             alarms: Arc::new(alarms),
             baselines: baselines.clone(),
             evidence: Arc::new(LastWindows::new(config.privacy.allow_audio)),
+            notify: Arc::new(notifier.clone()),
             clock: mqtt.clock().clone(),
             boot: mqtt.boot().to_owned(),
             started: Instant::now(),
@@ -142,12 +147,22 @@ impl Agent {
         let controller = Controller::new(shared.clone(), store, now);
         let config = Arc::new(config);
         let (handle, jobs) = state_writer::channel();
-        let publisher = Publisher::new(config.clone(), monitor.clone(), mqtt.clone(), capture.clone(), handle.clone());
+        let publisher = Publisher::new(
+            config.clone(),
+            monitor.clone(),
+            mqtt.clone(),
+            capture.clone(),
+            handle.clone(),
+            notifier.clone(),
+        );
         // Before anything is published, so that the page misses nothing.
         #[cfg(feature = "web")]
         let page = AgentPage::open(&config, &mqtt, monitor.clone(), capture.clone());
         roster.removed.iter().for_each(|id| mqtt.retire_machine(id));
         publisher.birth();
+        let notify = notifier
+            .start(&config.agent.state_dir)
+            .map_err(|error| AgentError::Run(format!("cannot start a thread: {error}")))?;
         publisher.announce();
         publisher.send(controller.start(&roster.ignored, now));
         let publish = {
@@ -187,6 +202,8 @@ impl Agent {
             publisher,
             scoring,
             writer,
+            notifier,
+            notify,
             #[cfg(feature = "web")]
             page,
         })
@@ -194,7 +211,8 @@ impl Agent {
 
     /// Takes commands and lets time pass until `shutdown` resolves.
     async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-        let Agent { config, mqtt, incoming, controller, publisher, scoring, writer, .. } = self;
+        let Agent { config, mqtt, incoming, controller, publisher, scoring, writer, notifier, .. } = self;
+        let mut was_connected = false;
         let health_every = Duration::from_secs_f64(config.agent.health_every_s);
         let mut health = tokio::time::interval_at(tokio::time::Instant::now() + health_every, health_every);
         let watchdog = systemd::watchdog_interval();
@@ -218,6 +236,13 @@ impl Agent {
                 // Time passes for overrides and maintenance.
                 _ = tick.tick() => {
                     publisher.send(controller.tick(Utc::now()));
+                    let broker = mqtt.broker().current();
+                    let connected = mqtt.is_connected() || broker.urls.all().is_empty();
+                    was_connected |= connected;
+                    // Nobody has asked for the one on this computer: that it is not there is no trouble.
+                    if was_connected || broker.origin != BrokerOrigin::Default {
+                        notifier.broker(connected);
+                    }
                     #[cfg(feature = "web")]
                     if let Some(page) = &mut self.page {
                         page.follow(mqtt);
@@ -245,6 +270,7 @@ impl Agent {
         self.capture.stop();
         self.scoring.finish(end - GOODBYE);
         self.writer.finish(end - GOODBYE);
+        self.notify.finish(end - GOODBYE);
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {
             tracing::info!(messages = report.left, "messages wait on disk for the next start");

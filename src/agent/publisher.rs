@@ -20,6 +20,7 @@ use crate::monitor::{AlarmChange, Assessed, Monitor};
 use crate::mqtt::Mqtt;
 use crate::mqtt::discovery::{self, Described};
 use crate::mqtt::payload::{AlarmMsg, EventKind, EventMsg, Health, Info, MachineHealth, SchemaVersion, VerdictMsg};
+use crate::notify::{self, Notifier};
 use crate::scoring::Reason;
 use crate::scoring::alarm::AlarmStatus;
 use crate::scoring::gate::SignalHealth;
@@ -33,6 +34,7 @@ pub struct Publisher {
     mqtt: Mqtt,
     capture: Arc<Capture>,
     writer: WriterHandle,
+    notifier: Notifier,
     started: Instant,
     /// Counts in the last health message, by the machine's number.
     reported: Arc<Mutex<HashMap<usize, WindowCounts>>>,
@@ -45,8 +47,18 @@ impl Publisher {
         mqtt: Mqtt,
         capture: Arc<Capture>,
         writer: WriterHandle,
+        notifier: Notifier,
     ) -> Publisher {
-        Publisher { config, monitor, mqtt, capture, writer, started: Instant::now(), reported: Arc::default() }
+        Publisher {
+            config,
+            monitor,
+            mqtt,
+            capture,
+            writer,
+            notifier,
+            started: Instant::now(),
+            reported: Arc::default(),
+        }
     }
 
     /// The retained state that a new agent begins with, and an event for the record.
@@ -64,6 +76,7 @@ impl Publisher {
         let status = self.monitor.lock().machines.get(number).map(|machine| machine.alarm.status());
         if let Some(status) = status {
             self.mqtt.alarm_state(&self.alarm_msg(number, &status));
+            self.notify(number, &status);
         }
     }
 
@@ -130,6 +143,31 @@ impl Publisher {
         let id = self.monitor.id(*machine);
         tracing::info!(machine = &*id, state = ?status.state, kind = ?status.kind, "alarm");
         self.mqtt.alarm(&self.alarm_msg(*machine, status));
+        self.notify(*machine, status);
+    }
+
+    /// Those who tell people know how many windows an alarm has by now.
+    fn recount_alarms(&self) {
+        let alarms: Vec<_> = {
+            let state = self.monitor.lock();
+            state.machines.iter().map(|(number, machine)| (number, machine.alarm.status())).collect()
+        };
+        for (number, status) in alarms.iter().filter(|(_, status)| status.kind.is_some()) {
+            self.notify(*number, status);
+        }
+    }
+
+    /// Hands a machine's alarm to those who tell people.
+    fn notify(&self, machine: usize, status: &AlarmStatus) {
+        let (id, name, reason) = {
+            let state = self.monitor.lock();
+            let Some(machine) = state.machines.get(machine) else { return };
+            let config = &machine.config;
+            let name = config.name.as_ref().unwrap_or(&config.id).to_string();
+            (config.id.clone(), name, machine.last.as_ref().and_then(|last| last.reason))
+        };
+        let detail = reason.map(|reason| reason.in_words().to_owned());
+        self.notifier.machine(&id, &name, notify::Now::of_alarm(status, detail));
     }
 
     fn alarm_msg(&self, machine: usize, status: &AlarmStatus) -> AlarmMsg {
@@ -218,6 +256,7 @@ impl Publisher {
                 }
                 Output::MachineRemoved(id) => {
                     self.mqtt.retire_machine(&id);
+                    self.notifier.remove_machine(&id);
                     self.announce();
                 }
                 Output::Health => self.health(),
@@ -231,6 +270,7 @@ impl Publisher {
 
     /// How the agent is doing.
     pub fn health(&self) {
+        self.recount_alarms();
         let known: HashMap<_, _> = {
             let state = self.monitor.lock();
             let of = |machine: &Machine| (machine.counts, machine.signal.signal.clone(), machine.signal.watch.fault());

@@ -1,4 +1,5 @@
-//! `auscult check`: would the agent run? Configuration, state directory, bundle, sources and brokers, a line each.
+//! `auscult check`: would the agent run? Configuration, state directory, bundle, sources, brokers and those who are told
+//! of alarms, a line each.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,14 +16,16 @@ use crate::config::{Config, MachineConfig, MqttConfig, PACKAGED};
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::mqtt::simple_client::SimpleClient;
+use crate::notify;
 
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
 
-/// Configuration, bundle, devices and broker, with a line for each; changes nothing
+/// Check configuration, bundle, devices, broker and [[notify]], with a line for each; changes nothing
 ///
-/// Listens to each source for a moment and connects to each broker, under another client id than the agent's. Exit codes:
-/// 0 all is well, 78 the configuration is wrong, 65 the bundle is, 1 a source or a broker cannot be reached.
+/// Listens to each source for a moment, connects to each broker, under another client id than the agent's, and to the
+/// server of each [[notify]], without sending a message. Exit codes: 0 all is well, 78 the configuration is wrong, 65 the
+/// bundle is, 1 a source or a server cannot be reached.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  auscult check --config /etc/auscult/agent.toml")]
 pub struct Args {
@@ -58,6 +61,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     sources(&mut report, &config, loaded.as_ref())?;
     drop(loaded);
     brokers(&mut report, &config)?;
+    notify_targets(&mut report, &config)?;
     report.verdict()
 }
 
@@ -193,5 +197,17 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
     }
     // A name that does not resolve leaves its thread behind.
     runtime.shutdown_background();
+    Ok(())
+}
+
+/// Whether the servers of `[[notify]]` can be reached, with its files and logins; nobody is told anything.
+fn notify_targets(report: &mut Report, config: &Config) -> std::io::Result<()> {
+    for target in &config.notify {
+        let (name, kind) = (target.name(), target.kind);
+        match notify::check(target) {
+            Ok(()) => report.ok("notify", format!("{name}: the server of this {kind} is there"))?,
+            Err(error) => report.fail("notify", 1, format!("{name}: {}", error.problem))?,
+        }
+    }
     Ok(())
 }

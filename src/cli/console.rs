@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -16,9 +16,9 @@ use super::{Failure, logging};
 use crate::backoff::Backoff;
 use crate::causes::with_causes;
 use crate::config::{LogConfig, MqttConfig};
-use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
+use crate::mqtt::simple_client::{Message as Received, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
-use crate::web::{self, About, Home, HomeKind, Hub, Keep, Page, PageError, PageOptions, Refusal};
+use crate::web::{self, About, Home, HomeKind, Hub, Keep, Message, Page, PageError, PageOptions, Refusal};
 
 /// Commands that may wait for the broker.
 const COMMANDS: usize = 16;
@@ -116,12 +116,22 @@ fn serve(console: &Arc<Console>, options: PageOptions) -> Result<Page, Failure> 
     })
 }
 
+/// What the browsers want to be sent to the broker.
+enum Order {
+    Command {
+        topic: String,
+        payload: Vec<u8>,
+    },
+    /// Retained topics that are to be cleared.
+    Clear(Vec<String>),
+}
+
 /// The fleet as the broker shows it.
 pub(super) struct Console {
     root: String,
     hub: Hub,
-    commands: mpsc::Sender<(String, Vec<u8>)>,
-    queued: tokio::sync::Mutex<mpsc::Receiver<(String, Vec<u8>)>>,
+    orders: mpsc::Sender<Order>,
+    queued: tokio::sync::Mutex<mpsc::Receiver<Order>>,
     connected: std::sync::atomic::AtomicBool,
 }
 
@@ -133,6 +143,7 @@ impl Home for Console {
             agent: None,
             version: env!("CARGO_PKG_VERSION"),
             allow_audio: false,
+            forget: true,
         }
     }
 
@@ -141,26 +152,79 @@ impl Home for Console {
     }
 
     fn send(&self, topic: &Topic, payload: Vec<u8>) -> Result<(), Refusal> {
-        if !self.connected.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(Refusal("the broker is away".into()));
-        }
-        let queued = self.commands.try_send((topic.below(&self.root), payload));
-        queued.map_err(|_| Refusal("too many commands wait for the broker".into()))
+        self.order(Order::Command { topic: topic.below(&self.root), payload })
+    }
+
+    fn forget(&self, agent: &str) -> Result<(), Refusal> {
+        let topics = self.state_of(agent)?;
+        self.order(Order::Clear(topics))
     }
 }
 
 impl Console {
     pub(super) fn new(mqtt: &MqttConfig) -> Arc<Console> {
-        let (commands, queued) = mpsc::channel(COMMANDS);
+        let (orders, queued) = mpsc::channel(COMMANDS);
         let console = Console {
             root: mqtt.root.clone(),
             hub: Hub::default(),
-            commands,
+            orders,
             queued: queued.into(),
             connected: false.into(),
         };
         console.broker(Err("connecting"));
         Arc::new(console)
+    }
+
+    /// Hands something to the connection, without waiting.
+    fn order(&self, order: Order) -> Result<(), Refusal> {
+        if !self.connected.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Refusal("the broker is away".into()));
+        }
+        self.orders.try_send(order).map_err(|_| Refusal("too many commands wait for the broker".into()))
+    }
+
+    /// The topics that the broker keeps of an agent; the status is the last, so that one that is half forgotten is still
+    /// seen and can be forgotten again.
+    ///
+    /// # Errors
+    /// An agent that nobody knows, or that is there.
+    fn state_of(&self, agent: &str) -> Result<Vec<String>, Refusal> {
+        let is_status = |topic: &Topic| matches!(topic, Topic::Agent { part: AgentPart::Status, .. });
+        let mut topics = Vec::new();
+        for Message { topic, payload, .. } in self.hub.snapshot() {
+            let Some(parsed) = Topic::parse(&self.root, &topic) else { continue };
+            let (Topic::Agent { agent: of, .. } | Topic::Machine { agent: of, .. }) = &parsed else { continue };
+            if of != agent {
+                continue;
+            }
+            let state = payload.and_then(|payload| serde_json::from_str::<Value>(&payload).ok());
+            if is_status(&parsed) && state.is_some_and(|status| status["state"] == "online") {
+                return Err(Refusal(format!("{agent} is online: an agent that is there is not forgotten")));
+            }
+            topics.push(parsed);
+        }
+        if topics.is_empty() {
+            return Err(Refusal(format!("nothing is known of {agent}")));
+        }
+        topics.sort_by_key(is_status);
+        Ok(topics.iter().map(|topic| topic.below(&self.root)).collect())
+    }
+
+    /// What was asked for while the broker went is not done at some later time, unexpectedly.
+    fn refuse_queued(&self, queued: &mut mpsc::Receiver<Order>) {
+        while let Ok(order) = queued.try_recv() {
+            self.refuse(&order, "the broker went away before it was sent: nothing was done");
+        }
+    }
+
+    fn refuse(&self, order: &Order, reason: &str) {
+        let id = match order {
+            Order::Command { payload, .. } => {
+                serde_json::from_slice(payload).map_or(Value::Null, |mut command: Value| command["id"].take())
+            }
+            Order::Clear(_) => Value::Null,
+        };
+        self.hub.refuse(&id, reason);
     }
 
     /// Follows the broker for ever, through its absences.
@@ -171,6 +235,7 @@ impl Console {
             let problem = match connect(mqtt).await {
                 Ok(mut client) => {
                     tracing::info!(broker = client.url(), "connected");
+                    self.refuse_queued(&mut queued);
                     self.broker(Ok(client.url()));
                     backoff.reset();
                     self.follow(&mut client, &mut queued).await
@@ -180,29 +245,23 @@ impl Console {
             let problem = with_causes(&problem);
             tracing::warn!(problem, "the broker is away");
             self.broker(Err(&problem));
-            // What was asked for while it went is not done at some later time, unexpectedly.
-            while queued.try_recv().is_ok() {}
+            self.refuse_queued(&mut queued);
             sleep(backoff.next()).await;
         }
     }
 
     /// Passes messages and commands on until the connection breaks.
-    async fn follow(
-        &self,
-        client: &mut SimpleClient,
-        queued: &mut mpsc::Receiver<(String, Vec<u8>)>,
-    ) -> SimpleClientError {
+    async fn follow(&self, client: &mut SimpleClient, queued: &mut mpsc::Receiver<Order>) -> SimpleClientError {
         loop {
             tokio::select! {
                 message = client.next() => match message {
                     Ok(message) => self.take(message),
                     Err(problem) => return problem,
                 },
-                Some((topic, payload)) = queued.recv() => {
-                    if let Err(problem) = client.publish(&topic, false, payload).await {
-                        return problem;
-                    }
-                }
+                Some(order) = queued.recv() => if let Err(problem) = carry_out(client, &order).await {
+                    self.refuse(&order, "the broker went away while it was sent: it may still be done");
+                    return problem;
+                },
             }
         }
     }
@@ -218,7 +277,7 @@ impl Console {
         self.hub.publish("$home".into(), Some(payload.to_string().into()), Keep::State);
     }
 
-    fn take(&self, Message { topic, payload, .. }: Message) {
+    fn take(&self, Received { topic, payload, .. }: Received) {
         let name = topic.below(&self.root);
         let keep = Keep::of(&topic, &payload);
         if payload.is_empty() {
@@ -232,6 +291,18 @@ impl Console {
             }
             Some(_) => tracing::warn!(topic = name, "a message is passed over: it is too large"),
             None => tracing::debug!(topic = name, "a message is passed over: it is no JSON"),
+        }
+    }
+}
+
+async fn carry_out(client: &mut SimpleClient, order: &Order) -> Result<(), SimpleClientError> {
+    match order {
+        Order::Command { topic, payload } => client.publish(topic, false, payload.clone()).await,
+        Order::Clear(topics) => {
+            for topic in topics {
+                client.publish(topic, true, Vec::new()).await?;
+            }
+            Ok(())
         }
     }
 }
@@ -255,7 +326,7 @@ mod tests {
 
     fn deliver(console: &Console, topic: &str, payload: &str) {
         let topic = Topic::parse("auscult", topic).expect("a topic");
-        console.take(Message { topic, payload: payload.into(), retained: false });
+        console.take(Received { topic, payload: payload.into(), retained: false });
     }
 
     #[test]
@@ -283,5 +354,31 @@ mod tests {
             assert_eq!(console.send(&Topic::FleetControl, b"{}".to_vec()), Ok(()));
         }
         assert!(console.send(&Topic::FleetControl, b"{}".to_vec()).is_err());
+    }
+
+    #[test]
+    fn what_was_queued_while_the_broker_went_is_refused() {
+        let console = Console::new(&MqttConfig::default());
+        console.broker(Ok("mqtt://broker:1883"));
+        let (_, mut page) = console.hub.open();
+        assert_eq!(console.send(&Topic::FleetControl, br#"{"id":"7","command":"ping"}"#.to_vec()), Ok(()));
+        let mut queued = console.queued.try_lock().expect("nobody follows the broker");
+        console.refuse_queued(&mut queued);
+        let refused = page.try_next().expect("an answer");
+        assert!(refused.payload.is_some_and(|refused| refused.contains("\"id\":\"7\"")));
+    }
+
+    #[test]
+    fn an_agent_that_is_gone_can_be_forgotten() {
+        let console = Console::new(&MqttConfig::default());
+        deliver(&console, "auscult/pi-7/status", r#"{"state":"online"}"#);
+        deliver(&console, "auscult/pi-7/info", "{}");
+        deliver(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":3}"#);
+        deliver(&console, "auscult/pi-8/status", r#"{"state":"offline"}"#);
+        assert!(console.state_of("pi-7").is_err_and(|refusal| refusal.0.contains("online")));
+        assert!(console.state_of("pi-9").is_err_and(|refusal| refusal.0.contains("nothing is known")));
+        deliver(&console, "auscult/pi-7/status", r#"{"state":"stopped"}"#);
+        let topics = ["auscult/pi-7/fan-1/verdict", "auscult/pi-7/info", "auscult/pi-7/status"].map(String::from);
+        assert_eq!(console.state_of("pi-7"), Ok(topics.to_vec()));
     }
 }

@@ -15,6 +15,7 @@ mod enroll;
 mod failure;
 mod generate;
 mod logging;
+mod notify;
 mod record;
 mod recordings;
 mod replay;
@@ -58,6 +59,7 @@ enum Command {
     Check(check::Args),
     #[cfg(feature = "web")]
     Setup(setup::Args),
+    Notify(notify::Args),
     Ctl(Box<ctl::Args>),
     Watch(watch::Args),
     #[cfg(feature = "web")]
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         #[cfg(feature = "web")]
         Command::Setup(args) => setup::run(&args),
+        Command::Notify(args) => notify::run(args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Watch(args) => watch::run(args),
         #[cfg(feature = "web")]

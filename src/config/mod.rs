@@ -5,6 +5,7 @@
 mod error;
 mod log;
 mod machine;
+pub mod notify;
 pub mod web;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ pub use self::log::{LogConfig, LogFormat};
 pub use self::machine::{
     BASELINE_MINUTES, BaselineMode, LONGEST_NAME, LONGEST_NOTES, MachineConfig, default_false_alarm_rate,
 };
+pub use self::notify::NotifyConfig;
 pub use self::web::WebConfig;
 pub use crate::audio::config::{Channel, SourceConfig};
 pub use crate::bundle::config::BundleConfig;
@@ -50,6 +52,8 @@ pub struct Config {
     pub alarm: AlarmConfig,
     pub privacy: PrivacyConfig,
     pub web: WebConfig,
+    /// Who is told of alarms.
+    pub notify: Vec<NotifyConfig>,
     /// May be empty: machines can be added while the agent runs.
     pub machine: Vec<MachineConfig>,
 }
@@ -164,6 +168,7 @@ impl Config {
         self.bundle.check()?;
         self.log.check()?;
         self.web.check()?;
+        notify::check(&self.notify)?;
         if self.agent.state_dir.as_os_str().is_empty() {
             return Err(ConfigError("agent.state_dir: expected a directory, found none".into()));
         }

@@ -28,6 +28,8 @@ pub struct WebConfig {
     /// Names that the page is reached by, besides `localhost`, where it has no password; default: none.
     #[serde(deserialize_with = "words")]
     pub hosts: Vec<String>,
+    /// Where people reach the page, such as `http://pi-7.local:8477`; notifications link to it. Default: none.
+    pub url: Option<String>,
 }
 
 impl WebConfig {
@@ -38,6 +40,12 @@ impl WebConfig {
     pub fn check(&self) -> Result<(), String> {
         if self.cert_file.is_some() != self.key_file.is_some() {
             return Err("web: expected cert_file and key_file together, found one of them".into());
+        }
+        if let Some(url) = &self.url
+            && !url.starts_with("http://")
+            && !url.starts_with("https://")
+        {
+            return Err(format!("web.url: expected http:// or https://, found {url:?}"));
         }
         Ok(())
     }

@@ -225,6 +225,7 @@ impl CommandContext<'_> {
             "tags": self.shared.config.agent.tags,
             "bundle": bundle,
             "store_problem": self.shared.store_problem,
+            "notify": self.shared.notify.status(),
             "machines": machines.collect::<Vec<_>>(),
         })
     }

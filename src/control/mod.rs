@@ -19,6 +19,7 @@ pub mod learning;
 pub mod machine_values;
 pub mod machines;
 pub mod messages;
+pub mod notify;
 pub mod outcome;
 pub mod output;
 pub mod rate_limit;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::notify::Notify;
 use crate::audio::capture::Capture;
 use crate::audio::meters::Meters;
 use crate::bundle::store::{BundleStore, InstallError};
@@ -29,6 +30,8 @@ pub struct Shared {
     pub baselines: Arc<BaselineStore>,
     /// The last window of each machine, where `privacy.allow_audio` lets it be asked for.
     pub evidence: Arc<LastWindows>,
+    /// Tells people of alarms.
+    pub notify: Arc<dyn Notify>,
     pub clock: Clock,
     /// Id of this start.
     pub boot: String,

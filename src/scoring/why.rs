@@ -1,5 +1,7 @@
 //! Why a window is anomalous, for the person who walks to the machine.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,23 @@ pub struct Why {
     pub bands: Vec<BandDifference>,
 }
 
+/// The sentence that stands wherever a person looks: `burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB`. Empty where nothing
+/// is known.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lane = self.lane.map(|lane| lane.to_string());
+        let ratio = self.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
+        let band = self.bands.first().map(BandDifference::to_string);
+        f.write_str(&[lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl fmt::Display for BandDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0}-{:.0} Hz {:+.1} dB", self.from_hz, self.to_hz, self.difference_db)
+    }
+}
+
 /// The ranges in which `difference_db`, one for each mel band, is largest.
 pub fn bands(difference_db: &[f64], front_end: &FrontEnd) -> Vec<BandDifference> {
     let edges = front_end.mel_edges_hz();
@@ -67,6 +86,15 @@ pub fn bands(difference_db: &[f64], front_end: &FrontEnd) -> Vec<BandDifference>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sentence_says_what_is_known() {
+        let bands = vec![BandDifference { from_hz: 2142.0, to_hz: 2302.0, difference_db: 7.6 }];
+        let why = Why { ratio: Some(2.31), percentile: Some(99.5), lane: Some(Lane::Burst), bands };
+        assert_eq!(why.to_string(), "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB");
+        assert_eq!(Why { ratio: Some(1.04), ..Why::default() }.to_string(), "1.0 x threshold");
+        assert_eq!(Why::default().to_string(), "");
+    }
 
     #[test]
     fn ranges_are_given_in_hz_the_strongest_first() {

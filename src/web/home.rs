@@ -21,6 +21,15 @@ pub trait Home: Send + Sync + 'static {
     /// Why it could not be sent.
     fn send(&self, topic: &Topic, payload: Vec<u8>) -> Result<(), Refusal>;
 
+    /// Drops what the broker keeps of an agent that is gone: its topics are then cleared.
+    ///
+    /// # Errors
+    /// Why it is not dropped.
+    fn forget(&self, agent: &str) -> Result<(), Refusal> {
+        let _ = agent;
+        Err(Refusal("agents are forgotten on the fleet's page".into()))
+    }
+
     /// What the machine sounds like now, as the payload of its `live` topic. Asked about ten times a second while
     /// somebody looks, and never otherwise. `None`: nothing new yet.
     ///
@@ -51,6 +60,8 @@ pub struct About {
     pub version: &'static str,
     /// Whether the sound of windows may leave the agent.
     pub allow_audio: bool,
+    /// Whether agents that are gone can be forgotten here.
+    pub forget: bool,
 }
 
 /// Why a command was not sent; one line for the person at the page.

@@ -33,6 +33,9 @@ impl Message {
     }
 }
 
+/// Topic of what is no message of the contract: a command that was taken and could not be sent after all.
+pub(super) const REFUSED: &str = "$refused";
+
 /// What a browser that comes later gets of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -95,6 +98,12 @@ impl Hub {
         }
         let message = Message { topic, payload, retained: false };
         inner.browsers.retain(|browser| browser.enqueue(&message));
+    }
+
+    /// Answers a command that was taken before: it is not done. All browsers get it; the one that asked knows its id.
+    pub fn refuse(&self, id: &serde_json::Value, reason: &str) {
+        let refused = serde_json::json!({ "id": id, "reason": reason });
+        self.publish(REFUSED.into(), Some(refused.to_string().into()), Keep::No);
     }
 
     /// The kept state, and everything that is published from now on.

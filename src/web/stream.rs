@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::access::Access;
-use super::home::Home;
-use super::hub::Message;
+use super::home::{Home, Refusal};
+use super::hub::{Message, REFUSED};
 use super::sessions::Role;
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
 use crate::token_bucket::TokenBucket;
@@ -44,16 +44,24 @@ enum End {
 /// One object that a browser sends.
 #[derive(Debug, PartialEq)]
 pub enum Request {
-    Command { topic: String, payload: Value },
+    Command {
+        topic: String,
+        payload: Value,
+    },
     Watch(Option<Watched>),
+    /// The agent of this id.
+    Forget(String),
 }
 
 impl Request {
-    /// `None` for whatever is neither.
+    /// `None` for whatever is none of them.
     pub fn parse(text: &str) -> Option<Request> {
         let Ok(Value::Object(mut fields)) = serde_json::from_str(text) else { return None };
         if let Some(watch) = fields.remove("watch") {
             return serde_json::from_value(watch).ok().map(Request::Watch);
+        }
+        if let Some(forget) = fields.remove("forget") {
+            return serde_json::from_value(forget).ok().map(|Forgotten { agent }| Request::Forget(agent));
         }
         match (fields.remove("topic"), fields.remove("payload")) {
             (Some(Value::String(topic)), Some(payload)) => Some(Request::Command { topic, payload }),
@@ -67,6 +75,11 @@ impl Request {
 pub struct Watched {
     pub agent: String,
     pub machine: String,
+}
+
+#[derive(Deserialize)]
+struct Forgotten {
+    agent: String,
 }
 
 /// Serves one browser until it goes.
@@ -167,31 +180,37 @@ impl Stream<'_> {
 
     /// Does what the browser asks: `Some` changes what it watches.
     fn take(&self, text: &str) -> Result<Option<Option<Watched>>, Value> {
-        let (topic, payload) = match Request::parse(text) {
+        let request = match Request::parse(text) {
             Some(Request::Watch(watch)) => return Ok(Some(watch)),
-            Some(Request::Command { topic, payload }) => (topic, payload),
-            None => return Err(refused(None, "expected {\"topic\", \"payload\"} or {\"watch\"}")),
+            Some(request) => request,
+            None => return Err(refused(None, "expected {\"topic\", \"payload\"}, {\"watch\"} or {\"forget\"}")),
         };
-        let id = payload.get("id").cloned();
+        let id = if let Request::Command { payload, .. } = &request { payload.get("id").cloned() } else { None };
         let refuse = |reason: &str| Err(refused(id.clone(), reason));
         match self.access.role(self.token) {
             Some(Role::Operator) => {}
             Some(Role::Viewer) => return refuse("you may look, not command: log in as operator"),
             None => return refuse("you are logged out"),
         }
+        let done = match request {
+            Request::Command { topic, payload } => self.command(&topic, &payload),
+            Request::Forget(agent) => self.home.forget(&agent),
+            Request::Watch(watch) => return Ok(Some(watch)),
+        };
+        done.map(|()| None).or_else(|refusal| refuse(&refusal.0))
+    }
+
+    fn command(&self, topic: &str, payload: &Value) -> Result<(), Refusal> {
         let root = self.home.about().root;
-        let topic = match Topic::parse(&root, &topic) {
+        let topic = match Topic::parse(&root, topic) {
             Some(
                 topic @ (Topic::FleetControl
                 | Topic::Agent { part: AgentPart::Control, .. }
                 | Topic::Machine { part: MachinePart::ThresholdSet, .. }),
             ) => topic,
-            _ => return refuse("not a topic that takes commands"),
+            _ => return Err(Refusal("not a topic that takes commands".into())),
         };
-        match self.home.send(&topic, payload.to_string().into_bytes()) {
-            Ok(()) => Ok(None),
-            Err(refusal) => refuse(&refusal.0),
-        }
+        self.home.send(&topic, payload.to_string().into_bytes())
     }
 
     fn live_message(&self, agent: &str, machine: &str, payload: &str) -> Message {
@@ -224,6 +243,10 @@ impl Batch {
     fn push(&mut self, message: &Message) {
         let payload = message.payload.as_deref().unwrap_or("null");
         self.separate();
+        if &*message.topic == REFUSED {
+            let _ = write!(self.0, "{{\"refused\":{payload}}}");
+            return;
+        }
         let topic = Value::from(&*message.topic);
         // Writing to a text cannot fail.
         let _ = write!(self.0, "{{\"topic\":{topic},\"payload\":{payload},\"retained\":{}}}", message.retained);
@@ -283,8 +306,18 @@ mod tests {
         assert!(matches!(watch, Some(Request::Watch(Some(_)))), "{watch:?}");
         let command = Request::parse(r#"{"topic":"a","payload":0.3}"#);
         assert!(matches!(command, Some(Request::Command { .. })), "{command:?}");
-        for garbage in ["", "{", "[]", "{}", "null", r#"{"topic":"a"}"#, r#"{"topic":1,"payload":2}"#, r#"{"watch":3}"#]
-        {
+        assert_eq!(Request::parse(r#"{"forget":{"agent":"pi-3"}}"#), Some(Request::Forget("pi-3".into())));
+        for garbage in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            "null",
+            r#"{"topic":"a"}"#,
+            r#"{"topic":1,"payload":2}"#,
+            r#"{"watch":3}"#,
+            r#"{"forget":"pi-3"}"#,
+        ] {
             assert_eq!(Request::parse(garbage), None, "{garbage}");
         }
         assert_eq!(Request::parse(&"[".repeat(100_000)), None);

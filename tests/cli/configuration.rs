@@ -22,14 +22,15 @@ fn documented() -> BTreeMap<String, String> {
 
 /// Key and default of everything that can be set.
 fn known() -> BTreeMap<String, Value> {
-    let text = "[[machine]]\nid = \"m\"\nsource = { synth = \"fan\" }\n";
+    let text = "[[machine]]\nid = \"m\"\nsource = { synth = \"fan\" }\n\
+                [[notify]]\nkind = \"ntfy\"\nurl = \"https://ntfy.sh/t\"\n";
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), text).expect("a writable file");
     let config = serde_json::to_value(Config::load(file.path()).expect("the least configuration"))
         .expect("a configuration is JSON");
     let mut known = BTreeMap::new();
     for (section, value) in config.as_object().expect("sections") {
-        let fields = if section == "machine" { &value[0] } else { value };
+        let fields = if value.is_array() { &value[0] } else { value };
         for (key, value) in fields.as_object().expect("keys") {
             known.insert(format!("{section}.{key}"), value.clone());
             if key == "source" {

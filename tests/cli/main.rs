@@ -8,6 +8,7 @@ mod configuration;
 mod demo;
 mod docs;
 mod imports;
+mod notify;
 mod packages;
 mod page;
 mod page_types;

@@ -5,6 +5,7 @@ pub mod agent_process;
 pub mod broker;
 pub mod bundles;
 pub mod faults;
+pub mod inbox;
 pub mod kill_on_drop;
 pub mod models;
 pub mod network;

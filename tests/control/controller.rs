@@ -27,6 +27,7 @@ use auscult::monitor::settings::{Changed, MachineSettings, Maintenance, Override
 use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
+use auscult::notify::Notifier;
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
 use auscult::scoring::threshold::{Threshold, ThresholdSource};
 use chrono::{DateTime, Utc};
@@ -418,6 +419,7 @@ impl Agent {
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
             baselines: Arc::new(BaselineStore::new(dir.path())),
             evidence: evidence.clone(),
+            notify: Arc::new(Notifier::new("pi-1", None, &[])),
             clock: Clock::new(true),
             boot: "b1".into(),
             started: Instant::now(),

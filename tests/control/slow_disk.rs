@@ -27,6 +27,7 @@ use auscult::monitor::{AlarmChange, Monitor};
 use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, Topic};
+use auscult::notify::Notifier;
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
 use auscult::scoring::baseline::{LearnSettings, Learner, Origin};
 use auscult::scoring::lanes::Features;
@@ -173,6 +174,7 @@ impl Rig {
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
             baselines: baselines.clone(),
             evidence: Arc::new(LastWindows::new(false)),
+            notify: Arc::new(Notifier::new("pi-1", None, &[])),
             clock: Clock::new(true),
             boot: "b1".into(),
             started: Instant::now(),

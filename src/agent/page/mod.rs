@@ -114,6 +114,7 @@ impl AgentHome {
             agent: Some(config.agent.id.clone()),
             version: env!("CARGO_PKG_VERSION"),
             allow_audio: config.privacy.allow_audio,
+            forget: false,
         };
         AgentHome {
             about,

@@ -22,7 +22,7 @@ use crate::config::{Channel, default_false_alarm_rate};
 use crate::encoder::Engine;
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, Kind};
 use crate::scoring::baseline::{LearnProgress, LearnSettings, Learner, Origin, check_rate};
-use crate::scoring::{Done, MachineModel, Scored, ScorerPool};
+use crate::scoring::{Done, MachineModel, Scored, ScorerPool, Why};
 
 /// Judges recordings as the agent would have, with its alarms; tells false alarms a day and how late a fault was found.
 ///
@@ -178,7 +178,7 @@ impl Replay {
         if let Some(change) = change {
             match (change.from.state, change.to.state) {
                 (_, AlarmState::Active) => {
-                    let why = change.to.why.as_ref().map(timeline::in_words).unwrap_or_default();
+                    let why = change.to.why.as_ref().map(Why::to_string).unwrap_or_default();
                     let kind = change.to.kind.unwrap_or(Kind::Fault);
                     self.raised.push(Raised { kind, at_s: end_s, cleared_s: None, windows: 0, why });
                     self.timeline.mark(Mark { at_s: end_s, kind });

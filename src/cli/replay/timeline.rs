@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::features::canvas::{Canvas, DrawError, encode};
 use crate::scoring::alarm::{AlarmState, Kind};
-use crate::scoring::{Assessment, MachineModel, Verdict, Why};
+use crate::scoring::{Assessment, MachineModel, Verdict};
 
 const SIZE: (u32, u32) = (1200, 620);
 /// Where the panels begin and end, from the left; below them the bars begin, from the top.
@@ -237,13 +237,4 @@ pub fn clock(seconds: f64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let time = format!("{}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
     if days > 0 { format!("{days}d {time}") } else { time }
-}
-
-/// In what the window differed that raised an alarm.
-pub fn in_words(why: &Why) -> String {
-    let lane = why.lane.map(|lane| serde_json::json!(lane).as_str().unwrap_or_default().to_owned());
-    let ratio = why.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
-    let band =
-        why.bands.first().map(|band| format!("{:.0}-{:.0} Hz {:+.1} dB", band.from_hz, band.to_hz, band.difference_db));
-    [lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

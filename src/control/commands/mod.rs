@@ -12,6 +12,7 @@ mod evidence;
 mod look;
 mod machine;
 mod maintenance;
+mod notify;
 mod setup;
 mod state;
 mod threshold;
@@ -28,6 +29,7 @@ pub use evidence::EvidenceGet;
 pub use look::{ConfigGet, LogGet};
 pub use machine::{MachineAdd, MachineList, MachineRemove, MachineSet};
 pub use maintenance::MaintenanceSet;
+pub use notify::NotifyTest;
 pub use setup::{SetupBroker, SetupFindBrokers};
 pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
@@ -158,4 +160,6 @@ commands! {
     "setup.find_brokers" SetupFindBrokers
     /// Try a broker and use it from then on; only from the agent's own page.
     "setup.broker" SetupBroker
+    /// Send a test message to those who are told of alarms.
+    "notify.test" NotifyTest
 }

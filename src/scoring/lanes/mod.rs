@@ -36,8 +36,11 @@ const MODULATION_SMOOTHING: usize = 5;
 const LEAST_BURST_SCATTER_DB: f64 = 0.3;
 
 /// Who spoke up: the encoder's distance, or one of the cheap lanes beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, strum::Display,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Lane {
     /// The embedding's distance to the bank.
     Distance,

@@ -96,3 +96,34 @@ fn a_browser_that_does_not_read_is_dropped_and_others_miss_nothing() {
     assert!(slow.seen(|message| message["payload"]["number"].is_u64()) < COUNT);
     assert!(console.browser.stream().is_ok());
 }
+
+#[test]
+fn an_agent_that_is_gone_is_forgotten_and_one_that_is_there_is_not() {
+    let broker = Broker::start();
+    let fleet = plant(&broker);
+    for agent in ["pi-1", "pi-3"] {
+        let state = if agent == "pi-1" { "online" } else { "offline" };
+        fleet.publish(&format!("auscult/{agent}/status"), true, json!({ "schema": 1, "state": state }).to_string());
+        fleet.publish(&format!("auscult/{agent}/fan-a/alarm"), true, r#"{"state":"normal"}"#);
+        fleet.publish(&format!("auscult/{agent}/fan-a/verdict"), true, r#"{"seq":1}"#);
+    }
+    let console = console(&broker);
+    assert_eq!(console.browser.get("/session").json()["forget"], true);
+    let mut page = console.browser.stream().expect("a stream");
+    page.wait("the broker", broker_is("connected"));
+    page.wait("the agent's state", |message| message["topic"] == "auscult/pi-3/fan-a/verdict");
+    page.send(&json!({ "forget": { "agent": "pi-1" } }));
+    assert!(page.refusal().contains("online"));
+    page.send(&json!({ "forget": { "agent": "pi-3" } }));
+    for topic in ["fan-a/alarm", "fan-a/verdict", "status"] {
+        let topic = format!("auscult/pi-3/{topic}");
+        page.wait("the end of its state", |message| message["topic"] == topic && message["payload"].is_null());
+    }
+    // The broker keeps nothing of it.
+    let id = format!("kept-{:016x}", rand::random::<u64>());
+    let kept = Subscriber::start_with(MqttOptions::new(id, "127.0.0.1", broker.port()), &["auscult/pi-3/#"]);
+    kept.publish("auscult/pi-3/control", false, r#"{"id":"1","command":"ping"}"#);
+    kept.wait_for("what comes after all that is kept", |message| message.topic == "auscult/pi-3/control");
+    let topics: Vec<_> = kept.messages().into_iter().map(|message| message.topic).collect();
+    assert_eq!(topics, ["auscult/pi-3/control"]);
+}

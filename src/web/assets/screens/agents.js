@@ -5,7 +5,7 @@ import { icon } from '../ui/icons.js'
 import { Ago, Button, Card, Empty, Figure } from '../ui/parts.js'
 import { List } from '../ui/list.js'
 import { age, bytes, level, moment, number, percent, plural, span, words } from '../lib/format.js'
-import { can, isBusy, send } from '../lib/commands.js'
+import { can, isBusy, knows, send } from '../lib/commands.js'
 import { link, route, setQuery } from '../lib/route.js'
 import { store } from '../lib/store.js'
 import { transmit } from '../lib/stream.js'
@@ -61,7 +61,7 @@ function One ({ agent, alone }) {
         <${Button} disabled=${!can(id, 'health.get')} busy=${isBusy(id, 'health.get')} onClick=${() => send(id, 'health.get', {}, { named: false })}>Read its health now<//>
         ${!alone && gone && store.session?.forget && html`<${Forget} id=${id} />`}</div></header>
     <div class="cards">${agent.health ? html`<${HealthCards} agent=${agent} health=${agent.health} gone=${gone} />` : html`<${Card} title="Health" wide=${true}><p class="note">No health message yet. Agents send one every minute.</p><//>`}
-      <${Keeping} id=${id} /><${Log} id=${id} /><${Settings} id=${id} /><${Events} events=${agent.events} /></div></div>`
+      <${Notified} id=${id} /><${Keeping} id=${id} /><${Log} id=${id} /><${Settings} id=${id} /><${Events} events=${agent.events} /></div></div>`
 }
 
 /** @param {{ agent: Agent, health: Health, gone: boolean }} props */
@@ -84,6 +84,29 @@ function HealthCards ({ agent, health, gone }) {
     <${Card} title="Microphones" name="captures" wide=${true}><div class="scroll" tabindex="0" role="group" aria-label="Table of the microphones"><table><thead><tr><th>Machine</th><th>Capture</th><th class="num">Level</th><th class="num">Assessed</th><th>Fault</th><th class="num">Lost sound</th><th class="num">Times lost</th><th class="num">Overload</th><th class="num">Last sound</th></tr></thead>
       <tbody>${health.machines.map(one => html`<tr key=${one.machine}><td><a href=${link('machine', agent.id, one.machine)}>${one.machine}</a></td><td class=${one.capture === 'running' ? '' : 'anomalous'}>${words(one.capture)}${one.capture_problem && html`<br /><small>${one.capture_problem}</small>`}</td><td class="num">${level(one.level_dbfs)}</td><td class="num">${percent(one.assessed)}</td><td>${one.signal ? words(one.signal) : '–'}</td>
         <td class="num">${number(one.lost_s)} s</td><td class="num">${one.losses}</td><td class="num">${one.overload}</td><td class="num">${one.last_frame_age_s === null ? 'never' : age(one.last_frame_age_s * 1000)}</td></tr>`)}</tbody></table></div><//>`
+}
+
+/** Who is told of alarms, and whether they are reached. @param {{ id: string }} props */
+function Notified ({ id }) {
+  const [targets, setTargets] = useState(/** @type {any} */ (null))
+  const [tested, setTested] = useState(/** @type {any} */ ([]))
+  const ready = can(id, 'notify.test')
+  useEffect(() => {
+    let gone = false
+    if (ready) send(id, 'state.get', {}, { quiet: true, named: false }).then(reply => { if (!gone && reply.ok) setTargets(reply.data?.notify ?? []) })
+    return () => { gone = true }
+  }, [id, ready, tested])
+  if (!knows(id, 'notify.test')) return null
+  const test = async () => {
+    const reply = await send(id, 'notify.test', {}, { timeout: 45000 })
+    if (reply.ok) setTested(reply.data.targets)
+  }
+  const outcome = (/** @type {string} */ name) => tested.find((/** @type {any} */ one) => one.name === name)
+  return html`<${Card} title="Who is told" name="notified">${targets?.length === 0 ? html`<p class="note">Nobody is told of alarms. The agent's configuration takes ntfy, webhooks and e-mail as [[notify]].</p>`
+    : html`<ul class="targets">${targets?.map((/** @type {any} */ one) => html`<li key=${one.name} data-target=${one.name}><b>${one.name}</b> (${one.kind})${one.waiting > 0 ? `: ${plural(one.waiting, 'item')} waiting` : ''}
+        ${one.problem && html`<br /><small class="anomalous">${one.problem}</small>`}${one.sent && html`<br /><small>last told ${moment(one.sent)}</small>`}
+        ${outcome(one.name) && html`<br /><small class=${outcome(one.name).sent ? '' : 'anomalous'}>${outcome(one.name).sent ? 'The test message was taken.' : `Not reached: ${outcome(one.name).problem}`}</small>`}</li>`)}</ul>`}
+    <div class="row-of"><${Button} disabled=${!ready || !targets?.length} busy=${isBusy(id, 'notify.test')} data-do="notify-test" onClick=${test}>Send a test message<//></div><//>`
 }
 
 /** Drops what the broker keeps of an agent that is gone; where the console can. @param {{ id: string }} props */
