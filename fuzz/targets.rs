@@ -77,6 +77,13 @@ pub fn browser(bytes: &[u8]) {
     }
 }
 
+/// As an answer of the local network to the question for brokers.
+pub fn mdns(bytes: &[u8]) {
+    for broker in auscult::mqtt::mdns::brokers_of(bytes) {
+        assert!(broker.url.starts_with("mqtt"));
+    }
+}
+
 /// As a WAV file: every sample that is read was there.
 pub fn wav(bytes: &[u8]) {
     let mut file = tempfile::Builder::new().suffix(".wav").tempfile_in("/dev/shm").expect("a file in memory");

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 use super::address::BrokerUrls;
 use super::config::{BrokerOrigin, MqttConfig};
-use crate::fs;
 use crate::secret::Secret;
+use crate::state_files::{Lost, StateFiles};
 
 const FILE: &str = "broker.json";
 
@@ -86,14 +86,12 @@ struct Saved {
 /// # Errors
 /// A file that cannot be read, with its name.
 pub fn saved(state_dir: &Path) -> Result<Option<BrokerSettings>, String> {
-    let path = state_dir.join(FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("{}: {error}", path.display())),
-    };
+    // Whoever only looks at the configuration reads it too: a damaged file stays where it is.
+    let files = StateFiles::read_only(state_dir);
+    let Some(text) = files.read(FILE).map_err(|Lost(problem)| problem)? else { return Ok(None) };
     // serde's own words may quote what the file holds.
-    let unfit = |_| format!("{}: expected what was chosen on the page, found something else", path.display());
+    let unfit =
+        |_| format!("{}: expected what was chosen on the page, found something else", files.path(FILE).display());
     let Saved { url, username, password } = serde_json::from_str(&text).map_err(unfit)?;
     Ok(Some(BrokerSettings { urls: url, username, password, password_file: None, origin: BrokerOrigin::Page }))
 }
@@ -103,11 +101,11 @@ pub fn saved(state_dir: &Path) -> Result<Option<BrokerSettings>, String> {
 /// # Errors
 /// The disk's; what was kept before is then unchanged.
 pub fn save(state_dir: &Path, settings: Option<&BrokerSettings>) -> io::Result<()> {
-    let path = state_dir.join(FILE);
-    let Some(BrokerSettings { urls, username, password, .. }) = settings else { return fs::remove(&path) };
+    let files = StateFiles::new(state_dir);
+    let Some(BrokerSettings { urls, username, password, .. }) = settings else { return files.remove(FILE) };
     let password = password.as_ref().map(Secret::expose);
     let content = json!({ "url": urls, "username": username, "password": password });
-    fs::replace(&path, content.to_string().as_bytes())
+    files.write(FILE, &content.to_string())
 }
 
 #[cfg(test)]
@@ -130,6 +128,11 @@ mod tests {
         let file = dir.path().join(FILE);
         assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
         assert_eq!(saved(dir.path()), Ok(Some(chosen.clone())));
+        let text = std::fs::read_to_string(&file).expect("a file");
+        std::fs::write(&file, text.replace("mqtts://broker", "mqtts://brokes")).expect("written");
+        let problem = saved(dir.path()).expect_err("another host");
+        assert!(problem.contains("broker.json") && problem.contains("check sum"), "{problem}");
+        std::fs::write(&file, text).expect("written");
         let mut config = MqttConfig { ca_file: Some("ca.pem".into()), ..MqttConfig::default() };
         chosen.lay_over(&mut config);
         assert_eq!((config.url.to_string().as_str(), config.ca_file.is_some()), ("mqtts://broker:8883", true));

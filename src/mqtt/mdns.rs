@@ -64,6 +64,13 @@ pub fn find_brokers(whom: SocketAddr) -> io::Result<Vec<FoundBroker>> {
     Ok(known.brokers(|host, port| (host, port).to_socket_addrs().is_ok()))
 }
 
+/// The brokers that one packet of answers tells of, whose hosts' names cannot be looked up.
+pub fn brokers_of(packet: &[u8]) -> Vec<FoundBroker> {
+    let mut known = Known::default();
+    known.learn(packet);
+    known.brokers(|_, _| false)
+}
+
 /// What answers have said so far; names in lower case.
 #[derive(Debug, Default)]
 struct Known {

@@ -101,6 +101,12 @@ fn targets() -> Vec<Target> {
             json,
         ),
         target(
+            "mdns",
+            targets::mdns,
+            vec![answer()],
+            &[b"\xc0\x0c", b"\0", b"\x05_mqtt", b"\0\x21\0\x01", b"\xff\xff"],
+        ),
+        target(
             "wav",
             targets::wav,
             waves(),
@@ -132,6 +138,24 @@ fn waves() -> Vec<Vec<u8>> {
         fs::read(file).expect("a file")
     };
     vec![wave("a", 1, 16, false), wave("b", 2, 24, false), wave("c", 4, 32, true), wave("d", 1, 8, false)]
+}
+
+/// A broker that announces itself, with its place and address.
+fn answer() -> Vec<u8> {
+    let service = b"\x05_mqtt\x04_tcp\x05local\0".as_slice();
+    let instance = [b"\x05plant".as_slice(), service].concat();
+    let host = b"\x06broker\x05local\0".as_slice();
+    let place = [&[0, 0, 0, 0, 7, 91], host].concat();
+    let mut packet = vec![0, 0, 0x84, 0, 0, 0, 0, 3, 0, 0, 0, 0];
+    for (name, kind, data) in
+        [(service, 12, instance.as_slice()), (&instance, 33, &place), (host, 1, [10, 0, 0, 7].as_slice())]
+    {
+        packet.extend(name);
+        packet.extend([0, kind, 0, 1, 0, 0, 0, 120, 0, data.len() as u8]);
+        packet.extend(data);
+    }
+    assert_eq!(auscult::mqtt::mdns::brokers_of(&packet).len(), 1);
+    packet
 }
 
 /// As it is written; of noise.
