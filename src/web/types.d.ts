@@ -141,11 +141,11 @@ interface Info {
   clock?: ClockMark | null
   /** The commands that it takes. */
   commands: (string)[]
-  /** It is the demo's, because none is configured: it knows simulated machines only. */
+  /** It is the demo's, because none is configured: it knows simulated machines only. Version 0.1 does not say so. */
   demo_bundle: boolean
   /** Ids of the monitored machines. */
   machines: (string)[]
-  /** What people call them, by id, where that is something else. */
+  /** What people call them, by id, where that is something else. Version 0.1 has none. */
   names: Record<string, any>
   /** Version of the payloads. */
   schema: 1

@@ -87,7 +87,7 @@ fn agent(subscriber: &Subscriber, id: &str, machines: &[String]) {
     );
     let info = json!({
         "schema": 1, "ts": TS, "agent": id, "version": "0.1.0", "boot": "1", "bundle": "demo@1", "machines": machines,
-        "tags": ["north"], "commands": ["ping"],
+        "tags": ["north"], "commands": ["ping"], "demo_bundle": false, "names": {},
     });
     publish(subscriber, &format!("{id}/info"), true, &info);
 }

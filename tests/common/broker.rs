@@ -366,7 +366,7 @@ impl Subscriber {
         let status = json!({ "schema": 1, "state": "offline", "boot": boot, "ts": ts });
         let info = json!({
             "schema": 1, "ts": ts, "agent": "pi-3", "version": "0.1.0", "boot": boot, "bundle": null,
-            "machines": ["fan-d"], "tags": [], "commands": [],
+            "machines": ["fan-d"], "tags": [], "commands": [], "demo_bundle": false, "names": {},
         });
         self.publish("auscult/pi-3/status", true, status.to_string());
         self.publish("auscult/pi-3/info", true, info.to_string());

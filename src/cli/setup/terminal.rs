@@ -44,6 +44,10 @@ pub fn ask(question: &str) -> anyhow::Result<String> {
         println!();
         bail!(GivenUp);
     }
+    // A terminal has shown the answer's end. The answer itself may be a secret.
+    if !io::stdin().is_terminal() {
+        println!();
+    }
     Ok(line.trim().to_owned())
 }
 

@@ -44,11 +44,13 @@ pub struct Info {
     pub boot: String,
     /// Name and version of the bundle in use.
     pub bundle: Option<String>,
-    /// It is the demo's, because none is configured: it knows simulated machines only.
+    /// It is the demo's, because none is configured: it knows simulated machines only. Version 0.1 does not say so.
+    #[serde(default)]
     pub demo_bundle: bool,
     /// Ids of the monitored machines.
     pub machines: Vec<String>,
-    /// What people call them, by id, where that is something else.
+    /// What people call them, by id, where that is something else. Version 0.1 has none.
+    #[serde(default)]
     pub names: BTreeMap<String, String>,
     pub tags: Vec<String>,
     /// The commands that it takes.

@@ -196,7 +196,7 @@ fn the_terminal_asks_the_same_and_giving_up_changes_nothing() {
     let (text, _) = text.split_once("[[machine]]").expect("a machine");
     std::fs::write(&site.config, text.replace("[mqtt]\nurl = \"none\"\n", "")).expect("a writable file");
     let served = Served::with(site, &[("ALSA_CONFIG_PATH", rig.alsa_config().as_os_str())]);
-    assert!(served.log().contains("waiting for set-up"), "{}", served.log());
+    wait_until("it waits for set-up", || served.log().contains("waiting for set-up"));
     let mut page = served.browser().stream().expect("a stream");
     let machines = |page: &mut Stream| page.command(json!({ "command": "state.get" }))["data"]["machines"].clone();
     assert_eq!(machines(&mut page), json!([]));
