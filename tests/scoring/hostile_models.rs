@@ -449,14 +449,22 @@ fn keep(kept: &tempfile::NamedTempFile) -> String {
 /// Set for the process that has its memory to itself: the other tests of this program take some too.
 const ALONE: &str = "AUSCULT_TEST_ALONE";
 
+/// Runs a test of this module again in a process of its own; false in that process.
+fn runs_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return false;
+    }
+    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = format!("hostile_models::{test}");
+    let output = alone.args(["--exact", &name, "--include-ignored", "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    true
+}
+
 #[test]
 fn mutated_models_do_no_harm() {
-    if std::env::var_os(ALONE).is_none() {
-        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-        let alone = alone.args(["--exact", "hostile_models::mutated_models_do_no_harm", "--nocapture"]).env(ALONE, "1");
-        let output = alone.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    if runs_alone("mutated_models_do_no_harm") {
         return;
     }
     let loaded = mutations(1, 1500, false);
@@ -464,9 +472,26 @@ fn mutated_models_do_no_harm() {
     assert!(peak_mb() < 200, "{} MB", peak_mb());
 }
 
+/// A dilation of eight million rows made tract pad the image to a gigabyte.
+#[test]
+fn a_wide_dilation_takes_no_memory() {
+    if runs_alone("a_wide_dilation_takes_no_memory") {
+        return;
+    }
+    let mut model = fixture("conv_same_dilated");
+    assert_eq!(model[886], 0);
+    model[886] = 122;
+    let error = timed_load(&model, EngineChoice::Tract).map(drop).unwrap_err().to_string();
+    assert!(error.contains("padded to at most"), "{error}");
+    assert!(peak_mb() < 200, "{} MB", peak_mb());
+}
+
 #[test]
 #[ignore = "heavy: 100 000 mutated models, a minute"]
 fn many_mutated_models_do_no_harm() {
+    if runs_alone("many_mutated_models_do_no_harm") {
+        return;
+    }
     mutations(2, 100_000, false);
     assert!(peak_mb() < 200, "{} MB", peak_mb());
 }

@@ -7,7 +7,7 @@ use tract_core::ops::nn::DataFormat;
 use super::translate::{Translator, tract_fault};
 use crate::encoder::engine::{ModelError, ModelResult};
 use crate::encoder::graph::{MAX_ELEMENTS, Operator};
-use crate::encoder::operator::{Activation, Walk, walk_axis};
+use crate::encoder::operator::{self, Activation, Walk, walk_axis};
 
 impl Translator<'_> {
     pub(super) fn conv2d(&mut self, op: &Operator, walk: &Walk, fused: Activation) -> ModelResult<OutletId> {
@@ -145,9 +145,16 @@ impl Translator<'_> {
                 if walk.dilation == [1, 1] { String::new() } else { format!(" dilated by {:?}", walk.dilation) };
             return Err(op.invalid(format!("expected a kernel that fits into {image:?}, found {kernel:?}{reach}")));
         };
-        // Padding needs no memory, but positions are computed with.
-        let furthest = [rows.before, rows.after, columns.before, columns.after].into_iter().max().unwrap_or(0);
-        if furthest > MAX_ELEMENTS || kernel[0].saturating_mul(kernel[1]) > 1 << 16 {
+        // tract copies the image with its padding, which a wide dilation makes far larger than the image.
+        let padded =
+            |axis: &operator::Axis, length: usize| length.saturating_add(axis.before).saturating_add(axis.after);
+        let copied = padded(&rows, image[0]).saturating_mul(padded(&columns, image[1])).saturating_mul(channels);
+        if copied > MAX_ELEMENTS {
+            return Err(op.invalid(format!(
+                "expected a kernel for which the image is padded to at most {MAX_ELEMENTS} elements, found {copied}"
+            )));
+        }
+        if kernel[0].saturating_mul(kernel[1]) > 1 << 16 {
             return Err(op.invalid(format!("expected a kernel of at most 65536 points, found {kernel:?}")));
         }
         let padding = if [&rows, &columns].iter().all(|axis| axis.before + axis.after == 0) {
