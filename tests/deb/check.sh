@@ -22,6 +22,8 @@ awk "BEGIN { exit !($exposure < 3.0) }" || die "exposure $exposure"
 step "systemd-analyze security: exposure $exposure"
 
 root=$(mktemp -d /tmp/auscult-deb-XXXXXX)
+# The agent runs in it as a user of its own.
+chmod 755 "$root"
 trap 'umount -q "$root/proc" || true; rm -rf "$root"' EXIT
 debootstrap --variant=minbase --include=ca-certificates bookworm "$root" >"$root.log" 2>&1 || { cat "$root.log"; die debootstrap; }
 rm -f "$root.log"
