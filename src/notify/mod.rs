@@ -60,11 +60,9 @@ struct Inner {
     /// Since when the broker has been away.
     away: Option<(Instant, DateTime<Utc>)>,
     targets: Vec<NotifyConfig>,
-    /// The targets are others than the thread knows.
-    changed_targets: bool,
     status: BTreeMap<String, TargetStatus>,
-    /// By the number of the sender.
-    outcomes: Vec<(u64, Result<(), SendError>)>,
+    /// By the target's place among those that run.
+    outcomes: Vec<(usize, Result<(), SendError>)>,
     tested: Option<Instant>,
     poked: bool,
     stop: bool,
@@ -108,14 +106,6 @@ impl Notifier {
         });
     }
 
-    /// Other targets from now on; what waits for those that stay, by their names, goes on waiting.
-    pub fn set_targets(&self, targets: &[NotifyConfig]) {
-        self.change(|inner| {
-            (inner.targets, inner.changed_targets) = (targets.to_vec(), true);
-            true
-        });
-    }
-
     /// Wakes the thread where `change` changes something.
     fn change(&self, change: impl FnOnce(&mut Inner) -> bool) {
         let mut inner = self.shared.inner.lock();
@@ -132,7 +122,7 @@ impl Notifier {
     /// The thread cannot be started.
     pub fn start(&self, state_dir: &Path) -> std::io::Result<Running> {
         let (file, saved) = SavedFile::open(state_dir);
-        let mut work = Work { shared: self.shared.clone(), file, saved, targets: Vec::new(), senders: 0 };
+        let mut work = Work { shared: self.shared.clone(), file, saved, targets: Vec::new() };
         let thread = std::thread::Builder::new().name("notify".into()).spawn(move || work.run())?;
         Ok(Running { notifier: self.clone(), thread })
     }
@@ -206,8 +196,6 @@ impl Running {
 struct Target {
     plan: Plan,
     sender: Sender,
-    /// The sender's number.
-    number: u64,
     sending: bool,
     status: TargetStatus,
 }
@@ -217,15 +205,18 @@ struct Work {
     file: SavedFile,
     saved: saved::Saved,
     targets: Vec<Target>,
-    /// Senders that were started.
-    senders: u64,
 }
 
 impl Work {
     fn run(&mut self) {
         let crashed = std::mem::replace(&mut self.saved.running, true);
         let targets = self.shared.inner.lock().targets.clone();
-        self.fit(targets);
+        for config in targets {
+            let state = self.saved.targets.remove(&config.name()).unwrap_or_default();
+            self.open(config, state);
+        }
+        // What is no target any more is told nothing.
+        self.saved.targets.clear();
         if crashed {
             let now = Utc::now();
             self.targets.iter_mut().for_each(|target| target.plan.restarted(&self.shared.writer, now));
@@ -247,14 +238,10 @@ impl Work {
 
     /// Looks at what stands, keeps what is to be told, then sends it; whether the agent stops.
     fn turn(&mut self, save: bool) -> bool {
-        let (situation, outcomes, targets, stop) = {
+        let (situation, outcomes, stop) = {
             let mut inner = self.shared.inner.lock();
-            let targets = std::mem::take(&mut inner.changed_targets).then(|| inner.targets.clone());
-            (situation(&inner, &self.shared.writer), std::mem::take(&mut inner.outcomes), targets, inner.stop)
+            (situation(&inner, &self.shared.writer), std::mem::take(&mut inner.outcomes), inner.stop)
         };
-        if let Some(targets) = targets {
-            self.fit(targets);
-        }
         self.take_outcomes(outcomes);
         let (now, at) = (Utc::now(), Instant::now());
         for target in &mut self.targets {
@@ -272,29 +259,8 @@ impl Work {
         stop
     }
 
-    /// Makes the running targets those of the configuration.
-    fn fit(&mut self, wanted: Vec<NotifyConfig>) {
-        let mut running = std::mem::take(&mut self.targets);
-        for config in wanted {
-            let before = running.iter().position(|target| target.plan.config().name() == config.name());
-            let before = before.map(|number| running.swap_remove(number));
-            let state = match before {
-                Some(target) if *target.plan.config() == config => {
-                    self.targets.push(target);
-                    continue;
-                }
-                Some(target) => target.plan.state().clone(),
-                None => self.saved.targets.remove(&config.name()).unwrap_or_default(),
-            };
-            self.open(config, state);
-        }
-        // What is no target any more is told nothing.
-        self.saved.targets.clear();
-    }
-
     fn open(&mut self, config: NotifyConfig, state: PlanState) {
-        self.senders += 1;
-        let (number, name, shared) = (self.senders, config.name(), self.shared.clone());
+        let (number, name, shared) = (self.targets.len(), config.name(), self.shared.clone());
         let report = move |outcome| {
             let mut inner = shared.inner.lock();
             inner.outcomes.push((number, outcome));
@@ -306,15 +272,15 @@ impl Work {
             Ok(sender) => {
                 let status = TargetStatus::new(name, config.kind);
                 let plan = Plan::new(config, state, Instant::now());
-                self.targets.push(Target { plan, sender, number, sending: false, status });
+                self.targets.push(Target { plan, sender, sending: false, status });
             }
             Err(error) => tracing::error!(name, %error, "a thread cannot be started: nobody is told there"),
         }
     }
 
-    fn take_outcomes(&mut self, outcomes: Vec<(u64, Result<(), SendError>)>) {
+    fn take_outcomes(&mut self, outcomes: Vec<(usize, Result<(), SendError>)>) {
         for (number, outcome) in outcomes {
-            let Some(target) = self.targets.iter_mut().find(|target| target.number == number) else { continue };
+            let Some(target) = self.targets.get_mut(number) else { continue };
             let name = &target.status.name;
             target.sending = false;
             target.plan.sent(&outcome, Instant::now());

@@ -34,14 +34,19 @@ fn letter(target: &NotifyConfig, message: &Message) -> Result<lettre::Message, S
         .subject(&message.title)
         .message_id(None)
         .header(header::ContentType::TEXT_PLAIN)
-        .header(AutoSubmitted);
+        // No person wrote it: no absence assistant answers.
+        .raw_header(raw("Auto-Submitted", "auto-generated"));
     for address in &target.to {
         builder = builder.to(mailbox(address)?);
     }
     if message.priority >= Priority::High {
-        builder = builder.header(Importance);
+        builder = builder.raw_header(raw("Importance", "high"));
     }
     builder.body(format!("{}\n{link}", message.text)).map_err(SendError::new)
+}
+
+fn raw(name: &'static str, value: &str) -> header::HeaderValue {
+    header::HeaderValue::new(header::HeaderName::new_from_ascii_str(name), value.to_owned())
 }
 
 fn mailbox(address: &str) -> Result<Mailbox, SendError> {
@@ -96,40 +101,4 @@ fn in_words(error: &lettre::transport::smtp::Error) -> SendError {
     let code = error.status().map(|code| code.to_string());
     let of_login = code.is_some_and(|code| code.starts_with("53") || code == "454");
     SendError { problem, refused: error.is_permanent() && !of_login, retry_after: None }
-}
-
-/// Says that no person wrote it, so that no absence assistant answers.
-#[derive(Clone)]
-struct AutoSubmitted;
-
-impl header::Header for AutoSubmitted {
-    fn name() -> header::HeaderName {
-        header::HeaderName::new_from_ascii_str("Auto-Submitted")
-    }
-
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(AutoSubmitted)
-    }
-
-    fn display(&self) -> header::HeaderValue {
-        header::HeaderValue::new(Self::name(), "auto-generated".into())
-    }
-}
-
-/// Marks it as important.
-#[derive(Clone)]
-struct Importance;
-
-impl header::Header for Importance {
-    fn name() -> header::HeaderName {
-        header::HeaderName::new_from_ascii_str("Importance")
-    }
-
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Importance)
-    }
-
-    fn display(&self) -> header::HeaderValue {
-        header::HeaderValue::new(Self::name(), "high".into())
-    }
 }

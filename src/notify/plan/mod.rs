@@ -84,10 +84,6 @@ impl Plan {
         }
     }
 
-    pub fn config(&self) -> &NotifyConfig {
-        &self.config
-    }
-
     pub fn state(&self) -> &PlanState {
         &self.state
     }

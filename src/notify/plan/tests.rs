@@ -75,7 +75,7 @@ impl World {
         let state = serde_json::to_string(self.plan.state()).expect("serializable");
         let state = serde_json::from_str(&state).expect("the same");
         assert_eq!(state, *self.plan.state());
-        self.plan = Plan::new(self.plan.config().clone(), state, self.begin);
+        self.plan = Plan::new(self.plan.config.clone(), state, self.begin);
     }
 }
 
