@@ -93,6 +93,11 @@ impl CommandContext<'_> {
         why.into_iter().flatten().collect()
     }
 
+    /// That where nothing stands before it: `by ana: after overhaul`.
+    pub fn why_alone(&self) -> String {
+        self.why().trim_start_matches([' ', ':']).to_owned()
+    }
+
     /// That, as it is noted with a changed threshold.
     pub fn changed(&self) -> Changed {
         let (by, reason) = self.who();
@@ -120,7 +125,7 @@ impl CommandContext<'_> {
             let after = describe_threshold(state.threshold_with(number, &settings, self.now));
             let detail = match kind {
                 EventKind::ThresholdChanged => format!("{before} -> {after}{why}"),
-                _ => why.trim_start_matches([' ', ':']).to_owned(),
+                _ => self.why_alone(),
             };
             let message = settings_msg(self.shared, &state, number, &settings, self.now);
             NewSettings { number, id: self.machine_id(number), settings, detail, message }

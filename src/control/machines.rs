@@ -29,6 +29,8 @@ pub struct AddMachine {
     pub setup: Option<MachineSetup>,
     pub prepared: Option<Prepared>,
     pub row: Row,
+    /// What was set of a machine of this id before.
+    pub settings: MachineSettings,
     /// What was learned of a machine of this id that was removed may still be there.
     pub leftovers: bool,
     /// Who and why, for the event.
@@ -40,7 +42,6 @@ pub struct Row {
     pub id: String,
     /// As JSON.
     pub config: String,
-    pub settings: MachineSettings,
 }
 
 impl Transaction for AddMachine {
@@ -56,8 +57,8 @@ impl Transaction for AddMachine {
     }
 
     fn rows(&self) -> Commit<'_> {
-        let Row { id, config, settings } = &self.row;
-        let settings = vec![(id.as_str(), settings)];
+        let Row { id, config } = &self.row;
+        let settings = vec![(id.as_str(), &self.settings)];
         Commit { settings, machines: vec![MachineRow::Put { id, config }], ..Commit::default() }
     }
 
@@ -67,12 +68,11 @@ impl Transaction for AddMachine {
         let baseline = setup.as_ref().and_then(MachineSetup::baseline);
         machine.alarm.calibrate(baseline.and_then(|baseline| baseline.slow()));
         let number = self.shared.monitor.add(state, *machine, setup);
-        let detail = self.why.trim_start_matches([' ', ':']).to_owned();
         vec![
             Output::MachineAdded(number),
             Output::Info,
-            Output::Settings(settings_msg(&self.shared, state, number, &self.row.settings, now)),
-            event(&self.shared, number, EventKind::MachineAdded, detail, None, now),
+            Output::Settings(settings_msg(&self.shared, state, number, &self.settings, now)),
+            event(&self.shared, number, EventKind::MachineAdded, self.why.clone(), None, now),
         ]
     }
 
@@ -106,7 +106,7 @@ impl Transaction for ChangeMachine {
     }
 
     fn rows(&self) -> Commit<'_> {
-        let Row { id, config, .. } = &self.row;
+        let Row { id, config } = &self.row;
         Commit { machines: vec![MachineRow::Put { id, config }], ..Commit::default() }
     }
 
@@ -172,8 +172,7 @@ impl Transaction for RemoveMachine {
     }
 
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
-        let detail = self.why.trim_start_matches([' ', ':']).to_owned();
-        let event = event(&self.shared, self.number, EventKind::MachineRemoved, detail, None, now);
+        let event = event(&self.shared, self.number, EventKind::MachineRemoved, self.why.clone(), None, now);
         self.shared.monitor.remove(state, self.number);
         vec![event, Output::MachineRemoved(self.id.clone()), Output::Info, Output::Alarms]
     }

@@ -44,7 +44,7 @@ impl CaptureOutput {
         }
     }
 
-    /// Shows a device as one that machines listen to, until [`Output::remove_device`].
+    /// Shows a device as one that machines listen to, until [`CaptureOutput::remove_device`].
     pub fn add_device(&self, device: OpenDevice) {
         self.devices.lock().push(device);
     }

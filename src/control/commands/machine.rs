@@ -64,8 +64,8 @@ macro_rules! machine_command {
             #[arg(long, value_name = "NAME")]
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub model: Option<ShortText<128>>,
-            /// `auto` learns its normal at once and alarms provisionally from 40 windows on, `manual` when `baseline.learn`
-            /// says so.
+            /// `auto` learns its normal at once and judges by it once it is learned, `manual` when `baseline.learn` says
+            /// so.
             #[arg(long, value_name = "MODE")]
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub baseline: Option<Word<BaselineMode>>,
@@ -163,17 +163,18 @@ impl Execute for MachineAdd {
             false => LearningState::restore(&shared.baselines, &id),
         };
         let entry = entry(&config, Origin::Command);
-        let row = Row { id, config: stored_text(&config), settings: settings.clone() };
+        let row = Row { id, config: stored_text(&config) };
         let alarm = Alarm::new(alarm, context.now);
-        let machine = Machine::new(config, Origin::Command, settings, alarm, learning, context.now);
+        let machine = Machine::new(config, Origin::Command, settings.clone(), alarm, learning, context.now);
         let transaction = AddMachine {
             shared,
             machine: Some(Box::new(machine)),
             setup,
             prepared: Some(prepared),
             row,
+            settings,
             leftovers,
-            why: context.why(),
+            why: context.why_alone(),
         };
         Ok(Outcome::change(json!({ "machines": [entry] }), transaction))
     }
@@ -208,7 +209,7 @@ impl Execute for MachineSet {
             false => format!("{}{}", changed.join(", "), context.why()),
         };
         let entry = entry(&config, Origin::Command);
-        let row = Row { id, config: stored_text(&config), settings: Default::default() };
+        let row = Row { id, config: stored_text(&config) };
         let ends_learner = generation.filter(|_| heard_anew);
         let transaction = ChangeMachine { shared, number, config, alarm, setup, prepared, ends_learner, row, detail };
         Ok(Outcome::change(json!({ "machines": [entry] }), transaction))
@@ -227,11 +228,11 @@ pub struct MachineRemove {
 impl Execute for MachineRemove {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
         let shared = context.shared.clone();
-        let (number, id, ..) = own_machine(context, &self.machine)?;
+        let (number, ..) = own_machine(context, &self.machine)?;
         let generation = shared.baselines.new_generation();
-        let data = json!({ "machines": [{ "machine": id, "removed": true }] });
         let id = context.machine_id(number);
-        Ok(Outcome::change(data, RemoveMachine { shared, number, id, generation, why: context.why() }))
+        let data = json!({ "machines": [{ "machine": &*id, "removed": true }] });
+        Ok(Outcome::change(data, RemoveMachine { shared, number, id, generation, why: context.why_alone() }))
     }
 }
 
