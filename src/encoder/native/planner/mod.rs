@@ -18,7 +18,7 @@ use super::layout::Layout;
 use super::plan::Plan;
 use super::small::Small;
 use crate::encoder::engine::{ModelError, ModelResult};
-use crate::encoder::graph::{Graph, MAX_ELEMENTS, MAX_WORK, Operator};
+use crate::encoder::graph::{Graph, MAX_ELEMENTS, MAX_WORK, Operator, Tensor};
 use crate::encoder::interface::Interface;
 use crate::encoder::operator::{self, Kind, translate};
 
@@ -133,12 +133,21 @@ fn is_even(filter: &[f32]) -> bool {
 /// constants; for trained encoders it is below a thousand.
 fn is_moderate(graph: &Graph) -> bool {
     const LARGEST: f64 = 1e6;
-    let floats = (0..graph.tensors.len()).filter_map(|tensor| match constant(graph, tensor)? {
-        (Number::Float, _, values) => Some(values),
-        _ => None,
-    });
-    let largest = |values: Arc<[f32]>| values.iter().fold(1.0, |largest: f64, value| largest.max(value.abs().into()));
-    floats.map(largest).product::<f64>() <= LARGEST
+    let largest = |stated: &Tensor| {
+        let data = stated.data.unwrap_or_default();
+        let at_least_1 = |largest: f32, value: f32| largest.max(value.abs());
+        match stated.kind {
+            TensorType::FLOAT32 => {
+                data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).fold(1.0, at_least_1)
+            }
+            TensorType::FLOAT16 => {
+                let values = data.as_chunks().0.iter().map(|bytes| from_float16(u16::from_le_bytes(*bytes)));
+                values.fold(1.0, at_least_1)
+            }
+            _ => 1.0,
+        }
+    };
+    graph.tensors.iter().map(|stated| f64::from(largest(stated))).product::<f64>() <= LARGEST
 }
 
 #[derive(Debug)]
