@@ -17,10 +17,18 @@ pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
 
 /// As [`wait_until`], for another time at most.
 #[track_caller]
-pub fn wait_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+pub fn wait_within(limit: Duration, what: &str, done: impl FnMut() -> bool) {
+    wait_or_explain(limit, || what.to_owned(), done);
+}
+
+/// As [`wait_within`]; `explain` tells what is wrong where it takes too long.
+#[track_caller]
+pub fn wait_or_explain(limit: Duration, explain: impl FnOnce() -> String, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !done() {
-        assert!(Instant::now() < deadline, "not within {} s: {what}", limit.as_secs());
+        if Instant::now() >= deadline {
+            panic!("not within {} s: {}", limit.as_secs(), explain());
+        }
         sleep(Duration::from_millis(5));
     }
 }

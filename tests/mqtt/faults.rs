@@ -13,7 +13,7 @@ use crate::agent_process::read_health;
 use crate::client_process::{AgentProcess, Setup};
 use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber, free_port};
 use crate::common::network::Network;
-use crate::common::wait::{TIMEOUT, pace, random_moment, wait_until, wait_within};
+use crate::common::wait::{TIMEOUT, pace, random_moment, wait_or_explain, wait_until, wait_within};
 use crate::disk::SmallDisk;
 use crate::rig::{connected, drained, is_verdict, options, read_verdict, seqs, start, state_dir, window};
 
@@ -61,24 +61,19 @@ fn broker_killed(rounds: usize) {
     let count = |seqs: &BTreeMap<String, Vec<u64>>| seqs.values().map(|seqs| seqs.len() as u64).sum::<u64>();
     // The depth does not count what is being written at this moment: an empty outbox alone does not mean that all is sent.
     // What has left it without a PUBACK never gets here.
-    let deadline = Instant::now() + TIMEOUT;
-    while count(&seqs(&network.acknowledged()).0) < sent() {
-        if Instant::now() > deadline {
-            let (acknowledged, came) = (seqs(&network.acknowledged()).0, seqs(&subscriber.messages()).0);
-            for (machine, pushed) in &pushed {
-                let lacks = |seqs: &BTreeMap<String, Vec<u64>>| -> Vec<u64> {
-                    (0..*pushed).filter(|seq| !seqs.get(machine).is_some_and(|seqs| seqs.contains(seq))).collect()
-                };
-                println!(
-                    "{machine}: {pushed}, not acknowledged: {:?}, did not come: {:?}",
-                    lacks(&acknowledged),
-                    lacks(&came)
-                );
-            }
-            panic!("not acknowledged: {} of {}; {:?}", sent() - count(&acknowledged), sent(), mqtt.stats());
-        }
-        pace(Duration::from_millis(20));
-    }
+    let explain = || {
+        let (acknowledged, came) = (seqs(&network.acknowledged()).0, seqs(&subscriber.messages()).0);
+        let lacks = |seqs: &BTreeMap<String, Vec<u64>>, machine: &str, pushed: u64| -> Vec<u64> {
+            (0..pushed).filter(|seq| !seqs.get(machine).is_some_and(|seqs| seqs.contains(seq))).collect()
+        };
+        let machines = pushed.iter().map(|(machine, pushed)| {
+            let (no_puback, not_there) = (lacks(&acknowledged, machine, *pushed), lacks(&came, machine, *pushed));
+            format!("\n{machine}: {pushed}, not acknowledged: {no_puback:?}, did not come: {not_there:?}")
+        });
+        let machines: String = machines.collect();
+        format!("the broker has acknowledged every message; {:?}{machines}", mqtt.stats())
+    };
+    wait_or_explain(TIMEOUT, explain, || count(&seqs(&network.acknowledged()).0) == sent());
     assert_complete(&network.acknowledged(), MACHINES);
     // Behind everything that the broker still has for the subscriber.
     subscriber.publish("test/last", false, "");

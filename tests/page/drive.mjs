@@ -2,33 +2,13 @@
 // on the broker by tests/cli/page.rs, which also does what a line `please ...` asks for.
 // Arguments: the page's address, a folder for the screenshots, the password, a bundle's archive, the address of pi-1's own page.
 import { strict as assert } from 'node:assert'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { axe, browser, faults, open as openAt, step } from './chromium.mjs'
 
 const [address, shots, password, archive, own] = process.argv.slice(2)
-const require = createRequire(new URL('../../target/page/package.json', import.meta.url))
-const { chromium } = require('playwright-core')
-const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
-const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync']
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: flags })
-const faults = []
 /** While the server is away the browser says so in its log. */
 let expected = /status of 401/
 
-async function open (viewport, more = {}, at = address) {
-  const context = await browser.newContext({ viewport, ...more })
-  const page = await context.newPage()
-  page.setDefaultTimeout(60000)
-  page.on('pageerror', error => faults.push(error.stack))
-  page.on('console', message => { if (message.type() === 'error' && !expected.test(message.text())) faults.push(message.text()) })
-  for (let tries = 0; ; tries++) { // the console may still be starting
-    try { await page.goto(at); break } catch (error) { if (tries > 120) throw error }
-    await page.waitForTimeout(500)
-  }
-  return page
-}
-const step = what => console.log('ok', what)
+const open = (viewport, more = {}, at = address) => openAt(at, { viewport, ...more }, text => expected.test(text))
 const until = (page, what, found, argument) =>
   page.waitForFunction(found, argument).catch(error => { throw new Error(`${what}: ${error.message}`) })
 const go = (page, place) => page.evaluate(place => { location.hash = '#/' + place }, place)

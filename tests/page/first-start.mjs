@@ -2,25 +2,12 @@
 // learned, without a file. What the agent makes of it is checked by tests/cli/page.rs, which does what a line `please ...` asks for.
 // Arguments: the page's address, a folder for the screenshots, a broker that works, one that does not.
 import { strict as assert } from 'node:assert'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { axe, browser, faults, open, step } from './chromium.mjs'
 
 const [address, shots, good, bad] = process.argv.slice(2)
-const require = createRequire(new URL('../../target/page/package.json', import.meta.url))
-const { chromium } = require('playwright-core')
-const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
-const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync']
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: flags })
-const faults = []
 const LOOKS = [[390, 844, 'light'], [390, 844, 'dark'], [1280, 900, 'light'], [1280, 900, 'dark']]
-const step = what => console.log('ok', what)
 
-const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, bypassCSP: true })
-const page = await context.newPage()
-page.setDefaultTimeout(60000)
-page.on('pageerror', error => faults.push(error.stack))
-page.on('console', message => { if (message.type() === 'error') faults.push(message.text()) })
+const page = await open(address, { viewport: { width: 1280, height: 900 }, bypassCSP: true })
 const until = (what, found, argument) =>
   page.waitForFunction(found, argument, { timeout: 400000 }).catch(error => { throw new Error(`${what}: ${error.message}`) })
 
@@ -57,10 +44,6 @@ async function pickTheLoud () {
 }
 
 try {
-  for (let tries = 0; ; tries++) { // the agent may still be starting
-    try { await page.goto(address); break } catch (error) { if (tries > 120) throw error }
-    await page.waitForTimeout(500)
-  }
   await page.waitForSelector('h1 >> text=Which microphone hears the machine?')
   await page.waitForSelector('.pick >> nth=1')
   console.log('please play into the second microphone')
