@@ -21,6 +21,7 @@
 //! backoff    pauses between attempts
 //! token_bucket  limits of rate
 //! causes     errors in one line
+//! sha256     digests and check sums in hex
 //! sqlite     opening SQLite files, setting damaged ones aside
 //! fs         files that are there whole or not at all
 //! state_files  small files of the state directory: a check sum in each, an inventory of all
@@ -49,6 +50,7 @@ pub mod mqtt;
 pub mod notify;
 pub mod scoring;
 pub mod secret;
+mod sha256;
 mod sqlite;
 pub mod state_files;
 pub mod systemd;

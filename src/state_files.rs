@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::sha256::short;
 use crate::{fs, sqlite};
 
 const INVENTORY: &str = "inventory.json";
@@ -90,6 +92,15 @@ impl StateFiles {
             Err(error) if is_damage(&error) => Err(self.give_up(name, &error.to_string())),
             Err(error) => Err(Lost(format!("{}: {error}", self.path(name).display()))),
         }
+    }
+
+    /// As [`StateFiles::read`], and what the JSON says.
+    ///
+    /// # Errors
+    /// As [`StateFiles::read`]; what is not of this type is damaged too.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Lost> {
+        let parse = |text: String| serde_json::from_str(&text).map_err(|error| self.give_up(name, &error.to_string()));
+        self.read(name)?.map(parse).transpose()
     }
 
     /// Sets aside a file whose content is not what it should be.
@@ -209,7 +220,7 @@ fn unseal(name: &str, text: &str) -> Result<String, &'static str> {
 
 fn sum(name: &str, rest: &str) -> String {
     let digest = Sha256::new().chain_update(name).chain_update([0]).chain_update(rest).finalize();
-    digest.iter().take(SUM_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
+    short(&digest)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path};
 
-use super::files::{self, LIMITS};
+use super::files::LIMITS;
+use crate::sha256::hex;
 
 /// Largest archive that is accepted, bytes.
 pub const ARCHIVE_LIMIT: u64 = 64 << 20;
@@ -203,7 +204,7 @@ pub fn sha256_of(file: &mut File) -> io::Result<String> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(files::hex(&hasher.finalize())),
+            0 => return Ok(hex(&hasher.finalize())),
             read => hasher.update(&buffer[..read]),
         }
     }

@@ -14,6 +14,7 @@ use super::files::{ROW_IDS, THRESHOLDS};
 use super::manifest::{FORMAT, Manifest, ManifestMachine};
 use super::{Bundle, BundleError, draft_manifest};
 use crate::scoring::Baseline;
+use crate::sha256::sha256_hex;
 
 /// Writes a bundle to `dir`, which must not hold anything yet: that of `bundle`, but machine `name` is what `baseline`
 /// says. A machine that `bundle` does not have is added.
@@ -110,7 +111,7 @@ impl Parts {
             for name in [GOLDEN_WINDOWS, GOLDEN_EMBEDDINGS] {
                 let bytes = files::read(&bundle.dir, name)?;
                 let expected = old.and_then(|manifest| manifest.files.get(name));
-                if expected != Some(&files::sha256_hex(&bytes)) {
+                if expected != Some(&sha256_hex(&bytes)) {
                     let problem = "expected the file as it was read, found another";
                     return Err(BundleError::new(bundle.dir.join(name), problem));
                 }
@@ -119,7 +120,7 @@ impl Parts {
         }
         let mut hashes = Vec::new();
         for name in files::REQUIRED {
-            hashes.push((name, files::sha256_hex(&files::read(dir, name)?)));
+            hashes.push((name, sha256_hex(&files::read(dir, name)?)));
         }
         let fits = |title: &&str| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);

@@ -5,9 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::BundleError;
+use crate::sha256::sha256_hex;
 
 pub const ENCODER: &str = "encoder.tflite";
 pub const BANK: &str = "emb_train.npy";
@@ -85,15 +84,6 @@ fn read_open(path: &Path, file: File, name: &str) -> Result<Vec<u8>, BundleError
         return Err(fault(format!("expected at most {limit} bytes, found more")));
     }
     Ok(bytes)
-}
-
-/// SHA-256 in hex, as `sha256sum` prints it.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The digest of a bundle: SHA-256 over what `sha256sum` prints for its five files, in the order of their names.

@@ -8,6 +8,7 @@ use super::files::{self, BASELINES, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST,
 use super::manifest::{FORMAT, Manifest};
 use super::{Bundle, BundleError};
 use crate::fs::{remove, write_output};
+use crate::sha256::sha256_hex;
 
 /// An archive that was written.
 #[derive(Debug, Clone)]
@@ -35,16 +36,16 @@ pub fn draft_manifest(dir: &Path, name: Option<&str>, version: Option<&str>) -> 
     };
     let mut hashes = Vec::new();
     for name in REQUIRED {
-        hashes.push((name, files::sha256_hex(&files::read(dir, name)?)));
+        hashes.push((name, sha256_hex(&files::read(dir, name)?)));
     }
     let digest = files::digest(&hashes);
     if before.as_ref().is_some_and(|manifest| !manifest.golden.is_empty()) {
         for name in [GOLDEN_WINDOWS, GOLDEN_EMBEDDINGS] {
-            hashes.push((name, files::sha256_hex(&files::read(dir, name)?)));
+            hashes.push((name, sha256_hex(&files::read(dir, name)?)));
         }
     }
     if let Some(bytes) = files::read_optional(dir, BASELINES)? {
-        hashes.push((BASELINES, files::sha256_hex(&bytes)));
+        hashes.push((BASELINES, sha256_hex(&bytes)));
     }
     let mut manifest = before.clone().unwrap_or_else(|| Manifest {
         format: FORMAT,
@@ -99,7 +100,7 @@ pub fn pack(bundle: &Bundle, archive: &Path) -> Result<Packed, BundleError> {
     members.extend(signature.map(|bytes| (SIGNATURE, bytes)));
     for (name, expected) in &manifest.files {
         let bytes = files::read(&bundle.dir, name)?;
-        if files::sha256_hex(&bytes) != *expected {
+        if sha256_hex(&bytes) != *expected {
             return Err(BundleError::new(bundle.dir.join(name), "expected the file as it was read, found another"));
         }
         members.push((name, bytes));
@@ -107,7 +108,7 @@ pub fn pack(bundle: &Bundle, archive: &Path) -> Result<Packed, BundleError> {
     let fault = |error: io::Error| BundleError::new(archive, format!("expected to write it, found: {error}"));
     let bytes = tar_gz(&members).map_err(fault)?;
     write_output(archive, &bytes).map_err(fault)?;
-    Ok(Packed { path: archive.into(), bytes: bytes.len() as u64, sha256: files::sha256_hex(&bytes), signed })
+    Ok(Packed { path: archive.into(), bytes: bytes.len() as u64, sha256: sha256_hex(&bytes), signed })
 }
 
 fn tar_gz(members: &[(&str, Vec<u8>)]) -> io::Result<Vec<u8>> {

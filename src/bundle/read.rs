@@ -15,6 +15,7 @@ use super::signature::TrustedKey;
 use super::{Bundle, BundleError, BundleMachine, GoldenCase, npy, pickle};
 use crate::features::FrontEnd;
 use crate::scoring::{Bank, Baseline};
+use crate::sha256::sha256_hex;
 
 /// Longest name of a machine, characters.
 const NAME_LIMIT: usize = 128;
@@ -61,7 +62,7 @@ impl Reader<'_> {
     }
 
     fn check(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), BundleError> {
-        let hash = files::sha256_hex(bytes);
+        let hash = sha256_hex(bytes);
         let expected = self.manifest.as_ref().and_then(|manifest| manifest.files.get(name));
         if self.signed && expected.is_none() {
             return Err(self.error(name, UNNAMED.into()));
@@ -109,7 +110,7 @@ impl Reader<'_> {
 /// See [`Bundle::read`] and [`Bundle::read_signed`].
 pub fn bundle(dir: &Path, key: Option<&TrustedKey>) -> Result<Bundle, BundleError> {
     let manifest_bytes = files::read_optional(dir, MANIFEST)?;
-    let manifest_sha256 = manifest_bytes.as_deref().map(files::sha256_hex);
+    let manifest_sha256 = manifest_bytes.as_deref().map(sha256_hex);
     let manifest = manifest(dir, manifest_bytes.as_deref(), key)?;
     let mut reader = Reader { dir, manifest, signed: key.is_some(), hashes: Vec::new() };
     let unnamed = reader.unnamed()?;

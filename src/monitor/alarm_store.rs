@@ -42,10 +42,8 @@ impl AlarmStore {
     /// three says why.
     pub fn open(state_dir: &Path) -> (AlarmStore, SavedAlarms, Option<String>) {
         let files = StateFiles::new(state_dir);
-        let parse = |text: String| serde_json::from_str(&text).map_err(|error| files.give_up(FILE, &error.to_string()));
-        let read = files.read(FILE).and_then(|text| text.map_or_else(|| Ok(BTreeMap::new()), parse));
-        let (states, lost) = match read {
-            Ok(states) => (states, None),
+        let (states, lost) = match files.read_json::<BTreeMap<_, _>>(FILE) {
+            Ok(states) => (states.unwrap_or_default(), None),
             Err(Lost(problem)) => (BTreeMap::new(), Some(format!("alarms are lost: {problem}"))),
         };
         let store = AlarmStore { files, failing: Mutex::new(false), pending: Mutex::default() };

@@ -284,9 +284,7 @@ enum Announced {
 }
 
 fn announced(files: &StateFiles) -> BTreeSet<String> {
-    let parse =
-        |text: String| serde_json::from_str(&text).map_err(|error| files.give_up(ANNOUNCED, &error.to_string()));
-    match files.read(ANNOUNCED).and_then(|text| text.map(parse).transpose()) {
+    match files.read_json(ANNOUNCED) {
         Ok(Some(Announced::Object { topics } | Announced::List(topics))) => topics,
         Ok(None) => BTreeSet::new(),
         Err(lost) => {

@@ -32,12 +32,11 @@ impl SavedFile {
     /// Reads what an earlier run left. Where the file is lost, what stands is told again.
     pub fn open(state_dir: &Path) -> (SavedFile, Saved) {
         let files = StateFiles::new(state_dir);
-        let parse = |text: String| serde_json::from_str(&text).map_err(|error| files.give_up(FILE, &error.to_string()));
-        let read = files.read(FILE).and_then(|text| text.map_or_else(|| Ok(Saved::default()), parse));
-        let saved = read.unwrap_or_else(|Lost(problem)| {
+        let saved = files.read_json(FILE).unwrap_or_else(|Lost(problem)| {
             tracing::error!(problem, "what was told of alarms is lost: it is told again");
-            Saved::default()
+            None
         });
+        let saved = saved.unwrap_or_default();
         (SavedFile { files, failing: false }, saved)
     }
 

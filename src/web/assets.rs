@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use crate::sha256::check_sum;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use sha2::{Digest as _, Sha256};
 
 /// A file of `src/web/assets/`.
 struct Asset {
@@ -95,8 +95,7 @@ fn gzip(content: &[u8]) -> Bytes {
 }
 
 fn tag(content: &[u8]) -> String {
-    let digest: String = Sha256::digest(content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{digest}\"")
+    format!("\"{}\"", check_sum(content))
 }
 
 fn media_type(name: &str) -> &'static str {

@@ -8,6 +8,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use sha2::{Digest as _, Sha256};
 
 use crate::fs;
+use crate::sha256::check_sum;
 
 /// Shortest password that can be set on the page.
 pub const LEAST_CHARS: usize = 8;
@@ -76,7 +77,7 @@ impl Password {
         let bytes = fs::read(file).map_err(|source| PasswordError::File { file: file.to_owned(), source })?;
         let password = Password::read(file)?;
         let Password::Hash(hash) = &password else { return Err(content("neither: remove it to set a new password")) };
-        if bytes.split(|byte| *byte == b'\n').nth(1) != Some(sum(hash).as_bytes()) {
+        if bytes.split(|byte| *byte == b'\n').nth(1) != Some(check_sum(hash).as_bytes()) {
             return Err(content("one that is damaged: remove it to set a new password"));
         }
         Ok(password)
@@ -107,13 +108,8 @@ pub fn write(file: &Path, password: &str) -> Result<(), PasswordError> {
     let params = Params::new(COST.0, COST.1, 1, None).map_err(argon2::password_hash::Error::from)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password(password.as_bytes())?.to_string();
-    fs::replace(file, format!("{hash}\n{}\n", sum(&hash)).as_bytes())
+    fs::replace(file, format!("{hash}\n{}\n", check_sum(&hash)).as_bytes())
         .map_err(|source| PasswordError::File { file: file.to_owned(), source })
-}
-
-/// A check sum over a hash, as the second line of the file.
-fn sum(hash: &str) -> String {
-    Sha256::digest(hash).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::fs;
+use crate::sha256::{hex, sha256_hex};
 
 /// A session ends this long after its login.
 pub const LASTS: Duration = Duration::from_secs(7 * 86_400);
@@ -41,12 +41,8 @@ pub struct Sessions {
     open: Vec<Session>,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn digest(token: &str) -> String {
-    hex(&Sha256::digest(token))
+    sha256_hex(token)
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -27,6 +27,7 @@ const LEAVES: &[&str] = &[
     "fs",
     "log_tail",
     "secret",
+    "sha256",
     "sqlite",
     "state_files",
     "systemd",

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use sha2::{Digest, Sha256 as Hash};
 use tokio::time::Instant;
 
 use super::fleet::{Answer, FleetClient};
@@ -19,6 +18,7 @@ use crate::control::envelope::Envelope;
 use crate::control::request::Request;
 use crate::control::values::{Bytes, Chunk, Sha256};
 use crate::mqtt::simple_client::SimpleClient;
+use crate::sha256::sha256_hex;
 
 /// Bytes of a piece: with Base64 around it, it stays well below what an agent takes in.
 const PIECE: usize = 128 * 1024;
@@ -41,8 +41,7 @@ impl Upload {
             let found = bytes.len();
             return Err(problem(format!("expected an archive of 1 to {ARCHIVE_LIMIT} bytes, found {found}")));
         }
-        let hash: String = Hash::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let sha256 = hash.parse().expect("64 hex digits");
+        let sha256 = sha256_hex(&bytes).parse().expect("64 hex digits");
         Ok(Upload { bytes, sha256 })
     }
 

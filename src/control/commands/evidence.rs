@@ -9,7 +9,6 @@ use chrono::DateTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::Execute;
 use crate::clock::Timestamp;
@@ -21,6 +20,7 @@ use crate::features::picture::Picture;
 use crate::features::{FrontEnd, MelExtractor};
 use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::{EvidenceMsg, SchemaVersion};
+use crate::sha256::sha256_hex;
 use crate::window::Window;
 use crate::window::level_dbfs;
 
@@ -109,12 +109,12 @@ fn picture(machine: &str, window: &Window, front_end: &FrontEnd) -> Option<Vec<u
 }
 
 fn describe_file(name: &str, bytes: &[u8]) -> serde_json::Value {
-    json!({ "file": name, "bytes": bytes.len(), "sha256": sha256(bytes), "parts": bytes.len().div_ceil(PART) })
+    json!({ "file": name, "bytes": bytes.len(), "sha256": sha256_hex(bytes), "parts": bytes.len().div_ceil(PART) })
 }
 
 fn parts(context: &CommandContext, machine: usize, window: &Window, name: &str, bytes: &[u8]) -> Vec<EvidenceMsg> {
     let count = u32::try_from(bytes.len().div_ceil(PART)).unwrap_or(u32::MAX);
-    let hash = sha256(bytes);
+    let hash = sha256_hex(bytes);
     let part = |(part, data): (u32, &[u8])| EvidenceMsg {
         schema: SchemaVersion,
         ts: Timestamp::from(DateTime::from(window.end)),
@@ -130,8 +130,4 @@ fn parts(context: &CommandContext, machine: usize, window: &Window, name: &str, 
         clock: context.shared.clock.mark(),
     };
     (0..).zip(bytes.chunks(PART)).map(part).collect()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use sha2::{Digest, Sha256};
 
 use crate::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
+use crate::sha256::short;
 use crate::sqlite::{Layout, SqliteError};
 
 /// So many replies are remembered at most, of each kind: of commands that changed something and of those that did not.
@@ -173,5 +174,5 @@ fn sum(db: &Connection) -> rusqlite::Result<String> {
             }
         }
     }
-    Ok(digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Ok(short(&digest.finalize()))
 }

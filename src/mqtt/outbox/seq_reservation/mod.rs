@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::store::StoredSeqs;
+use crate::sha256::check_sum;
 use crate::{fs, sqlite};
 
 /// Room for some hundreds of machines; the files never grow before that.
@@ -262,7 +262,7 @@ impl Slot {
 
     fn sum(&self, content: &Content) -> String {
         let text = serde_json::to_string(&(self.name, content)).unwrap_or_default();
-        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        check_sum(text)
     }
 
     fn write_if_stale(&mut self, content: &Content) -> io::Result<()> {
