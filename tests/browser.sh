@@ -1,6 +1,3 @@
-# Sourced by the set-ups of the browser tests, in the project's root: Debian's Chromium and npm.
-. tests/apt.sh
-missing=()
-command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
-command -v npm >/dev/null || missing+=(nodejs npm)
-[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+# Sourced by the set-ups of the browser tests, in the project's root: Debian's Chromium, and npm's packages.
+. tests/npm.sh
+command -v chromium >/dev/null || apt_install chromium fonts-dejavu-core

@@ -2,14 +2,9 @@
 # Checks the dashboards against Grafana's own types (@grafana/schema), as Grafana itself cannot be had from a registry.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-command -v npm >/dev/null || tests/node-red/setup.sh
+. tests/npm.sh
 dir=target/grafana-schema
-mkdir -p $dir
-if ! [ -e $dir/installed ]; then
-  echo '{ "private": true, "dependencies": { "@grafana/schema": "11.1.0", "typescript": "5.4.5" } }' >$dir/package.json
-  npm install --prefix $dir --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error >/dev/null
-  touch $dir/installed
-fi
+npm_packages tests/grafana/package.json $dir
 {
   cat <<'END'
 import type { Dashboard } from '@grafana/schema';
