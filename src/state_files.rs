@@ -24,7 +24,8 @@ const INVENTORY: &str = "inventory.json";
 const SUM: &str = "{\"sum\":\"";
 const SUM_DIGITS: usize = 16;
 
-/// A file that was there, or should have been: which one, what is wrong with it, where it lies now. One line.
+/// What is lost of a file that was there, or should have been: which one, what is wrong with it, where it lies now. One
+/// line, for the log, the event and `state.get`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Lost(pub String);

@@ -30,7 +30,7 @@ impl StateLock {
         };
         match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(StateLock(Some(opened))),
-            Err(Errno::WOULDBLOCK) => Err(AgentError::Run(format!(
+            Err(Errno::WOULDBLOCK) => Err(AgentError::Taken(format!(
                 "agent.state_dir: another agent runs on {}: stop it, or give this one its own",
                 state_dir.display()
             ))),

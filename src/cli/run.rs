@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Failure, logging};
-use crate::agent::{self, AgentError};
+use crate::agent;
 use crate::config::Config;
 
 /// The agent: listens to the configured machines and reports over MQTT until it is stopped
@@ -23,9 +23,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Asked to stop while it starts, it stops cleanly all the same.
-    runtime.block_on(async { agent::run(config, stop_signal()).await }).map_err(|error| match error {
-        AgentError::Config(_) => Failure::config(error),
-        AgentError::Run(_) => Failure::from(error),
+    runtime.block_on(async { agent::run(config, stop_signal()).await }).map_err(|error| match error.is_config() {
+        true => Failure::config(error),
+        false => Failure::from(error),
     })
 }
 

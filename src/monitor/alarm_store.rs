@@ -40,11 +40,11 @@ impl SavedAlarms {
 impl AlarmStore {
     /// Reads the alarms of an earlier run. Where the file is lost they begin anew, and the last of the
     /// three says why.
-    pub fn open(state_dir: &Path) -> (AlarmStore, SavedAlarms, Option<String>) {
+    pub fn open(state_dir: &Path) -> (AlarmStore, SavedAlarms, Option<Lost>) {
         let files = StateFiles::new(state_dir);
         let (states, lost) = match files.read_json::<BTreeMap<_, _>>(FILE) {
             Ok(states) => (states.unwrap_or_default(), None),
-            Err(Lost(problem)) => (BTreeMap::new(), Some(format!("alarms are lost: {problem}"))),
+            Err(Lost(problem)) => (BTreeMap::new(), Some(Lost(format!("alarms are lost: {problem}")))),
         };
         let store = AlarmStore { files, failing: Mutex::new(false), pending: Mutex::default() };
         (store, SavedAlarms(states), lost)

@@ -124,7 +124,7 @@ fn bombs_are_refused_before_they_are_made() {
     assert_cheaply_refused("a baseline of a million reasons", &parts, "expected at most 524288 values");
 }
 
-/// Encoders of the largest legal size, each large in another way; accepted or refused, on either engine.
+/// Encoders of the largest legal size, each large in another way; accepted or refused, on every engine.
 #[test]
 fn hostile_encoders_stay_within_bounds() {
     let Some(encoder) = bundles::encoder() else { return };
@@ -162,8 +162,10 @@ fn assert_encoder_within_bounds(what: &str, parts: &Parts) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     parts.write(dir.path());
     let limit = size(parts) + MEMORY_LIMIT;
-    for engine in ["native", "tract"] {
-        let Cost { text, code, peak, cpu } = verify_with(dir.path(), &["--engine", engine]);
+    let library = crate::common::litert_library();
+    let library = library.to_str().expect("a path in UTF-8");
+    for engine in ["native", "tract", "litert"] {
+        let Cost { text, code, peak, cpu } = verify_with(dir.path(), &["--engine", engine, "--library", library]);
         let mb = |bytes: u64| bytes as f64 / 1e6;
         println!(
             "{what}, {engine}: {:.0} MB above {:.0} MB, {:.1} s",

@@ -86,7 +86,7 @@ impl DemoFleet {
             let mut stopped = stopped.clone();
             let run = move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(|error| AgentError::Run(error.to_string()))?;
+                let runtime = runtime.map_err(AgentError::system("cannot start a runtime"))?;
                 // A sender that is gone means the same as one that says so.
                 runtime.block_on(agent::run(config, async move { drop(stopped.wait_for(|stop| *stop).await) }))
             };

@@ -21,7 +21,7 @@ pub use self::schema::{REPLIES_KEPT, REPLIES_KEPT_DAYS};
 use crate::monitor::history::Minute;
 use crate::monitor::settings::MachineSettings;
 use crate::sqlite::{self, SqliteError};
-use crate::state_files::StateFiles;
+use crate::state_files::{Lost, StateFiles};
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.db";
@@ -40,10 +40,6 @@ pub enum StoreError {
 
 const WHAT_IS_LOST: &str = "thresholds, maintenance, the choice of a bundle and remembered replies are lost, what is \
                             configured applies";
-
-/// Settings that were lost, in words for the log, the event and `state.get`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost(pub String);
 
 /// One change with the reply that confirms it: written whole or not at all.
 #[derive(Debug, Default)]

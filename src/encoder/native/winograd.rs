@@ -317,7 +317,9 @@ fn product<V: Vector, const R: usize>(points: &[f32], depth: usize, weights: &[f
         *row = &points[number * depth..][..inputs];
     }
     let mut all = [[V::splat(0.0); 2]; R];
-    for (input, weights) in weights.chunks_exact(width).enumerate() {
+    // Counted by `inputs`, which is also each row's length: the compiler then knows that every row is long enough.
+    for input in 0..inputs {
+        let weights = &weights[input * width..][..width];
         let (left, right) = (V::load(&weights[..V::LANES]), V::load(&weights[V::LANES..]));
         for row in 0..R {
             let value = V::splat(rows[row][input]);

@@ -1,0 +1,262 @@
+//! The start of an agent: what earlier runs left is read, everything is opened, the threads begin.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use super::machines::Roster;
+#[cfg(feature = "web")]
+use super::page::AgentPage;
+use super::publisher::Publisher;
+use super::scoring_thread::{ScoringThread, ScoringWork};
+use super::{Agent, AgentError};
+use crate::audio::capture::{self, Capture};
+use crate::audio::meters::Meters;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::store::StateStore;
+use crate::control::{self, Controller};
+use crate::monitor::alarm_store::{AlarmStore, SavedAlarms};
+use crate::monitor::baseline_store::BaselineStore;
+use crate::monitor::history::History;
+use crate::monitor::last_window::LastWindows;
+use crate::monitor::model::{ActiveBundle, LoadError};
+use crate::monitor::state_writer::{self, StateWriter};
+use crate::monitor::{AlarmChange, Monitor};
+use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
+use crate::notify::Notifier;
+use crate::state_files::{Lost, StateFiles};
+use crate::systemd;
+
+impl Agent {
+    /// Reads what earlier runs left, opens everything and starts the threads.
+    pub(super) fn start(mut config: Config) -> Result<Agent, AgentError> {
+        if let Err(problem) = config.use_chosen_broker() {
+            tracing::error!("{problem}: the broker that was chosen on the page is forgotten");
+        }
+        let clock = Clock::of_system();
+        let now = clock.now().utc();
+        let Left { store, bundle, baselines, alarms, saved, problem } = Left::read(&config.agent.state_dir, now);
+        let roster = Roster::read(&config, &store);
+        let loaded = load(&config, bundle.as_deref(), &roster, &baselines)?;
+        let (inputs, waiting) = roster.inputs(loaded.as_ref());
+        let machines = roster.restore(&config, &store, loaded.as_ref(), saved, &baselines, now)?;
+        let capture = Arc::new(capture::start_with(inputs, waiting)?);
+        let (mqtt, incoming) =
+            Mqtt::start(options_of(&config), clock).map_err(AgentError::system("cannot start the MQTT client"))?;
+        let notifier = Notifier::new(&config.agent.id, config.web.url.as_deref(), &config.notify);
+        let shared = Arc::new(control::Shared {
+            monitor: Arc::new(Monitor::new(loaded, machines)),
+            meters: meters(&capture),
+            capture,
+            history: Arc::new(History::default()),
+            alarms: Arc::new(alarms),
+            baselines: Arc::new(baselines),
+            evidence: Arc::new(LastWindows::new(config.privacy.allow_audio)),
+            notify: Arc::new(notifier.clone()),
+            clock: mqtt.clock().clone(),
+            boot: mqtt.boot().to_owned(),
+            started: Instant::now(),
+            store_problem: problem,
+            broker: mqtt.broker(),
+            bundles: OnceLock::new(),
+            config,
+        });
+        // What an interrupted install left behind goes; a bundle in a plain directory has no store, which is no fault.
+        if let Err(error) = shared.bundles(bundle) {
+            tracing::debug!(%error, "bundles cannot be installed remotely");
+        }
+        let controller = Controller::new(shared.clone(), store, now);
+        Opened { shared, controller, mqtt, incoming, notifier }.begin(&roster, now)
+    }
+}
+
+/// What earlier runs left in the state directory.
+struct Left {
+    store: StateStore,
+    /// The bundle that was chosen remotely.
+    bundle: Option<PathBuf>,
+    baselines: BaselineStore,
+    alarms: AlarmStore,
+    saved: SavedAlarms,
+    /// What was lost.
+    problem: Option<String>,
+}
+
+impl Left {
+    fn read(state_dir: &Path, now: DateTime<Utc>) -> Left {
+        let inventory_lost = StateFiles::new(state_dir).check_inventory().err();
+        let (store, store_lost) = StateStore::open(state_dir, now);
+        let bundle = store.chosen_bundle().unwrap_or_else(|error| {
+            tracing::error!(%error, "the bundle that was chosen remotely cannot be read");
+            None
+        });
+        let (alarms, saved, alarms_lost) = AlarmStore::open(state_dir);
+        let lost = [inventory_lost, store_lost, alarms_lost].into_iter().flatten();
+        let lost: Vec<String> = lost.map(|Lost(problem)| problem).collect();
+        lost.iter().for_each(|problem| tracing::error!("lost of the last run: {problem}"));
+        Left {
+            store,
+            bundle: bundle.map(PathBuf::from),
+            baselines: BaselineStore::new(state_dir),
+            alarms,
+            saved,
+            problem: (!lost.is_empty()).then(|| lost.join("; ")),
+        }
+    }
+}
+
+/// Everything that is open before anything is published.
+struct Opened {
+    shared: Arc<control::Shared>,
+    controller: Controller,
+    mqtt: Mqtt,
+    incoming: IncomingReceiver,
+    notifier: Notifier,
+}
+
+impl Opened {
+    /// Says who is there, and starts the threads.
+    fn begin(mut self, roster: &Roster, now: DateTime<Utc>) -> Result<Agent, AgentError> {
+        let thread = AgentError::system("cannot start a thread");
+        let Opened { shared, controller, mqtt, notifier, .. } = &mut self;
+        let config = Arc::new(shared.config.clone());
+        let (monitor, capture) = (shared.monitor.clone(), shared.capture.clone());
+        let (handle, jobs) = state_writer::channel();
+        let publisher = Publisher::new(
+            config.clone(),
+            monitor.clone(),
+            mqtt.clone(),
+            capture.clone(),
+            handle.clone(),
+            notifier.clone(),
+        );
+        // Before anything is published, so that the page misses nothing.
+        #[cfg(feature = "web")]
+        let page = AgentPage::open(&config, mqtt, monitor.clone(), capture.clone());
+        roster.removed.iter().for_each(|id| mqtt.retire_machine(id));
+        publisher.birth();
+        let notify = notifier.start(&config.agent.state_dir).map_err(thread)?;
+        publisher.announce();
+        publisher.send(controller.start(&roster.ignored, now));
+        let publish = {
+            let publisher = publisher.clone();
+            move |change: &AlarmChange| publisher.alarm(change)
+        };
+        let (alarms, baselines) = (shared.alarms.clone(), shared.baselines.clone());
+        let writer = StateWriter::start((handle.clone(), jobs), monitor.clone(), alarms, baselines, publish);
+        let work = ScoringWork {
+            capture: capture.clone(),
+            monitor,
+            publisher: publisher.clone(),
+            history: shared.history.clone(),
+            evidence: shared.evidence.clone(),
+            writer: handle,
+        };
+        let agent = Agent {
+            writer: writer.map_err(thread)?,
+            scoring: ScoringThread::start(work).map_err(thread)?,
+            config,
+            capture,
+            mqtt: self.mqtt,
+            incoming: self.incoming,
+            controller: self.controller,
+            publisher,
+            notifier: self.notifier,
+            notify,
+            #[cfg(feature = "web")]
+            page,
+        };
+        agent.say_what_it_does(roster.machines.len());
+        Ok(agent)
+    }
+}
+
+impl Agent {
+    fn say_what_it_does(&self, machines: usize) {
+        #[cfg(feature = "web")]
+        let page = self.page.as_ref().map(AgentPage::url);
+        #[cfg(not(feature = "web"))]
+        let page = None;
+        if page.is_some() {
+            self.publisher.health();
+        }
+        match machines {
+            0 => waits_for_setup(page),
+            machines => tracing::info!(agent = self.config.agent.id, machines, "listening"),
+        }
+    }
+}
+
+/// Says where an agent without machines is set up.
+fn waits_for_setup(page: Option<&str>) {
+    let line = match page {
+        Some(url) => format!("waiting for set-up: open {url} in a browser, or run `auscult setup`"),
+        None => "waiting for set-up: no machine is configured, and there is no page to add one".to_owned(),
+    };
+    tracing::warn!("{line}");
+    systemd::status(&line);
+}
+
+/// The microphones, for whoever chooses one; those that machines listen to are left to the capture.
+fn meters(capture: &Arc<Capture>) -> Meters {
+    let capture = Arc::downgrade(capture);
+    Meters::new("/sys", Box::new(move || capture.upgrade().map_or_else(Vec::new, |capture| capture.devices())))
+}
+
+/// How the MQTT client is set up.
+fn options_of(config: &Config) -> MqttOptions {
+    let Config { agent, mqtt, outbox, compat, homeassistant, .. } = config;
+    MqttOptions::from_config(&agent.id, &agent.state_dir, mqtt, outbox, compat, homeassistant)
+}
+
+/// The bundle that was chosen remotely, else the configured one, else the demo's where nobody has configured any; `None`,
+/// and an error in the log, where its files are not fit for use.
+fn load(
+    config: &Config,
+    chosen: Option<&Path>,
+    roster: &Roster,
+    baselines: &BaselineStore,
+) -> Result<Option<ActiveBundle>, AgentError> {
+    let open = |dir: &Path| ActiveBundle::open_for(dir, config, roster.wanted(), baselines);
+    if let Some(chosen) = chosen {
+        match open(chosen) {
+            Ok(loaded) => {
+                tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use, as chosen remotely");
+                return Ok(Some(loaded));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the bundle that was chosen remotely cannot be used: the configured one is")
+            }
+        }
+    }
+    if let Some(demo) = config.bundle.demo() {
+        return Ok(match open(&demo) {
+            Ok(loaded) => {
+                tracing::warn!(
+                    bundle = loaded.label(),
+                    "no bundle is configured: the demo's is in use, which knows simulated machines only; its encoder is good \
+                     for learning a machine's normal, its machines are not yours"
+                );
+                Some(loaded)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no bundle: every verdict is unknown until a good one is loaded");
+                None
+            }
+        });
+    }
+    match open(&config.bundle.path) {
+        Ok(loaded) => {
+            tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use");
+            Ok(Some(loaded))
+        }
+        Err(error @ LoadError::Machine { .. }) => Err(AgentError::Config(error.to_string())),
+        Err(LoadError::Bundle(error)) => {
+            tracing::error!(%error, "no bundle: every verdict is unknown until a good one is loaded");
+            Ok(None)
+        }
+    }
+}
