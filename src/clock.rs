@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const JUMP_S: f64 = 1.0;
 
 /// 2026-01-01T00:00:00Z: no message of this program is older.
-const NOT_BEFORE_S: i64 = 1_767_225_600;
+pub const NOT_BEFORE_S: i64 = 1_767_225_600;
 
 /// How often an unsynchronised clock is asked about again.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -47,7 +47,22 @@ impl Timestamp {
     }
 
     fn from_now(span: &str) -> Option<Timestamp> {
-        let span = span.strip_prefix('+')?;
+        let span_ms = Self::span_ms(span.strip_prefix('+')?)?;
+        Some(Timestamp::from(Utc::now() + TimeDelta::milliseconds(span_ms)))
+    }
+
+    /// Reads a time of the past: RFC 3339, or `-90m`, `-2h`, `-7d` from now.
+    ///
+    /// # Errors
+    /// What was expected and found.
+    pub fn before(text: &str) -> Result<Timestamp, String> {
+        let ago = |span: &str| Some(Timestamp::from(Utc::now() - TimeDelta::milliseconds(Self::span_ms(span)?)));
+        let found =
+            || format!("expected {}, or -90m, -2h, -7d from now, found {}", Self::EXPECTED, clipped(&text.into()));
+        Timestamp::read(text).or_else(|| text.strip_prefix('-').and_then(ago)).ok_or_else(found)
+    }
+
+    fn span_ms(span: &str) -> Option<i64> {
         let number: f64 = span.get(..span.len().checked_sub(1)?)?.parse().ok()?;
         let unit_s = match span.as_bytes().last()? {
             b's' => 1.0,
@@ -58,7 +73,7 @@ impl Timestamp {
         };
         let span_ms = number * unit_s * 1000.0;
         let sane = span_ms > 0.0 && span_ms < 1e12;
-        sane.then(|| Timestamp::from(Utc::now() + TimeDelta::milliseconds(span_ms as i64)))
+        sane.then_some(span_ms as i64)
     }
 }
 
@@ -278,6 +293,9 @@ mod tests {
         for text in ["+", "+h", "+-2h", "+1e99d", "2h", "+2w", "+ä"] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
+        let two_hours_ago = Timestamp::before("-2h").expect("a span");
+        assert!((in_two_hours.utc() - two_hours_ago.utc() - TimeDelta::hours(4)).abs() < TimeDelta::minutes(1));
+        assert!(Timestamp::before("+2h").is_err() && Timestamp::before("-").is_err());
         assert!(read("+2h".into()).is_err(), "a span is for the command line: a message may be late");
         let error = read(7.into()).expect_err("no time").to_string();
         assert_eq!(error, "expected a time like 2026-03-01T12:00:00Z, found 7");

@@ -35,6 +35,7 @@ use crate::audio::capture::Capture;
 use crate::config::{BrokerOrigin, Config};
 use crate::control::{Controller, rate_limit};
 use crate::monitor::state_writer::StateWriter;
+use crate::monitor::trend::writer::TrendWriter;
 use crate::mqtt::{IncomingReceiver, Mqtt};
 use crate::notify::{self, Notifier};
 use crate::systemd;
@@ -78,6 +79,7 @@ struct Agent {
     publisher: Publisher,
     scoring: ScoringThread,
     writer: StateWriter,
+    trend: TrendWriter,
     notifier: Notifier,
     notify: notify::Running,
     #[cfg(feature = "web")]
@@ -146,6 +148,7 @@ impl Agent {
         self.capture.stop();
         self.scoring.finish(end - GOODBYE);
         self.writer.finish(end - GOODBYE);
+        self.trend.finish(end - GOODBYE);
         self.notify.finish(end - GOODBYE);
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {

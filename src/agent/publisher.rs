@@ -16,6 +16,8 @@ use crate::control::commands::Command;
 use crate::monitor::machine::{Machine, WindowCounts};
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::state_writer::WriterHandle;
+use crate::monitor::trend::Trend;
+use crate::monitor::trend::writer::News;
 use crate::monitor::{AlarmChange, Assessed, Monitor};
 use crate::mqtt::Mqtt;
 use crate::mqtt::discovery::{self, Described};
@@ -35,6 +37,7 @@ pub struct Publisher {
     capture: Arc<Capture>,
     writer: WriterHandle,
     notifier: Notifier,
+    trend: Arc<Trend>,
     started: Instant,
     /// Counts in the last health message, by the machine's number.
     reported: Arc<Mutex<HashMap<usize, WindowCounts>>>,
@@ -48,6 +51,7 @@ impl Publisher {
         capture: Arc<Capture>,
         writer: WriterHandle,
         notifier: Notifier,
+        trend: Arc<Trend>,
     ) -> Publisher {
         Publisher {
             config,
@@ -56,6 +60,7 @@ impl Publisher {
             capture,
             writer,
             notifier,
+            trend,
             started: Instant::now(),
             reported: Arc::default(),
         }
@@ -193,6 +198,20 @@ impl Publisher {
         }
     }
 
+    /// What people should know of the machines' past on disk.
+    pub fn trend(&self, news: News) {
+        let (event, detail) = match news {
+            News::Lost(detail) => (EventKind::TrendLost, Some(detail)),
+            News::Failed(detail) => (EventKind::TrendFailed, Some(detail)),
+            News::Back => (EventKind::TrendBack, None),
+        };
+        match &detail {
+            Some(detail) => tracing::error!("{detail}"),
+            None => tracing::info!("the machines' past can be written again"),
+        }
+        self.mqtt.agent_event(event, detail);
+    }
+
     pub fn event(&self, machine: usize, event: EventKind, detail: Option<String>) {
         self.event_with(machine, event, detail, serde_json::Value::Null);
     }
@@ -289,7 +308,12 @@ impl Publisher {
                 CaptureState::Ended => "ended",
             };
             let rounded = |value: f64, places: i32| (value * 10f64.powi(places)).round() / 10f64.powi(places);
+            let counted = self.trend.counted(&stats.id).map(|counted| counted.hours);
+            let hours = |seconds: f64| rounded(seconds / 3600.0, 3);
             Some(MachineHealth {
+                running_h: counted.map(|counted| hours(counted.running_s)),
+                standing_h: counted.map(|counted| hours(counted.standing_s)),
+                unheard_h: counted.map(|counted| hours(counted.unheard_s)),
                 machine: stats.id,
                 capture: capture.to_owned(),
                 capture_problem: stats.why,
@@ -319,6 +343,7 @@ impl Publisher {
             cpu_temp_c: process_stats::cpu_temperature_c(),
             disk_free_mb: process_stats::disk_free_mb(&self.config.agent.state_dir),
             mqtt: self.mqtt.stats(),
+            trend_error: self.trend.problem(),
             machines,
             clock: self.mqtt.clock().mark(),
         });

@@ -18,6 +18,7 @@ use crate::monitor::Monitor;
 use crate::monitor::history::History;
 use crate::monitor::last_window::LastWindows;
 use crate::monitor::state_writer::WriterHandle;
+use crate::monitor::trend::Trend;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
@@ -89,6 +90,7 @@ pub struct ScoringWork {
     pub monitor: Arc<Monitor>,
     pub publisher: Publisher,
     pub history: Arc<History>,
+    pub trend: Arc<Trend>,
     pub evidence: Arc<LastWindows>,
     pub writer: WriterHandle,
 }
@@ -134,11 +136,13 @@ impl Scoring {
     }
 
     fn window(&mut self, window: &Window) {
-        let ScoringWork { monitor, publisher, history, evidence, writer, .. } = &self.work;
+        let ScoringWork { monitor, publisher, history, trend, evidence, writer, .. } = &self.work;
         // Of a machine that was removed meanwhile.
         let Some(assessed) = monitor.assess(window) else { return };
         let end = DateTime::from(window.end);
-        history.note(&monitor.id(window.machine), end, assessed.assessment.distance);
+        let id = monitor.id(window.machine);
+        history.note(&id, end, assessed.assessment.distance);
+        trend.note(&id, end, assessed.hop_s, &assessed.assessment);
         evidence.keep(window);
         publisher.verdict(window.machine, end, &assessed);
         publisher.signal(window.machine, &assessed.signal);

@@ -24,6 +24,8 @@ use crate::monitor::history::History;
 use crate::monitor::last_window::LastWindows;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::monitor::state_writer::{self, StateWriter};
+use crate::monitor::trend::Trend;
+use crate::monitor::trend::writer::TrendWriter;
 use crate::monitor::{AlarmChange, Monitor};
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
 use crate::notify::Notifier;
@@ -52,6 +54,7 @@ impl Agent {
             meters: meters(&capture),
             capture,
             history: Arc::new(History::default()),
+            trend: Arc::new(Trend::new(&config.agent.state_dir)),
             alarms: Arc::new(alarms),
             baselines: Arc::new(baselines),
             evidence: Arc::new(LastWindows::new(config.privacy.allow_audio)),
@@ -132,6 +135,7 @@ impl Opened {
             capture.clone(),
             handle.clone(),
             notifier.clone(),
+            shared.trend.clone(),
         );
         // Before anything is published, so that the page misses nothing.
         #[cfg(feature = "web")]
@@ -147,16 +151,24 @@ impl Opened {
         };
         let (alarms, baselines) = (shared.alarms.clone(), shared.baselines.clone());
         let writer = StateWriter::start((handle.clone(), jobs), monitor.clone(), alarms, baselines, publish);
+        roster.removed.iter().for_each(|id| shared.trend.forget(id));
+        let trend = {
+            let publisher = publisher.clone();
+            let files = StateFiles::new(&config.agent.state_dir);
+            TrendWriter::start(shared.trend.clone(), files, move |news| publisher.trend(news))
+        };
         let work = ScoringWork {
             capture: capture.clone(),
             monitor,
             publisher: publisher.clone(),
             history: shared.history.clone(),
+            trend: shared.trend.clone(),
             evidence: shared.evidence.clone(),
             writer: handle,
         };
         let agent = Agent {
             writer: writer.map_err(thread)?,
+            trend: trend.map_err(thread)?,
             scoring: ScoringThread::start(work).map_err(thread)?,
             config,
             capture,

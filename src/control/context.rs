@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::monitor::history::Entry;
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::settings::{Changed, Effective, MachineSettings};
+use crate::monitor::trend::Counted;
 use crate::mqtt::Origin;
 use crate::mqtt::payload::{EventKind, SettingsMsg};
 use crate::scoring::alarm::AlarmConfig;
@@ -186,6 +187,17 @@ impl CommandContext<'_> {
         Ok(chosen.map(PathBuf::from))
     }
 
+    /// How long a machine ran, stood still and could not be heard, and since when that is counted.
+    fn hours(&self, machine: &str) -> Option<Value> {
+        let Counted { hours, since_s } = self.shared.trend.counted(machine)?;
+        let in_hours = |seconds: f64| (seconds / 3.6).round() / 1000.0;
+        let since = since_s.and_then(|seconds| DateTime::from_timestamp(seconds, 0)).map(Timestamp::from);
+        Some(json!({
+            "running": in_hours(hours.running_s), "standing": in_hours(hours.standing_s),
+            "unheard": in_hours(hours.unheard_s), "since": since,
+        }))
+    }
+
     /// Everything that `state.get` answers.
     pub fn state(&self) -> Value {
         let state = self.shared.monitor.lock();
@@ -219,6 +231,7 @@ impl CommandContext<'_> {
                     "problem": state.loaded.as_ref().and_then(|loaded| loaded.baseline_problem(number))
                         .or(machine.learning.failed.as_deref()),
                 },
+                "hours": self.hours(&machine.config.id),
                 "windows": machine.counts.windows,
                 "assessed": machine.counts.assessed,
             })

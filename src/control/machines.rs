@@ -180,6 +180,7 @@ impl Transaction for RemoveMachine {
     fn finish(self: Box<Self>) {
         self.shared.capture.remove(self.number);
         self.shared.history.forget(&self.id);
+        self.shared.trend.forget(&self.id);
         self.shared.evidence.forget(self.number);
         // Where that fails, or a power cut comes first, the next start does it: the machine is known as removed.
         warn(&self.id, self.shared.baselines.remove_machine(&self.id, self.generation));

@@ -15,6 +15,7 @@ use crate::monitor::alarm_store::AlarmStore;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::history::History;
 use crate::monitor::last_window::LastWindows;
+use crate::monitor::trend::Trend;
 use crate::mqtt::broker::BrokerLink;
 
 /// What control shares with the rest of the agent.
@@ -24,6 +25,8 @@ pub struct Shared {
     pub capture: Arc<Capture>,
     /// Scoring notes every window here.
     pub history: Arc<History>,
+    /// And here, for minutes, hours and days.
+    pub trend: Arc<Trend>,
     /// Alarms on disk.
     pub alarms: Arc<AlarmStore>,
     /// Baselines on disk.

@@ -16,6 +16,7 @@ pub mod model;
 pub mod preview;
 pub mod settings;
 pub mod state_writer;
+pub mod trend;
 
 use std::sync::Arc;
 
@@ -64,6 +65,8 @@ pub struct Assessed {
     pub learning: Option<LearnProgress>,
     /// Faults of the signal that began to last, or ended.
     pub signal: Vec<SignalChange>,
+    /// From the machine's windows to the next, s.
+    pub hop_s: f64,
 }
 
 /// Everything that windows are judged with.
@@ -197,9 +200,10 @@ impl Monitor {
         machine.last = Some(assessment.clone());
         let change = machine.alarm.on_verdict(&assessment, end);
         let alarm_state = machine.alarm.status().state;
+        let hop_s = machine.config.hop_s;
         let bundle = loaded.as_ref().map(ActiveBundle::label);
         let alarm_changed = state.note_alarm(window.machine, change);
-        Some(Assessed { assessment, bundle, alarm_changed, alarm_state, learning, signal: changes })
+        Some(Assessed { assessment, bundle, alarm_changed, alarm_state, learning, signal: changes, hop_s })
     }
 }
 

@@ -24,6 +24,7 @@ use auscult::monitor::history::History;
 use auscult::monitor::last_window::LastWindows;
 use auscult::monitor::machine::{LearningState, Machine, Origin};
 use auscult::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
+use auscult::monitor::trend::Trend;
 use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
@@ -416,6 +417,7 @@ impl Agent {
             monitor: monitor.clone(),
             capture: Arc::new(capture::start(Vec::new()).expect("nothing to open")),
             history: history.clone(),
+            trend: Arc::new(Trend::new(dir.path())),
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
             baselines: Arc::new(BaselineStore::new(dir.path())),
             evidence: evidence.clone(),

@@ -23,6 +23,7 @@ use auscult::monitor::machine::{LearningState, Machine, Origin as MachineOrigin}
 use auscult::monitor::model::ActiveBundle;
 use auscult::monitor::settings::MachineSettings;
 use auscult::monitor::state_writer::{self, StateWriter, WriterHandle};
+use auscult::monitor::trend::Trend;
 use auscult::monitor::{AlarmChange, Monitor};
 use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{EventKind, Reply, ReplyStatus};
@@ -171,6 +172,7 @@ impl Rig {
             monitor: monitor.clone(),
             capture: Arc::new(capture::start(Vec::new()).expect("nothing to open")),
             history: Arc::new(History::default()),
+            trend: Arc::new(Trend::new(dir.path())),
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
             baselines: baselines.clone(),
             evidence: Arc::new(LastWindows::new(false)),

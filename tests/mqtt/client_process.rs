@@ -147,6 +147,7 @@ fn health(mqtt: &Mqtt, uptime: Duration) -> Health {
         cpu_temp_c: None,
         disk_free_mb: None,
         mqtt: mqtt.stats(),
+        trend_error: None,
         machines: Vec::new(),
         clock: None,
     }

@@ -16,6 +16,7 @@ mod notify;
 mod setup;
 mod state;
 mod threshold;
+mod trend;
 
 use clap::Subcommand;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -33,6 +34,7 @@ pub use notify::NotifyTest;
 pub use setup::{SetupBroker, SetupFindBrokers};
 pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
+pub use trend::TrendGet;
 
 use super::context::CommandContext;
 use super::error::CommandError;
@@ -148,6 +150,8 @@ commands! {
     "alarm.shelve" AlarmShelve
     /// End the shelving before its time.
     "alarm.unshelve" AlarmUnshelve
+    /// A machine's past by minutes, hours or days: distance, score, level, how long it ran.
+    "trend.get" TrendGet
     /// The last window's sound and spectrogram, to the machine's `evidence` topic.
     "evidence.get" EvidenceGet
     /// What the agent is set to, without secrets.

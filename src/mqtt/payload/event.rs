@@ -87,4 +87,10 @@ pub enum EventKind {
     OutboxDropped,
     /// A file that keeps the machines' `seq` was lost or damaged: the numbers continue higher, so that none is used twice.
     SeqSkipped,
+    /// The machines' past was damaged or missing.
+    TrendLost,
+    /// The machines' past cannot be written and goes on in memory.
+    TrendFailed,
+    /// It is written again.
+    TrendBack,
 }

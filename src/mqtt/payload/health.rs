@@ -25,6 +25,9 @@ pub struct Health {
     pub disk_free_mb: Option<f64>,
     #[serde(flatten)]
     pub mqtt: MqttHealth,
+    /// Why the machines' past is not on disk; null where it is.
+    #[serde(default)]
+    pub trend_error: Option<String>,
     /// One entry for each machine.
     pub machines: Vec<MachineHealth>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,4 +95,13 @@ pub struct MachineHealth {
     pub clipped_share: Option<f64>,
     /// Mean of the samples of the last window, full scale is 1; null before the first.
     pub dc: Option<f64>,
+    /// Hours that it ran (its windows were judged), since the agent first heard it; null while that cannot be read.
+    #[serde(default)]
+    pub running_h: Option<f64>,
+    /// Hours that it stood still, as far as a learned baseline shows it.
+    #[serde(default)]
+    pub standing_h: Option<f64>,
+    /// Hours in which it could not be judged, and nobody had planned that.
+    #[serde(default)]
+    pub unheard_h: Option<f64>,
 }
