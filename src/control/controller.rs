@@ -195,8 +195,8 @@ impl Controller {
             return Err(CommandError::new(Code::Expired, message));
         }
         let (id, by) = (id.as_ref().map(|id| id.as_str()), by.as_ref().map(|by| by.as_str()));
-        // The guide asks for the microphones once a second.
-        if matches!(request.command, Command::DevicesList(_)) {
+        // The guide asks for the microphones once a second, pages and watchers for the past of every machine.
+        if matches!(request.command, Command::DevicesList(_) | Command::TrendGet(_)) {
             tracing::debug!(command = request.command.name(), id, by, "command");
         } else {
             tracing::info!(command = request.command.name(), id, by, "command");

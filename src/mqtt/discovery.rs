@@ -187,6 +187,20 @@ fn machine_device(topics: &AgentTopics, described: &Described) -> Value {
             "state_topic": topic(MachinePart::Verdict), "value_template": news("value_json.level_dbfs"),
         }),
     );
+    entities.add(
+        "running",
+        "sensor",
+        json!({
+            "name": "Running time", "device_class": "duration", "unit_of_measurement": "h",
+            "state_class": "total_increasing", "suggested_display_precision": 1, "entity_category": "diagnostic",
+            "state_topic": topics.of_agent(AgentPart::Health),
+            // Nothing while the agent does not know it: the sensor stays as it is.
+            "value_template": format!(
+                "{{{{ value_json.machines | selectattr('machine', 'eq', '{machine}') | map(attribute='running_h') \
+                 | select('number') | first | default('') }}}}"
+            ),
+        }),
+    );
     add_machine_controls(&mut entities, topics, machine);
     device(
         json!({

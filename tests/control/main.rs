@@ -14,4 +14,5 @@ mod retuning;
 mod signed_bundles;
 mod slow_disk;
 mod state_corruption;
+mod trend;
 mod upgrade;

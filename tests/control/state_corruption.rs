@@ -8,12 +8,17 @@ use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use auscult::bundle::Bundle;
 use auscult::monitor::baseline_store::BaselineStore;
+use auscult::monitor::trend::Trend;
+use auscult::monitor::trend::writer::TrendWriter;
 use auscult::mqtt::topics::{AgentPart, MachinePart};
+use auscult::scoring::judge;
+use auscult::state_files::StateFiles;
+use chrono::{TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -131,6 +136,7 @@ impl Template {
         let site = site(&broker, &bundle);
         let state = site.dir.path().join("state");
         lay_baselines(&state, &dir.path().join("bundles/halls-1.0"));
+        lay_past(&state);
         fs::write(state.join("page-password"), page_password()).expect("a writable file");
         fs::write(state.join("page-sessions.json"), "[]").expect("a writable file");
         let agent = site.agent();
@@ -196,8 +202,9 @@ impl Template {
             ("baseline", "baseline_failed", "the learned baseline is lost", "the learned baseline is lost"),
             ("proposal", "baseline_failed", "the proposed baseline is lost", "the proposed baseline is lost"),
             ("learner", "baseline_failed", "what was being learned is lost", "what was being learned is lost"),
+            ("past", "trend_lost", "trend.db", "trend.db"),
         ] {
-            let is_said = said(event, words) && log.contains(in_log);
+            let is_said = (said(event, words) || said("trend_failed", words)) && log.contains(in_log);
             assert!(knows[thing] || is_said, "{case}: the {thing} is lost without a word\n{log}");
             // What is whole is not given up.
             let may_be_lost = [name, self.other(name)].iter().any(|name| holds(name).contains(&thing));
@@ -219,11 +226,20 @@ impl Template {
             self.check_seqs(&case, &messages);
             let lost = messages.iter().filter(|message| is_event(message)).map(Message::json).find(|message| {
                 message["late"] == false
-                    && ["settings_lost", "outbox_corrupt", "seq_skipped", "outbox_failed", "baseline_failed"]
+                    && [
+                        "settings_lost",
+                        "outbox_corrupt",
+                        "seq_skipped",
+                        "outbox_failed",
+                        "baseline_failed",
+                        "trend_lost",
+                        "trend_failed",
+                    ]
                         .iter()
                         .any(|event| message["event"] == *event)
             });
-            let is_in_the_way = what.contains("place") && name.starts_with("state.db");
+            let is_in_the_way =
+                what.contains("place") && ["state.db", "trend.db"].iter().any(|store| name.starts_with(store));
             assert!(lost.is_none() || is_in_the_way, "{case}: not mended by the first start: {lost:?}\n{log}");
             assert!(knows.iter().all(|(thing, known)| !known || again[thing]), "{case}: {knows:?}, then {again:?}");
         }
@@ -238,7 +254,12 @@ impl Template {
             assert!(ended.is_none(), "{case}: {ended:?}\n{}", agent.log());
             online(heard)
         });
-        let reply = ask(heard, json!({ "command": "state.get" }));
+        let mut reply = Value::Null;
+        wait_until("the machines' past is read, or cannot be", || {
+            reply = ask(heard, json!({ "command": "state.get" }));
+            let failed = |message: &Message| is_event(message) && message.json()["event"] == "trend_failed";
+            reply["data"]["machines"][0]["hours"].is_object() || heard.messages().iter().any(failed)
+        });
         heard.wait_for("a verdict", |message| is_verdict(message) && message.json()["late"] == false);
         wait_until("what waited is sent", || {
             ask(heard, json!({ "command": "health.get" }));
@@ -289,10 +310,22 @@ fn lay_baselines(state: &Path, bundle: &Path) {
     store.save_learner("fan-2", generation, &noise_learner("fan-2", origin(1), 1e6)).expect("written");
 }
 
+/// A day and more that the first machine ran before.
+fn lay_past(state: &Path) {
+    let trend = Arc::new(Trend::new(state));
+    let writer = TrendWriter::start(trend.clone(), StateFiles::new(state), |_| ()).expect("a thread");
+    let begin = Utc::now() - TimeDelta::days(3);
+    for hour in 0..30 {
+        trend.note("fan-1", begin + TimeDelta::hours(hour), 3600.0, &judge(0.1, 0.5, -30.0));
+    }
+    writer.finish(Instant::now() + START_WITHIN);
+}
+
 /// What is only in this file, by the names of [`knows`].
 fn holds(name: &str) -> &'static [&'static str] {
     match name {
         name if name.starts_with("state.db") => &["threshold", "maintenance", "bundle"],
+        name if name.starts_with("trend.db") => &["past"],
         "alarms.json" => &["alarm"],
         name if name.contains("in-use-") => &["baseline"],
         name if name.ends_with("proposal.json") => &["proposal"],
@@ -312,6 +345,7 @@ fn knows(state: &Value) -> BTreeMap<&'static str, bool> {
         ("baseline", first["baseline"]["in_use"].is_object()),
         ("proposal", first["baseline"]["proposal"].is_object()),
         ("learner", second["baseline"]["learning"]["windows"].as_u64() >= Some(60)),
+        ("past", first["hours"]["running"].as_f64() >= Some(30.0)),
     ])
 }
 
@@ -421,6 +455,7 @@ fn what_a_damaged_file_takes_along_is_said() {
         ("baselines/fan-1/proposal.json", "exchanged"),
         ("baselines/fan-2/learning.json", "a bit in its middle"),
         ("page-password", "zeroed"),
+        ("trend.db", "its first block zeroed"),
     ];
     let damage = |what: &str| DAMAGES.into_iter().find(|(name, _)| *name == what).expect("one of them");
     let case = |(name, what): (&str, &str)| (name.to_owned(), damage(what).0, damage(what).1);
@@ -446,6 +481,9 @@ fn every_file_may_be_damaged_in_every_way() {
         "state.db",
         "state.db-shm",
         "state.db-wal",
+        "trend.db",
+        "trend.db-shm",
+        "trend.db-wal",
     ] {
         assert!(template.files.iter().any(|file| file == name), "{name} is not in {:?}", template.files);
     }

@@ -36,6 +36,7 @@ OF_MACHINE = {
     "Verdict": ("sensor", "enum", None, "verdict"),
     "Distance": ("sensor", None, None, "distance"),
     "Level": ("sensor", None, "dBFS", "level"),
+    "Running time": ("sensor", "duration", "h", "running"),
     "Threshold": ("number", None, None, "threshold"),
     "Acknowledge alarm": ("button", None, None, "acknowledge"),
 }

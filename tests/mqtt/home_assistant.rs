@@ -63,7 +63,10 @@ fn what_is_described_is_there_and_works() {
         device["components"].as_object().expect("components").keys().cloned().collect()
     };
     assert_eq!(names(&described[0]), ["bundle", "connectivity", "reload", "temperature", "waiting"]);
-    assert_eq!(names(&described[1]), ["acknowledge", "distance", "level", "problem", "threshold", "verdict"]);
+    assert_eq!(
+        names(&described[1]),
+        ["acknowledge", "distance", "level", "problem", "running", "threshold", "verdict"]
+    );
     assert_eq!(described[1]["device"]["via_device"], described[0]["device"]["identifiers"][0]);
 
     // Every entity is of a platform, has an id that no other has, and shows a topic on which the agent speaks.

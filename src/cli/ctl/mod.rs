@@ -2,6 +2,7 @@
 
 mod fleet;
 mod table;
+mod trend;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -127,7 +128,7 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     replies.extend(last.into_iter().map(|answer| (answer.reply.agent.clone(), answer)));
     let replies: Vec<_> = replies.into_values().map(|answer| answer.reply).collect();
     if !args.json {
-        write!(std::io::stdout().lock(), "{}", table::of(&replies))?;
+        write!(std::io::stdout().lock(), "{}", trend::of(&replies).unwrap_or_else(|| table::of(&replies)))?;
     }
     if args.fleet && silent.is_empty() {
         eprintln!("all {} have answered within {took:.2} s", replies.len());

@@ -264,6 +264,16 @@ impl WatchedMachine {
         }
     }
 
+    /// What was before the first window that was seen here, oldest first.
+    pub fn fill(&mut self, past: Vec<Point>) {
+        let first = self.history.front().map(|point| point.ts);
+        let before = past.into_iter().filter(|point| first.is_none_or(|first| point.ts < first));
+        let room = KEEP_WINDOWS.saturating_sub(self.history.len());
+        for point in before.collect::<Vec<_>>().into_iter().rev().take(room) {
+            self.history.push_front(point);
+        }
+    }
+
     /// The limit in force.
     pub fn threshold(&self) -> Option<f64> {
         let set = self.settings.as_ref().and_then(|settings| settings.threshold);
@@ -318,7 +328,7 @@ pub mod tests {
     pub fn agent(fleet: &mut WatchedFleet, id: &str, machines: &[&str], state: &str) {
         let info = json!({
             "schema": 1, "ts": TS, "agent": id, "version": "0.1.0", "boot": "1", "bundle": "demo@1", "machines": machines,
-            "tags": ["north"], "commands": ["ping"],
+            "tags": ["north"], "commands": ["ping", "trend.get"],
         });
         receive(fleet, &format!("{id}/status"), &json!({ "schema": 1, "state": state, "boot": "1", "ts": TS }));
         receive(fleet, &format!("{id}/info"), &info);

@@ -2,6 +2,7 @@
 
 mod app;
 mod fleet;
+mod past;
 mod view;
 
 use std::io::{IsTerminal, Write};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use self::app::{Action, App};
+use self::past::Past;
 use super::Failure;
 use super::broker::{BrokerArgs, converse};
 use crate::causes::with_causes;
@@ -89,7 +91,8 @@ async fn print(mqtt: &MqttConfig) -> Result<(), Failure> {
 
 async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttConfig) -> Result<(), Failure> {
     let mut keys = keyboard()?;
-    let mut client = None;
+    let mut client: Option<SimpleClient> = None;
+    let mut past = Past::default();
     let mut connecting = Box::pin(connect_at(mqtt, Instant::now()));
     let mut draw_at = Instant::now();
     let mut dirty = true;
@@ -102,6 +105,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
             dirty = false;
             draw_at = Instant::now() + DRAW_EVERY;
         }
+        ask_for_the_past(&mut client, &mut past, &app, mqtt).await;
         tokio::select! {
             // Keys go first: a flood of messages does not hold the person up.
             biased;
@@ -134,7 +138,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
             // What the fleet says.
             message = next(&mut client) => {
                 match message {
-                    Ok(message) => take(&mut app, &message),
+                    Ok(message) => take(&mut app, &mut past, &message),
                     Err(problem) => {
                         app.connection = Err(with_causes(&problem));
                         client = None;
@@ -161,9 +165,19 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
     }
 }
 
-fn take(app: &mut App, message: &Message) {
+/// A connection that breaks here is noticed when the next message is waited for.
+async fn ask_for_the_past(client: &mut Option<SimpleClient>, past: &mut Past, app: &App, mqtt: &MqttConfig) {
+    let Some(client) = client else { return };
+    if let Some((agent, command)) = past.question(&app.fleet, app.now) {
+        let topic = AgentTopics::new(&mqtt.root, &agent).of_agent(AgentPart::Control);
+        let _ = client.publish(&topic, false, command.to_string().into()).await;
+    }
+}
+
+fn take(app: &mut App, past: &mut Past, message: &Message) {
     if let Topic::Agent { part: AgentPart::Reply, .. } = message.topic {
         if let Ok(reply) = serde_json::from_slice(&message.payload) {
+            past.take(&reply, &mut app.fleet);
             app.reply(&reply);
         }
         return;

@@ -34,7 +34,7 @@ pub use notify::NotifyTest;
 pub use setup::{SetupBroker, SetupFindBrokers};
 pub use state::{HealthGet, Ping, StateGet};
 pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
-pub use trend::TrendGet;
+pub use trend::{FIELDS as TREND_FIELDS, TrendGet};
 
 use super::context::CommandContext;
 use super::error::CommandError;

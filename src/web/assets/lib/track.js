@@ -1,8 +1,10 @@
 // @ts-check
 // The windows of one machine, oldest first, as columns: cheap for thousands of machines, ready for a chart.
 
-/** One window: time in ms, distance, threshold, score, verdict (`n`, `a`, `u`).
- * @typedef {[number, number | null, number | null, number | null, string]} Point */
+/** One window: time in ms, distance, threshold, score, verdict (`n`, `a`, `u`). Or several, with their medians and what
+ * they come to.
+ * @typedef {{ windows: number, anomalous: number, unjudged: number, distance: [number, number] | null, score: [number, number] | null }} Rolled
+ * @typedef {[number, number | null, number | null, number | null, string, Rolled?]} Point */
 
 export class Track {
   /** @param {number} most windows that are kept */

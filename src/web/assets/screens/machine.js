@@ -32,7 +32,7 @@ export function Machine ({ agent, id }) {
     <${Head} machine=${machine} shown=${shown} />
     <div class="cards">
       <${Over} machine=${machine} draft=${draft} state=${state} />
-      <${Figures} machine=${machine} stale=${shown.stale} />
+      <${Figures} machine=${machine} stale=${shown.stale} hours=${hoursOf(machine, state)} />
       ${store.session?.home === 'agent' && html`<${Card} title="What it sounds like now" name="listen"><${Listen} agent=${agent} machine=${id} refused=${refusal.text} /><//>`}
       <${Threshold} machine=${machine} draft=${draft} setDraft=${setDraft} state=${state} />
       <${Learning} machine=${machine} state=${state} />
@@ -71,8 +71,17 @@ function Head ({ machine, shown }) {
     <${Acts} machine=${machine} maintenance=${true} /></header>`
 }
 
-/** @param {{ machine: import('../lib/store.js').Machine, stale: boolean }} props */
-function Figures ({ machine, stale }) {
+/** How long it ran: of the last health message, which comes more often than the state is asked for.
+ * @param {import('../lib/store.js').Machine} machine @param {any} state */
+function hoursOf (machine, state) {
+  const health = store.world.agents.get(machine.agent)?.health?.machines.find(one => one.machine === machine.id)
+  const running = health?.running_h ?? state?.hours?.running ?? null
+  if (running === null) return null
+  return { running, standing: health?.standing_h ?? state?.hours?.standing ?? 0, since: state?.hours?.since ?? null }
+}
+
+/** @param {{ machine: import('../lib/store.js').Machine, stale: boolean, hours: { running: number, standing: number, since: string | null } | null }} props */
+function Figures ({ machine, stale, hours }) {
   const { verdict, settings } = machine
   if (!verdict) return html`<${Card} title="Last window" name="figures"><p class="note">No window has come yet.</p><//>`
   const over = verdict.verdict === 'anomalous'
@@ -84,6 +93,7 @@ function Figures ({ machine, stale }) {
     <${Figure} label="Score" name="score" value=${steady(verdict.score)} note=${verdict.p_value !== null ? `p ${number(verdict.p_value, 2)}` : combined ? '' : 'no baseline'} />
     <${Figure} label="Lane" name="lane" value=${verdict.lane ?? '–'} note=${combined ? 'all lanes decide' : 'the distance decides'} />
     <${Figure} label="Level" name="level" value=${verdict.level_dbfs.toFixed(1)} unit="dBFS" />
+    ${hours && html`<${Figure} label="Ran" name="hours" value=${hours.running.toFixed(hours.running < 10 ? 2 : 0)} unit="h" note=${[hours.standing >= 0.1 ? `stood ${hours.standing.toFixed(1)} h` : '', hours.since ? `since ${new Date(hours.since).toLocaleDateString()}` : ''].filter(Boolean).join(', ')} />`}
   </dl><p class="note">Window ${verdict.seq} at <${At} at=${verdict.ts} />${verdict.bundle ? `, bundle ${verdict.bundle}` : ''}${verdict.clock ? '. The agent’s clock is not set' : ''}.${store.session?.home === 'fleet' ? ' Live sound is on the agent’s own page.' : ''}</p><//>`
 }
 

@@ -71,9 +71,12 @@ function fit ({ plot, shown }) {
 /** @param {Shown} shown */
 function top ({ points, column, limit, draft }) {
   let peak = 1.25 * Math.max(limit ?? 0, draft ?? 0)
-  for (const point of points) peak = Math.max(peak, 1.08 * (point[column] ?? 0))
+  for (const point of points) peak = Math.max(peak, 1.08 * (spread(point, column)?.[1] ?? point[column] ?? 0))
   return peak || 1
 }
+
+/** The least and the most, where the point stands for several windows. @param {Point} point @param {1 | 3} column */
+const spread = (point, column) => (column === 1 ? point[5]?.distance : point[5]?.score) ?? null
 
 /** Columns for uPlot: time, value, limit; of many windows the highest of each pixel.
  * @param {Shown} shown */
@@ -108,7 +111,7 @@ function options (shown, box, steps) {
       { label: name, stroke: colour('trace'), width: 1.6, points: { show: false }, value, spanGaps: false },
       { label: name === 'distance' ? 'threshold' : 'limit', stroke: colour('limit'), width: 1.4, dash: [6, 4], paths: steps, points: { show: false }, value },
       { label: 'anomalous', stroke: colour('alarm'), paths: () => null, points: { show: true, size: shown().points.filter(point => point[4] === 'a').length > MANY ? 3 : 6, fill: colour('alarm'), width: 0 }, value }],
-    hooks: { drawClear: [(/** @type {any} */ plot) => unheard(plot, shown())], draw: [(/** @type {any} */ plot) => draft(plot, shown())] }
+    hooks: { drawClear: [(/** @type {any} */ plot) => { unheard(plot, shown()); band(plot, shown()) }], draw: [(/** @type {any} */ plot) => draft(plot, shown())] }
   }
 }
 
@@ -138,6 +141,35 @@ function unheard (plot, { points, from, to }) {
     before = point[0]
   }
   if (begin !== null && before !== null) paint(begin, before)
+  ctx.restore()
+}
+
+/** From the least to the most of the windows that a point stands for. @param {any} plot @param {Shown} shown */
+function band (plot, { points, column, from, to }) {
+  const { ctx, bbox } = plot
+  ctx.save()
+  ctx.beginPath()
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height)
+  ctx.clip()
+  ctx.fillStyle = colour('trace')
+  ctx.globalAlpha = 0.18
+  /** @type {[number, number, number][]} */
+  let run = []
+  const paint = () => {
+    if (run.length > 1) {
+      ctx.beginPath()
+      for (const [x, low] of run) ctx.lineTo(x, low)
+      for (const [x, , high] of run.reverse()) ctx.lineTo(x, high)
+      ctx.fill()
+    }
+    run = []
+  }
+  for (const point of points) {
+    const range = point[0] >= from && point[0] <= to ? spread(point, column) : null
+    if (range) run.push([plot.valToPos(point[0] / 1000, 'x', true), plot.valToPos(range[0], 'y', true), plot.valToPos(range[1], 'y', true)])
+    else paint()
+  }
+  paint()
   ctx.restore()
 }
 

@@ -5,7 +5,7 @@ import { Card, Choice } from '../../ui/parts.js'
 import { Chart } from '../../ui/chart.js'
 import { number, plural, span } from '../../lib/format.js'
 import { knows } from '../../lib/commands.js'
-import { readHistory } from '../../lib/history.js'
+import { HISTORY, readHistory } from '../../lib/history.js'
 import { store } from '../../lib/store.js'
 
 const MINUTE = 60000
@@ -17,7 +17,7 @@ export function Over ({ machine, draft, state }) {
   const [column, setColumn] = useState(1)
   const [past, setPast] = useState({ points: [], problem: '', range: 0 })
   const { agent, id, track, settings } = machine
-  const remembers = knows(agent, 'history.get')
+  const remembers = knows(agent, HISTORY)
   const online = store.link.state === 'open'
   useEffect(() => {
     if (!remembers || !online) return undefined
@@ -33,17 +33,23 @@ export function Over ({ machine, draft, state }) {
   const rate = state?.baseline?.in_use?.false_alarm_rate
   const limit = column === 1 ? settings?.threshold ?? null : rate ? -Math.log10(rate) : null
   const inside = points.filter(point => point[0] >= from)
-  const odd = inside.filter(point => point[4] === 'a').length
-  const unheard = inside.filter(point => point[4] === 'u').length
+  const { windows, odd, unheard } = counts(inside)
   const value = last?.[column]
-  const summary = `${column === 1 ? 'Distance' : 'Score'} over ${span(to - from)}: ${plural(inside.length, 'window')}, ${odd} anomalous, ${unheard} not judged${typeof value === 'number' ? `; now ${number(value)}${limit ? `, limit ${number(limit)}` : ''}` : ''}`
+  const summary = `${column === 1 ? 'Distance' : 'Score'} over ${span(to - from)}: ${plural(windows, 'window')}, ${odd} anomalous, ${unheard} not judged${typeof value === 'number' ? `; now ${number(value)}${limit ? `, limit ${number(limit)}` : ''}` : ''}`
   const aside = html`<span class="row-of"><${Choice} label="What" value=${column} onChange=${setColumn} options=${[{ value: 1, label: 'Distance' }, { value: 3, label: 'Score', disabled: !points.some(point => point[3] !== null) }]} />
     <${Choice} label="How long" value=${range} onChange=${setRange} options=${RANGES.map(one => ({ ...one, disabled: one.value > 60 * MINUTE && !remembers, title: one.value > 60 * MINUTE && !remembers ? 'This agent does not hand out its past' : undefined }))} /></span>`
   return html`<${Card} title=${column === 1 ? 'Distance over time' : 'Score over time'} wide=${true} name="chart" aside=${aside}>
     <${Chart} shown=${{ points, column, limit, draft, from, to, revision: track.revision + past.points.length }} label=${summary} />
     <div class="reading"><span><i></i>${column === 1 ? 'distance' : 'score'}</span>${limit !== null && html`<span><i class="limit"></i>${column === 1 ? 'threshold' : `limit: one false alarm in ${number(1 / rate)} windows`}</span>`}<span><i class="mark"></i>anomalous</span><span><i class="shade"></i>not judged</span>
-      <span>${plural(inside.length, 'window')}, ${odd} anomalous${unheard ? `, ${unheard} not judged` : ''}</span></div>
+      ${inside.some(point => point[5]) && html`<span><i class="band"></i>least to most, line: the middle</span>`}<span>${plural(windows, 'window')}, ${odd} anomalous${unheard ? `, ${unheard} not judged` : ''}</span></div>
     ${!remembers && html`<p class="note">Since this page was opened: this agent does not hand out its past.</p>`}${past.problem && html`<p class="say warn">The past could not be read: ${past.problem}</p>`}<//>`
+}
+
+/** @param {import('../../lib/track.js').Point[]} points */
+function counts (points) {
+  const sum = (/** @type {'windows' | 'anomalous' | 'unjudged'} */ name, /** @type {string} */ verdict) =>
+    points.reduce((sum, point) => sum + (point[5] ? point[5][name] : Number(!verdict || point[4] === verdict)), 0)
+  return { windows: sum('windows', ''), odd: sum('anomalous', 'a'), unheard: sum('unjudged', 'u') }
 }
 
 /** @param {import('../../lib/track.js').Point[]} past @param {import('../../lib/track.js').Point[]} live */
