@@ -235,8 +235,8 @@ impl Template {
                         "trend_lost",
                         "trend_failed",
                     ]
-                        .iter()
-                        .any(|event| message["event"] == *event)
+                    .iter()
+                    .any(|event| message["event"] == *event)
             });
             let is_in_the_way =
                 what.contains("place") && ["state.db", "trend.db"].iter().any(|store| name.starts_with(store));

@@ -1,4 +1,5 @@
-//! The reply to `trend.get` as a table: a line a step, within 80 columns.
+//! The reply to `trend.get` as a table: a line a step, within 80 columns. `least`, `mid` and `most` are the distance, score
+//! and level are the middle ones.
 
 use std::fmt::Write;
 
@@ -23,8 +24,8 @@ fn table(reply: &Reply) -> Option<String> {
         return Some(format!("{} {machine}: no window from {} to {}\n", reply.agent, text("from"), text("to")));
     }
     let mut table = format!(
-        "{} {machine}, by {step}; distance: smallest, middle, largest; score and level: middle\n{:<11} {:>7} {:>6} {:>6}  {:^17} {:>6} {:>6} {:>6} {:>6}\n",
-        reply.agent, "from", "windows", "judged", "odd", "distance", "limit", "score", "dBFS", "ran"
+        "{} {machine}, by {step}\n{:<11} {:>7} {:>6} {:>6}  {:>5} {:>5} {:>5} {:>6} {:>6} {:>6} {:>6}\n",
+        reply.agent, "from", "windows", "judged", "odd", "least", "mid", "most", "limit", "score", "dBFS", "ran"
     );
     for point in points.iter().filter_map(Value::as_array) {
         let fields: Map<String, Value> =
