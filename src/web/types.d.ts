@@ -57,7 +57,7 @@ interface Command {
 
 type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
 
 interface EventMsg {
   agent: string
@@ -128,6 +128,8 @@ interface Health {
   reconnects: number
   /** Version of the payloads. */
   schema: 1
+  /** Why the machines' past is not on disk; null where it is. */
+  trend_error: string | null
   ts: string
   /** Seconds since this start. */
   uptime_s: number
@@ -185,8 +187,14 @@ interface MachineHealth {
   machine: string
   /** Windows that could not be scored in time since this start. */
   overload: number
+  /** Hours that it ran (its windows were judged), since the agent first heard it; null while that cannot be read. */
+  running_h: number | null
   /** The signal's fault that lasts, as its event tells it; null without one. */
   signal: Reason | null
+  /** Hours that it stood still, as far as a learned baseline shows it. */
+  standing_h: number | null
+  /** Hours in which it could not be judged, and nobody had planned that. */
+  unheard_h: number | null
   /** Times that the capture lost samples since this start while its source was there. */
   xruns: number
 }

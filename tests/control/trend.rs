@@ -109,8 +109,10 @@ fn the_past_adds_up_over_restarts_and_is_shown_in_eighty_columns() {
     let counted = ["running", "standing", "unheard"].iter().filter_map(|name| hours[name].as_f64()).sum::<f64>();
     assert!(counted > 0.05 && hours["since"].is_string(), "60 windows of 5 s and more: {hours}");
     ask(&heard, json!({ "command": "health.get" }));
-    let health = heard.wait_for("health", |message| message.is_agent(AgentPart::Health)).json();
-    assert!(health["machines"][0]["running_h"].is_number() && health["trend_error"].is_null(), "{health}");
+    let health = heard.wait_for("health with hours", |message| {
+        message.is_agent(AgentPart::Health) && message.json()["machines"][0]["running_h"].is_number()
+    });
+    assert!(health.json()["trend_error"].is_null(), "{health:?}");
 
     // What cannot be asked.
     for (arguments, words) in [
@@ -147,8 +149,10 @@ fn a_past_that_cannot_be_written_is_said_and_scoring_goes_on() {
     let failed = events(&heard, "trend_failed");
     assert!(failed[0]["detail"].as_str().is_some_and(|detail| detail.contains("cannot be opened")), "{failed:?}");
     ask(&heard, json!({ "command": "health.get" }));
-    let health = heard.wait_for("health", |message| message.is_agent(AgentPart::Health)).json();
-    assert!(health["trend_error"].as_str().is_some_and(|error| error.contains("trend.db")), "{health}");
+    heard.wait_for("health that says so", |message| {
+        message.is_agent(AgentPart::Health)
+            && message.json()["trend_error"].as_str().is_some_and(|error| error.contains("trend.db"))
+    });
     adds_up(&heard, &json!({}));
     let written = std::fs::remove_file(state.join("trend.db"));
     written.expect("our own link");

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::Counted;
-use super::row::{Row, Sample};
+use super::row::{Counted, Row, Sample};
 use crate::clock::NOT_BEFORE_S;
 
 pub const MINUTE_S: i64 = 60;

@@ -31,7 +31,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::{Condvar, Mutex};
 
 use self::collected::Collected;
-pub use self::row::{Hours, Row, Sample, Spread};
+pub use self::row::{Counted, Hours, Row, Sample, Spread};
 pub use self::steps::{POINTS_LIMIT, Step, StepError};
 use self::store::{Reader, Tier};
 use crate::scoring::Assessment;
@@ -49,14 +49,6 @@ pub enum TrendError {
     NotYet,
     #[error("the past cannot be read: {0}")]
     Unreadable(#[source] SqliteError),
-}
-
-/// How long a machine ran, and since when that is counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Counted {
-    pub hours: Hours,
-    /// Unix s; `None` while no clock has been right.
-    pub since_s: Option<i64>,
 }
 
 /// The past of all machines.

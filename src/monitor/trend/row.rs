@@ -93,6 +93,14 @@ impl std::ops::AddAssign for Hours {
     }
 }
 
+/// How long a machine ran, and since when that is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counted {
+    pub hours: Hours,
+    /// Unix s; `None` while no clock has been right.
+    pub since_s: Option<i64>,
+}
+
 /// The windows of one machine in one step of time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {

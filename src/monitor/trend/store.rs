@@ -6,10 +6,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::Counted;
 use super::collected::{Batch, MINUTE_S, Minute, Waiting};
 use super::pack::{self, Steps};
-use super::row::{Hours, Row};
+use super::row::{Counted, Hours, Row};
 use crate::sqlite::{self, Layout, SqliteError};
 
 /// A pack is an hour of minutes or a day of hours. `written` has the last batch that is in here.
