@@ -34,10 +34,12 @@ fn the_demo_hears_all_machines_through_the_broker_and_finds_the_ill_one() {
     for line in &lines {
         let topic = line["topic"].as_str().expect("a topic");
         if let Some(machine) = topic.strip_suffix("/verdict") {
-            // The sequence has no holes: what the agents said came through the broker whole.
+            // The sequence has no holes: what the agents said came through the broker whole. After a broken connection MQTT
+            // may say again what it has said.
             let count = seen.entry(machine).or_default();
-            assert_eq!(line["payload"]["seq"].as_u64(), Some(*count), "{topic}");
-            *count += 1;
+            let seq = line["payload"]["seq"].as_u64().expect("a number");
+            assert!(seq <= *count, "{topic}: {seq} after {count} verdicts");
+            *count = (*count).max(seq + 1);
         }
     }
     assert_eq!(seen.len(), 8, "{seen:?}");
