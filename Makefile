@@ -1,8 +1,11 @@
 # The commands that one really uses; CONTRIBUTING.md explains them. Each installs by itself what it lacks.
 
-.PHONY: run demo train test test-heavy test-all lint setup figures home-assistant-check deb deb-check pi-check deb-arm64
+.PHONY: build run demo train test test-heavy test-all lint setup figures home-assistant-check deb deb-check pi-check deb-arm64
 
 CARGO = cargo
+
+build: setup               ## target/release/auscult; also what `make` alone does
+	$(CARGO) build --release
 
 setup:
 	tests/setup.sh build

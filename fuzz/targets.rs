@@ -101,6 +101,24 @@ pub fn wav(bytes: &[u8]) {
     }
 }
 
+/// As FLAC, Ogg or MP3: what is read has whole frames of finite samples.
+pub fn compressed(bytes: &[u8]) {
+    use auscult::audio::compressed::{CompressedReader, Kind};
+    let Some(kind) = Kind::of(bytes) else { return };
+    let source = std::io::Cursor::new(bytes.to_vec());
+    let Ok(mut reader) = CompressedReader::new(source, kind, std::path::Path::new("fuzz")) else { return };
+    let (mut samples, mut total) = (Vec::new(), 0);
+    while let Ok(frames) = reader.read(&mut samples) {
+        assert_eq!(samples.len(), frames * reader.format().channels);
+        total += samples.len();
+        // A few bytes of FLAC may stand for much silence.
+        if frames == 0 || total > 4_000_000 {
+            return;
+        }
+        samples.clear();
+    }
+}
+
 /// As a learned baseline, which comes out of a state directory or a bundle.
 pub fn baseline(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)

@@ -202,6 +202,12 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// What is in the way of a directory at `path`: itself or one above it that is there and is none.
+pub fn not_a_directory(path: &Path) -> Option<PathBuf> {
+    let there = path.ancestors().find(|path| !path.as_os_str().is_empty() && path.exists())?;
+    (!there.is_dir()).then(|| there.to_owned())
+}
+
 /// The directory that a path lies in.
 pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))

@@ -16,6 +16,7 @@
 //! agent      wires it all together: start, supervise, stop
 //! config     what a user can set
 //! window     a window of sound, and why it could not be assessed
+//! numbers    numbers for people
 //! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
 //! backoff    pauses between attempts
@@ -48,6 +49,7 @@ mod log_tail;
 pub mod monitor;
 pub mod mqtt;
 pub mod notify;
+mod numbers;
 pub mod scoring;
 pub mod secret;
 mod sha256;

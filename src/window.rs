@@ -57,6 +57,12 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The machine or its agent is in a state in which windows are not judged; nothing is wrong with the sound.
+    pub fn is_of_the_machine(self) -> bool {
+        use Reason::{Learning, MachineOff, Maintenance, NoBundle};
+        matches!(self, Learning | MachineOff | Maintenance | NoBundle)
+    }
+
     /// The reason for a person, as the end of a sentence.
     pub fn in_words(self) -> &'static str {
         match self {

@@ -49,6 +49,7 @@ const flows = [
   node('mqtt in', 'in', 280, 80, {
     name: 'auscult/#', topic: '', qos: '1', datatype: 'utf8', broker: 'auscult-broker', nl: false, rap: true, rh: 0, inputs: 1
   }, to('collect')),
+  node('status', 'link', 290, 200, { name: 'broker', scope: ['auscult-in'] }, to('collect')),
   node('inject', 'tick', 130, 140, {
     name: 'every second', props: [{ p: 'topic', vt: 'str' }], repeat: '1', crontab: '', once: false, onceDelay: 0.1, topic: 'tick', payload: '', payloadType: 'str'
   }, to('collect')),

@@ -8,6 +8,7 @@
 
 mod error;
 mod lock;
+mod log_lines;
 mod machines;
 #[cfg(feature = "web")]
 mod page;
@@ -152,11 +153,11 @@ impl Agent {
         self.notify.finish(end - GOODBYE);
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {
-            tracing::info!(messages = report.left, "messages wait on disk for the next start");
+            tracing::info!("{} messages are kept on disk and sent after the next start", report.left);
         }
         match report.stopped_published {
-            true => tracing::info!("stopped; the broker knows"),
-            false => tracing::warn!("stopped; the broker could not be reached"),
+            true => tracing::info!("stopped, and the broker has been told"),
+            false => tracing::warn!("stopped; the broker could not be told"),
         }
     }
 }

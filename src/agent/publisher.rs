@@ -7,7 +7,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use super::process_stats;
+use super::{log_lines, process_stats};
 use crate::audio::capture::{Capture, CaptureState};
 use crate::clock::Timestamp;
 use crate::config::{Config, MachineConfig};
@@ -25,6 +25,7 @@ use crate::mqtt::payload::{AlarmMsg, EventKind, EventMsg, Health, Info, MachineH
 use crate::notify::{self, Notifier};
 use crate::scoring::Reason;
 use crate::scoring::alarm::AlarmStatus;
+use crate::scoring::baseline::LearnProgress;
 use crate::scoring::gate::SignalHealth;
 use crate::scoring::gate::debounce::SignalChange;
 
@@ -136,6 +137,7 @@ impl Publisher {
             self.mqtt.clock().mark(),
         );
         message.alarm = Some(assessed.alarm_state);
+        message.learning_share = assessed.learning.as_ref().map(LearnProgress::share);
         let verdict = message.verdict;
         let (reason, distance, threshold) = (message.reason, message.distance, message.threshold);
         let seq = self.mqtt.verdict(message);
@@ -146,7 +148,7 @@ impl Publisher {
     pub fn alarm(&self, AlarmChange { machine, change }: &AlarmChange) {
         let status = &change.to;
         let id = self.monitor.id(*machine);
-        tracing::info!(machine = &*id, state = ?status.state, kind = ?status.kind, "alarm");
+        log_lines::alarm(&id, status);
         self.mqtt.alarm(&self.alarm_msg(*machine, status));
         self.notify(*machine, status);
     }
@@ -193,6 +195,8 @@ impl Publisher {
             by: status.note.by.clone(),
             comment: status.note.comment.clone(),
             until: status.note.until.map(Timestamp::from),
+            raised: status.raised.map(Timestamp::from),
+            at: status.note.at.map(Timestamp::from),
             clock: self.mqtt.clock().mark(),
             late: false,
         }
@@ -219,8 +223,7 @@ impl Publisher {
     /// As [`Publisher::event`], with numbers: `facts` is an object.
     pub fn event_with(&self, machine: usize, event: EventKind, detail: Option<String>, facts: serde_json::Value) {
         let id = self.monitor.id(machine);
-        tracing::info!(machine = &*id, ?event, detail);
-        self.mqtt.event(&EventMsg {
+        let message = EventMsg {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
             agent: self.config.agent.id.clone(),
@@ -233,7 +236,13 @@ impl Publisher {
             },
             clock: self.mqtt.clock().mark(),
             late: false,
-        });
+        };
+        self.send_event(&message);
+    }
+
+    fn send_event(&self, message: &EventMsg) {
+        log_lines::event(message);
+        self.mqtt.event(message);
     }
 
     /// Faults of a machine's signal that began to last, or ended. A fault that follows another names it.
@@ -264,7 +273,7 @@ impl Publisher {
             match output {
                 Output::Reply(encoded) => self.mqtt.reply(encoded),
                 Output::Settings(message) => self.mqtt.settings(&message),
-                Output::Event(message) => self.mqtt.event(&message),
+                Output::Event(message) => self.send_event(&message),
                 Output::Alarms => self.writer.save_alarms(),
                 Output::Evidence(message) => self.mqtt.evidence(&message),
                 Output::Info => self.info(),
@@ -284,7 +293,7 @@ impl Publisher {
     }
 
     pub fn source_ended(&self, machine: usize) {
-        tracing::info!(machine = &*self.monitor.id(machine), "the source has ended: no more windows");
+        tracing::info!("{}: the source has ended, no more windows come", self.monitor.id(machine));
     }
 
     /// How the agent is doing.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::log_lines;
 use super::publisher::Publisher;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
 use crate::control::messages;
@@ -112,6 +113,8 @@ struct Watched {
     saved: Option<Instant>,
     windows: u64,
     tenths: u64,
+    /// Why its windows are not judged, as the log said last; outside, that nothing was said yet.
+    said: Option<Option<Reason>>,
 }
 
 impl Scoring {
@@ -148,6 +151,13 @@ impl Scoring {
         publisher.signal(window.machine, &assessed.signal);
         let given_up = window.fault == Some(Reason::Overload);
         let watched = self.machines.entry(window.machine).or_default();
+        let reason = assessed.assessment.reason;
+        // What is wrong with a signal has its own events.
+        let lasts = reason.is_none_or(Reason::is_of_the_machine);
+        if lasts && watched.said != Some(reason) {
+            watched.said = Some(reason);
+            log_lines::judged(&monitor.id(window.machine), &assessed.assessment);
+        }
         if let Some(windows) = watched.overload.observe(given_up, self.started.elapsed()) {
             let detail = format!("{windows} windows could not be scored in time");
             publisher.event(window.machine, EventKind::Overload, Some(detail));

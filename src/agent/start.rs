@@ -197,7 +197,10 @@ impl Agent {
         }
         match machines {
             0 => waits_for_setup(page),
-            machines => tracing::info!(agent = self.config.agent.id, machines, "listening"),
+            machines => {
+                let (agent, what) = (&self.config.agent.id, if machines == 1 { "machine" } else { "machines" });
+                tracing::info!("agent {agent} is listening to {machines} {what}");
+            }
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Sound from the outside: capture cards, WAV files, simulated machines; resampled and cut into windows.
 
 pub mod capture;
+pub mod compressed;
 pub mod config;
 pub mod device;
 mod levels;
 pub mod meters;
 mod paced;
 pub mod resample;
+pub mod sound_file;
 mod source;
 pub mod synth;
 pub mod wav;

@@ -397,7 +397,7 @@ pub fn resolve(bundle_path: &Path, path: &str) -> Result<PathBuf, InstallError> 
         return Err(argument(", which leads out of it"));
     }
     if !found.is_dir() {
-        return Err(argument(", which is none"));
+        return Err(argument(", which is not a directory"));
     }
     Ok(found)
 }

@@ -13,7 +13,7 @@ pub struct BrokerArgs {
     /// Broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]; default: the configuration's, else mqtt://localhost:1883
     #[arg(long, value_name = "URL", global = true, help_heading = "Broker")]
     broker: Option<String>,
-    /// Configuration file whose [mqtt] table says how to reach the broker; the flags go before it
+    /// Configuration file whose [mqtt] table says how to reach the broker; the flags override it
     #[arg(long, value_name = "FILE", global = true, help_heading = "Broker")]
     config: Option<PathBuf>,
     /// First part of every topic; default: auscult
@@ -67,6 +67,27 @@ impl BrokerArgs {
         mqtt.check().map_err(|problem| Failure::usage(anyhow::Error::msg(problem)))?;
         Ok(mqtt)
     }
+}
+
+/// Whose commands these are, for the record: as the flag says, else the user who is logged in, by whatever name the
+/// system knows. Never a name of ours: an alarm that `watch` acknowledged was acknowledged by nobody.
+pub fn who(flag: Option<String>) -> String {
+    let named = |name: &str| std::env::var(name).ok().filter(|name| !name.trim().is_empty());
+    flag.or_else(|| ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(named)).unwrap_or_else(account)
+}
+
+/// The name of the account that runs this process, or its number where it has none.
+fn account() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(process) = std::fs::metadata("/proc/self") else { return "somebody".to_owned() };
+    let id = process.uid().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut fields = accounts.lines().map(|line| line.split(':'));
+    let name = fields.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1) == Some(id.as_str())).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("user {id}"))
 }
 
 /// Runs a tool's conversation with the broker to its end.

@@ -13,6 +13,7 @@ use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
 use crate::causes::with_causes;
 use crate::config::{Config, MachineConfig, MqttConfig, PACKAGED};
+use crate::fs::not_a_directory;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::mqtt::simple_client::SimpleClient;
@@ -29,7 +30,7 @@ const LISTEN: Duration = Duration::from_secs(5);
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  auscult check --config /etc/auscult/agent.toml")]
 pub struct Args {
-    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top [default: /etc/auscult/agent.toml
+    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables override it [default: /etc/auscult/agent.toml
     /// where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -65,6 +66,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     report.verdict()
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Ok,
+    Warning,
+    Failed,
+}
+
 /// The lines as they come, and the exit code that they make.
 struct Report {
     json: bool,
@@ -73,22 +81,32 @@ struct Report {
 
 impl Report {
     fn ok(&mut self, part: &str, message: impl std::fmt::Display) -> std::io::Result<()> {
-        self.report(part, true, &message.to_string())
+        self.report(part, Outcome::Ok, &message.to_string())
+    }
+
+    /// What works and will not do what was meant.
+    fn warn(&mut self, part: &str, message: impl std::fmt::Display) -> std::io::Result<()> {
+        self.report(part, Outcome::Warning, &message.to_string())
     }
 
     /// `code`: what the exit code is if nothing worse comes.
     fn fail(&mut self, part: &str, code: u8, message: impl std::fmt::Display) -> std::io::Result<()> {
         self.worst = self.worst.max(Some(code));
-        self.report(part, false, &message.to_string())
+        self.report(part, Outcome::Failed, &message.to_string())
     }
 
-    fn report(&self, part: &str, ok: bool, message: &str) -> std::io::Result<()> {
+    fn report(&self, part: &str, outcome: Outcome, message: &str) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.json {
-            writeln!(out, "{}", json!({ "check": part, "ok": ok, "message": message }))
-        } else {
-            writeln!(out, "{}  {part:<13}  {message}", if ok { "ok  " } else { "FAIL" })
+            let (ok, warning) = (outcome != Outcome::Failed, outcome == Outcome::Warning);
+            return writeln!(out, "{}", json!({ "check": part, "ok": ok, "warning": warning, "message": message }));
         }
+        let word = match outcome {
+            Outcome::Ok => "ok  ",
+            Outcome::Warning => "WARN",
+            Outcome::Failed => "FAIL",
+        };
+        writeln!(out, "{word}  {part:<13}  {message}")
     }
 
     fn verdict(&self) -> Result<(), Failure> {
@@ -102,6 +120,10 @@ fn state(report: &mut Report, config: &Config) -> std::io::Result<()> {
     // Relative paths have "" as their last ancestor.
     let there = dir.ancestors().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
     let there = there.into_iter().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    if let Some(file) = not_a_directory(dir) {
+        let (dir, file) = (dir.display(), file.display());
+        return report.fail("state", EXIT_CONFIG, format!("{dir}: expected a directory, {file} is a file"));
+    }
     // A file without a name, gone with this line: rights alone do not show read-only and odd file systems.
     let writable = tempfile::tempfile_in(there).is_ok();
     match (writable, there == dir) {
@@ -121,6 +143,11 @@ fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<Active
             let (dir, label, engine) = (config.bundle.path.display(), loaded.label(), loaded.engine());
             let machines = loaded.bundle.machines.len();
             report.ok("bundle", format!("{dir}: {label}, {machines} machines, engine {engine}"))?;
+            for (number, machine) in config.machine.iter().enumerate() {
+                if let Some(warning) = loaded.foreign_bank(number, machine) {
+                    report.warn("bundle", warning)?;
+                }
+            }
             Ok(Some(loaded))
         }
         Err(error @ LoadError::Machine { .. }) => report.fail("bundle", EXIT_CONFIG, error).map(|()| None),
@@ -137,7 +164,8 @@ fn sources(report: &mut Report, config: &Config, loaded: Option<&ActiveBundle>) 
             return report.fail("source", code, with_causes(&error));
         }
     };
-    for (machine, stats) in config.machine.iter().zip(listen(&capture)) {
+    let heard = listen(&capture, config);
+    for (number, (machine, stats)) in config.machine.iter().zip(heard).enumerate() {
         let (source, id) = (describe(machine), &machine.id);
         match (stats.state, stats.format) {
             (CaptureState::Live | CaptureState::Ended, Some(Format { rate_hz, channels })) => {
@@ -146,7 +174,13 @@ fn sources(report: &mut Report, config: &Config, loaded: Option<&ActiveBundle>) 
                 let opened = format!(": {rate_hz} Hz, {channels} channel{plural}");
                 let opened = if machine.source.device.is_some() { opened } else { String::new() };
                 let level = stats.level_dbfs.map_or(String::new(), |level| format!(", {level:.1} dBFS"));
-                report.ok("source", format!("{id}: {source}{opened}{level}"))?;
+                let line = format!("{id}: {source}{opened}{level}");
+                match is_silent(config, number, &stats) {
+                    true => {
+                        report.fail("source", 1, format!("{line}: silent; is it muted, or is nothing plugged in?"))?
+                    }
+                    false => report.ok("source", line)?,
+                }
             }
             _ => {
                 let why = stats.why.unwrap_or_else(|| format!("{source}: no sound within {} s", LISTEN.as_secs()));
@@ -159,19 +193,31 @@ fn sources(report: &mut Report, config: &Config, loaded: Option<&ActiveBundle>) 
 }
 
 /// The state of each machine's source, when it delivered or should have.
-fn listen(capture: &Capture) -> Vec<MachineStats> {
+///
+/// A microphone that is silent is listened to for as long as one that does not deliver: the first blocks of some are zeros.
+fn listen(capture: &Capture, config: &Config) -> Vec<MachineStats> {
     let begun = Instant::now();
     loop {
         let stats = capture.stats();
         let delivers = |stats: &MachineStats| {
             matches!(stats.state, CaptureState::Live | CaptureState::Ended) && stats.format.is_some()
         };
-        if stats.iter().all(delivers) || begun.elapsed() > LISTEN {
+        let silent = |(number, stats): (usize, &MachineStats)| is_silent(config, number, stats);
+        if stats.iter().all(delivers) && !stats.iter().enumerate().any(silent) || begun.elapsed() > LISTEN {
             return stats;
         }
         // What is captured is taken, so that a source that is faster than real time goes on.
         capture.next(Duration::from_millis(50));
     }
+}
+
+/// A microphone delivers less than what the agent calls silence, by the rule that its windows are judged with.
+fn is_silent(config: &Config, number: usize, stats: &MachineStats) -> bool {
+    let machine = &config.machine[number];
+    let Ok(gate) = machine.gate(&config.gate) else { return false };
+    // Of noise, the mean is 2 dB below the root mean square.
+    let limit_dbfs = 20.0 * gate.silent_below.log10() + 2.0;
+    machine.source.device.is_some() && stats.level_dbfs.is_some_and(|level| level < limit_dbfs)
 }
 
 fn describe(machine: &MachineConfig) -> String {

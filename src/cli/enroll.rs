@@ -122,6 +122,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         previous_threshold: bundle.machine(name).ok().and_then(|known| known.threshold),
     };
     let mut files = args.recordings.files();
+    files.explain_interrupt(format!("nothing was learned, {} was not made", args.out.display()));
     let recorded = record(&mut files, args.recordings.sound.channel, model, engine)?;
     files.bar.finish_and_clear();
 

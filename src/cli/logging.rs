@@ -4,9 +4,11 @@ use std::io::{self, IsTerminal, Write};
 
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::writer::{MakeWriter, MakeWriterExt as _, OptionalWriter};
 
-use super::Failure;
+use super::{Failure, terminal};
 use crate::config::{LogConfig, LogFormat};
 use crate::log_tail;
 
@@ -21,10 +23,23 @@ pub fn start(config: &LogConfig) -> Result<(), Failure> {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr.and(KeptTail));
     // A second start (two agents in one process) keeps the first one's subscriber.
     let _ = match config.format {
-        LogFormat::Human => subscriber.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Human => subscriber
+            .with_ansi(io::stderr().is_terminal() && terminal::takes_colours())
+            .with_target(false)
+            .with_timer(Seconds)
+            .try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// The time to the second, as much as a person reads.
+struct Seconds;
+
+impl FormatTime for Seconds {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        write!(out, "{}", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ"))
+    }
 }
 
 /// Keeps the newest lines beside the log, but for those that hold a secret.

@@ -14,6 +14,7 @@ mod engine;
 mod enroll;
 mod failure;
 mod generate;
+mod interrupt;
 mod logging;
 mod notify;
 mod record;
@@ -28,11 +29,12 @@ mod simulate;
 mod sound;
 mod spectrogram;
 mod synth;
+mod terminal;
 mod watch;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::failure::{EXIT_CONFIG, EXIT_DATA, EXIT_USAGE, Failure};
 
@@ -71,9 +73,24 @@ enum Command {
     Generate(generate::Args),
 }
 
+/// Parses the arguments; ends the process where they are wrong, or ask for help.
+fn parse() -> Cli {
+    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// The command line, with an example for each control command.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("ctl", |ctl| {
+        ctl.mut_subcommands(|command| {
+            let example = ctl::example(&command);
+            command.after_help(example)
+        })
+    })
+}
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match parse().command {
         Command::Run(args) => run::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
@@ -95,7 +112,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Synth(args) => synth::run(args),
-        Command::Generate(args) => generate::run(&args, Cli::command()),
+        Command::Generate(args) => generate::run(&args, command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,5 +123,25 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(failure.code)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    /// Every command that does something shows how it is called.
+    #[test]
+    fn every_help_has_an_example() {
+        let mut lacking = Vec::new();
+        let mut ahead = vec![(String::new(), command())];
+        while let Some((path, mut command)) = ahead.pop() {
+            let subcommands: Vec<_> = command.get_subcommands().filter(|one| !one.is_hide_set()).cloned().collect();
+            if subcommands.is_empty() && !command.render_long_help().to_string().contains("Example") {
+                lacking.push(path.clone());
+            }
+            ahead.extend(subcommands.into_iter().map(|one| (format!("{path} {}", one.get_name()), one)));
+        }
+        assert!(lacking.is_empty(), "{lacking:?}");
     }
 }

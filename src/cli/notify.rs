@@ -13,7 +13,7 @@ use crate::notify;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  auscult notify --config /etc/auscult/agent.toml test")]
 pub struct Args {
-    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top
+    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables override it
     #[arg(long, value_name = "FILE", default_value = "/etc/auscult/agent.toml")]
     config: PathBuf,
     #[command(subcommand)]

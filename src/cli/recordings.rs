@@ -14,7 +14,7 @@ use crate::scoring::threshold::Threshold;
 
 #[derive(ClapArgs)]
 pub(super) struct RecordingArgs {
-    /// WAV files, and directories to be searched for them
+    /// WAV, FLAC, Ogg Vorbis and MP3 files, and directories to be searched for them
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
     /// Directory of the bundle

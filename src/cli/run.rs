@@ -11,7 +11,7 @@ use crate::config::Config;
 /// Example: auscult run --config /etc/auscult/agent.toml
 #[derive(clap::Args)]
 pub struct Args {
-    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables go on top [default: /etc/auscult/agent.toml
+    /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables override it [default: /etc/auscult/agent.toml
     /// where it exists; else nothing is configured, and the agent waits for set-up]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! `auscult score`: WAV files in, a verdict for each window out, as the agent would have judged it.
+//! `auscult score`: recordings in, a verdict for each window out, as the agent would have judged it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,16 @@ use ndarray::ArrayView2;
 use ndarray_npy::WriteNpyExt;
 use serde::Serialize;
 
-use super::Failure;
 use super::recordings::{JudgingArgs, RecordingArgs};
+use super::{Failure, terminal};
 use crate::bundle::FittedModel;
 use crate::fs::Output;
+use crate::numbers::short;
 use crate::scoring::{Done, Lane, Reason, Scored, ScorerPool, Verdict};
 
-/// Scores WAV files offline: a row for each window.
+/// Scores recordings offline: a row for each window.
 ///
-/// Directories are searched for .wav files. Any rate from 8 to 192 kHz is resampled, 1 to 32 channels, 8 to 32-bit integer
+/// WAV, FLAC, Ogg Vorbis and MP3 are read; directories are searched for files with these endings. Any rate from 8 to 192 kHz is resampled, 1 to 32 channels, 8 to 32-bit integer
 /// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A rest shorter
 /// than a window has no verdict. A machine that was enrolled is judged by all lanes together, and `score`, `p_value` and
 /// `lane` tell of them; with --threshold, or with --judge distance, by its distance alone.
@@ -48,6 +49,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let width = engine.shape().embedding;
     let mut embeddings = args.embeddings.as_deref().map(|path| Embeddings::create(path, width)).transpose()?;
     let mut files = args.recordings.files();
+    files.explain_interrupt(match &args.embeddings {
+        Some(path) => format!("the rows above are what there is, {} was not written", path.display()),
+        None => "the rows above are what there is".to_owned(),
+    });
     let mut rows = Rows::new(&args, files.longest_name(), model.baseline.is_some())?;
     let model = Arc::new(model);
     let mut pool = ScorerPool::new(engine)?;
@@ -102,36 +107,92 @@ struct Row<'a> {
 struct Rows<'a> {
     machine: &'a str,
     json: bool,
-    widths: (usize, usize),
+    columns: Columns,
+    /// Of the last window.
+    threshold: Option<f64>,
     out: io::StdoutLock<'static>,
     windows: u64,
     anomalous: u64,
     unknown: u64,
 }
 
+/// Which columns there are. Machine and threshold are the same in each row: where there is no room they are told once, at
+/// the end; then the name of the file is cut.
+struct Columns {
+    file: usize,
+    machine: Option<usize>,
+    threshold: bool,
+    lanes: bool,
+}
+
+impl Columns {
+    /// Columns that are always there, without the file's name.
+    const ALWAYS: usize = 8 + 10 + 11 + 12 + 10 + 12;
+
+    fn fit(file: usize, machine: usize, lanes: bool, width: Option<usize>) -> Columns {
+        let (file, machine) = (file.max(4), machine.max(7));
+        let all = Columns { file, machine: Some(machine), threshold: true, lanes };
+        let Some(width) = width else { return all };
+        let needed = Self::ALWAYS + if lanes { 18 } else { 0 };
+        if needed + file + machine + 2 + 11 <= width {
+            return all;
+        }
+        let file = file.min(width.saturating_sub(needed)).max(8);
+        Columns { file, machine: None, threshold: false, lanes }
+    }
+
+    fn head(&self) -> String {
+        let Columns { file, machine, threshold, lanes } = *self;
+        let machine = machine.map(|width| format!("  {:width$}", "machine")).unwrap_or_default();
+        let threshold = if threshold { "  threshold" } else { "" };
+        let lanes = if lanes { "   score  lane" } else { "" };
+        format!(
+            "{:file$}  {:>6}  {:>8}{machine}  {:9}  {:10}  {:>8}{threshold}  {:>10}{lanes}",
+            "file", "window", "start_s", "verdict", "reason", "distance", "level_dbfs",
+        )
+    }
+
+    fn row(&self, row: &Row) -> String {
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+        let file = self.file;
+        let machine = self.machine.map(|width| format!("  {:width$}", row.machine)).unwrap_or_default();
+        let threshold = if self.threshold { format!("  {:>9}", number(row.threshold)) } else { String::new() };
+        let lanes = match (row.score, row.lane) {
+            (Some(score), Some(lane)) => format!("  {score:>6.2}  {}", word(&lane)),
+            _ => String::new(),
+        };
+        format!(
+            "{:file$}  {:>6}  {:>8.1}{machine}  {:9}  {:10}  {:>8}{threshold}  {:>10.1}{lanes}",
+            shown_name(row.file, file),
+            row.window,
+            row.start_s,
+            word(&row.verdict),
+            row.reason.map_or("-".into(), |reason| word(&reason)),
+            number(row.distance),
+            row.level_dbfs,
+        )
+    }
+}
+
+/// The end of a file's name, where most names differ; without what would break the table.
+fn shown_name(name: &str, width: usize) -> String {
+    let plain = |c: char| if c.is_control() { '?' } else { c };
+    let length = name.chars().count();
+    match length > width {
+        true => std::iter::once('…').chain(name.chars().skip(length + 1 - width).map(plain)).collect(),
+        false => name.chars().map(plain).collect(),
+    }
+}
+
 impl<'a> Rows<'a> {
     fn new(args: &'a Args, longest_name: usize, lanes: bool) -> io::Result<Self> {
         let machine = args.recordings.machine.as_str();
-        let widths = (longest_name.max(4), machine.chars().count().max(7));
+        let columns = Columns::fit(longest_name, machine.chars().count(), lanes, terminal::width());
         let mut out = io::stdout().lock();
         if !args.json {
-            let (file, machine) = widths;
-            writeln!(
-                out,
-                "{:file$}  {:>6}  {:>8}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10}{}",
-                "file",
-                "window",
-                "start_s",
-                "machine",
-                "verdict",
-                "reason",
-                "distance",
-                "threshold",
-                "level_dbfs",
-                if lanes { "   score  lane" } else { "" }
-            )?;
+            writeln!(out, "{}", columns.head())?;
         }
-        Ok(Rows { machine, json: args.json, widths, out, windows: 0, anomalous: 0, unknown: 0 })
+        Ok(Rows { machine, json: args.json, columns, threshold: None, out, windows: 0, anomalous: 0, unknown: 0 })
     }
 
     fn add(&mut self, file: &Path, window: u64, window_s: f64, scored: &Scored) -> io::Result<()> {
@@ -153,31 +214,12 @@ impl<'a> Rows<'a> {
             p_value: assessment.p_value,
             lane: assessment.lane,
         };
+        self.threshold = row.threshold.or(self.threshold);
         let out = &mut self.out;
-        if self.json {
-            return writeln!(out, "{}", serde_json::to_string(&row)?);
+        match self.json {
+            true => writeln!(out, "{}", serde_json::to_string(&row)?),
+            false => writeln!(out, "{}", self.columns.row(&row)),
         }
-        // A name may hold what would break the table.
-        let name: String = row.file.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
-        let (file, machine) = self.widths;
-        writeln!(
-            out,
-            "{:file$}  {:>6}  {:>8.1}  {:machine$}  {:9}  {:10}  {:>8}  {:>9}  {:>10.1}{}",
-            name,
-            row.window,
-            row.start_s,
-            row.machine,
-            word(&row.verdict),
-            row.reason.map_or("-".into(), |reason| word(&reason)),
-            number(row.distance),
-            number(row.threshold),
-            row.level_dbfs,
-            match (row.score, row.lane) {
-                (Some(score), Some(lane)) => format!("  {score:>6.2}  {}", word(&lane)),
-                _ => String::new(),
-            },
-        )
     }
 
     fn sum_up(&mut self, engine: &str) -> io::Result<()> {
@@ -189,6 +231,9 @@ impl<'a> Rows<'a> {
             0 => String::new(),
             assessed => format!(" ({:.1} % of the {assessed} assessed)", 100.0 * anomalous as f64 / assessed as f64),
         };
+        if let (None, Some(threshold)) = (self.columns.machine, self.threshold) {
+            writeln!(self.out, "machine {}, threshold {}", self.machine, short(threshold))?;
+        }
         writeln!(self.out, "{windows} windows: {anomalous} anomalous{share}, {unknown} unknown; engine {engine}")
     }
 }
@@ -225,5 +270,37 @@ impl Embeddings {
         let rows = ArrayView2::from_shape(shape, &self.values)?;
         rows.write_npy(&mut self.file)?;
         self.file.finish().with_context(|| self.path.display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_fits_the_terminal_and_keeps_the_end_of_the_name() {
+        let file = "/var/lib/auscult/recordings/2026-03-01/ventilator_north_00000126.wav";
+        let row = Row {
+            file,
+            window: 3,
+            start_s: 15.0,
+            machine: "ventilator",
+            verdict: Verdict::Anomalous,
+            reason: None,
+            distance: Some(0.314_159),
+            threshold: Some(0.3),
+            level_dbfs: -31.5,
+            score: None,
+            p_value: None,
+            lane: None,
+        };
+        for width in [80, 100, 120] {
+            let columns = Columns::fit(file.len(), row.machine.len(), false, Some(width));
+            let (head, text) = (columns.head(), columns.row(&row));
+            assert!(head.chars().count() <= width && text.chars().count() <= width, "{head}\n{text}");
+            assert!(text.contains("126.wav") && text.contains("0.3142"), "{text}");
+        }
+        let columns = Columns::fit(file.len(), row.machine.len(), false, None);
+        assert!(columns.row(&row).starts_with(file) && columns.row(&row).contains("ventilator  anomalous"));
     }
 }

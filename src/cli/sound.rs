@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::interrupt::{self, Progress};
 use super::{EXIT_DATA, Failure};
 use crate::audio::wav::files::{self, Windows};
 use crate::causes::with_causes;
@@ -57,6 +59,7 @@ pub(super) struct FileQueue {
     /// Windows of the open file that came.
     came: u64,
     ended_well: bool,
+    progress: Arc<Progress>,
 }
 
 impl FileQueue {
@@ -68,7 +71,7 @@ impl FileQueue {
             match files::find(path) {
                 Ok(found) => {
                     if found.files.is_empty() && found.unreadable.is_empty() {
-                        problems.push(format!("{}: expected WAV files, found none", path.display()));
+                        problems.push(format!("{}: expected WAV, FLAC, Ogg or MP3 files, found none", path.display()));
                     }
                     all.extend(found.files);
                     problems.extend(found.unreadable);
@@ -90,6 +93,7 @@ impl FileQueue {
             reported_rates_hz: BTreeSet::new(),
             came: 0,
             ended_well: true,
+            progress: Arc::default(),
         };
         for problem in problems {
             queue.pass_over(&problem);
@@ -99,7 +103,14 @@ impl FileQueue {
 
     pub fn next(&mut self) -> Option<PathBuf> {
         self.bar.set_position(self.total - self.files.len() as u64);
-        self.files.next()
+        let next = self.files.next()?;
+        self.progress.add_file();
+        Some(next)
+    }
+
+    /// Lets Ctrl-C say how far the files were gone through, and what is left of the work.
+    pub fn explain_interrupt(&self, left: impl Into<String>) {
+        interrupt::explain(self.progress.clone(), self.total, left.into());
     }
 
     /// The windows of `file`; `None`, reported, where it cannot be read.
@@ -131,6 +142,7 @@ impl FileQueue {
         match file.windows.next() {
             Some(Ok(window)) => {
                 self.came += 1;
+                self.progress.add_window();
                 return Some(window);
             }
             Some(Err(error)) => {

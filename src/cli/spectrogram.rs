@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::sound::{FileQueue, SoundArgs};
+use super::{Failure, terminal};
 use crate::bundle::Bundle;
 use crate::features::picture::Picture;
 use crate::features::{FeatureError, FrontEnd, MelExtractor};
@@ -26,7 +26,7 @@ use crate::scoring::gate::{self, Gate};
   auscult spectrogram fan.wav --window 3 --png fan.png --npy fan.npy
   auscult spectrogram --bundle ./site-fans --machine id_08 recordings/ --npy train.npy --json > train.jsonl")]
 pub struct Args {
-    /// WAV files, and directories to be searched for them
+    /// WAV, FLAC, Ogg Vorbis and MP3 files, and directories to be searched for them
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
     /// Number of the window, from 0 [default: the first]
@@ -116,9 +116,10 @@ fn one_window(args: &Args, mut extractor: MelExtractor) -> Result<(), Failure> {
         return files.verdict();
     }
     if args.png.is_none() && args.npy.is_none() {
-        let columns = crossterm::terminal::size().map_or(100, |(columns, _)| usize::from(columns));
-        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        write!(out, "{}", picture.to_text(columns, colour)?)?;
+        // What is below it: two lines of figures, and the prompt.
+        let (columns, rows) = terminal::size().map_or((100, 26), |(columns, rows)| (columns, rows.saturating_sub(3)));
+        let colour = out.is_terminal() && terminal::takes_colours();
+        write!(out, "{}", picture.to_text(columns, rows, colour)?)?;
     }
     let (bands, frames, total) = (front_end.n_mels, front_end.frames, front_end.frames_total());
     writeln!(

@@ -108,18 +108,24 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let plan = FaultPlan { fault, strength: args.strength, after_s: args.fault_after, grow_s: args.fault_grow };
     let rate_hz = f64::from(RATE_HZ);
     let total = (args.minutes * 60.0 * rate_hz).round() as u64;
-    let is_file = args.output.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("wav")) && !args.output.is_dir();
-    if is_file {
-        write(&args.output, &mut args.machine(args.take, plan), total)?;
+    let ending = args.output.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    if let Some(ending) = ending.as_deref().filter(|ending| OTHER_SOUND.contains(ending) && !args.output.is_dir()) {
+        let problem = format!("--output: expected a file that ends in .wav, or a directory, found .{ending}");
+        return Err(Failure::usage(anyhow::anyhow!(problem)));
+    }
+    if ending.as_deref() == Some("wav") && !args.output.is_dir() {
+        let bar = progress(total.div_ceil(u64::from(RATE_HZ)), "s of sound");
+        write(&args.output, &mut args.machine(args.take, plan), total, |s| bar.set_position(s))?;
+        bar.finish_and_clear();
         println!("{}", args.output.display());
         return Ok(());
     }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let length = (args.clip * rate_hz).round() as u64;
     let clips = total.div_ceil(length);
-    let bar = indicatif::ProgressBar::new(clips);
+    let bar = progress(clips, "clips");
     for take in (args.take..).take(clips as usize) {
-        write(&args.output.join(format!("{take:08}.wav")), &mut args.machine(take, plan), length)?;
+        write(&args.output.join(format!("{take:08}.wav")), &mut args.machine(take, plan), length, |_| {})?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -127,7 +133,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write(file: &Path, machine: &mut SynthMachine, samples: u64) -> anyhow::Result<()> {
+/// Endings of sound files that are not written.
+const OTHER_SOUND: [&str; 9] = ["mp3", "flac", "ogg", "oga", "opus", "m4a", "aac", "aiff", "wma"];
+
+/// A bar on a terminal.
+fn progress(total: u64, what: &str) -> indicatif::ProgressBar {
+    let template = format!("{{bar:40}} {{pos}} of {{len}} {what}, {{eta}} left");
+    let style = indicatif::ProgressStyle::with_template(&template).expect("a valid template");
+    indicatif::ProgressBar::new(total).with_style(style)
+}
+
+/// Calls `at` with each second that is written.
+fn write(file: &Path, machine: &mut SynthMachine, samples: u64, at: impl Fn(u64)) -> anyhow::Result<()> {
     let name = || file.display().to_string();
     let spec = hound::WavSpec {
         channels: 1,
@@ -146,6 +163,7 @@ fn write(file: &Path, machine: &mut SynthMachine, samples: u64) -> anyhow::Resul
             writer.write_sample((sample * f32::from(i16::MAX)).round() as i16).with_context(name)?;
         }
         left -= count as u64;
+        at((samples - left) / u64::from(RATE_HZ));
     }
     writer.finalize().with_context(name)?;
     output.finish().with_context(name)

@@ -25,31 +25,53 @@ pub struct BundleSwitch {
 }
 
 impl BundleSwitch {
+    /// Every file of it is as in the bundle that is in use.
+    pub fn is_running(&self) -> bool {
+        let state = self.shared.monitor.lock();
+        is_same(state.loaded.as_ref(), self.bundle.as_ref())
+    }
+
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
         let label =
             |bundle: &Option<ActiveBundle>| bundle.as_ref().map_or_else(|| "none".to_owned(), ActiveBundle::label);
         let shared = &self.shared;
         let (from, to) = (label(&state.loaded), label(&self.bundle));
+        let same = is_same(state.loaded.as_ref(), self.bundle.as_ref());
         std::mem::swap(&mut state.loaded, &mut self.bundle);
         for (number, machine) in state.machines.iter_mut() {
             let baseline = state.loaded.as_ref().and_then(|loaded| loaded.baseline(number));
             machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
-            machine.alarm.forget_evidence();
+            if !same {
+                machine.alarm.forget_evidence();
+            }
         }
         let mut out = vec![Output::Info];
         for (number, machine) in state.machines.iter() {
             out.push(Output::Settings(settings_msg(shared, state, number, &machine.settings, now)));
-            out.push(event(shared, number, EventKind::BundleChanged, format!("{from} -> {to}"), None, now));
+            if !same {
+                out.push(event(shared, number, EventKind::BundleChanged, format!("{from} -> {to}"), None, now));
+            }
         }
         out.extend(baseline_problems(shared, state, now));
         out
     }
 
     fn finish(self) {
+        let same = self.is_running();
         let to = self.shared.monitor.lock().loaded.as_ref().map(ActiveBundle::label);
         let from = self.bundle.as_ref().map(ActiveBundle::label);
-        tracing::info!(from, to, "bundle switched");
+        if let (true, Some(label)) = (same, &to) {
+            return tracing::info!("the bundle {label} was read again, it is unchanged");
+        }
+        let label = |label: Option<String>| label.unwrap_or_else(|| "none".to_owned());
+        tracing::info!("bundle switched from {} to {}", label(from), label(to));
     }
+}
+
+/// Every file of both is the same.
+fn is_same(one: Option<&ActiveBundle>, other: Option<&ActiveBundle>) -> bool {
+    let files = |bundle: &ActiveBundle| (bundle.bundle.digest.clone(), bundle.bundle.manifest_sha256.clone());
+    one.is_some() && one.map(files) == other.map(files)
 }
 
 /// Takes an installed bundle into use.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::envelope::Envelope;
 use super::error::{Code, CommandError};
-use super::messages::{self, describe_threshold, settings_msg};
+use super::messages::{self, describe_limit, settings_msg};
 use super::outcome::Outcome;
 use super::settings_change::{NewSettings, SettingsChange};
 use super::shared::Shared;
@@ -120,10 +120,10 @@ impl CommandContext<'_> {
         let why = self.why();
         let machines = numbers.into_iter().map(|number| {
             let mut settings = state.machines[number].settings.clone();
-            let before = describe_threshold(state.threshold_with(number, &settings, self.now));
+            let before = describe_limit(&state, number, &settings, self.now);
             settings.expire(self.now);
             apply(&mut settings);
-            let after = describe_threshold(state.threshold_with(number, &settings, self.now));
+            let after = describe_limit(&state, number, &settings, self.now);
             let detail = match kind {
                 EventKind::ThresholdChanged => format!("{before} -> {after}{why}"),
                 _ => self.why_alone(),
@@ -151,6 +151,11 @@ impl CommandContext<'_> {
     pub fn threshold(&self, number: usize) -> Option<Effective> {
         let state = self.shared.monitor.lock();
         state.threshold_with(number, &state.machines[number].settings, self.now)
+    }
+
+    /// Somebody has set the false alarm rate of its lanes.
+    pub fn has_own_rate(&self, number: usize) -> bool {
+        self.shared.monitor.lock().machines[number].settings.false_alarm_rate.is_some()
     }
 
     /// Label of the running bundle.

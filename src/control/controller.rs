@@ -194,12 +194,12 @@ impl Controller {
             let message = "expires: expected a time after now, the command is not done; send it again with a later one";
             return Err(CommandError::new(Code::Expired, message));
         }
-        let (id, by) = (id.as_ref().map(|id| id.as_str()), by.as_ref().map(|by| by.as_str()));
-        // The guide asks for the microphones once a second, pages and watchers for the past of every machine.
-        if matches!(request.command, Command::DevicesList(_) | Command::TrendGet(_)) {
-            tracing::debug!(command = request.command.name(), id, by, "command");
-        } else {
-            tracing::info!(command = request.command.name(), id, by, "command");
+        let id = id.as_ref().map(|id| id.as_str());
+        let line = describe(&request.command, by.as_ref().map(|by| by.as_str()));
+        // The page asks for much, and an archive comes in many pieces.
+        match request.command.changes_something() {
+            true => tracing::info!("{line}"),
+            false => tracing::debug!(id, "{line}"),
         }
         let envelope = &request.envelope;
         let mut context = CommandContext { shared: &self.shared, store: &self.store, envelope, origin, now };
@@ -253,7 +253,7 @@ impl Controller {
                 CommandError::new(Code::Failed, message)
             }
         };
-        tracing::error!(command, error = error.message, "a change is not made");
+        tracing::error!("{command} was not done: {}", error.message);
         self.answer(envelope, Some(command), Err(error), now)
     }
 
@@ -314,7 +314,7 @@ impl Controller {
             for (_, kind) in kinds.into_iter().filter(|(ended, _)| *ended) {
                 let detail = match kind {
                     EventKind::ThresholdChanged => format!("the override has ended: {threshold} again"),
-                    _ => "the maintenance has come to its end".to_owned(),
+                    _ => "the maintenance has ended".to_owned(),
                 };
                 out.extend(use_settings(&self.shared, &mut state, number, settings.clone(), kind, detail, now));
             }
@@ -329,7 +329,7 @@ impl Controller {
         match result {
             Ok(outcome) => self.conclude(envelope, command, outcome, now),
             Err(error) => {
-                tracing::warn!(command, error = error.message, "not done");
+                tracing::warn!("{command} was not done: {}", error.message);
                 let mut out = self.answer(envelope, Some(command), Err(error.clone()), now);
                 if error.code == Code::BundleInvalid {
                     out.push(agent_event(&self.shared, EventKind::BundleFailed, error.message, now));
@@ -338,4 +338,35 @@ impl Controller {
             }
         }
     }
+}
+
+/// What of a command's arguments the log tells: none of those that may hold a secret.
+const TOLD: [&str; 12] = [
+    "machine",
+    "threshold",
+    "false_alarm_rate",
+    "minutes",
+    "on",
+    "until",
+    "comment",
+    "path",
+    "name",
+    "baseline",
+    "target",
+    "outcome",
+];
+
+/// `threshold.set by ana: machine ventilator, threshold 0.31`.
+fn describe(command: &Command, by: Option<&str>) -> String {
+    let arguments = command.arguments();
+    let told = TOLD.iter().filter_map(|name| {
+        let text = match arguments.get(*name)? {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Some(format!("{name} {text}"))
+    });
+    let told = told.collect::<Vec<_>>().join(", ");
+    let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("{}{by}{}{told}", command.name(), if told.is_empty() { "" } else { ": " })
 }

@@ -91,7 +91,6 @@ impl Proposing {
             Err(problem) => {
                 learning.failed = Some(problem.clone());
                 drop(state);
-                tracing::warn!(machine = &*id, problem, "nothing was learned");
                 vec![event(shared, number, EventKind::BaselineFailed, problem, None, now)]
             }
         }

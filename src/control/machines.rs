@@ -80,7 +80,7 @@ impl Transaction for AddMachine {
         if let Some(prepared) = self.prepared.take() {
             self.shared.capture.add(prepared);
         }
-        tracing::info!(machine = self.row.id, "added");
+        tracing::info!("{}: the machine was added", self.row.id);
     }
 }
 
@@ -147,7 +147,7 @@ impl Transaction for ChangeMachine {
             self.shared.capture.add(prepared);
             self.shared.capture.remove(self.number);
         }
-        tracing::info!(machine = self.row.id, "changed");
+        tracing::info!("{}: the machine was changed", self.row.id);
     }
 }
 
@@ -184,6 +184,6 @@ impl Transaction for RemoveMachine {
         self.shared.evidence.forget(self.number);
         // Where that fails, or a power cut comes first, the next start does it: the machine is known as removed.
         warn(&self.id, self.shared.baselines.remove_machine(&self.id, self.generation));
-        tracing::info!(machine = &*self.id, "removed");
+        tracing::info!("{}: the machine was removed", self.id);
     }
 }

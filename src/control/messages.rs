@@ -12,6 +12,7 @@ use crate::monitor::MonitorState;
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::settings::{Effective, MachineSettings};
 use crate::mqtt::payload::{EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode};
+use crate::numbers::short;
 use crate::scoring::Baseline;
 use crate::scoring::baseline::LearnProgress;
 use crate::scoring::threshold::ThresholdSource;
@@ -20,7 +21,16 @@ use crate::scoring::threshold::ThresholdSource;
 pub fn describe_threshold(effective: Option<Effective>) -> String {
     match effective {
         None => "none".into(),
-        Some(Effective { threshold, source }) => format!("{threshold} ({source})"),
+        Some(Effective { threshold, source }) => format!("{} ({source})", short(threshold)),
+    }
+}
+
+/// The same, with the false alarm rate where all lanes decide together.
+pub fn describe_limit(state: &MonitorState, number: usize, settings: &MachineSettings, now: DateTime<Utc>) -> String {
+    let threshold = describe_threshold(state.threshold_with(number, settings, now));
+    match state.rate_with(number, settings, now) {
+        Some(rate) => format!("{threshold}, all lanes at a false alarm rate of {}", short(rate)),
+        None => threshold,
     }
 }
 
@@ -45,6 +55,7 @@ pub fn settings_msg(
         threshold: effective.map(|found| found.threshold),
         source: effective.map_or(ThresholdSource::Bundle, |found| found.source),
         judge: state.judge_with(number, settings, now),
+        false_alarm_rate: state.rate_with(number, settings, now),
         baseline: state.loaded.as_ref().and_then(|l| l.baseline(number)).map(|(baseline, _)| baseline.learned.clone()),
         revision: settings.revision.into(),
         by: changed.and_then(|changed| changed.by.clone()),
@@ -107,7 +118,7 @@ pub fn progress_event(shared: &Shared, number: usize, progress: &LearnProgress, 
 pub fn describe_progress(progress: &LearnProgress) -> (String, Value) {
     let LearnProgress { heard_s, wanted_s, windows, left_out, .. } = progress;
     let left: u64 = left_out.values().sum();
-    let share = (heard_s / wanted_s).min(1.0);
+    let share = progress.share();
     let why: Vec<_> = left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let why = if why.is_empty() { String::new() } else { format!(", left out: {}", why.join(", ")) };
     let detail = format!("{:.0} %: {windows} windows{why}", 100.0 * share);

@@ -32,6 +32,15 @@ impl Outcome {
     pub fn change(data: Value, transaction: impl Transaction + 'static) -> Outcome {
         Outcome::Change(Change { data, transaction: Box::new(transaction) })
     }
+
+    /// The same with a line for the person who asked, where there is one.
+    #[must_use]
+    pub fn with_note(mut self, note: Option<String>) -> Outcome {
+        if let (Outcome::Change(Change { data: Value::Object(fields), .. }), Some(note)) = (&mut self, note) {
+            fields.insert("note".to_owned(), note.into());
+        }
+        self
+    }
 }
 
 /// A job for the worker. It changes nothing that a running window depends on; its outcome is applied between two

@@ -57,18 +57,19 @@ impl Picture<'_> {
         Ok(encode(&pixels, size)?)
     }
 
-    /// The picture in characters, `columns` wide at most; in 24-bit colour, else in shades of text.
+    /// The picture in characters, `columns` wide and `rows` high at most, with title and axis; in 24-bit colour, else in
+    /// shades of text.
     ///
     /// # Errors
     /// `Shape` where image and front-end do not fit.
-    pub fn to_text(&self, columns: usize, colour: bool) -> Result<String, PictureError> {
+    pub fn to_text(&self, columns: usize, rows: usize, colour: bool) -> Result<String, PictureError> {
         self.check()?;
         const LABEL: usize = 7;
         const SHADES: [char; 10] = [' ', '.', ':', '-', '=', '+', '*', '#', '%', '@'];
         let (bands, frames) = (self.front_end.n_mels, self.front_end.frames);
         let width = columns.saturating_sub(LABEL).clamp(16, frames.max(16)).min(frames);
         // A coloured character shows two pixels, one above the other.
-        let lines = 24.min(bands);
+        let lines = rows.saturating_sub(2).clamp(4, 24).min(bands);
         let height = if colour { (2 * lines).min(bands) } else { lines };
         let value = |x: usize, y: usize| {
             let columns = x * frames / width..((x + 1) * frames / width).max(x * frames / width + 1);
@@ -78,7 +79,13 @@ impl Picture<'_> {
         };
         let edges_hz = self.front_end.mel_edges_hz();
         let lines = height.div_ceil(if colour { 2 } else { 1 });
-        let mut text = format!("{}\n", self.title);
+        let title: String = match self.title.chars().count() > columns {
+            true => std::iter::once('…')
+                .chain(self.title.chars().skip(self.title.chars().count() + 1 - columns.max(1)))
+                .collect(),
+            false => self.title.to_owned(),
+        };
+        let mut text = format!("{title}\n");
         for line in 0..lines {
             let from_below = |part: usize| height.saturating_sub(1 + part);
             let rows = if colour { [2 * line, 2 * line + 1] } else { [line, line] };
@@ -324,7 +331,7 @@ mod tests {
             let title = "x".repeat(500);
             let picture = Picture { title: &title, front_end: &front_end, image: &image, range_db: 0.0 };
             decode(&picture.to_png().unwrap());
-            assert!(picture.to_text(80, true).unwrap().lines().count() >= 3);
+            assert!(picture.to_text(80, 26, true).unwrap().lines().count() >= 3);
             assert!(Picture { image: &image[1..], ..picture }.to_png().is_err());
         }
     }
@@ -336,10 +343,17 @@ mod tests {
         // The upper of 24 lines.
         image[122 * 128..].fill(1.0);
         let picture = Picture { title: "a.wav", front_end: &front_end, image: &image, range_db: 80.0 };
-        let text = picture.to_text(80, false).unwrap();
+        let text = picture.to_text(80, 26, false).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 26);
         assert!(lines[1..].iter().all(|line| line.chars().count() <= 80));
         assert!(lines[1].contains("@@@") && !lines[2].contains('@'), "{text}");
+        for colour in [true, false] {
+            let title = "recordings/".repeat(20) + "a.wav";
+            let text = Picture { title: &title, ..picture }.to_text(80, 20, colour).unwrap();
+            assert_eq!(text.lines().count(), 20);
+            let title = text.lines().next().expect("a title");
+            assert!(title.chars().count() == 80 && title.ends_with("a.wav"), "{title}");
+        }
     }
 }

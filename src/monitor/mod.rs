@@ -231,6 +231,13 @@ impl MonitorState {
         settings.threshold(now, learned, self.machines[machine].config.threshold, bundled)
     }
 
+    /// Share of normal windows that all lanes together call anomalous with these settings; `None` where they do not decide.
+    pub fn rate_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Option<f64> {
+        let (baseline, _) = self.loaded.as_ref()?.baseline(machine)?;
+        let decides = self.judge_with(machine, settings, now) == Judge::Combined;
+        decides.then(|| settings.false_alarm_rate.unwrap_or(baseline.false_alarm_rate))
+    }
+
     /// What decides over machine number `machine` with these settings.
     pub fn judge_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Judge {
         let loaded = self.loaded.as_ref();
@@ -275,7 +282,8 @@ fn assess(
     let Some(setup) = loaded.setups.get(&window.machine) else { return unknown(Reason::NoBundle) };
     let model = &setup.model;
     let judge = judge_under(machine.config.judge, effective);
-    let model = MachineModel { threshold: threshold.unwrap_or(model.threshold), judge, ..model.clone() };
+    let threshold = threshold.unwrap_or(model.threshold);
+    let model = MachineModel { threshold, judge, false_alarm_rate: machine.settings.false_alarm_rate, ..model.clone() };
     match loaded.scorer.score(&model, &window.samples) {
         Ok(mut scored) => {
             // Without a bank there is no threshold either.

@@ -12,6 +12,9 @@ use crate::scoring::baseline::Origin;
 use crate::scoring::{Baseline, MachineModel, Scorer};
 use crate::state_files::Lost;
 
+/// The bundle that comes with auscult: its machines are simulated.
+const DEMO: &str = "demo";
+
 /// A bundle that the configured machines cannot be judged with, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -94,6 +97,9 @@ impl ActiveBundle {
             };
             setup.restore(&machine.id, baselines);
             loaded.insert(number, setup);
+            if let Some(warning) = loaded.foreign_bank(number, machine) {
+                tracing::warn!("{warning}");
+            }
         }
         Ok(loaded)
     }
@@ -147,6 +153,27 @@ impl ActiveBundle {
     pub fn baseline_problem(&self, machine: usize) -> Option<&str> {
         let setup = self.setups.get(&machine)?;
         setup.misfit.as_deref().or(setup.problem.as_deref())
+    }
+
+    /// What a person should know who has `machine` (number `number`) judged by sound that was recorded elsewhere; `None`
+    /// where there is no microphone, or where it is judged by what was learned from it.
+    pub fn foreign_bank(&self, number: usize, machine: &MachineConfig) -> Option<String> {
+        machine.source.device.as_ref()?;
+        let setup = self.setups.get(&number)?;
+        if setup.bundled.bank.is_empty() || setup.model.baseline.is_some() {
+            return None;
+        }
+        let (id, model) = (&machine.id, machine.model());
+        let cure = "baseline = \"auto\" learns what is normal here";
+        Some(match self.bundle.name.as_str() {
+            DEMO => {
+                format!("{id}: a real microphone is judged by {model}, a simulated machine, and will alarm: {cure}")
+            }
+            name => format!(
+                "{id}: judged by {model} of the bundle {name}; unless that was recorded at this very machine with this very \
+                 microphone, it will alarm: {cure}"
+            ),
+        })
     }
 
     /// Whether machine number `machine` can be judged without its own baseline.

@@ -40,7 +40,7 @@ pub struct Maintenance {
 impl Maintenance {
     /// As the alarm shows it.
     pub fn note(&self) -> Note {
-        Note { by: self.by.clone(), comment: self.reason.clone(), until: self.until }
+        Note { by: self.by.clone(), comment: self.reason.clone(), until: self.until, at: Some(self.set_at) }
     }
 }
 
@@ -56,10 +56,12 @@ pub struct Changed {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MachineSettings {
     pub threshold: Option<Override>,
+    /// Share of normal windows that all lanes together may call anomalous, in place of the baseline's own.
+    pub false_alarm_rate: Option<f64>,
     pub maintenance: Option<Maintenance>,
     /// Counts the changes of this machine's settings, so that the newer of two messages is recognised.
     pub revision: u32,
-    /// The last change of the threshold.
+    /// The last change of the threshold or the rate.
     pub changed: Option<Changed>,
 }
 
@@ -116,9 +118,19 @@ impl MachineSettings {
         self.revision += 1;
     }
 
-    /// Goes back to the configuration's or the bundle's threshold.
+    /// Lets all lanes decide together, with another false alarm rate; an override of the threshold, which would decide
+    /// alone, ends.
+    pub fn set_rate(&mut self, rate: f64, changed: Changed) {
+        self.threshold = None;
+        self.false_alarm_rate = Some(rate);
+        self.changed = Some(changed);
+        self.revision += 1;
+    }
+
+    /// Goes back to the configuration's or the bundle's threshold, and to the baseline's false alarm rate.
     pub fn reset_threshold(&mut self, changed: Changed) {
         self.threshold = None;
+        self.false_alarm_rate = None;
         self.changed = Some(changed);
         self.revision += 1;
     }

@@ -291,7 +291,10 @@ impl Mqtt {
                     }
                     ClockChange::Synchronised => (EventKind::ClockSynchronised, None),
                 };
-                tracing::warn!(?event, detail, "the system clock changed");
+                match &detail {
+                    Some(detail) => tracing::warn!("{detail}"),
+                    None => tracing::info!("the system clock is synchronised from here on"),
+                }
                 shared.publish_event(event, detail);
             }
             true

@@ -19,7 +19,7 @@ pub struct Standing {
     /// Somebody takes care of it.
     pub acknowledged: bool,
     pub why: Option<Why>,
-    /// Windows that spoke for it.
+    /// Windows that were counted as evidence of it.
     pub count: u64,
     /// What else is known, as of a microphone that is not heard.
     pub detail: Option<String>,

@@ -184,7 +184,7 @@ impl Running {
         });
         while !self.thread.is_finished() {
             if Instant::now() >= until {
-                tracing::error!("what is still to be told could not be kept in time");
+                tracing::error!("notifications that were not sent yet could not be saved in time");
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -274,7 +274,7 @@ impl Work {
                 let plan = Plan::new(config, state, Instant::now());
                 self.targets.push(Target { plan, sender, sending: false, status });
             }
-            Err(error) => tracing::error!(name, %error, "a thread cannot be started: nobody is told there"),
+            Err(error) => tracing::error!(name, %error, "a thread cannot be started: no notifications are sent there"),
         }
     }
 
@@ -287,14 +287,14 @@ impl Work {
             match outcome {
                 Ok(()) => {
                     if target.status.problem.take().is_some() {
-                        tracing::info!(name, "told again");
+                        tracing::info!("notifications reach {name} again");
                     }
                     target.status.sent = Some(Utc::now().into());
                 }
                 Err(SendError { problem, .. }) => {
                     // Once for each problem: the attempts go on.
                     if target.status.problem.as_ref() != Some(&problem) {
-                        tracing::warn!(name, problem, "cannot be told; it is tried again");
+                        tracing::warn!("notifications do not reach {name}: {problem}; trying again");
                     }
                     target.status.problem = Some(problem);
                 }

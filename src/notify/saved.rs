@@ -33,7 +33,7 @@ impl SavedFile {
     pub fn open(state_dir: &Path) -> (SavedFile, Saved) {
         let files = StateFiles::new(state_dir);
         let saved = files.read_json(FILE).unwrap_or_else(|Lost(problem)| {
-            tracing::error!(problem, "what was told of alarms is lost: it is told again");
+            tracing::error!(problem, "the record of what was notified is lost: alarms are notified again");
             None
         });
         let saved = saved.unwrap_or_default();
@@ -51,7 +51,7 @@ impl SavedFile {
             && !self.failing
         {
             let file = self.files.path(FILE);
-            tracing::error!(file = %file.display(), %error, "what was told cannot be kept: it goes on in memory");
+            tracing::error!(file = %file.display(), %error, "the record of what was notified cannot be saved: it is kept in memory");
         }
         self.failing = written.is_err();
     }

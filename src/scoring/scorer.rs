@@ -31,12 +31,15 @@ pub struct MachineModel {
     pub baseline: Option<Arc<Baseline>>,
     /// What decides; counts only with a baseline that has lanes.
     pub judge: Judge,
+    /// Below this share of normal windows all lanes together call one anomalous; `None`: the baseline's own.
+    pub false_alarm_rate: Option<f64>,
 }
 
 impl MachineModel {
     /// A machine that is judged by its distance alone.
     pub fn new(index: u32, bank: Bank, threshold: f64, front_end: FrontEnd, gate: Gate) -> Self {
-        MachineModel { index, bank, threshold, front_end, gate, baseline: None, judge: Judge::Distance }
+        let (baseline, judge, false_alarm_rate) = (None, Judge::Distance, None);
+        MachineModel { index, bank, threshold, front_end, gate, baseline, judge, false_alarm_rate }
     }
 
     /// The same machine with a learned baseline: its bank and threshold in place of the bundle's. Whoever wants another
@@ -86,7 +89,7 @@ impl MachineModel {
         assessment.p_value = Some(lanes.p_value);
         assessment.lane = Some(lanes.lane);
         if self.judge == Judge::Combined {
-            let anomalous = lanes.p_value < baseline.false_alarm_rate;
+            let anomalous = lanes.p_value < self.false_alarm_rate.unwrap_or(baseline.false_alarm_rate);
             assessment.verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
         }
     }

@@ -2,13 +2,15 @@
 
 interface AlarmMsg {
   agent: string
+  /** When it was acknowledged or shelved; null where it is neither. Version 0.1 does not say it. */
+  at: string | null
   /** The frequencies that differ most from the nearest normal windows, at most three ranges, the strongest first; empty without a learned baseline. */
   bands: (BandDifference)[]
   /** Who acknowledged or shelved it. */
   by: string | null
   clock?: ClockMark | null
   comment: string | null
-  /** Windows that spoke for the alarm since shortly before it was raised; when it has cleared, in all. */
+  /** Windows that were evidence of the alarm, since shortly before it was raised; once it has cleared, in all. */
   count: number
   /** What the alarm is about; null when nothing stands. */
   kind: Kind | null
@@ -18,6 +20,8 @@ interface AlarmMsg {
   machine: string
   /** Share of the baseline's windows with a smaller distance, %; null without a learned baseline. */
   percentile: number | null
+  /** When the alarm of `kind` was raised, also while it is acknowledged or shelved; null where none stands. Version 0.1 does not say it. */
+  raised: string | null
   /** The window that raised it: its distance as a multiple of the threshold; null where nothing stands. */
   ratio: number | null
   /** Version of the payloads. */
@@ -237,6 +241,8 @@ interface SettingsMsg {
   bundle: string | null
   by: string | null
   clock?: ClockMark | null
+  /** Share of normal windows that all lanes together may call anomalous; null where the distance decides. Version 0.1 does not say it. */
+  false_alarm_rate: number | null
   /** What decides over a window: the distance, or all lanes together, where a baseline was learned. */
   judge: Judge
   machine: string
@@ -290,6 +296,8 @@ interface VerdictMsg {
   lane: Lane | null
   /** Sent after an outage: it is history, not news. */
   late: boolean
+  /** How much of what is to be learned of the machine's normal has been heard, 0..1; null while nothing is learned. Version 0.1 does not say it. */
+  learning_share: number | null
   /** Root mean square level in dB of full scale, floor -120. */
   level_dbfs: number
   machine: string

@@ -127,6 +127,53 @@ fn commands_do_what_the_pages_say() {
     });
 }
 
+/// README.md's "Try it", as typed in a clone right after `make`: nothing on PATH, no broker, no microphone.
+#[test]
+fn the_lines_to_try_work_as_typed_in_a_fresh_clone() {
+    let clone = tempfile::tempdir().expect("a temporary directory");
+    for name in ["models", "examples", "config"] {
+        std::os::unix::fs::symlink(Path::new(ROOT).join(name), clone.path().join(name)).expect("a link");
+    }
+    let release = clone.path().join("target/release");
+    fs::create_dir_all(&release).expect("a directory");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_auscult"), release.join("auscult")).expect("a link");
+    let block = blocks("README.md").into_iter().find(|block| block.text.contains("examples/ill.flac"));
+    let text = block.expect("lines to try").text;
+    let mut lines = text.lines();
+    let path = lines.next().expect("a first line");
+    let mut tried = 0;
+    for line in lines {
+        let is_agent = line.contains("auscult run ");
+        // The agent is stopped as a person stops it, once it has judged a window.
+        let script = match is_agent {
+            false => format!("{path}\n{line}"),
+            true => format!(
+                "{path}\n{line} >&2 2>log & until grep -q 'windows are judged' log; do sleep 0.1; kill -0 $! || exit 9; done\n\
+                 kill -INT $!; wait $!",
+                line = line.split('#').next().unwrap_or(line)
+            ),
+        };
+        let mut command = Command::new("timeout");
+        command.args(["120", "bash", "-m", "-c", &script]).current_dir(clone.path()).env("PATH", "/usr/bin:/bin");
+        command.env("AUSCULT__WEB__LISTEN", "none");
+        let run = command.output().expect("bash starts");
+        let printed = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
+        assert!(
+            run.status.success(),
+            "{line}\n{printed}\n{}",
+            fs::read_to_string(clone.path().join("log")).unwrap_or_default()
+        );
+        if line.contains(" score ") {
+            let of = |name: &str, verdict: &str| {
+                printed.lines().filter(|row| row.contains(name) && row.contains(verdict)).count()
+            };
+            assert_eq!((of("healthy.flac", "normal"), of("ill.flac", "anomalous")), (2, 2), "{printed}");
+        }
+        tried += 1;
+    }
+    assert_eq!(tried, 5);
+}
+
 #[test]
 fn configuration_and_messages_are_valid() {
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -32,6 +32,7 @@ const LEAVES: &[&str] = &[
     "state_files",
     "systemd",
     "token_bucket",
+    "numbers",
     "validate",
     "window",
 ];

@@ -263,6 +263,58 @@ fn what_waiting_does_not_mend_ends_the_agent_with_78_and_one_line() {
     }
 }
 
+#[test]
+fn a_state_directory_that_is_a_file_is_a_mistake_in_the_configuration() {
+    let Some(shared) = crate::common::shared() else { return };
+    let fan = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
+    for below in ["state", "state/below"] {
+        let site = Site::new("none", &shared.join("escoita-bundle"), &fan);
+        let file = site.dir.path().join("state");
+        std::fs::write(&file, "a file").expect("a writable directory");
+        let expected = format!("expected a directory, {} is a file", file.display());
+        let state_dir = site.dir.path().join(below);
+        let run = site.command("run").env("AUSCULT__AGENT__STATE_DIR", &state_dir).output().expect("auscult starts");
+        let printed = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(78), "{printed}");
+        assert!(printed.contains(&format!("error: agent.state_dir: {expected}")), "{printed}");
+        let check =
+            site.command("check").env("AUSCULT__AGENT__STATE_DIR", &state_dir).output().expect("auscult starts");
+        let printed = String::from_utf8_lossy(&check.stdout);
+        assert!(check.status.code() == Some(78) && printed.contains(&expected), "{printed}");
+    }
+}
+
+/// What `auscult check` says of microphones: one that is silent, and ones that a machine of somebody else's judges.
+#[test]
+fn check_fails_a_silent_microphone_and_warns_of_a_foreign_bank() {
+    let Some(shared) = crate::common::shared() else { return };
+    let rig = Rig::for_others(&[(48_000, 1)]);
+    let device = |rest: &str| format!("[[machine]]\nid = \"fan\"\nsource = {{ device = \"mic0\" }}\n{rest}\n");
+    let check = |bundle: &Path, rest: &str| {
+        let site = Site::new("none", bundle, &device(rest));
+        let mut command = site.command("check");
+        let output = command.env("ALSA_CONFIG_PATH", rig.alsa_config()).output().expect("auscult starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let escoita = shared.join("escoita-bundle");
+    let (code, printed) = check(&demo, "model = \"fan-a\"");
+    assert_eq!(code, Some(1), "{printed}");
+    let failed = lines(&printed, "FAIL");
+    assert!(failed.len() == 1 && failed[0].contains("-120.0 dBFS: silent; is it muted"), "{printed}");
+    let warned = lines(&printed, "WARN");
+    assert!(warned.len() == 1 && warned[0].contains("fan-a, a simulated machine, and will alarm"), "{printed}");
+
+    let _sound = rig.microphones[0].play(&shared.join(NORMAL));
+    let (code, printed) = check(&escoita, "model = \"id_00\"");
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(lines(&printed, "WARN")[0].contains("unless that was recorded at this very machine"), "{printed}");
+    assert!(lines(&printed, "FAIL").is_empty(), "{printed}");
+    let _sound = rig.microphones[0].play(&shared.join(NORMAL));
+    let (code, printed) = check(&escoita, "baseline = \"auto\"");
+    assert!(code == Some(0) && lines(&printed, "WARN").is_empty(), "{printed}");
+}
+
 /// The lines of `auscult check` that begin with `word`.
 fn lines<'a>(printed: &'a str, word: &str) -> Vec<&'a str> {
     printed.lines().filter(|line| line.starts_with(word)).collect()

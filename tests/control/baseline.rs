@@ -121,6 +121,7 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
         (json!({ "command": "baseline.apply", "machine": "fan-a" }), "baseline.learn makes one"),
         (json!({ "command": "baseline.learn", "machine": "fan-a", "minutes": 0 }), "minutes: expected a number"),
         (json!({ "command": "baseline.discard", "machine": "fan-a" }), "nothing to discard"),
+        (json!({ "command": "rate.set", "machine": "fan-a", "false_alarm_rate": 0.1 }), "judged by its distance"),
     ] {
         let refused = desk.ask(command);
         assert!(refused["error"]["message"].as_str().is_some_and(|said| said.contains(words)), "{refused}");
@@ -152,6 +153,30 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     assert!(judged["p_value"].is_number() && judged["score"].is_number() && judged["lane"].is_string(), "{judged}");
     let settings = desk.wait_after(from, "fan-a", MachinePart::Settings, "settings", |it| it["source"] == "baseline");
     assert_eq!((&settings["judge"], &settings["threshold"]), (&json!("combined"), &proposal["threshold"]));
+    // All lanes together have a limit of their own, and it is told when a threshold switches them off.
+    assert_eq!(settings["false_alarm_rate"], 0.01, "{settings}");
+    let command = json!({ "command": "rate.set", "machine": "fan-a", "false_alarm_rate": 0.001, "by": "ana" });
+    let moved = desk.ok(command)["machines"][0].clone();
+    assert_eq!(
+        (&moved["judge"], &moved["false_alarm_rate"], &moved["by"]),
+        (&json!("combined"), &json!(0.001), &json!("ana"))
+    );
+    let over = desk.ok(json!({ "command": "threshold.set", "machine": "fan-a", "threshold": 500 }));
+    assert!(over["note"].as_str().is_some_and(|note| note.contains("fan-a: the distance decides alone now")), "{over}");
+    assert_eq!(
+        (&over["machines"][0]["judge"], &over["machines"][0]["false_alarm_rate"]),
+        (&json!("distance"), &Value::Null)
+    );
+    let again = desk.ok(json!({ "command": "threshold.set", "machine": "fan-a", "threshold": 400 }));
+    assert!(again["note"].is_null(), "nothing is switched off any more: {again}");
+    // It also takes the threshold back.
+    let moved = desk.ok(json!({ "command": "rate.set", "machine": "fan-a", "false_alarm_rate": 0.02 }));
+    assert_eq!(
+        (&moved["machines"][0]["judge"], &moved["machines"][0]["source"]),
+        (&json!("combined"), &json!("baseline"))
+    );
+    let back = desk.ok(json!({ "command": "threshold.reset", "machine": "fan-a" }));
+    assert_eq!(back["machines"][0]["false_alarm_rate"], 0.01, "{back}");
     // By itself, where that is configured.
     event(from, "fan-b", "baseline_applied");
 
@@ -189,6 +214,8 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     let answer = json!({ "command": "alarm.acknowledge", "machine": "fan-a", "by": "ana", "comment": "on my way" });
     assert_eq!(desk.ok(answer)["machines"][0]["state"], "acknowledged");
     let before = desk.retained_alarm("fan-a", "acknowledged");
+    assert_eq!(before["raised"], active["since"], "{before}");
+    assert!(before["at"].as_str() > before["raised"].as_str(), "{before}");
     assert_eq!(
         (&before["state"], &before["by"], &before["comment"]),
         (&json!("acknowledged"), &json!("ana"), &json!("on my way"))
@@ -197,7 +224,9 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     let from = desk.now();
     let agent = site.agent();
     let first = desk.wait_after(from, "fan-a", MachinePart::Alarm, "the alarm again", |_| true);
-    for field in ["state", "kind", "since", "ratio", "percentile", "lane", "bands", "by", "comment", "until"] {
+    for field in
+        ["state", "kind", "since", "ratio", "percentile", "lane", "bands", "by", "comment", "until", "raised", "at"]
+    {
         assert_eq!(first[field], before[field], "{field}: {first}");
     }
     // After the restart the simulated machine is healthy again, and what was learned is still there.

@@ -68,7 +68,7 @@ fn command() -> impl Strategy<Value = Command> {
             Command::ThresholdSet(ThresholdSet { machine, threshold, until })
         }),
         target().prop_map(|machine| Command::ThresholdGet(ThresholdGet { machine })),
-        target().prop_map(|machine| Command::EvidenceGet(EvidenceGet { machine })),
+        target().prop_map(|machine| Command::EvidenceGet(EvidenceGet { machine, out: None })),
         target().prop_map(|machine| Command::ThresholdReset(ThresholdReset { machine })),
         (target(), threshold())
             .prop_map(|(machine, threshold)| Command::ThresholdPreview(ThresholdPreview { machine, threshold })),

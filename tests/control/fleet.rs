@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use auscult::mqtt::tls::{TlsFiles, client_config};
+use auscult::mqtt::topics::MachinePart;
 use rumqttc::{TlsConfiguration, Transport};
 use serde_json::{Value, json};
 
@@ -112,6 +113,31 @@ fn ctl_asks_one_or_many_and_exits_by_their_answers() {
 }
 
 /// TLS with a password: from the agent's own file, and from flags.
+#[test]
+fn ctl_writes_what_was_heard_and_prints_how_the_agent_is() {
+    let (broker, Some(wav)) = (Broker::start(), recording()) else { return };
+    let subscriber = Subscriber::start(&broker);
+    let mut site = Site::new("pi-00", "north", &broker, &wav, "[privacy]\nallow_audio = true\n");
+    site.start(&subscriber);
+    subscriber.wait_for("a window", |message| message.is_machine("fan-1", MachinePart::Verdict));
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let folder = out.path().join("evidence").display().to_string();
+    let evidence = ctl(&broker, &["--agent", "pi-00", "evidence.get", "--machine", "fan-1", "--out", &folder]);
+    assert_eq!(evidence.status.code(), Some(0), "{}", printed(&evidence));
+    let audio = Path::new(&folder).join("fan-1-audio.wav");
+    let sound = hound::WavReader::open(&audio).unwrap_or_else(|error| panic!("{error}: {}", printed(&evidence)));
+    assert_eq!((sound.spec().channels, sound.duration()), (1, 5 * sound.spec().sample_rate));
+    let picture = std::fs::read(Path::new(&folder).join("fan-1-spectrogram.png")).expect("a picture");
+    assert!(picture.starts_with(b"\x89PNG"));
+    assert!(printed(&evidence).contains(&format!("wrote {}", audio.display())), "{}", printed(&evidence));
+
+    let health = ctl(&broker, &["--agent", "pi-00", "health.get"]);
+    assert_eq!(health.status.code(), Some(0), "{}", printed(&health));
+    for words in ["pi-00: up for", "messages waiting", "pi-00 fan-1: ", "free on disk"] {
+        assert!(printed(&health).contains(words), "{words}: {}", printed(&health));
+    }
+}
+
 #[test]
 fn ctl_reaches_a_broker_with_tls_and_login() {
     let Some(wav) = recording() else { return };

@@ -103,8 +103,17 @@ fn every_command_is_answered_and_changes_the_next_verdict() {
     let info =
         subscriber.messages().into_iter().rfind(|message| message.is_agent(AgentPart::Info)).expect("an info").json();
     assert_eq!(info["bundle"], "halls@2.0");
+    // The same once more is no news, and no step to go back from.
+    let events = |kind: &str| subscriber.messages().iter().filter(|message| message.json()["event"] == kind).count();
+    let changed = events("bundle_changed");
+    let reply = ok(json!({ "command": "bundle.reload", "path": "halls-2.0" }));
+    assert!(reply["data"]["note"].as_str().is_some_and(|note| note.starts_with("unchanged")), "{reply}");
+    site.next_verdict(&subscriber, "fan-2", &reply);
+    assert_eq!(events("bundle_changed"), changed);
     let reply = ok(json!({ "command": "bundle.rollback" }));
     assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply)["bundle"], "halls@1.0");
+    let reply = ok(json!({ "command": "bundle.reload", "path": "halls-1.0" }));
+    assert!(reply["data"]["note"].as_str().is_some_and(|note| note.starts_with("unchanged")), "{reply}");
     assert_eq!(ok(json!({ "command": "state.get" }))["data"]["bundle"]["label"], "halls@1.0");
 
     // What is refused changes nothing and says what to do.

@@ -37,6 +37,7 @@ python3 web.py >web.log 2>&1 &
 # What lies around: bundles, recordings, keys, a list of Pis.
 ln -s "$project/models" models
 ln -s "$project/deploy" deploy
+ln -s "$project/examples" examples
 copy() { cp -r "$project/models/demo" "$1" && rm "$1/bundle.toml"; }
 mkdir bundles
 copy bundles/site-fans-2025.1 && copy site-fans && copy new-bundle

@@ -75,9 +75,15 @@ fn the_flow_shows_the_fleet_and_commands_it() {
     done(Command::new("node").arg(Path::new(ROOT).join("deploy/node-red/build.mjs")).arg("--check"));
 
     let dir = tempfile::Builder::new().prefix("auscult-node-red-").tempdir().expect("a temporary directory");
-    let broker = Broker::start();
+    let mut broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     subscriber.publish_gone_agent();
+    let alarm = json!({
+        "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-3", "machine": "fan-d", "state": "active", "kind": "fault",
+        "since": "2026-03-01T12:00:00.000Z", "count": 5, "ratio": null, "percentile": null, "lane": null, "bands": [],
+        "by": null, "comment": null, "until": null, "raised": "2026-03-01T12:00:00.000Z", "at": null, "late": false,
+    });
+    subscriber.publish("auscult/pi-3/fan-d/alarm", true, alarm.to_string());
     let port = free_port();
     let _node_red = node_red(&broker, port, dir.path());
 
@@ -95,13 +101,15 @@ fn the_flow_shows_the_fleet_and_commands_it() {
 
     let shots = Path::new(ROOT).join("target/node-red/shots");
     std::fs::create_dir_all(&shots).expect("a folder for screenshots");
-    let printed = done(
-        Command::new("node")
-            .arg(Path::new(ROOT).join("tests/node-red/drive.mjs"))
-            .arg(format!("http://127.0.0.1:{port}/dashboard/machines"))
-            .arg(&shots),
-    );
-    println!("{printed}");
+    let drive = |what: &str| {
+        let mut command = Command::new("node");
+        command.arg(Path::new(ROOT).join("tests/node-red/drive.mjs"));
+        command.arg(format!("http://127.0.0.1:{port}/dashboard/machines"));
+        let printed = done(command.arg(&shots).arg(what));
+        println!("{printed}");
+        printed
+    };
+    let printed = drive("fleet");
 
     // What the person did has arrived where it counts.
     let wanted = printed.lines().find_map(|line| line.strip_prefix("threshold ")).expect("the threshold that was set");
@@ -125,4 +133,10 @@ fn the_flow_shows_the_fleet_and_commands_it() {
     for state in ["acknowledged", "shelved"] {
         assert!(alarms.iter().any(|alarm| alarm["state"] == state && alarm["by"] == "ana"), "{state}: {alarms:?}");
     }
+    for part in ["status", "info", "fan-d/alarm"] {
+        subscriber.publish(&format!("auscult/pi-3/{part}"), true, "");
+    }
+    drive("forgotten");
+    broker.kill();
+    drive("lost");
 }

@@ -1,9 +1,10 @@
 // Uses the dashboard as a person would, in a real Chromium, and looks at what it shows. What the agents make of it is
-// checked on the broker by tests/node_red.rs. Arguments: the dashboard's address, a folder for the screenshots.
+// checked on the broker by tests/mqtt/node_red.rs. Arguments: the dashboard's address, a folder for the screenshots, and
+// what is looked at: `fleet`, `forgotten` (an agent that was cleared at the broker) or `lost` (the broker is gone).
 import { strict as assert } from 'node:assert'
 import { createRequire } from 'node:module'
 
-const [address, shots] = process.argv.slice(2)
+const [address, shots, what] = process.argv.slice(2)
 const { chromium } = createRequire(new URL('../../target/node-red/package.json', import.meta.url))('playwright-core')
 const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync']
@@ -28,6 +29,43 @@ const until = (page, what, found, argument) =>
   page.waitForFunction(found, argument).catch(error => { throw new Error(`${what}: ${error.message}`) })
 
 try {
+  if (what === 'forgotten') await forgotten()
+  else if (what === 'lost') await lost()
+  else await fleet()
+  assert.deepEqual(faults, [])
+} finally {
+  await browser.close()
+}
+
+async function forgotten () {
+  const page = await open({ width: 1280, height: 900 }, 1)
+  await page.waitForSelector('[data-machine="pi-1/fan-a"]')
+  await until(page, 'no agent offline', () => document.querySelector('[data-filter=offline] b').textContent === '0')
+  assert.equal(await page.locator('[data-machine="pi-3/fan-d"]').count(), 0)
+  step('an agent that was cleared at the broker is forgotten')
+}
+
+// Nothing is green, nothing is online, nothing can be pressed.
+async function lost () {
+  const page = await open({ width: 1280, height: 900 }, 1)
+  await page.waitForSelector('[data-lost]')
+  assert.match(await page.textContent('[data-lost]'), /^No broker since .*What stands here is what was known then/)
+  await page.waitForSelector('[data-machine="pi-1/fan-a"].is-stale')
+  for (const machine of await page.locator('[data-machine]').all()) {
+    assert.match(await machine.locator('.au-state').textContent(), /no broker/)
+    assert.match(await machine.getAttribute('class'), /is-stale/)
+  }
+  assert.equal(await page.textContent('[data-filter=online] b'), '0')
+  assert.equal(await page.textContent('[data-filter=calm] b'), '0')
+  assert.match(await page.textContent('[data-agent="pi-1"] .au-state'), /was online/)
+  assert(await page.isDisabled('[data-agent="pi-1"] button'))
+  await page.screenshot({ path: shots + '/lost.png' })
+  await page.click('[data-machine="pi-2/fan-b"]')
+  for (const button of await page.locator('[data-detail] [data-do]').all()) assert(await button.isDisabled())
+  step('without a broker all is grey, and nothing can be commanded')
+}
+
+async function fleet () {
   const page = await open({ width: 1280, height: 900 }, 1)
   await page.waitForSelector('[data-machine="pi-1/fan-a"]')
   await page.waitForSelector('[data-machine="pi-2/fan-b"]')
@@ -37,7 +75,10 @@ try {
 
   await until(page, 'the deaf machine', () => document.querySelector('[data-machine="pi-1/deaf"]').className.includes('is-deaf'))
   await until(page, 'an alarm', () => document.querySelector('[data-machine="pi-2/fan-b"]').className.includes('is-alarm'))
-  step('the alarm and the deaf machine are shown')
+  await until(page, 'the alarm of an agent that is away', () =>
+    /alarm, agent offline/.test(document.querySelector('[data-machine="pi-3/fan-d"]').textContent) &&
+    Number(document.querySelector('[data-filter=alarm] b').textContent) >= 2)
+  step('the alarm and the deaf machine are shown, and the alarm of an agent that is away')
 
   const line = selector => page.getAttribute(selector + ' path.distance', 'd')
   const before = await line('[data-machine="pi-1/fan-a"]')
@@ -52,6 +93,8 @@ try {
   await page.click('[data-machine="pi-1/fan-a"]')
   const detail = '[data-detail="pi-1/fan-a"]'
   const value = () => page.inputValue(detail + ' .au-number input')
+  assert(await page.isDisabled(detail + ' [data-do=set]'), 'nothing is set by nobody')
+  await page.fill(detail + ' .au-name input', 'ana')
   const old = Number(await value())
   await page.focus(detail + ' .v-slider-thumb')
   for (let press = 0; press < 40; press++) await page.keyboard.press('ArrowRight')
@@ -79,12 +122,13 @@ try {
   // The alarm.
   await page.click('[data-machine="pi-2/fan-b"]')
   const alarm = '[data-detail="pi-2/fan-b"]'
-  await page.fill(alarm + ' .au-name input', 'ana')
+  assert.equal(await page.inputValue(alarm + ' .au-name input'), 'ana')
   await page.waitForTimeout(500)
   await page.screenshot({ path: shots + '/alarm.png' })
   await page.click(alarm + ' [data-do=acknowledge]')
   await page.waitForSelector(alarm + ' [data-reply="alarm.acknowledge"].ok')
   await until(page, 'the machine is acknowledged', () => document.querySelector('[data-machine="pi-2/fan-b"]').className.includes('is-acknowledged'))
+  await until(page, 'who acknowledged', () => /raised .* ago, .* windows?; acknowledged by ana \d+ s ago/.test(document.querySelector('[data-detail] .au-why').textContent))
   step('acknowledging works')
   await page.click(alarm + ' [data-do=shelve]')
   await page.waitForSelector(alarm + ' [data-reply="alarm.shelve"].ok')
@@ -111,7 +155,4 @@ try {
   await phone.click('[data-detail="pi-1/fan-a"] [aria-label=Close]')
   await phone.waitForSelector('[data-detail="pi-1/fan-a"]', { state: 'hidden' })
   step('it fits a phone')
-  assert.deepEqual(faults, [])
-} finally {
-  await browser.close()
 }

@@ -150,7 +150,8 @@ fn an_acknowledgement_names_who_and_is_given_once() {
     bench.windows(8, ANOMALOUS);
     bench.alarm.acknowledge("ana", Some("bearing ordered"), bench.now()).expect("an alarm stands");
     let status = bench.alarm.status();
-    let note = Note { by: Some("ana".into()), comment: Some("bearing ordered".into()), until: None };
+    let note =
+        Note { by: Some("ana".into()), comment: Some("bearing ordered".into()), until: None, at: Some(bench.now()) };
     assert_eq!((status.state, status.note), (AlarmState::Acknowledged, note));
     let again = bench.alarm.acknowledge("bob", None, bench.now());
     assert_eq!(again, Err(AlarmError::AlreadyAcknowledged("ana".into())));
@@ -187,7 +188,7 @@ fn maintenance_neither_counts_nor_remembers() {
     let mut bench = Bench::new(AlarmConfig::default());
     bench.windows(4, ANOMALOUS);
     let until = Some(bench.now() + TimeDelta::hours(1));
-    bench.alarm.set_maintenance(Some(Note { by: Some("ana".into()), comment: None, until }), bench.now());
+    bench.alarm.set_maintenance(Some(Note { by: Some("ana".into()), comment: None, until, at: None }), bench.now());
     assert_eq!(bench.windows(50, ANOMALOUS), AlarmState::Shelved);
     assert!(bench.alarm.status().maintenance);
     let change = bench.alarm.tick(start() + TimeDelta::hours(2)).expect("the end of the maintenance");
@@ -310,7 +311,7 @@ fn act(alarm: &mut Alarm, event: &Event, now: DateTime<Utc>) {
             let _ = alarm.unshelve(now);
         }
         Event::Maintenance { for_s } => {
-            let note = Note { by: None, comment: None, until: for_s.map(plus) };
+            let note = Note { by: None, comment: None, until: for_s.map(plus), at: None };
             alarm.set_maintenance(Some(note), now);
         }
         Event::MaintenanceEnd => {

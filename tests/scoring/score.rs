@@ -55,6 +55,42 @@ fn score(shared: &Path, machine: &str, arguments: &[&str]) -> Run {
     run
 }
 
+/// Ctrl-C in the middle: what was done and what is left, and a code that scripts know.
+#[test]
+fn what_is_interrupted_says_how_far_it_came() {
+    use std::io::{BufRead, BufReader, Read};
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for number in 0..3000 {
+        let link = dir.path().join(format!("{number:04}.flac"));
+        std::os::unix::fs::symlink(root.join("examples/healthy.flac"), link).expect("a link");
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_auscult"))
+        .args(["score", "--machine", "fan-a", "--bundle"])
+        .args([&root.join("models/demo"), dir.path()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("auscult starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("normal") {
+        line.clear();
+        assert!(stdout.read_line(&mut line).expect("text") > 0, "it ended too early");
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill starts");
+    assert!(kill.success());
+    // Whoever reads the rows must not be what keeps it from ending.
+    let rest = std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
+    rest.join().expect("a reader").expect("rows");
+    assert!(said.contains("interrupted in file ") && said.contains(" of 3000, after "), "{said}");
+    assert!(said.contains("the rows above are what there is"), "{said}");
+}
+
 fn worst<'a>(found: impl IntoIterator<Item = &'a f32>, expected: impl IntoIterator<Item = &'a f32>) -> f32 {
     found.into_iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
@@ -368,7 +404,7 @@ fn exit_codes_tell_what_was_wrong() {
     fs::create_dir(path("nothing")).unwrap();
     let run = score(&shared, "id_04", &[&path("nothing")]);
     assert_eq!(run.code, 65);
-    assert!(run.stderr.contains("expected WAV files, found none"), "{}", run.stderr);
+    assert!(run.stderr.contains("expected WAV, FLAC, Ogg or MP3 files, found none"), "{}", run.stderr);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 // Collects what the agents say, by the topics' last parts; sends the dashboard what changed, once a second.
-// Input: MQTT messages, the tick of once a second, "hello" of a dashboard that was just opened, and a dropped command.
+// Input: MQTT messages, the state of the connection to the broker, the tick of once a second, and "hello" of a dashboard
+// that was just opened.
 const KEEP = 360 // windows of each machine: half an hour of 5 s windows
-const fleet = context.get('fleet') || { agents: {}, machines: {}, changed: {}, points: {}, news: [] }
+const GONE_MS = 90000 // after a new connection the broker has told of every agent by then: it keeps their status
+const fleet = context.get('fleet') || {
+    agents: {}, machines: {}, changed: {}, points: {}, news: [], broker: { connected: false, since: Date.now() }, found: null
+}
 context.set('fleet', fleet)
 const { agents, machines } = fleet
 
@@ -16,8 +20,15 @@ const forget = key => {
     fleet.changed[key] = null
 }
 
+// The broker keeps nothing of this agent any more: it was taken out of service.
+function forgetAgent (id) {
+    for (const machine of Object.values(machines)) if (machine.agent === id) forget(machine.key)
+    delete agents[id]
+    fleet.changedAgents = true
+}
+
 // One window as the chart wants it: [time in ms, distance, threshold, verdict, seq].
-function addWindow (machine, verdict) {
+function addWindow (machine, verdict, kept) {
     const time = Date.parse(verdict.ts)
     if (machine.history.some(point => point[4] === verdict.seq && point[0] === time)) return // a duplicate
     const point = [time, verdict.distance, verdict.threshold, verdict.verdict, verdict.seq]
@@ -31,10 +42,14 @@ function addWindow (machine, verdict) {
         fleet.points[machine.key] = 'all'
     }
     machine.history.splice(0, machine.history.length - KEEP)
-    if (!machine.verdict || Date.parse(machine.verdict.ts) <= time) machine.verdict = verdict
+    if (!machine.verdict || Date.parse(machine.verdict.ts) <= time) {
+        machine.verdict = verdict
+        // How old it is, by our clock; what the broker had kept is as old as it says.
+        if (!verdict.late) machine.verdictAt = Math.max(machine.verdictAt || 0, kept ? Math.min(time, Date.now()) : Date.now())
+    }
 }
 
-function take (topic, payload) {
+function take (topic, payload, kept) {
     const root = env.get('ROOT') + '/'
     if (!topic.startsWith(root)) return
     const parts = topic.slice(root.length).split('/')
@@ -43,6 +58,7 @@ function take (topic, payload) {
     const [agent, id] = parts
     if (payload === '') { // a retained message that was taken back
         if (id) forget(`${agent}/${id}`)
+        else if (part === 'status' || part === 'info') forgetAgent(agent)
         return
     }
     let said
@@ -52,7 +68,7 @@ function take (topic, payload) {
         // The broker may still keep what was said of a machine that is gone.
         if (agents[agent]?.boot && !agents[agent].machines.includes(id)) return
         const machine = machineOf(agent, id)
-        if (part === 'verdict') addWindow(machine, said)
+        if (part === 'verdict') addWindow(machine, said, kept)
         else if (part === 'alarm' && !(said.late && machine.alarm && machine.alarm.ts > said.ts)) machine.alarm = said
         else if (part === 'settings') machine.settings = said
         else if (part === 'event') machine.events = [said, ...machine.events].slice(0, 8)
@@ -61,6 +77,7 @@ function take (topic, payload) {
         return
     }
     const known = agentOf(agent)
+    fleet.found?.ids.add(agent)
     if (part === 'status') Object.assign(known, { state: said.state, since: said.ts, unsynced: said.clock === 'unsynced' })
     else if (part === 'health') known.health = said
     else if (part === 'info') {
@@ -75,17 +92,35 @@ function take (topic, payload) {
     fleet.changedAgents = true
 }
 
+// The state of the connection, as the node "auscult/#" shows it.
+function link (status) {
+    const connected = status.fill === 'green'
+    if (connected === fleet.broker.connected) return
+    fleet.broker = { connected, since: Date.now() }
+    fleet.found = connected ? { ids: new Set(), until: Date.now() + GONE_MS } : null
+    fleet.changedBroker = true
+}
+
+if (msg.status) {
+    link(msg.status)
+    return
+}
 if (msg.topic === 'hello') { // a dashboard was opened: it gets everything
-    const everything = { full: true, agents, machines, replies: [] }
+    const everything = { full: true, now: Date.now(), broker: fleet.broker, agents, machines, replies: [] }
     return { payload: everything, _client: msg._client }
 }
 if (msg.topic !== 'tick') {
-    take(msg.topic || '', typeof msg.payload === 'string' ? msg.payload : String(msg.payload))
+    take(msg.topic || '', typeof msg.payload === 'string' ? msg.payload : String(msg.payload), msg.retain === true)
     return
 }
+if (fleet.found && fleet.found.until < Date.now()) {
+    const { ids } = fleet.found
+    fleet.found = null
+    Object.keys(agents).filter(id => !ids.has(id)).forEach(forgetAgent)
+}
 const keys = Object.keys(fleet.changed)
-if (keys.length === 0 && !fleet.changedAgents) return
-const delta = { full: false, agents: fleet.changedAgents ? agents : null, machines: {}, replies: fleet.news }
+if (keys.length === 0 && !fleet.changedAgents && !fleet.changedBroker) return
+const delta = { full: false, now: Date.now(), broker: fleet.broker, agents: fleet.changedAgents ? agents : null, machines: {}, replies: fleet.news }
 for (const key of keys) {
     const machine = fleet.changed[key]
     if (!machine) { delta.machines[key] = null; continue }
@@ -93,5 +128,5 @@ for (const key of keys) {
     const points = fleet.points[key]
     delta.machines[key] = points === 'all' ? machine : { ...rest, points: points || [] }
 }
-Object.assign(fleet, { changed: {}, points: {}, news: [], changedAgents: false })
+Object.assign(fleet, { changed: {}, points: {}, news: [], changedAgents: false, changedBroker: false })
 return { payload: delta }

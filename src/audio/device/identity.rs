@@ -151,7 +151,7 @@ impl Selector {
         let meant: Vec<_> = cards.iter().filter(|card| self.means(card)).collect();
         let card = match meant.as_slice() {
             [card] => card,
-            [] if cards.is_empty() => return Err(format!("{self}: not there; no capture card is")),
+            [] if cards.is_empty() => return Err(format!("{self}: not there; this computer has no capture card")),
             [] => return Err(format!("{self}: not there; there are {}", list(cards.iter()))),
             several => {
                 return Err(format!(
@@ -336,7 +336,7 @@ mod tests {
             let error = pi([0, 1, 2, 3]).resolve(selector).expect_err(selector);
             assert!(error.contains(words), "{error}");
         }
-        assert!(Tree::new().resolve("card:CODEC").expect_err("no card").contains("no capture card is"));
+        assert!(Tree::new().resolve("card:CODEC").expect_err("no card").contains("has no capture card"));
         assert_eq!(cards(Path::new("/nonexistent")), []);
     }
 

@@ -7,7 +7,7 @@ use cpal::traits::{DeviceTrait, HostTrait};
 
 use super::identity::{self, Card, Selector, Target};
 use super::offer::Offer;
-use super::offer_of;
+use super::{NO_SUCH, offer_of};
 
 /// ALSA's own plugins: they convert or lead elsewhere, and are no microphones.
 const PLUGINS: [&str; 16] = [
@@ -107,10 +107,18 @@ fn of_card(card: &Card, pcm: u32, cards: &[Card]) -> Found {
     Found { selector, others, name, target }
 }
 
+/// Whoever reads the list need not be sent to it.
+fn listed(problem: String) -> String {
+    match problem == NO_SUCH {
+        true => "nothing is behind this name: there is no card for it, or no sound server".to_owned(),
+        false => problem,
+    }
+}
+
 impl Listed {
     fn of(Found { selector, others, name, target }: Found) -> Listed {
         let alsa = target.as_ref().map_or_else(|_| String::new(), |target| target.name.clone());
-        Listed { selector, others, name, alsa, offer: target.and_then(|target| offer_of(&target)) }
+        Listed { selector, others, name, alsa, offer: target.and_then(|target| offer_of(&target).map_err(listed)) }
     }
 
     /// The line for the configuration.

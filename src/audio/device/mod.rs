@@ -229,7 +229,8 @@ impl Source for DeviceSource {
                 return Ok(read);
             }
             if let Some(error) = self.faults.fatal() {
-                return Err(SourceError::Lost(error.to_string().into()));
+                tracing::debug!(%error, "the stream has ended");
+                return Err(SourceError::Lost(ended(&error).into()));
             }
             if Instant::now() >= deadline {
                 return Ok(Read::Nothing);
@@ -239,6 +240,8 @@ impl Source for DeviceSource {
     }
 }
 
+/// Of a device that is configured; the list of devices says it otherwise.
+pub(super) const NO_SUCH: &str = "no such capture device; `auscult devices` lists them";
 const BUSY: &str = "busy: another program has it open; `fuser -v /dev/snd/*` shows which";
 const NO_PERMISSION: &str =
     "no permission: the agent's user must be in the group audio (`sudo usermod -aG audio USER`, then a new login)";
@@ -246,13 +249,23 @@ const NO_PERMISSION: &str =
 /// Why ALSA does not know a device.
 fn absent(target: &Target) -> String {
     let Some((card, pcm)) = target.card else {
-        return "no such capture device; `auscult devices` lists them".into();
+        return NO_SUCH.into();
     };
     // sysfs knows the card, so it is there: what keeps us from it?
     match std::fs::File::open(format!("/dev/snd/controlC{card}")) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => NO_PERMISSION.into(),
         Err(_) => format!("the card is there, but not /dev/snd/pcmC{card}D{pcm}c: in a container, pass /dev/snd in"),
         Ok(_) => "the card does not answer".into(),
+    }
+}
+
+/// Why a stream that ran does so no more. What ALSA says of it, by the name of its own function and with an error number
+/// that it does not know itself, says nothing to a person.
+fn ended(error: &cpal::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => NO_PERMISSION.into(),
+        ErrorKind::DeviceBusy => BUSY.into(),
+        _ => "the microphone stopped delivering: it was unplugged, or its sound server has ended".into(),
     }
 }
 
@@ -268,7 +281,13 @@ fn explain(error: &cpal::Error, target: &Target, choice: &Choice) -> String {
             let offer = offer_of(target).map_or_else(|error| error, |offer| offer.to_string());
             format!("refuses {channels} channels, {rate_hz} Hz, {format} together; it offers {offer}")
         }
-        _ => error.to_string(),
+        _ => {
+            let said = error.to_string();
+            match said.contains("snd_") {
+                true => "the card, or the sound server behind it, does not answer".into(),
+                false => said,
+            }
+        }
     }
 }
 
@@ -299,6 +318,14 @@ mod tests {
         ] {
             let problem = explain(&cpal::Error::new(kind), &target, &choice);
             assert!(problem.contains(words), "{problem}");
+        }
+        // As it comes where PulseAudio ends.
+        let alsa = cpal::Error::with_message(
+            ErrorKind::BackendError,
+            "ALSA function 'snd_pcm_poll_descriptors_revents' failed with error 'Unknown errno (-5)'",
+        );
+        for words in [ended(&alsa), explain(&alsa, &target, &choice)] {
+            assert!(!words.contains("snd_") && words.contains("sound server"), "{words}");
         }
     }
 }

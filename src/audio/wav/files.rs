@@ -1,12 +1,12 @@
-//! WAV files as sound: found in directories, cut into windows for offline scoring, or played as a [`Source`].
+//! Files of sound: found in directories, cut into windows for offline scoring, or played as a [`Source`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::reader::WavReader;
 use crate::audio::config::{Channel, take_channel};
 use crate::audio::resample::Resampler;
+use crate::audio::sound_file::{SoundFile, has_known_ending};
 use crate::audio::source::{Format, Read, Source, SourceError, SourceProblem};
 use crate::causes::with_causes;
 
@@ -19,7 +19,7 @@ pub struct Found {
     pub unreadable: Vec<String>,
 }
 
-/// `path` itself if it is no directory, else every `.wav` file below it. Links to files are followed, links to
+/// `path` itself if it is no directory, else every `.wav`, `.flac`, `.ogg`, `.oga` and `.mp3` file below it. Links to files are followed, links to
 /// directories are not, so that there is an end.
 ///
 /// # Errors
@@ -51,15 +51,15 @@ fn walk(root: &Path, found: &mut Found) {
                 }
                 Err(error) => found.unreadable.push(format!("{}: {error}", path.display())),
             }
-        } else if path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav")) {
+        } else if path.is_file() && has_known_ending(&path) {
             found.files.push(path);
         }
     }
 }
 
-/// One channel of a WAV file, or the mean of all, at the file's own rate.
+/// One channel of a file, or the mean of all, at the file's own rate.
 struct MonoReader {
-    wav: WavReader,
+    sound: SoundFile,
     channel: Channel,
     frames: Vec<f32>,
     mono: Vec<f32>,
@@ -67,8 +67,8 @@ struct MonoReader {
 
 impl MonoReader {
     fn open(path: &Path, channel: Channel) -> Result<Self, SourceError> {
-        let wav = WavReader::open(path)?;
-        let channels = wav.format().channels;
+        let sound = SoundFile::open(path)?;
+        let channels = sound.format().channels;
         if let Channel::One(wanted) = channel
             && wanted >= channels
         {
@@ -76,23 +76,23 @@ impl MonoReader {
             let problem = format!("{path}: expected a channel of 0 to {last}, found {wanted}");
             return Err(SourceError::Data(problem.into()));
         }
-        Ok(MonoReader { wav, channel, frames: Vec::new(), mono: Vec::new() })
+        Ok(MonoReader { sound, channel, frames: Vec::new(), mono: Vec::new() })
     }
 
     fn rate_hz(&self) -> u32 {
-        self.wav.format().rate_hz
+        self.sound.format().rate_hz
     }
 
     /// The next samples; none at the end.
     fn read(&mut self) -> Result<&[f32], SourceError> {
         self.frames.clear();
-        self.wav.read(&mut self.frames)?;
-        take_channel(&self.frames, self.wav.format().channels, self.channel, &mut self.mono);
+        self.sound.read(&mut self.frames)?;
+        take_channel(&self.frames, self.sound.format().channels, self.channel, &mut self.mono);
         Ok(&self.mono)
     }
 }
 
-/// The windows of one WAV file, one after the other, at the rate asked for. What does not fill a window at the end is
+/// The windows of one file, one after the other, at the rate asked for. What does not fill a window at the end is
 /// left over. A file that turns out broken gives its whole windows first, then the error.
 pub struct Windows {
     reader: MonoReader,
@@ -124,7 +124,7 @@ impl Windows {
 
     /// The file's own format.
     pub fn format(&self) -> Format {
-        self.reader.wav.format()
+        self.reader.sound.format()
     }
 
     /// Samples that were read and did not fill a window; of use once the windows have come to their end.
@@ -156,7 +156,7 @@ impl Iterator for Windows {
     }
 }
 
-/// A WAV file, or the files of a directory in the order of their names, as fast as they are read ([`Paced`](crate::audio::Paced) slows
+/// A file of sound, or the files of a directory in the order of their names, as fast as they are read ([`Paced`](crate::audio::Paced) slows
 /// them down). It gives mono at the rate asked for, whatever the files' formats; one follows the other without a gap.
 /// A broken file is named in the log and passed over.
 pub struct WavSource {
@@ -220,10 +220,10 @@ impl WavSource {
             if !self.open_next() {
                 let root = self.root.display();
                 let problem = match count {
-                    0 => format!("{root}: expected WAV files, found none"),
+                    0 => format!("{root}: expected WAV, FLAC, Ogg or MP3 files, found none"),
                     _ => {
                         let why = self.warned.iter().next_back().map_or(String::new(), |why| format!("; {why}"));
-                        format!("{root}: none of its {count} WAV files can be read{why}")
+                        format!("{root}: none of its {count} files can be read{why}")
                     }
                 };
                 return Err(SourceError::Data(problem.into()));
@@ -387,10 +387,10 @@ mod tests {
     fn nothing_to_play_is_an_error_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let open = |channel, repeat| WavSource::open(dir.path(), channel, 16_000, repeat).err().unwrap().to_string();
-        assert!(open(Channel::Mix, true).ends_with("expected WAV files, found none"));
+        assert!(open(Channel::Mix, true).ends_with("expected WAV, FLAC, Ogg or MP3 files, found none"));
         write(&dir.path().join("a.wav"), 16_000, &[&[1]]);
         let problem = open(Channel::One(1), true);
-        assert!(problem.contains("none of its 1 WAV files can be read") && problem.contains("channel"), "{problem}");
+        assert!(problem.contains("none of its 1 files can be read") && problem.contains("channel"), "{problem}");
         write(&dir.path().join("a.wav"), 16_000, &[&[]]);
         let mut source = WavSource::open(dir.path(), Channel::Mix, 16_000, true).unwrap();
         assert!(matches!(source.read(&mut Vec::new()), Err(SourceError::Data(_))));

@@ -155,11 +155,16 @@ impl FleetClient {
         Ok(())
     }
 
-    /// The next reply of anyone to anything; `None` when none came until `end`.
+    /// The next reply of anyone to anything; `None` when none came until `end`. What is no reply goes to `other`.
     ///
     /// # Errors
     /// A broken connection.
-    pub async fn next_reply(&mut self, client: &mut SimpleClient, end: Instant) -> Result<Option<Answer>, Failure> {
+    pub async fn next_reply(
+        &mut self,
+        client: &mut SimpleClient,
+        end: Instant,
+        mut other: impl FnMut(&Message),
+    ) -> Result<Option<Answer>, Failure> {
         loop {
             let Ok(message) = timeout_at(end, client.next()).await else { return Ok(None) };
             let message = message?;
@@ -172,10 +177,12 @@ impl FleetClient {
             {
                 return Ok(Some(Answer { reply, payload: message.payload }));
             }
+            other(&message);
         }
     }
 
-    /// Sends a command and waits until all who were asked have answered; `came` is called with each reply.
+    /// Sends a command and waits until all who were asked have answered; `came` is called with each reply, `other` with
+    /// whatever else comes.
     ///
     /// # Errors
     /// A broken connection, or what `came` says.
@@ -185,6 +192,7 @@ impl FleetClient {
         command: &Value,
         patience: Duration,
         mut came: impl FnMut(&Answer) -> Result<(), Failure>,
+        mut other: impl FnMut(&Message),
     ) -> Result<Answers, Failure> {
         self.send(client, command).await?;
         let end = Instant::now() + patience;
@@ -193,7 +201,7 @@ impl FleetClient {
             fleet.asked().into_iter().filter(|agent| !replies.contains_key(agent)).collect()
         };
         while !silent(self, &replies).is_empty() {
-            let Some(answer) = self.next_reply(client, end).await? else { break };
+            let Some(answer) = self.next_reply(client, end, &mut other).await? else { break };
             let is_ours = answer.reply.id.as_deref() == command["id"].as_str();
             if is_ours && !replies.contains_key(&answer.reply.agent) {
                 came(&answer)?;

@@ -1,5 +1,6 @@
 //! `auscult ctl`: one control command to one agent, to a tag or to the fleet, and the replies.
 
+mod extras;
 mod fleet;
 mod table;
 mod trend;
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::extras::Extras;
 use self::fleet::{Addressee, Answer, Answers, FleetClient};
 use self::upload::Upload;
 use super::Failure;
-use super::broker::{BrokerArgs, converse};
+use super::broker::{BrokerArgs, converse, who};
 use crate::clock::Timestamp;
 use crate::control::commands::{BundleInstall, Command};
 use crate::control::envelope::Envelope;
@@ -97,9 +99,13 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
         command = Command::BundleInstall(archive.command());
         upload = Some(archive);
     }
+    let envelope = envelope(args);
+    let id = envelope.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
+    let mut extras = Extras::of(&command, &id);
     let mut client = SimpleClient::connect(&args.broker.mqtt()?, "ctl").await?;
+    extras.subscribe(&mut client, args.agent.as_ref().map_or("+", |agent| agent.as_str())).await?;
     let mut fleet = FleetClient::find(&mut client, addressee).await?;
-    let request = Request { envelope: envelope(args), command };
+    let request = Request { envelope, command };
     let mut replies = match &upload {
         Some(archive) => archive.send(&mut client, &mut fleet, &request.envelope, timeout).await?,
         None => BTreeMap::new(),
@@ -120,18 +126,27 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     };
     let begin = Instant::now();
     let asked = request.to_json();
-    let Answers { replies: last, silent } = fleet.ask(&mut client, &asked, timeout, came).await?;
+    let asking = fleet.ask(&mut client, &asked, timeout, came, |message| extras.take(message));
+    let Answers { replies: last, silent } = asking.await?;
     let took = begin.elapsed().as_secs_f64();
     bar.finish_and_clear();
+    let promised = extras::promised(&last.iter().map(|answer| answer.reply.clone()).collect::<Vec<_>>());
+    extras.wait(&mut client, &promised, tokio::time::Instant::now() + timeout).await?;
     // The replies are there; whatever a farewell says changes nothing.
     let _ = client.close().await;
     replies.extend(last.into_iter().map(|answer| (answer.reply.agent.clone(), answer)));
     let replies: Vec<_> = replies.into_values().map(|answer| answer.reply).collect();
     if !args.json {
-        write!(std::io::stdout().lock(), "{}", trend::of(&replies).unwrap_or_else(|| table::of(&replies)))?;
+        show(&replies, &extras)?;
+    }
+    for line in extras.save(&promised)? {
+        eprintln!("wrote {line}");
     }
     if args.fleet && silent.is_empty() {
-        eprintln!("all {} have answered within {took:.2} s", replies.len());
+        match replies.len() {
+            1 => eprintln!("the one agent has answered within {took:.2} s"),
+            agents => eprintln!("all {agents} agents have answered within {took:.2} s"),
+        }
     }
     for (agent, state) in fleet.away() {
         eprintln!("{agent} is {state}: it gets the command when it is back, unless --expires has passed");
@@ -156,14 +171,53 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     if ok { Ok(()) } else { Err(Failure::reported(1)) }
 }
 
+/// A line that calls a control command, with what it cannot be without.
+pub fn example(command: &clap::Command) -> String {
+    let value = |name: &str| match name {
+        "machine" => "blower-1",
+        "threshold" => "0.31",
+        "false-alarm-rate" => "0.001",
+        "until" => "+2h",
+        "minutes" => "60",
+        "on" => "true",
+        "file" => "site-fans-2025.1.tar.gz",
+        "id" => "blower-1",
+        "source" => "'{\"device\":\"usb-path:1-1.3\"}'",
+        "urls" | "url" => "mqtt://broker:1883",
+        _ => "VALUE",
+    };
+    let needed = command.get_arguments().filter(|argument| argument.is_required_set());
+    let mut arguments: Vec<_> = needed
+        .filter_map(|argument| {
+            let name = argument.get_long()?;
+            Some(format!(" --{name} {}", value(name)))
+        })
+        .collect();
+    if command.get_name() == "bundle.install" {
+        arguments = vec![format!(" --file {}", value("file"))];
+    }
+    format!("Example: auscult ctl --agent pi-7 {}{}", command.get_name(), arguments.concat())
+}
+
+/// The replies for a person; where the answer came beside them, that.
+fn show(replies: &[Reply], extras: &Extras) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if let Extras::Health(all) = extras
+        && replies.iter().all(|reply| all.contains_key(&reply.agent))
+    {
+        return all.values().try_for_each(|health| write!(out, "{}", extras::describe_health(health)));
+    }
+    let text = trend::of(replies).unwrap_or_else(|| table::of(replies, table::width()));
+    write!(out, "{text}")
+}
+
 fn envelope(args: &Args) -> Envelope {
-    let user = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()?.parse().ok());
     let random = || format!("{:016x}", rand::random::<u64>()).parse().expect("hex digits are a line");
     Envelope {
         id: Some(args.id.clone().unwrap_or_else(random)),
         tag: args.tag.clone(),
         expires: args.expires,
-        by: args.by.clone().or_else(user),
+        by: args.by.clone().or_else(|| who(None).parse().ok()),
         reason: args.reason.clone(),
     }
 }

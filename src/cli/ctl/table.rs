@@ -1,19 +1,26 @@
 //! Replies as a table: a row for each machine that an answer is about, else one for the agent.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value};
 
+use crate::cli::terminal;
 use crate::mqtt::payload::Reply;
+use crate::numbers::short;
 
-/// More columns than this are shown one below the other.
-const MOST_COLUMNS: usize = 12;
+/// Without a terminal, a table may be so wide.
+const PAPER: usize = 160;
 /// Said in other columns, or of no use to a person.
 const LEFT_OUT: [&str; 4] = ["schema", "agent", "ts", "clock"];
 /// What a nested object says of the row's own machine.
 const NESTED_MACHINE: &str = ".machine";
 
-/// The table; empty without replies.
-pub fn of(replies: &[Reply]) -> String {
+/// How wide a table may be here.
+pub fn width() -> usize {
+    terminal::width().unwrap_or(PAPER)
+}
+
+/// The table, where it fits `width`; else what it says, line by line. Empty without replies.
+pub fn of(replies: &[Reply], width: usize) -> String {
     let rows: Vec<Row> = replies.iter().flat_map(rows).collect();
     if rows.is_empty() {
         return String::new();
@@ -24,7 +31,9 @@ pub fn of(replies: &[Reply]) -> String {
             columns.push(name);
         }
     }
-    if columns.len() > MOST_COLUMNS { list(&rows) } else { grid(&rows, &columns) }
+    let grid = grid(&rows, &columns);
+    let fits = grid.lines().all(|line| line.chars().count() <= width);
+    if fits { grid } else { list(&rows, width) }
 }
 
 /// Name and value, in the order in which they came.
@@ -103,10 +112,7 @@ fn shown(value: &Value) -> String {
         }
         Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
         Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() => {
-                let text = format!("{float:.4}");
-                text.trim_end_matches('0').trim_end_matches('.').to_owned()
-            }
+            Some(float) if number.is_f64() => short(float),
             _ => number.to_string(),
         },
         Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
@@ -119,7 +125,7 @@ fn shown(value: &Value) -> String {
 
 fn grid(rows: &[Row], columns: &[&str]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["agent", ""].into_iter().chain(columns.iter().copied()));
     let mut numbers = vec![true; columns.len()];
     for row in rows {
@@ -139,12 +145,16 @@ fn grid(rows: &[Row], columns: &[&str]) -> String {
     format!("{table}\n")
 }
 
-fn list(rows: &[Row]) -> String {
+fn list(rows: &[Row], most: usize) -> String {
     let width = rows.iter().flat_map(Row::all).map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = String::new();
     let mut lines = |head: String, cells: &[(String, String)]| {
         text.push_str(&head);
         for (name, value) in cells.iter().filter(|(name, _)| name != "machine") {
+            // What is too long goes on below where it began.
+            let indent = width + 4;
+            let lines = terminal::wrap(value, most.saturating_sub(indent).max(20));
+            let value = lines.join(&format!("\n{:indent$}", ""));
             text.push_str(&format!("  {name:<width$}  {value}\n"));
         }
     };
@@ -159,4 +169,36 @@ fn list(rows: &[Row]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reply(data: &Value) -> Reply {
+        let reply = json!({
+            "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-1", "id": "c1", "command": "threshold.preview",
+            "status": "ok", "error": null, "data": data, "late": false,
+        });
+        serde_json::from_value(reply).expect("a reply")
+    }
+
+    #[test]
+    fn what_does_not_fit_as_a_table_is_told_line_by_line() {
+        let one = json!({ "threshold": 0.314_159_265_358_979_3, "anomalous": 17, "share": 0.0236, "alarms": 1, "alarms_per_day": 1.04 });
+        let data = json!({ "machines": [
+            { "machine": "ventilator", "hours": 23.98, "windows": 720, "unassessed": 12, "preview": one, "now": one },
+        ] });
+        for width in [60, 80, 100] {
+            let text = of(&[reply(&data)], width);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            assert!(text.contains("preview.threshold") && text.contains("0.3142"), "{text}");
+            assert!(!text.contains("0.31415"), "{text}");
+        }
+        assert!(of(&[reply(&data)], 300).lines().count() <= 5);
+        let short = of(&[reply(&json!({ "machines": [{ "machine": "fan", "threshold": 0.3 }] }))], 60);
+        assert!(short.contains('│') || short.contains('┌'), "{short}");
+    }
 }

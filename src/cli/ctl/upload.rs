@@ -74,7 +74,7 @@ impl Upload {
             Request { envelope: Envelope { id, ..envelope.clone() }, command: Command::BundleInstall(command) }
                 .to_json()
         };
-        let asked = fleet.ask(client, &request("begin", self.command()), patience, |_| Ok(())).await?;
+        let asked = fleet.ask(client, &request("begin", self.command()), patience, |_| Ok(()), |_| {}).await?;
         let mut refused = BTreeMap::new();
         // Pieces that each agent has answered.
         let mut taken: BTreeMap<String, usize> = BTreeMap::new();
@@ -100,7 +100,7 @@ impl Upload {
                 sent += 1;
                 continue;
             }
-            let Some(answer) = fleet.next_reply(client, last_reply_at + patience).await? else {
+            let Some(answer) = fleet.next_reply(client, last_reply_at + patience, |_| {}).await? else {
                 bar.abandon();
                 let silent: Vec<_> = taken.iter().filter(|(_, taken)| **taken < sent).map(|(id, _)| &**id).collect();
                 let silent = silent.join(", ");

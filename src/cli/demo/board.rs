@@ -79,7 +79,7 @@ impl Board {
                 let Ok(alarm) = serde_json::from_slice::<AlarmMsg>(&message.payload) else { return Note::Other };
                 if alarm.state != row.alarm {
                     let word = match alarm.state {
-                        AlarmState::Active => format!("ALARM, after {} windows that spoke for it", alarm.count),
+                        AlarmState::Active => format!("ALARM: {} of its last windows were anomalous", alarm.count),
                         state => format!("alarm {}", word(state)),
                     };
                     self.news.push((now_s, format!("{machine}: {word}")));

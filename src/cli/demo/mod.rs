@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use self::board::{Board, Note};
 use self::fleet::{DemoFleet, FAULT, ILL, Pace};
 use self::screen::{Places, Screen};
-use super::{Failure, logging};
+use super::{Failure, logging, terminal};
 use crate::config::{LogConfig, MqttConfig};
 use crate::mqtt::address::BrokerUrl;
 use crate::mqtt::simple_client::{Message, SimpleClient};
@@ -71,7 +71,7 @@ fn speed(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let live = !args.json && io::stdout().is_terminal();
+    let live = !args.json && io::stdout().is_terminal() && !terminal::is_dumb();
     // A log line would tear the table.
     let level = if live { "off" } else { "warn,rumqttd=off" };
     logging::start(&LogConfig { level: level.into(), ..LogConfig::default() })?;
@@ -195,6 +195,10 @@ impl Display {
             args.speed, places.broker
         )?;
         writeln!(out, "{}", screen::hints(&places).join("\n"))?;
+        writeln!(
+            out,
+            "The lines below tell each machine's distance in percent of its threshold: above 100 %, a window is anomalous."
+        )?;
         Ok(Display::Lines { shown: 0, line_s: LINE_EVERY_S })
     }
 

@@ -88,6 +88,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         raised: Vec::new(),
     };
     let mut files = recordings.files();
+    files.explain_interrupt("no sums were made, and nothing was written");
     let played_s = replay.play(&mut files, recordings.sound.channel, hop_s, engine)?;
     files.bar.finish_and_clear();
     replay.finish(&args, played_s)?;

@@ -1,9 +1,10 @@
 //! What recordings come out as: windows, alarms, false alarms a day, how late a fault was found.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::json;
 
 use super::timeline::{self, Timeline};
+use crate::cli::terminal;
 use crate::scoring::Verdict;
 use crate::scoring::alarm::{AlarmConfig, Kind};
 
@@ -80,6 +81,11 @@ impl Sums {
         if !raised.is_empty() {
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(["alarm", "raised", "cleared", "lasted", "windows", "why"]);
+            // The last column breaks between words; the others fit any terminal.
+            if let Some(width) = terminal::width() {
+                table.set_content_arrangement(ContentArrangement::Dynamic);
+                table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+            }
             for alarm in raised {
                 let kind = json!(alarm.kind);
                 let wrong = if self.is_false(alarm) == Some(true) { " (false)" } else { "" };

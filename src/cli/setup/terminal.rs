@@ -119,7 +119,7 @@ pub fn choose_live(
         let (shown, most) = lines()?;
         shown.iter().for_each(|line| println!("{line}"));
         if most == 0 {
-            bail!("there is none to choose");
+            bail!("there is nothing to choose from");
         }
         return choose(question, most, None);
     }

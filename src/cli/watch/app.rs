@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Value, json};
 
-use super::fleet::{Key, Sort, Standing, WatchedFleet};
+use super::fleet::{Key, Sort, WatchedFleet};
+use super::standing::Look;
 use crate::mqtt::payload::{Reply, ReplyStatus};
+use crate::scoring::Judge;
 
 /// What a key leads to, apart from the picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +26,7 @@ pub enum Action {
 pub enum Prompt {
     Filter,
     Threshold(Key),
+    Rate(Key),
     Comment(Key),
 }
 
@@ -32,6 +35,7 @@ impl Prompt {
         match self {
             Prompt::Filter => "filter".into(),
             Prompt::Threshold((agent, machine)) => format!("threshold of {agent}/{machine}"),
+            Prompt::Rate((agent, machine)) => format!("false alarm rate of {agent}/{machine}"),
             Prompt::Comment((agent, machine)) => format!("acknowledge {agent}/{machine}, comment"),
         }
     }
@@ -53,13 +57,18 @@ pub struct App {
     pub fleet: WatchedFleet,
     /// The broker, or what is wrong with the connection.
     pub connection: Result<String, String>,
+    /// Since when there is none.
+    pub unconnected_since: DateTime<Utc>,
     pub sort: Sort,
     pub filter: String,
     /// Who asks, in commands.
     pub by: String,
     pub prompt: Option<(Prompt, String)>,
     pub detail: bool,
+    /// The machine that was chosen, by an arrow or by a key that means one machine.
     pub selected: Option<Key>,
+    /// The machine that the last picture had marked: what a key means, whatever has come since.
+    pub marked: Option<Key>,
     /// First row in the window of the table.
     pub top: usize,
     pub sent: Option<Sent>,
@@ -71,12 +80,14 @@ impl App {
         App {
             fleet: WatchedFleet::default(),
             connection: Err("connecting".into()),
+            unconnected_since: now,
             sort: Sort::Urgency,
             filter: String::new(),
             by,
             prompt: None,
             detail: false,
             selected: None,
+            marked: None,
             top: 0,
             sent: None,
             now,
@@ -84,16 +95,37 @@ impl App {
     }
 
     /// The rows of the table, and which of them is selected: the same machine, wherever it has moved to.
-    pub fn rows(&self) -> (Vec<(Key, Standing)>, usize) {
-        let rows = self.fleet.rows(self.sort, &self.filter);
-        let selected = rows.iter().position(|(key, _)| Some(key) == self.selected.as_ref()).unwrap_or(0);
+    pub fn rows(&self) -> (Vec<(Key, Look)>, usize) {
+        let rows = self.fleet.rows(self.sort, &self.filter, self.now, self.connection.is_ok());
+        let chosen = self.selected.as_ref();
+        let selected = rows.iter().position(|(key, _)| Some(key) == chosen).unwrap_or(0);
         (rows, selected)
     }
 
-    /// The machine that keys act on.
+    /// The machine that keys act on: the one in detail, else the one that is marked in the list.
     pub fn current(&self) -> Option<Key> {
+        if self.detail {
+            return self.selected.clone().filter(|key| self.fleet.machines.contains_key(key));
+        }
         let (rows, selected) = self.rows();
-        rows.get(selected).map(|(key, _)| key.clone())
+        let seen = self.selected.as_ref().or(self.marked.as_ref());
+        let row = rows.iter().find(|(key, _)| Some(key) == seen).or_else(|| rows.get(selected));
+        row.map(|(key, _)| key.clone())
+    }
+
+    /// Chooses what is marked, so that it stays chosen when the order changes.
+    fn choose_marked(&mut self) -> Option<Key> {
+        let current = self.current();
+        self.selected.clone_from(&current);
+        current
+    }
+
+    /// The connection has been lost, or could not be made.
+    pub fn disconnected(&mut self, problem: String) {
+        if self.connection.is_ok() {
+            self.unconnected_since = self.now;
+        }
+        self.connection = Err(problem);
     }
 
     /// A reply to something: shown if we asked.
@@ -113,7 +145,7 @@ impl App {
     /// The last command could not be sent.
     pub fn unsent(&mut self) {
         if let Some(sent) = &mut self.sent {
-            sent.outcome = Some(Err("not sent: there is no connection".into()));
+            sent.outcome = Some(Err("not sent, because there is no connection".into()));
         }
     }
 
@@ -131,7 +163,6 @@ impl App {
         match key.code {
             KeyCode::Char('q') => return Action::Quit,
             KeyCode::Esc if self.detail => self.detail = false,
-            KeyCode::Esc if self.filter.is_empty() => return Action::Quit,
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Down | KeyCode::Char('j') => self.step(1),
             KeyCode::Up | KeyCode::Char('k') => self.step(-1),
@@ -139,22 +170,39 @@ impl App {
             KeyCode::PageUp => self.step(-20),
             KeyCode::Home | KeyCode::Char('g') => self.step(isize::MIN),
             KeyCode::End | KeyCode::Char('G') => self.step(isize::MAX),
-            KeyCode::Enter => self.detail = !self.detail && self.current().is_some(),
+            KeyCode::Enter => self.detail = self.choose_marked().is_some() && !self.detail,
             KeyCode::Char('s') => self.sort = self.sort.next(),
             KeyCode::Char('/') => self.prompt = Some((Prompt::Filter, self.filter.clone())),
             KeyCode::Char('a') => {
-                self.prompt = self.current().map(|key| (Prompt::Comment(key), String::new()));
+                self.prompt = self.choose_marked().map(|key| (Prompt::Comment(key), String::new()));
             }
             KeyCode::Char('t') => {
-                self.prompt = self.current().map(|key| {
+                self.prompt = self.choose_marked().map(|key| {
                     let threshold = self.fleet.machines.get(&key).and_then(|machine| machine.threshold());
                     let text = threshold.map(|threshold| format!("{threshold}")).unwrap_or_default();
                     (Prompt::Threshold(key), text)
                 });
             }
+            // Where all lanes decide, this moves their limit.
+            KeyCode::Char('r') => {
+                self.prompt = self.choose_marked().and_then(|key| {
+                    let rate = self.fleet.machines.get(&key)?.settings.as_ref()?.false_alarm_rate?;
+                    Some((Prompt::Rate(key), format!("{rate}")))
+                });
+            }
             _ => {}
         }
         Action::None
+    }
+
+    /// What a person should know before what is prompted for is sent.
+    pub fn warning(&self, prompt: &Prompt) -> Option<&'static str> {
+        let Prompt::Threshold(key) = prompt else { return None };
+        let settings = self.fleet.machines.get(key)?.settings.as_ref()?;
+        (settings.judge == Judge::Combined).then_some(
+            "All lanes decide together now. A threshold set by hand decides alone, by the distance: the spectrum, envelope \
+             and burst lanes are then off. r moves the limit of all lanes instead.",
+        )
     }
 
     /// A key while a prompt is open.
@@ -183,24 +231,25 @@ impl App {
         match prompt {
             Prompt::Filter => Action::None,
             // The agent knows what it takes; only what is no number at all is not worth the way.
-            Prompt::Threshold(key) => match text.trim().parse::<f64>() {
-                Ok(threshold) if threshold.is_finite() => self.send(
-                    key,
-                    &format!("threshold {threshold}"),
-                    "threshold.set",
-                    &json!({ "threshold": threshold }),
-                ),
-                _ => {
-                    let outcome = Some(Err(format!("expected a number, found {text:?}")));
-                    let what = "threshold:".into();
-                    self.sent = Some(Sent { id: String::new(), agent: key.0, what, outcome });
-                    Action::None
-                }
-            },
+            Prompt::Threshold(key) => self.send_number(key, text, "threshold", "threshold.set", "threshold"),
+            Prompt::Rate(key) => self.send_number(key, text, "false alarm rate", "rate.set", "false_alarm_rate"),
             Prompt::Comment(key) => {
                 let comment = text.trim();
                 let rest = if comment.is_empty() { json!({}) } else { json!({ "comment": comment }) };
                 self.send(key, "acknowledge", "alarm.acknowledge", &rest)
+            }
+        }
+    }
+
+    fn send_number(&mut self, key: Key, text: &str, what: &str, command: &str, argument: &str) -> Action {
+        match text.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => {
+                self.send(key, &format!("{what} {number}"), command, &json!({ argument: number }))
+            }
+            _ => {
+                let outcome = Some(Err(format!("expected a number, found {text:?}")));
+                self.sent = Some(Sent { id: String::new(), agent: key.0, what: what.to_owned(), outcome });
+                Action::None
             }
         }
     }
@@ -219,6 +268,8 @@ impl App {
 
     fn step(&mut self, by: isize) {
         let (rows, selected) = self.rows();
+        let current = self.current();
+        let selected = rows.iter().position(|(key, _)| Some(key) == current.as_ref()).unwrap_or(selected);
         let last = rows.len().saturating_sub(1);
         let to = selected.saturating_add_signed(by.clamp(-(1 << 30), 1 << 30)).min(last);
         self.selected = rows.get(to).map(|(key, _)| key.clone());
@@ -227,12 +278,11 @@ impl App {
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::fleet::tests::{agent, alarm, receive, verdict};
+    use super::super::fleet::tests::{agent, alarm, now, receive, settings, verdict};
     use super::*;
 
     pub fn app() -> App {
-        let now = "2026-03-01T12:10:00Z".parse().expect("a time");
-        let mut app = App::new("ana".into(), now);
+        let mut app = App::new("ana".into(), now());
         app.connection = Ok("mqtt://broker:1883".into());
         agent(&mut app.fleet, "pi-1", &["fan-1", "fan-2", "pump-1"], "online");
         agent(&mut app.fleet, "pi-2", &["blower-1"], "offline");
@@ -284,6 +334,19 @@ pub mod tests {
     }
 
     #[test]
+    fn the_limit_of_all_lanes_is_their_false_alarm_rate() {
+        let mut app = app();
+        assert_eq!(press(&mut app, "r0.001\n"), Action::None, "the distance decides: there is no rate");
+        press(&mut app, "\x1b");
+        receive(&mut app.fleet, "pi-1/fan-2/settings", &settings("baseline", "combined"));
+        let Action::Send { command, .. } = press(&mut app, "r\x08\x08\x08\x080.001\n") else {
+            panic!("nothing is sent")
+        };
+        let sent = (&command["command"], &command["machine"], &command["false_alarm_rate"]);
+        assert_eq!(sent, (&"rate.set".into(), &"fan-2".into(), &0.001.into()));
+    }
+
+    #[test]
     fn what_is_no_number_is_not_sent() {
         let mut app = app();
         assert_eq!(press(&mut app, "tx\n"), Action::None);
@@ -296,6 +359,43 @@ pub mod tests {
         let Action::Send { agent, command } = press(&mut app, "abelt\n") else { panic!("nothing is sent") };
         assert_eq!(agent, "pi-1");
         assert_eq!((&command["machine"], &command["comment"]), (&"fan-2".into(), &"belt".into()));
+    }
+
+    /// Another machine becomes the most urgent one while somebody looks at this one.
+    #[test]
+    fn enter_and_the_keys_of_a_command_choose_the_machine_that_was_marked() {
+        for keys in ["\n", "a", "t"] {
+            let mut app = app();
+            assert_eq!(app.current().map(|key| key.1).as_deref(), Some("fan-2"));
+            press(&mut app, keys);
+            let alarm = json!({ "machine": "fan-1", "since": "2026-03-01T11:00:00.000Z" });
+            let mut other = self::alarm("active", Some("fault"));
+            other.as_object_mut().expect("an object").extend(alarm.as_object().expect("an object").clone());
+            receive(&mut app.fleet, "pi-1/fan-1/alarm", &other);
+            assert_eq!(app.rows().0[0].0.1, "fan-1");
+            assert_eq!(app.current().map(|key| key.1).as_deref(), Some("fan-2"), "{keys:?}");
+            let Action::Send { command, .. } = press(&mut app, if keys == "\n" { "abelt\n" } else { "\n" }) else {
+                panic!("{keys:?}: nothing is sent")
+            };
+            assert_eq!(command["machine"], "fan-2", "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_means_what_the_last_picture_had_marked() {
+        let mut app = app();
+        app.marked = Some(("pi-1".into(), "pump-1".into()));
+        press(&mut app, "a");
+        assert_eq!(app.prompt, Some((Prompt::Comment(("pi-1".into(), "pump-1".into())), String::new())));
+    }
+
+    #[test]
+    fn the_detail_of_a_machine_that_is_gone_closes() {
+        let mut app = app();
+        press(&mut app, "\n");
+        agent(&mut app.fleet, "pi-1", &["fan-1"], "online");
+        assert_eq!(app.current(), None);
+        assert_eq!(press(&mut app, "abelt\n"), Action::None);
     }
 
     #[test]
@@ -312,7 +412,9 @@ pub mod tests {
         assert_eq!(press(&mut app, "\x1b"), Action::None);
         assert_eq!(press(&mut app, "\x1b"), Action::None);
         assert!(app.filter.is_empty());
-        assert_eq!(press(&mut app, "\x1b"), Action::Quit);
+        // In the list it does nothing: a key too many must not end the watch.
+        assert_eq!(press(&mut app, "\x1b\x1b"), Action::None);
+        assert_eq!(press(&mut app, "q"), Action::Quit);
         press(&mut app, "G");
         assert_eq!(app.rows().1, 3);
     }

@@ -5,30 +5,17 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 
-use crate::mqtt::payload::{AgentState, AlarmMsg, EventMsg, Info, SettingsMsg, Status, VerdictMsg};
+use super::standing::{Hindrance, Look};
+use crate::mqtt::payload::{AgentState, AlarmMsg, EventKind, EventMsg, Info, SettingsMsg, Status, VerdictMsg};
 use crate::mqtt::topics::{AgentPart, MachinePart, Topic};
-use crate::scoring::alarm::{AlarmState, Kind};
+use crate::scoring::alarm::AlarmState;
 use crate::scoring::{Reason, Verdict};
 
 /// Windows kept of each machine: half an hour of 5 s windows.
 const KEEP_WINDOWS: usize = 360;
 const KEEP_EVENTS: usize = 50;
-
-/// How a machine stands, the most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    Alarm,
-    Wear,
-    Deaf,
-    Acknowledged,
-    /// Nothing comes from its agent.
-    Away,
-    Shelved,
-    Maintenance,
-    /// Its windows are not judged, for this reason or because none has come.
-    Idle(Option<&'static str>),
-    Normal,
-}
+/// A verdict is old when four windows have not come, and never before so long.
+const STALE_S: f64 = 30.0;
 
 /// One window in the history.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +24,7 @@ pub struct Point {
     pub seq: u64,
     pub distance: Option<f64>,
     pub threshold: Option<f64>,
+    pub level_dbfs: Option<f64>,
     pub verdict: Verdict,
 }
 
@@ -55,6 +43,9 @@ impl WatchedAgent {
 #[derive(Debug, Default)]
 pub struct WatchedMachine {
     pub verdict: Option<VerdictMsg>,
+    /// When the newest verdict was heard: by our clock where it came while we listened, by its own time where the broker
+    /// had kept it.
+    pub verdict_at: Option<DateTime<Utc>>,
     pub alarm: Option<AlarmMsg>,
     pub settings: Option<SettingsMsg>,
     pub history: VecDeque<Point>,
@@ -63,6 +54,13 @@ pub struct WatchedMachine {
 
 /// Agent and machine.
 pub type Key = (String, String);
+
+/// When a message was heard, and whether the broker had kept it from before.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    pub at: DateTime<Utc>,
+    pub retained: bool,
+}
 
 /// Everything that the broker has delivered.
 #[derive(Debug, Default)]
@@ -95,10 +93,10 @@ impl Sort {
 
 impl WatchedFleet {
     /// Takes one message in. What cannot be read is passed over: a newer agent may say more than we know.
-    pub fn take(&mut self, topic: &Topic, payload: &[u8]) {
+    pub fn take(&mut self, topic: &Topic, payload: &[u8], heard: Heard) {
         match topic {
             Topic::Agent { agent, part } => self.of_agent(agent, *part, payload),
-            Topic::Machine { agent, machine, part } => self.of_machine(agent, machine, *part, payload),
+            Topic::Machine { agent, machine, part } => self.of_machine(agent, machine, *part, payload, heard),
             Topic::FleetControl => {}
         }
     }
@@ -128,7 +126,7 @@ impl WatchedFleet {
         }
     }
 
-    fn of_machine(&mut self, agent: &str, id: &str, part: MachinePart, payload: &[u8]) {
+    fn of_machine(&mut self, agent: &str, id: &str, part: MachinePart, payload: &[u8], heard: Heard) {
         let key = (agent.to_owned(), id.to_owned());
         if payload.is_empty() {
             self.machines.remove(&key);
@@ -142,7 +140,7 @@ impl WatchedFleet {
         match part {
             MachinePart::Verdict => {
                 if let Some(verdict) = read(payload) {
-                    machine.window(verdict);
+                    machine.window(verdict, heard);
                 }
             }
             MachinePart::Alarm => {
@@ -163,49 +161,32 @@ impl WatchedFleet {
         }
     }
 
-    /// How a machine stands.
-    pub fn standing(&self, key: &Key) -> Standing {
-        let Some(machine) = self.machines.get(key) else { return Standing::Away };
-        if !self.agents.get(&key.0).is_some_and(WatchedAgent::is_online) {
-            return Standing::Away;
-        }
-        let alarm = machine.alarm.as_ref();
-        match (alarm.map(|alarm| alarm.state), alarm.and_then(|alarm| alarm.kind)) {
-            (Some(AlarmState::Active), Some(Kind::Deaf)) => return Standing::Deaf,
-            (Some(AlarmState::Active), Some(Kind::Wear)) => return Standing::Wear,
-            (Some(AlarmState::Active), _) => return Standing::Alarm,
-            (Some(AlarmState::Acknowledged), _) => return Standing::Acknowledged,
-            (Some(AlarmState::Shelved), _) => {
-                let maintenance = machine.settings.as_ref().is_some_and(|settings| settings.maintenance);
-                return if maintenance { Standing::Maintenance } else { Standing::Shelved };
-            }
-            (Some(AlarmState::Normal) | None, _) => {}
-        }
-        let Some(verdict) = &machine.verdict else { return Standing::Idle(None) };
-        match verdict.reason {
-            None => Standing::Normal,
-            Some(Reason::Learning) => Standing::Idle(Some("learning")),
-            Some(Reason::MachineOff) => Standing::Idle(Some("off")),
-            Some(Reason::NoBundle) => Standing::Idle(Some("no bundle")),
-            Some(Reason::Overload) => Standing::Idle(Some("overload")),
-            Some(Reason::Maintenance) => Standing::Maintenance,
-            Some(_) => Standing::Deaf,
-        }
+    /// How a machine stands at `now`; `connected`: there is a broker, so that silence means something.
+    pub fn look(&self, key: &Key, now: DateTime<Utc>, connected: bool) -> Look {
+        let Some(machine) = self.machines.get(key) else { return Look::default() };
+        let online = self.agents.get(&key.0).is_some_and(WatchedAgent::is_online);
+        let hindrance = if !connected {
+            Some(Hindrance::NoBroker)
+        } else if !online {
+            Some(Hindrance::Away)
+        } else {
+            machine.is_stale(now).then_some(Hindrance::NoVerdict)
+        };
+        Look::of(machine.verdict.as_ref(), machine.alarm.as_ref(), machine.settings.as_ref(), hindrance)
     }
 
     /// The machines that `filter` leaves, in order. A filter is words that must all occur in agent, machine, tag or state.
-    pub fn rows(&self, sort: Sort, filter: &str) -> Vec<(Key, Standing)> {
+    pub fn rows(&self, sort: Sort, filter: &str, now: DateTime<Utc>, connected: bool) -> Vec<(Key, Look)> {
         let filter = filter.to_lowercase();
         let words: Vec<&str> = filter.split_whitespace().collect();
         let mut rows: Vec<_> = self
             .machines
             .keys()
-            .map(|key| (key.clone(), self.standing(key)))
-            .filter(|(key, standing)| {
+            .map(|key| (key.clone(), self.look(key, now, connected)))
+            .filter(|(key, look)| {
                 let tags =
                     self.agents.get(&key.0).and_then(|agent| agent.info.as_ref()).map(|info| info.tags.join(" "));
-                let text =
-                    format!("{}/{} {} {}", key.0, key.1, standing.word(), tags.unwrap_or_default()).to_lowercase();
+                let text = format!("{}/{} {} {}", key.0, key.1, look.words(), tags.unwrap_or_default()).to_lowercase();
                 words.iter().all(|word| text.contains(word))
             })
             .collect();
@@ -214,7 +195,7 @@ impl WatchedFleet {
         };
         match sort {
             Sort::Name => {}
-            Sort::Urgency => rows.sort_by_key(|(_, standing)| *standing),
+            Sort::Urgency => rows.sort_by_key(|(_, look)| look.standing),
             Sort::Ratio => rows.sort_by(|a, b| number(&b.0, |v| v.ratio).total_cmp(&number(&a.0, |v| v.ratio))),
             Sort::Level => {
                 rows.sort_by(|a, b| {
@@ -226,30 +207,15 @@ impl WatchedFleet {
     }
 }
 
-impl Standing {
-    pub fn word(self) -> &'static str {
-        match self {
-            Standing::Alarm => "alarm",
-            Standing::Wear => "wear",
-            Standing::Deaf => "deaf",
-            Standing::Acknowledged => "acknowledged",
-            Standing::Away => "away",
-            Standing::Shelved => "shelved",
-            Standing::Maintenance => "maintenance",
-            Standing::Idle(reason) => reason.unwrap_or("waiting"),
-            Standing::Normal => "normal",
-        }
-    }
-}
-
 impl WatchedMachine {
     /// One window: to where its time belongs, once.
-    fn window(&mut self, verdict: VerdictMsg) {
+    fn window(&mut self, verdict: VerdictMsg, heard: Heard) {
         let point = Point {
             ts: verdict.ts.utc(),
             seq: verdict.seq,
             distance: verdict.distance,
             threshold: verdict.threshold,
+            level_dbfs: Some(verdict.level_dbfs),
             verdict: verdict.verdict,
         };
         let place = self.history.partition_point(|known| (known.ts, known.seq) < (point.ts, point.seq));
@@ -260,6 +226,10 @@ impl WatchedMachine {
             self.history.pop_front();
         }
         if self.verdict.as_ref().is_none_or(|known| known.ts <= verdict.ts) {
+            if !verdict.late {
+                let at = if heard.retained { verdict.ts.utc().min(heard.at) } else { heard.at };
+                self.verdict_at = self.verdict_at.max(Some(at));
+            }
             self.verdict = Some(verdict);
         }
     }
@@ -274,6 +244,22 @@ impl WatchedMachine {
         }
     }
 
+    /// The agent is there and judges no window any more, or nobody may read its verdicts.
+    fn is_stale(&self, now: DateTime<Utc>) -> bool {
+        let Some(at) = self.verdict_at else { return false };
+        (now - at).as_seconds_f64() > STALE_S.max(4.0 * self.pace_s())
+    }
+
+    /// Time between windows, s: the median of the last ones, so that a pause does not count.
+    fn pace_s(&self) -> f64 {
+        let points = || self.history.iter().rev().take(16);
+        // What was asked of the past has no numbers, and longer steps.
+        let pairs = points().zip(points().skip(1)).filter(|(to, from)| to.seq != from.seq);
+        let mut steps: Vec<_> = pairs.map(|(to, from)| (to.ts - from.ts).as_seconds_f64()).collect();
+        steps.sort_by(f64::total_cmp);
+        steps.get(steps.len() / 2).copied().unwrap_or(0.0)
+    }
+
     /// The limit in force.
     pub fn threshold(&self) -> Option<f64> {
         let set = self.settings.as_ref().and_then(|settings| settings.threshold);
@@ -283,7 +269,20 @@ impl WatchedMachine {
     /// Since when the alarm stands; `None` when none does.
     pub fn alarm_since(&self) -> Option<DateTime<Utc>> {
         let alarm = self.alarm.as_ref().filter(|alarm| alarm.state != AlarmState::Normal)?;
-        Some(alarm.since.utc())
+        // Version 0.1 does not say when a shelved one was raised.
+        Some(alarm.raised.unwrap_or(alarm.since).utc())
+    }
+
+    /// How much of the machine's normal has been heard, 0..1, while it is being learned.
+    pub fn learning_share(&self) -> Option<f64> {
+        let verdict = self.verdict.as_ref()?;
+        if verdict.learning_share.is_some() {
+            return verdict.learning_share;
+        }
+        // Version 0.1 says it in events alone.
+        verdict.reason.filter(|reason| *reason == Reason::Learning)?;
+        let event = self.events.iter().find(|event| event.event == EventKind::BaselineLearning)?;
+        event.facts.get("share")?.as_f64()
     }
 }
 
@@ -301,7 +300,12 @@ pub mod tests {
     /// Takes a message in as it would come.
     pub fn receive(fleet: &mut WatchedFleet, topic: &str, payload: &Value) {
         let topic = Topic::parse("auscult", &format!("auscult/{topic}")).expect("a topic");
-        fleet.take(&topic, payload.to_string().as_bytes());
+        fleet.take(&topic, payload.to_string().as_bytes(), Heard { at: now(), retained: false });
+    }
+
+    /// Ten minutes after the first window.
+    pub fn now() -> DateTime<Utc> {
+        "2026-03-01T12:10:00Z".parse().expect("a time")
     }
 
     pub fn verdict(seq: u64, distance: Option<f64>, reason: Option<&str>) -> Value {
@@ -325,6 +329,16 @@ pub mod tests {
         })
     }
 
+    /// Of pi-1/fan-2, with a baseline.
+    pub fn settings(source: &str, judge: &str) -> Value {
+        json!({
+            "schema": 1, "ts": TS, "agent": "pi-1", "machine": "fan-2", "threshold": 0.3, "source": source, "judge": judge,
+            "false_alarm_rate": if judge == "combined" { Some(0.01) } else { None }, "baseline": TS, "revision": 1,
+            "by": "ana", "reason": null, "until": null, "bundle": "demo@1", "made_for": null, "maintenance": false,
+            "maintenance_until": null,
+        })
+    }
+
     pub fn agent(fleet: &mut WatchedFleet, id: &str, machines: &[&str], state: &str) {
         let info = json!({
             "schema": 1, "ts": TS, "agent": id, "version": "0.1.0", "boot": "1", "bundle": "demo@1", "machines": machines,
@@ -334,35 +348,8 @@ pub mod tests {
         receive(fleet, &format!("{id}/info"), &info);
     }
 
-    fn key() -> Key {
+    pub fn key() -> Key {
         ("pi-1".into(), "fan-1".into())
-    }
-
-    #[test]
-    fn a_machine_stands_as_alarm_agent_and_window_say() {
-        let mut fleet = WatchedFleet::default();
-        agent(&mut fleet, "pi-1", &["fan-1"], "online");
-        assert_eq!(fleet.standing(&key()), Standing::Idle(None));
-        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(0, Some(0.5), None));
-        receive(&mut fleet, "pi-1/fan-1/alarm", &alarm("normal", None));
-        // One window over the threshold is no alarm.
-        assert_eq!(fleet.standing(&key()), Standing::Normal);
-        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(1, None, Some("no_signal")));
-        assert_eq!(fleet.standing(&key()), Standing::Deaf);
-        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(2, None, Some("machine_off")));
-        assert_eq!(fleet.standing(&key()), Standing::Idle(Some("off")));
-        for (state, kind, expected) in [
-            ("active", Some("fault"), Standing::Alarm),
-            ("active", Some("deaf"), Standing::Deaf),
-            ("active", Some("wear"), Standing::Wear),
-            ("acknowledged", Some("fault"), Standing::Acknowledged),
-            ("shelved", None, Standing::Shelved),
-        ] {
-            receive(&mut fleet, "pi-1/fan-1/alarm", &alarm(state, kind));
-            assert_eq!(fleet.standing(&key()), expected);
-        }
-        agent(&mut fleet, "pi-1", &["fan-1"], "offline");
-        assert_eq!(fleet.standing(&key()), Standing::Away);
     }
 
     #[test]
@@ -402,7 +389,7 @@ pub mod tests {
         }
         receive(&mut fleet, "pi-1/fan-2/alarm", &alarm("active", Some("fault")));
         let names = |sort, filter: &str| -> Vec<String> {
-            fleet.rows(sort, filter).into_iter().map(|(key, _)| format!("{}/{}", key.0, key.1)).collect()
+            fleet.rows(sort, filter, now(), true).into_iter().map(|(key, _)| format!("{}/{}", key.0, key.1)).collect()
         };
         assert_eq!(names(Sort::Urgency, ""), ["pi-1/fan-2", "pi-2/fan-1", "pi-1/fan-1", "pi-1/pump-1"]);
         assert_eq!(names(Sort::Ratio, ""), ["pi-1/pump-1", "pi-1/fan-2", "pi-1/fan-1", "pi-2/fan-1"]);
@@ -417,7 +404,7 @@ pub mod tests {
         for payload in ["", "{", "[]", "{\"schema\":2}", "null"] {
             for topic in ["pi-1/status", "pi-1/info", "pi-1/fan-1/verdict", "pi-1/fan-1/alarm", "pi-1/fan-1/settings"] {
                 let topic = Topic::parse("auscult", &format!("auscult/{topic}")).expect("a topic");
-                fleet.take(&topic, payload.as_bytes());
+                fleet.take(&topic, payload.as_bytes(), Heard { at: now(), retained: true });
             }
         }
         assert!(fleet.machines.values().all(|machine| machine.verdict.is_none()));

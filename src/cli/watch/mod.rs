@@ -3,6 +3,7 @@
 mod app;
 mod fleet;
 mod past;
+mod standing;
 mod view;
 
 use std::io::{IsTerminal, Write};
@@ -14,9 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use self::app::{Action, App};
+use self::fleet::Heard;
 use self::past::Past;
-use super::Failure;
-use super::broker::{BrokerArgs, converse};
+use super::broker::{BrokerArgs, converse, who};
+use super::{Failure, terminal};
 use crate::causes::with_causes;
 use crate::config::MqttConfig;
 use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
@@ -35,6 +37,9 @@ const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(2);
 pub struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
+    /// Who acknowledges and sets thresholds, for the record; default: the user who is logged in
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
     /// Prints every message as one JSON object a line instead: {"topic", "payload"}
     #[arg(long)]
     json: bool,
@@ -49,10 +54,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Failure::usage(anyhow::anyhow!("watch needs a terminal; --json prints messages instead")));
     }
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let app = App::new(user.unwrap_or_else(|| "watch".into()), Utc::now());
-    let terminal = ratatui::try_init()?;
-    let outcome = converse(show(terminal, app, &mqtt));
+    if terminal::is_dumb() {
+        let problem =
+            "watch draws a picture, which a terminal with TERM=dumb cannot show; --json prints messages instead";
+        return Err(Failure::usage(anyhow::anyhow!(problem)));
+    }
+    let app = App::new(who(args.by), Utc::now());
+    let screen = ratatui::try_init()?;
+    let outcome = converse(show(screen, app, &mqtt));
     ratatui::restore();
     outcome
 }
@@ -125,7 +134,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
                                 None => { app.unsent(); continue }
                             };
                             if let Err(problem) = sent {
-                                app.connection = Err(with_causes(&problem));
+                                app.disconnected(with_causes(&problem));
                                 client = None;
                                 connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
                             }
@@ -140,7 +149,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
                 match message {
                     Ok(message) => take(&mut app, &mut past, &message),
                     Err(problem) => {
-                        app.connection = Err(with_causes(&problem));
+                        app.disconnected(with_causes(&problem));
                         client = None;
                         connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
                     }
@@ -155,7 +164,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
                         client = Some(connected);
                     }
                     Err(problem) => {
-                        app.connection = Err(with_causes(&problem));
+                        app.disconnected(with_causes(&problem));
                         connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
                     }
                 }
@@ -182,7 +191,8 @@ fn take(app: &mut App, past: &mut Past, message: &Message) {
         }
         return;
     }
-    app.fleet.take(&message.topic, &message.payload);
+    let heard = Heard { at: app.now, retained: message.retained };
+    app.fleet.take(&message.topic, &message.payload, heard);
 }
 
 async fn next(client: &mut Option<SimpleClient>) -> Result<Message, SimpleClientError> {

@@ -79,7 +79,8 @@ fn points(data: &Value) -> Vec<Point> {
             _ => Verdict::Normal,
         };
         let (distance, threshold) = (number("distance_median"), number("threshold"));
-        Some(Point { ts: at + half, seq: 0, distance, threshold, verdict })
+        let level_dbfs = number("level_median");
+        Some(Point { ts: at + half, seq: 0, distance, threshold, level_dbfs, verdict })
     };
     list("points").iter().filter_map(point).collect()
 }

@@ -37,9 +37,16 @@ impl Execute for BundleReload {
         let shared = context.shared.clone();
         let configured = &shared.config.bundle.path;
         let choice = self.path.map(|path| store::resolve(configured, path.as_str())).transpose()?;
+        // The configured bundle by its own name is no choice, and no step to go back from.
+        let is_configured = |dir: &PathBuf| dir.canonicalize().ok() == configured.canonicalize().ok();
+        let choice = choice.filter(|dir| !is_configured(dir));
+        let chosen = context.chosen_bundle()?;
         Ok(Outcome::Job(Job::new(move || {
             let dir = choice.as_deref().unwrap_or(&shared.config.bundle.path);
             let (switch, data) = ready(&shared, dir, Version::AsConfigured)?;
+            if switch.is_running() && chosen == choice {
+                return Ok(Outcome::Answer(unchanged(data)));
+            }
             Ok(Outcome::change(data, ReloadBundle { switch, choice }))
         })))
     }
@@ -50,7 +57,7 @@ impl Execute for BundleReload {
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BundleInstall {
-    /// SHA-256 of the archive, as `auscult bundle pack` prints it; always needed.
+    /// SHA-256 of the archive, as `auscult bundle pack` prints it; needed with --url, worked out with --file.
     #[arg(long, required_unless_present = "file", conflicts_with = "file")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
@@ -74,6 +81,13 @@ pub struct BundleInstall {
     #[arg(long)]
     #[serde(skip)]
     pub file: Option<PathBuf>,
+}
+
+impl BundleInstall {
+    /// One of the pieces of an archive, or the question which ones are there.
+    pub fn is_piece(&self) -> bool {
+        self.url.is_none() && self.offset.is_some()
+    }
 }
 
 impl Execute for BundleInstall {
@@ -185,6 +199,12 @@ enum Version {
     Any,
     /// As `bundle.allow_downgrade` says.
     AsConfigured,
+}
+
+/// The reply where what was asked for is what runs.
+fn unchanged(mut data: Value) -> Value {
+    data["note"] = "unchanged: this very bundle is in use".into();
+    data
 }
 
 /// Reads, checks and warms up the bundle in `dir` for the machines of this agent; with it, what the reply says of it.

@@ -1,6 +1,7 @@
 //! `evidence.get`: what a machine sounded like a moment ago, as a WAV file and a picture, in parts.
 
 use std::io::Cursor;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use base64::Engine;
@@ -34,6 +35,10 @@ pub struct EvidenceGet {
     /// The machine; one at a time.
     #[arg(long)]
     pub machine: Target,
+    /// Directory that the files are written to, with the machine's id before their names [default: this one].
+    #[arg(long)]
+    #[serde(skip)]
+    pub out: Option<PathBuf>,
 }
 
 impl Execute for EvidenceGet {

@@ -33,7 +33,7 @@ pub use maintenance::MaintenanceSet;
 pub use notify::NotifyTest;
 pub use setup::{SetupBroker, SetupFindBrokers};
 pub use state::{HealthGet, Ping, StateGet};
-pub use threshold::{ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
+pub use threshold::{RateSet, ThresholdGet, ThresholdPreview, ThresholdReset, ThresholdSet};
 pub use trend::{FIELDS as TREND_FIELDS, TrendGet};
 
 use super::context::CommandContext;
@@ -107,6 +107,30 @@ macro_rules! commands {
     };
 }
 
+impl Command {
+    /// It may change something that stays: worth a line in the log. A piece of an archive is none by itself.
+    pub fn changes_something(&self) -> bool {
+        match self {
+            Command::BundleInstall(install) => !install.is_piece(),
+            other => !matches!(
+                other,
+                Command::Ping(_)
+                    | Command::StateGet(_)
+                    | Command::HealthGet(_)
+                    | Command::ThresholdGet(_)
+                    | Command::ThresholdPreview(_)
+                    | Command::MachineList(_)
+                    | Command::EvidenceGet(_)
+                    | Command::ConfigGet(_)
+                    | Command::LogGet(_)
+                    | Command::DevicesList(_)
+                    | Command::SetupFindBrokers(_)
+                    | Command::TrendGet(_)
+            ),
+        }
+    }
+}
+
 commands! {
     /// Is the agent there?
     "ping" Ping
@@ -118,10 +142,12 @@ commands! {
     "threshold.set" ThresholdSet
     /// A machine's threshold and where it comes from.
     "threshold.get" ThresholdGet
-    /// Go back to the configuration's or the bundle's threshold.
+    /// Go back to the configuration's or the bundle's threshold, and to the baseline's false alarm rate.
     "threshold.reset" ThresholdReset
     /// What a threshold would have called anomalous in the last 24 hours; changes nothing.
     "threshold.preview" ThresholdPreview
+    /// Move how often all lanes together may call a normal window anomalous.
+    "rate.set" RateSet
     /// Read a bundle again, or another one below the bundle root, and switch to it.
     "bundle.reload" BundleReload
     /// Install a bundle from a URL, or in pieces, and switch to it.

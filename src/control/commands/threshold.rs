@@ -1,4 +1,5 @@
-//! `threshold.set`, `threshold.get`, `threshold.reset`, `threshold.preview`.
+//! `threshold.set`, `threshold.get`, `threshold.reset`, `threshold.preview`, and `rate.set` for those that are judged by all
+//! lanes together.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,12 +8,13 @@ use serde_json::json;
 use super::{Execute, baseline};
 use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
-use crate::control::error::CommandError;
+use crate::control::error::{Code, CommandError};
 use crate::control::outcome::Outcome;
-use crate::control::values::Target;
+use crate::control::values::{FalseAlarmRate, Target};
 use crate::monitor::preview;
-use crate::monitor::settings::Override;
+use crate::monitor::settings::{MachineSettings, Override};
 use crate::mqtt::payload::EventKind;
+use crate::scoring::Judge;
 use crate::scoring::threshold::{Threshold, ThresholdSource};
 
 /// Override a machine's threshold.
@@ -36,9 +38,58 @@ impl Execute for ThresholdSet {
         let until = context.to_come(self.until)?;
         let (changed, set_at, bundle) = (context.changed(), context.now, context.bundle_label());
         let over = Override { threshold: self.threshold.get(), until, set_at, bundle };
-        context.change(&self.machine, EventKind::ThresholdChanged, |settings| {
+        let off = lanes_off(context, &self.machine)?;
+        let outcome = context.change(&self.machine, EventKind::ThresholdChanged, |settings| {
             settings.set_threshold(over.clone(), changed.clone());
-        })
+        })?;
+        Ok(outcome.with_note(off))
+    }
+}
+
+/// What a threshold of its own switches off, in words; `None` where no lane decides now.
+fn lanes_off(context: &CommandContext, target: &Target) -> Result<Option<String>, CommandError> {
+    let numbers = context.targets(target)?;
+    let combined: Vec<_> = numbers.into_iter().map(|number| context.settings(number)).collect();
+    let combined = combined.iter().filter(|settings| settings.judge == Judge::Combined);
+    let machines: Vec<_> = combined.map(|settings| settings.machine.as_str()).collect();
+    Ok((!machines.is_empty()).then(|| {
+        format!(
+            "{}: the distance decides alone now; the spectrum, envelope and burst lanes are off until threshold.reset. \
+             rate.set moves the limit of all lanes together instead",
+            machines.join(", ")
+        )
+    }))
+}
+
+/// Let all lanes decide together with another false alarm rate: higher finds more, lower alarms less often. An override of
+/// the threshold ends.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateSet {
+    /// The machine, or `*` for all of the agent's.
+    #[arg(long)]
+    pub machine: Target,
+    /// Share of normal windows that may be called anomalous; above 0, at most 0.5.
+    #[arg(long)]
+    pub false_alarm_rate: FalseAlarmRate,
+}
+
+impl Execute for RateSet {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let mut settings = MachineSettings::default();
+        settings.set_rate(self.false_alarm_rate.get(), context.changed());
+        for number in context.targets(&self.machine)? {
+            let state = context.shared.monitor.lock();
+            if state.rate_with(number, &settings, context.now).is_none() {
+                let problem = "expected a machine that is judged by all lanes together";
+                let cure = "baseline.learn makes such a baseline, threshold.set moves the distance's limit";
+                let message =
+                    format!("machine: {problem}, {} is judged by its distance; {cure}", context.machine_id(number));
+                return Err(CommandError::new(Code::BadArgument, message));
+            }
+        }
+        let (rate, changed) = (self.false_alarm_rate.get(), context.changed());
+        context.change(&self.machine, EventKind::ThresholdChanged, |settings| settings.set_rate(rate, changed.clone()))
     }
 }
 
@@ -59,7 +110,7 @@ impl Execute for ThresholdGet {
     }
 }
 
-/// Go back: from an override to the threshold below it; where there is none, from a baseline that was learned on site to
+/// Go back: from an override, or a false alarm rate that was set, to what is below it; where there is none, from a baseline that was learned on site to
 /// the configuration's or the bundle's threshold and the bundle's bank.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +124,7 @@ impl Execute for ThresholdReset {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
         if let [number] = context.targets(&self.machine)?[..]
             && context.threshold(number).is_some_and(|found| found.source == ThresholdSource::Baseline)
+            && !context.has_own_rate(number)
             && let Some(outcome) = baseline::put_back(context, number)
         {
             return Ok(outcome);

@@ -273,7 +273,7 @@ fn connect(file: &Path) -> Result<(Connection, u64), SqliteError> {
 }
 
 fn settings_rows(db: &Connection) -> rusqlite::Result<BTreeMap<String, MachineSettings>> {
-    let mut select = db.prepare_cached("SELECT * FROM settings")?;
+    let mut select = db.prepare_cached("SELECT * FROM settings LEFT JOIN rate USING (machine)")?;
     select.query_map([], |row| Ok((row.get("machine")?, settings_of(row)?)))?.collect()
 }
 
@@ -288,6 +288,7 @@ mod tests {
 
     fn settings(threshold: f64) -> MachineSettings {
         MachineSettings {
+            false_alarm_rate: Some(0.001),
             threshold: Some(Override { threshold, until: Some(at(99)), set_at: at(1), bundle: Some("fan@1".into()) }),
             maintenance: Some(Maintenance { until: None, by: Some("ana".into()), reason: None, set_at: at(2) }),
             revision: 7,

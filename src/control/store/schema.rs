@@ -33,6 +33,7 @@ const TABLES: &str = "
 
 const ADDED: &str = "
     CREATE TABLE IF NOT EXISTS machine (id TEXT PRIMARY KEY, changed INTEGER NOT NULL, config TEXT) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS rate (machine TEXT PRIMARY KEY, false_alarm_rate REAL NOT NULL) WITHOUT ROWID;
 ";
 
 fn time(milliseconds: Option<i64>) -> Option<DateTime<Utc>> {
@@ -62,7 +63,8 @@ pub(super) fn settings_of(row: &Row) -> rusqlite::Result<MachineSettings> {
         None => None,
         Some(at) => Some(Changed { by: row.get("changed_by")?, reason: row.get("changed_reason")?, at }),
     };
-    Ok(MachineSettings { threshold, maintenance, revision: row.get("revision")?, changed })
+    let false_alarm_rate = row.get("false_alarm_rate")?;
+    Ok(MachineSettings { threshold, false_alarm_rate, maintenance, revision: row.get("revision")?, changed })
 }
 
 pub(super) fn write_settings(
@@ -90,6 +92,13 @@ pub(super) fn write_settings(
             changed.and_then(|changed| changed.by.as_deref()),
             changed.and_then(|changed| changed.reason.as_deref()),
         ])?;
+    // A table of its own, since version 0.1 knows the columns of the other one.
+    match settings.false_alarm_rate {
+        None => transaction.prepare_cached("DELETE FROM rate WHERE machine = ?1")?.execute([machine])?,
+        Some(rate) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO rate VALUES (?1, ?2)")?
+            .execute(params![machine, rate])?,
+    };
     Ok(())
 }
 
@@ -154,6 +163,7 @@ fn sum(db: &Connection) -> rusqlite::Result<String> {
         "SELECT * FROM settings ORDER BY machine",
         "SELECT * FROM choice WHERE name <> 'sum' ORDER BY name",
         "SELECT * FROM machine ORDER BY id",
+        "SELECT * FROM rate ORDER BY machine",
     ];
     for query in queries {
         let mut select = db.prepare_cached(query)?;

@@ -20,7 +20,7 @@ pub struct AlarmMsg {
     pub kind: Option<Kind>,
     /// When this state began.
     pub since: Timestamp,
-    /// Windows that spoke for the alarm since shortly before it was raised; when it has cleared, in all.
+    /// Windows that were evidence of the alarm, since shortly before it was raised; once it has cleared, in all.
     pub count: u64,
     /// The window that raised it: its distance as a multiple of the threshold; null where nothing stands.
     pub ratio: Option<f64>,
@@ -36,6 +36,13 @@ pub struct AlarmMsg {
     pub comment: Option<String>,
     /// When the shelving ends.
     pub until: Option<Timestamp>,
+    /// When the alarm of `kind` was raised, also while it is acknowledged or shelved; null where none stands. Version 0.1
+    /// does not say it.
+    #[serde(default)]
+    pub raised: Option<Timestamp>,
+    /// When it was acknowledged or shelved; null where it is neither. Version 0.1 does not say it.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     pub late: bool,

@@ -49,6 +49,8 @@ mod tests {
             by: None,
             comment: None,
             until: None,
+            raised: Some(ts),
+            at: None,
             clock: Some(ClockMark::Unsynced),
             late: false,
         };

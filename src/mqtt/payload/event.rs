@@ -27,8 +27,9 @@ pub struct EventMsg {
 }
 
 /// What happened. More may be added: a reader passes over what it does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EventKind {
     /// The source delivers nothing any more.
     MicLost,

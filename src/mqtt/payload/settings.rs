@@ -21,6 +21,10 @@ pub struct SettingsMsg {
     pub source: ThresholdSource,
     /// What decides over a window: the distance, or all lanes together, where a baseline was learned.
     pub judge: Judge,
+    /// Share of normal windows that all lanes together may call anomalous; null where the distance decides. Version 0.1
+    /// does not say it.
+    #[serde(default)]
+    pub false_alarm_rate: Option<f64>,
     /// When the baseline in use was learned; null where there is none.
     pub baseline: Option<String>,
     /// Counts the changes of this machine's settings.

@@ -40,6 +40,10 @@ pub struct VerdictMsg {
     pub bundle: Option<String>,
     /// State of the machine's alarm with this window; null where nobody keeps one.
     pub alarm: Option<AlarmState>,
+    /// How much of what is to be learned of the machine's normal has been heard, 0..1; null while nothing is learned.
+    /// Version 0.1 does not say it.
+    #[serde(default)]
+    pub learning_share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     /// Sent after an outage: it is history, not news.
@@ -74,6 +78,7 @@ impl VerdictMsg {
             level_dbfs: finite(assessment.level_dbfs).unwrap_or(-120.0),
             bundle: bundle.map(str::to_owned),
             alarm: None,
+            learning_share: None,
             clock,
             late: false,
         }
@@ -100,7 +105,7 @@ pub(super) mod tests {
         let text = String::from_utf8(encode(&verdict(&assessment(0.5)))).expect("UTF-8");
         assert_eq!(
             text,
-            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","alarm":null,"late":false}"#
+            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","alarm":null,"learning_share":null,"late":false}"#
         );
         assert_eq!(serde_json::from_str::<VerdictMsg>(&text).expect("its own text"), verdict(&assessment(0.5)));
     }

@@ -155,7 +155,7 @@ impl Alarm {
             return Err(AlarmError::NothingToAcknowledge);
         }
         Ok(self.step(now, |alarm| {
-            let note = Note { by: by.map(Into::into), comment: comment.map(Into::into), until: None };
+            let note = Note { by: by.map(Into::into), comment: comment.map(Into::into), until: None, at: Some(now) };
             for one in alarm.state.standing.iter_mut().filter(|one| one.acknowledged.is_none()) {
                 one.acknowledged = Some(note.clone());
             }
@@ -182,7 +182,8 @@ impl Alarm {
         if until <= now || until.signed_duration_since(now) > most {
             return Err(AlarmError::BadEnd(self.config.shelve_max_s, until.to_rfc3339()));
         }
-        let note = Note { by: by.into().map(Into::into), comment: comment.map(Into::into), until: Some(until) };
+        let (by, comment) = (by.into().map(Into::into), comment.map(Into::into));
+        let note = Note { by, comment, until: Some(until), at: Some(now) };
         Ok(self.step(now, |alarm| alarm.state.shelved = Some((now, note))))
     }
 
@@ -231,7 +232,8 @@ impl Alarm {
             (None, Some(Standing { since, .. })) => (AlarmState::Active, *since, Note::default()),
         };
         let why = shown.and_then(|one| one.why.clone());
-        AlarmStatus { state, kind, since, count, why, note, maintenance }
+        let raised = shown.map(|one| one.since);
+        AlarmStatus { state, kind, since, raised, count, why, note, maintenance }
     }
 
     /// Lets time pass, does `act`, and reports what changed; a count alone is no change.

@@ -35,6 +35,8 @@ pub struct Note {
     pub by: Option<String>,
     pub comment: Option<String>,
     pub until: Option<DateTime<Utc>>,
+    /// When it was done; version 0.1 did not keep it.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// What the `alarm` topic shows.
@@ -45,7 +47,9 @@ pub struct AlarmStatus {
     pub kind: Option<Kind>,
     /// When what is shown began: the alarm, the shelving, the calm.
     pub since: DateTime<Utc>,
-    /// Windows that spoke for the alarm of `kind` since shortly before it was raised; when it has cleared, in all.
+    /// When the alarm of `kind` was raised.
+    pub raised: Option<DateTime<Utc>>,
+    /// Windows that were evidence of the alarm of `kind`, since shortly before it was raised; once it has cleared, in all.
     pub count: u64,
     /// In what the window differed that raised it; `None` where nothing stands.
     pub why: Option<Why>,
@@ -65,12 +69,12 @@ pub struct StatusChange {
 /// Why a person's wish was not done, and what to do instead.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AlarmError {
-    #[error("no alarm stands: nothing to acknowledge")]
+    #[error("there is no alarm to acknowledge")]
     NothingToAcknowledge,
-    #[error("already acknowledged by {0}: nothing to acknowledge")]
+    #[error("the alarm was already acknowledged by {0}")]
     AlreadyAcknowledged(String),
     #[error("until: expected a time after now and at most {0} s from now, found {1}")]
     BadEnd(f64, String),
-    #[error("not shelved: nothing to end")]
+    #[error("the alarm is not shelved")]
     NotShelved,
 }

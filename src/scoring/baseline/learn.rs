@@ -29,6 +29,13 @@ pub struct LearnProgress {
     pub complete: bool,
 }
 
+impl LearnProgress {
+    /// How much of what is wanted has been heard, 0..1.
+    pub fn share(&self) -> f64 {
+        (self.heard_s / self.wanted_s).clamp(0.0, 1.0)
+    }
+}
+
 /// Collects windows until there are enough; then [`Learner::propose`] makes a baseline of them. Cheap to clone: the samples
 /// are shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ import { clock, number, percent, plural } from '../../lib/format.js'
 import { can, inHours, isBusy, knows, send } from '../../lib/commands.js'
 
 const STAY = [{ value: 0, label: 'For good' }, { value: 2, label: '2 h' }, { value: 24, label: '1 day' }]
+const RATES = [{ value: 0.001, label: '1 in 1000' }, { value: 0.01, label: '1 in 100' }, { value: 0.05, label: '1 in 20' }]
 const SETTLE_MS = 350
 /** New windows come: the same question has another answer. */
 const AGAIN_MS = 30000
@@ -85,7 +86,8 @@ function origin (settings) {
  * @param {{ machine: import('../../lib/store.js').Machine, override: boolean, changed: boolean, state: any, setDraft: (draft: number | null) => void }} props */
 function Judge ({ machine, override, changed, state, setDraft }) {
   const { agent, id, settings } = machine
-  const rate = state?.baseline?.in_use?.false_alarm_rate
+  const rate = settings?.false_alarm_rate ?? state?.baseline?.in_use?.false_alarm_rate
+  const move = async (/** @type {number} */ to) => { const reply = await send(agent, 'rate.set', { machine: id, false_alarm_rate: to }); if (reply.ok) setDraft(null) }
   const back = async () => { const reply = await send(agent, 'threshold.reset', { machine: id }); if (reply.ok) setDraft(null) }
   if (override) {
     return html`<div class="say warn"><p>${settings?.baseline ? 'A threshold set by hand decides by the distance alone: the spectrum, envelope and burst lanes are switched off.' : 'This threshold was set by hand.'}</p>
@@ -93,6 +95,6 @@ function Judge ({ machine, override, changed, state, setDraft }) {
   }
   if (settings?.judge !== 'combined') return null
   return html`<div class=${`say${changed ? ' warn' : ''}`}><p>${changed ? 'Setting a threshold switches to the distance alone; the other lanes then no longer decide. ' : 'All lanes decide together; the threshold is that of the distance lane. '}
-      ${rate ? `The learned baseline allows ${percent(rate)} of normal windows to be called anomalous.` : ''}${changed ? ' To be alarmed less or more often with all lanes, learn again with another false alarm rate.' : ''}</p>
-    ${changed && knows(agent, 'baseline.learn') && html`<div class="row-of"><a class="button small" href=${`${location.hash}`} onClick=${(/** @type {Event} */ event) => { event.preventDefault(); setDraft(null); document.querySelector('[data-card=learning]')?.scrollIntoView({ behavior: 'smooth', block: 'center' }) }}>Change the false alarm rate instead</a></div>`}</div>`
+      ${rate ? `${percent(rate)} of normal windows may be called anomalous.` : ''}${changed ? ' To be alarmed less or more often with all lanes, move that rate instead:' : ''}</p>
+    ${knows(agent, 'rate.set') && html`<div class="row-of" data-do="rate"><${Choice} label="Normal windows that may be called anomalous" value=${rate} options=${RATES} onChange=${move} /></div>`}</div>`
 }

@@ -1,0 +1,217 @@
+//! What comes beside a reply: the files of `evidence.get`, the figures of `health.get`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::time::{Instant, timeout_at};
+
+use crate::cli::Failure;
+use crate::control::commands::{Command, EvidenceGet};
+use crate::fs::write_output;
+use crate::mqtt::payload::{EvidenceMsg, Health};
+use crate::mqtt::simple_client::{Message, SimpleClient};
+use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
+use crate::sha256::sha256_hex;
+
+/// A file of evidence is no longer than this: a minute of sound at the highest rate.
+const MOST_BYTES: u64 = 32 << 20;
+
+/// What a command makes agents publish beside their replies, and what of it has come.
+pub enum Extras {
+    None,
+    /// By agent.
+    Health(BTreeMap<String, Health>),
+    /// By agent and file.
+    Evidence {
+        id: String,
+        out: PathBuf,
+        files: BTreeMap<(String, String), Pieces>,
+    },
+}
+
+/// The parts of one file, by their number.
+#[derive(Default)]
+pub struct Pieces {
+    machine: String,
+    count: u32,
+    bytes: u64,
+    sha256: String,
+    parts: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Extras {
+    /// What `command`, sent with `id`, will be followed by.
+    pub fn of(command: &Command, id: &str) -> Extras {
+        match command {
+            Command::HealthGet(_) => Extras::Health(BTreeMap::new()),
+            Command::EvidenceGet(EvidenceGet { out, .. }) => Extras::Evidence {
+                id: id.to_owned(),
+                out: out.clone().unwrap_or_else(|| ".".into()),
+                files: BTreeMap::new(),
+            },
+            _ => Extras::None,
+        }
+    }
+
+    /// Subscribes to it; `agent` is an id or `+`.
+    ///
+    /// # Errors
+    /// A broken connection; a broker that does not let it be read.
+    pub async fn subscribe(&self, client: &mut SimpleClient, agent: &str) -> Result<(), Failure> {
+        let topics = AgentTopics::new(client.root(), agent);
+        let filter = match self {
+            Extras::None => return Ok(()),
+            Extras::Health(_) => topics.of_agent(AgentPart::Health),
+            Extras::Evidence { .. } => topics.of_machine("+", MachinePart::Evidence),
+        };
+        client.subscribe(&[filter]).await?;
+        Ok(())
+    }
+
+    /// Takes in what is part of it.
+    pub fn take(&mut self, message: &Message) {
+        match (self, &message.topic) {
+            (Extras::Health(all), Topic::Agent { agent, part: AgentPart::Health }) => {
+                if let Ok(health) = serde_json::from_slice(&message.payload) {
+                    all.insert(agent.clone(), health);
+                }
+            }
+            (Extras::Evidence { id, files, .. }, Topic::Machine { agent, part: MachinePart::Evidence, .. }) => {
+                let Ok(part) = serde_json::from_slice::<EvidenceMsg>(&message.payload) else { return };
+                if part.id.as_deref() != Some(id) || part.bytes > MOST_BYTES || part.part >= part.parts {
+                    return;
+                }
+                let Ok(data) = STANDARD.decode(&part.data) else { return };
+                let pieces = files.entry((agent.clone(), part.file.clone())).or_default();
+                (pieces.count, pieces.bytes) = (part.parts, part.bytes);
+                (pieces.sha256, pieces.machine) = (part.sha256, part.machine);
+                // A part that comes again is the same.
+                pieces.parts.insert(part.part, data);
+            }
+            _ => {}
+        }
+    }
+
+    /// Waits for what the replies have promised: `agent` and `file` of each file.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn wait(
+        &mut self,
+        client: &mut SimpleClient,
+        promised: &[(String, String)],
+        end: Instant,
+    ) -> Result<(), Failure> {
+        while !self.is_complete(promised) {
+            let Ok(message) = timeout_at(end, client.next()).await else { return Ok(()) };
+            self.take(&message?);
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self, promised: &[(String, String)]) -> bool {
+        match self {
+            Extras::Evidence { files, .. } => promised
+                .iter()
+                .all(|key| files.get(key).is_some_and(|pieces| pieces.parts.len() as u32 == pieces.count)),
+            Extras::None | Extras::Health(_) => true,
+        }
+    }
+
+    /// Writes the files; the line that tells of each.
+    ///
+    /// # Errors
+    /// A file that did not come whole; one that cannot be written.
+    pub fn save(self, promised: &[(String, String)]) -> Result<Vec<String>, Failure> {
+        let Extras::Evidence { out, mut files, .. } = self else { return Ok(Vec::new()) };
+        let mut lines = Vec::new();
+        for key in promised {
+            let Some(pieces) = files.remove(key) else {
+                return Err(anyhow::anyhow!("{}: {} has not come; ask again, with another --id", key.0, key.1).into());
+            };
+            lines.push(pieces.save(&out, key)?);
+        }
+        Ok(lines)
+    }
+}
+
+impl Pieces {
+    fn save(self, out: &Path, (agent, file): &(String, String)) -> Result<String, Failure> {
+        let Pieces { machine, count, bytes, sha256, parts } = self;
+        let came = parts.len();
+        let content = parts.into_values().collect::<Vec<_>>().concat();
+        if content.len() as u64 != bytes || sha256_hex(&content) != sha256 {
+            let problem = format!("{agent}: {file} did not come whole ({came} of {count} parts); ask again");
+            return Err(anyhow::anyhow!("{problem}, with another --id").into());
+        }
+        // The name comes from outside: nothing but a name.
+        let name: String = format!("{machine}-{file}").chars().filter(|c| !matches!(c, '/' | '\\' | '\0')).collect();
+        std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+        let path = out.join(name);
+        write_output(&path, &content).with_context(|| path.display().to_string())?;
+        Ok(format!("{} ({bytes} bytes)", path.display()))
+    }
+}
+
+/// What a reply to `evidence.get` has promised.
+pub fn promised(replies: &[crate::mqtt::payload::Reply]) -> Vec<(String, String)> {
+    let files = replies.iter().flat_map(|reply| {
+        let files = reply.data.as_ref().and_then(|data| data.get("files")).and_then(|files| files.as_array());
+        let names = files.into_iter().flatten().filter_map(|file| file.get("file")?.as_str());
+        names.map(|name| (reply.agent.clone(), name.to_owned())).collect::<Vec<_>>()
+    });
+    files.collect()
+}
+
+/// An agent's figures, for a person.
+pub fn describe_health(health: &Health) -> String {
+    use crate::numbers::short;
+    let mb = |value: Option<f64>| value.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB"));
+    let mqtt = &health.mqtt;
+    let mut lines = vec![
+        format!("{}: up for {}", health.agent, span(health.uptime_s)),
+        format!("  memory             {}", mb(health.memory_mb)),
+        format!("  free on disk       {}", mb(health.disk_free_mb)),
+    ];
+    lines.extend(health.cpu_temp_c.map(|celsius| format!("  CPU                {celsius:.0} °C")));
+    lines.push(format!(
+        "  messages waiting   {} ({})",
+        mqtt.outbox_depth,
+        if mqtt.outbox_error.is_none() { "on disk" } else { "in memory" }
+    ));
+    lines.push(format!("  given up unsent    {}", mqtt.dropped));
+    lines.push(format!("  reconnected        {} times", mqtt.reconnects));
+    lines.extend(mqtt.last_error.as_ref().map(|error| format!("  last problem       {error}")));
+    for machine in &health.machines {
+        let assessed =
+            machine.assessed.map_or(String::new(), |share| format!(", {:.0} % of windows judged", 100.0 * share));
+        let level = machine.level_dbfs.map_or(String::new(), |level| format!(", {level:.1} dBFS"));
+        lines.push(format!("{} {}: {}{level}{assessed}", health.agent, machine.machine, machine.capture));
+        lines.extend(machine.capture_problem.as_ref().map(|problem| format!("  {problem}")));
+        lines.extend(machine.signal.map(|signal| format!("  {}", signal.in_words())));
+        if machine.xruns > 0 || machine.losses > 0 || machine.overload > 0 || machine.dropped > 0 {
+            lines.push(format!(
+                "  sound lost {} times ({} s), source lost {} times, {} windows too late, {} given up",
+                machine.xruns,
+                short(machine.lost_s),
+                machine.losses,
+                machine.overload,
+                machine.dropped
+            ));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// `42 s`, `12 min`, `7 h`, `3 d`.
+fn span(seconds: f64) -> String {
+    match seconds as u64 {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s @ 7200..172_800 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
+}

@@ -1,0 +1,46 @@
+//! Numbers for people: as many digits as mean something.
+
+/// Four significant digits, without trailing zeros: `0.3142`, `12.5`, `1530`, `1.234e-5`.
+pub fn short(value: f64) -> String {
+    significant(value, 4)
+}
+
+/// `digits` significant digits, without trailing zeros.
+pub fn significant(value: f64, digits: i32) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return if value == 0.0 { "0".to_owned() } else { value.to_string() };
+    }
+    let magnitude = value.abs().log10().floor() as i32;
+    if magnitude < -4 {
+        return format!("{value:.*e}", (digits - 1).max(0) as usize);
+    }
+    let places = digits - 1 - magnitude;
+    let text = format!("{value:.*}", places.clamp(0, 17) as usize);
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_digits_say_enough() {
+        for (value, text) in [
+            (0.314_159_265_358_979_3, "0.3142"),
+            (0.3, "0.3"),
+            (12.504, "12.5"),
+            (1530.4, "1530"),
+            (99_999.7, "100000"),
+            (0.000_012_345_6, "1.235e-5"),
+            (-31.54, "-31.54"),
+            (0.0, "0"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(short(value), text);
+        }
+        assert_eq!(significant(3.7e-16, 2), "3.7e-16");
+    }
+}
