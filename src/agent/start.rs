@@ -239,7 +239,7 @@ fn load(
     if let Some(chosen) = chosen {
         match open(chosen) {
             Ok(loaded) => {
-                tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use, as chosen remotely");
+                tracing::info!("bundle {} in use, as chosen remotely, engine {}", loaded.label(), loaded.engine());
                 return Ok(Some(loaded));
             }
             Err(error) => {
@@ -265,7 +265,7 @@ fn load(
     }
     match open(&config.bundle.path) {
         Ok(loaded) => {
-            tracing::info!(bundle = loaded.label(), engine = loaded.engine(), "bundle in use");
+            tracing::info!("bundle {} in use, engine {}", loaded.label(), loaded.engine());
             Ok(Some(loaded))
         }
         Err(error @ LoadError::Machine { .. }) => Err(AgentError::Config(error.to_string())),

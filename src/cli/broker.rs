@@ -72,7 +72,11 @@ impl BrokerArgs {
 /// Whose commands these are, for the record: as the flag says, else the user who is logged in, by whatever name the
 /// system knows. Never a name of ours: an alarm that `watch` acknowledged was acknowledged by nobody.
 pub fn who(flag: Option<String>) -> String {
-    let named = |name: &str| std::env::var(name).ok().filter(|name| !name.trim().is_empty());
+    who_by(flag, |name| std::env::var(name).ok())
+}
+
+fn who_by(flag: Option<String>, environment: impl Fn(&str) -> Option<String>) -> String {
+    let named = |name: &str| environment(name).filter(|name| !name.trim().is_empty());
     flag.or_else(|| ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(named)).unwrap_or_else(account)
 }
 
@@ -96,4 +100,17 @@ fn account() -> String {
 /// The conversation's own.
 pub fn converse<T>(conversation: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(conversation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::who_by;
+
+    #[test]
+    fn commands_have_a_name_also_where_no_user_is_in_the_environment() {
+        assert_eq!(who_by(Some("bob".into()), |_| Some("ana".into())), "bob");
+        assert_eq!(who_by(None, |name| (name == "USER").then(|| "ana".into())), "ana");
+        let nobody = who_by(None, |_| Some(" ".into()));
+        assert!(!nobody.trim().is_empty() && nobody != "watch", "{nobody:?}");
+    }
 }

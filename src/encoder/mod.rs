@@ -69,7 +69,7 @@ pub fn load(model: Arc<[u8]>, config: &EncoderConfig) -> Result<Box<dyn Engine>,
             }
         },
     };
-    tracing::info!(engine = engine.name(), "encoder loaded");
+    tracing::debug!(engine = engine.name(), "encoder loaded");
     Ok(engine)
 }
 

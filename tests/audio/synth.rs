@@ -293,3 +293,17 @@ fn the_command_writes_files_and_names_what_is_wrong() {
         assert!(done.status.code() == Some(2) && said.contains(words), "{said}");
     }
 }
+
+#[test]
+fn a_file_that_is_not_wav_is_refused_and_no_directory_is_made_of_its_name() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let output = dir.path().join("fan.mp3");
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_auscult"))
+        .args(["synth", "fan", "--minutes", "0.1", "-o"])
+        .arg(&output)
+        .output()
+        .expect("auscult starts");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.code() == Some(2) && said.contains("expected a file that ends in .wav"), "{said}");
+    assert!(!output.exists());
+}

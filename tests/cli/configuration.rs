@@ -78,3 +78,23 @@ fn the_packaged_configuration_waits_for_set_up() {
     assert_eq!((config.machine.len(), config.mqtt.origin), (0, BrokerOrigin::Default), "the page decides");
     assert!(config.web.listen.0.is_some_and(|listen| listen.ip().is_unspecified()));
 }
+
+/// A microphone in a template learns what is normal where it stands: whoever fills in the device alone is not alarmed by a
+/// machine that sounds like another one.
+#[test]
+fn every_microphone_of_the_templates_learns_on_site() {
+    for template in ["config/agent.toml", "deploy/deb/agent.toml", "README.md"] {
+        let text = std::fs::read_to_string(Path::new(ROOT).join(template)).expect("a template");
+        let lines: Vec<_> = text.lines().map(|line| line.trim_start_matches("# ")).collect();
+        let tables = lines.split(|line| line.starts_with("[[machine]]") || line.starts_with("```"));
+        let with_device: Vec<_> = tables.filter(|table| table.iter().any(|line| line.contains("device = "))).collect();
+        assert!(!with_device.is_empty(), "{template}");
+        for table in with_device {
+            let learns = table.iter().any(|line| line.starts_with("baseline = \"auto\""));
+            assert!(
+                learns && !table.iter().any(|line| line.starts_with("model = \"fan-a\"")),
+                "{template}: {table:#?}"
+            );
+        }
+    }
+}

@@ -233,7 +233,7 @@ impl Stream {
         let was_lost = self.lost.take().is_some();
         self.has_frames = true;
         self.backoff.reset();
-        tracing::info!(source = self.name, rate_hz = format.rate_hz, channels = format.channels, "hearing");
+        tracing::info!("hearing {}: {} Hz, {} channels", self.name, format.rate_hz, format.channels);
         for lane in &mut self.lanes {
             begin_lane(&self.name, lane, format, &self.output, was_lost);
         }

@@ -132,7 +132,7 @@ impl Driver {
                 {
                     self.echo_received = true;
                     // Only now is it certain that messages get through.
-                    tracing::info!(waiting = self.shared.outbox.stats().depth, "connected to {url}");
+                    tracing::info!("connected to {url}, {} messages wait to be sent", self.shared.outbox.stats().depth);
                     systemd::status(&format!("connected to {url}"));
                     self.problems.solved(url);
                     self.problems.solved(&topic);
