@@ -23,6 +23,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Send a test message to each target of the configuration; needs no running agent
+    #[command(after_help = "Example:\n  auscult notify --config /etc/auscult/agent.toml test")]
     Test {
         /// Only to the target of this name
         #[arg(long)]
