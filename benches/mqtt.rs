@@ -52,6 +52,7 @@ fn start(url: &str, state_dir: &std::path::Path, drain_per_s: f64) -> Mqtt {
         homeassistant_status: None,
         state_dir: state_dir.to_owned(),
         bounds: Bounds { max_bytes: 1_000_000_000, max_age_s: 30 * 86_400 },
+        least_seqs: std::collections::BTreeMap::new(),
     };
     let (mqtt, mut incoming) = Mqtt::start(options, Clock::new(true)).expect("threads");
     std::thread::spawn(move || while incoming.blocking_recv().is_some() {});

@@ -5,9 +5,12 @@
 use std::io::Write;
 
 use auscult::bundle::{Manifest, TrustedKey, npy};
+use auscult::config::Config;
+use auscult::control::state_archive::{self, Contents};
 use auscult::mqtt::topics::Topic;
 use auscult::scoring::Baseline;
 use ndarray::{Ix1, Ix2};
+use sha2::{Digest, Sha256};
 
 /// Any bytes as a pickle: an answer or an error, quick and small.
 pub fn pickle(bytes: &[u8]) {
@@ -125,5 +128,49 @@ pub fn baseline(bytes: &[u8]) {
         && let Ok(baseline) = Baseline::from_json(text)
     {
         baseline.check().expect("checked when it was read");
+    }
+}
+
+/// As an export of an agent's state: what is unpacked are files of one within their limits, in the directory and nowhere
+/// else; what is read of them holds together.
+pub fn state_archive(bytes: &[u8]) {
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let mut file = tempfile::tempfile_in("/dev/shm").expect("a file in memory");
+    file.write_all(bytes).expect("room in memory");
+    let unpacked = state_archive::unpack(&mut file, dir.path());
+    for entry in dir.path().read_dir().expect("a directory") {
+        let entry = entry.expect("an entry");
+        let limit = state_archive::limit(&entry.file_name().to_string_lossy()).expect("a file of an export");
+        let metadata = entry.metadata().expect("a file");
+        assert!(metadata.is_file() && metadata.len() <= limit);
+    }
+    if unpacked.is_ok() {
+        let _ = Contents::read(dir.path(), &Config::default());
+    }
+}
+
+/// As one file of an export, whose name is the first line, beside empty ones and a manifest that fits.
+pub fn state_files(bytes: &[u8]) {
+    let Some((name, text)) = std::str::from_utf8(bytes).ok().and_then(|text| text.split_once('\n')) else { return };
+    if state_archive::limit(name).is_none() || name == "manifest.json" {
+        return;
+    }
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let mut sums = Vec::new();
+    let empty = ["settings.json", "machines.json", "alarms.json", "seq.json"].map(|name| (name, "{}"));
+    for (name, text) in empty.into_iter().filter(|(other, _)| *other != name).chain([(name, text)]) {
+        std::fs::write(dir.path().join(name), text).expect("room in memory");
+        let sum: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        sums.push(format!("{name:?}:{sum:?}"));
+    }
+    let manifest = format!(
+        r#"{{"format":1,"auscult":"0","agent":"a","exported":"2026-11-28T12:00:00Z","bundle":null,"files":{{{}}}}}"#,
+        sums.join(",")
+    );
+    std::fs::write(dir.path().join("manifest.json"), manifest).expect("room in memory");
+    if let Ok(contents) = Contents::read(dir.path(), &Config::default()) {
+        for (machine, file) in &contents.baselines {
+            contents.baseline(dir.path(), machine, file).expect("checked when it was read");
+        }
     }
 }

@@ -22,6 +22,7 @@
 //! backoff    pauses between attempts
 //! token_bucket  limits of rate
 //! causes     errors in one line
+//! archive    unpacking what comes from elsewhere, within limits
 //! sha256     digests and check sums in hex
 //! sqlite     opening SQLite files, setting damaged ones aside
 //! fs         files that are there whole or not at all
@@ -34,6 +35,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod agent;
+mod archive;
 pub mod audio;
 mod backoff;
 pub mod bundle;

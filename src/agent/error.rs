@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use crate::audio::SourceError;
+use crate::control::state_archive::take::TakeError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -11,6 +12,9 @@ pub enum AgentError {
     Config(String),
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A part of what was imported is in place: no agent may run on that.
+    #[error(transparent)]
+    Import(#[from] TakeError),
     /// Another agent has what this one needs.
     #[error("{0}")]
     Taken(String),
@@ -36,7 +40,7 @@ impl AgentError {
         match self {
             AgentError::Config(_) => true,
             AgentError::Source(error) => matches!(error, SourceError::Config(_) | SourceError::Data(_)),
-            AgentError::Taken(_) | AgentError::System { .. } | AgentError::Ended(_) => false,
+            AgentError::Import(_) | AgentError::Taken(_) | AgentError::System { .. } | AgentError::Ended(_) => false,
         }
     }
 }

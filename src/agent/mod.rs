@@ -34,7 +34,7 @@ use self::publisher::Publisher;
 use self::scoring_thread::ScoringThread;
 use crate::audio::capture::Capture;
 use crate::config::{BrokerOrigin, Config};
-use crate::control::{Controller, rate_limit};
+use crate::control::{Controller, Output, rate_limit};
 use crate::monitor::state_writer::StateWriter;
 use crate::monitor::trend::writer::TrendWriter;
 use crate::mqtt::{IncomingReceiver, Mqtt};
@@ -51,6 +51,18 @@ const TICK_EVERY: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_secs(60);
 /// A bundle that was read is taken into use with this delay at most.
 const READY_WITHIN: Duration = Duration::from_millis(20);
+/// What was answered before a restart reaches browsers in this time.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// How an agent ends, where nothing is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum End {
+    /// As it was asked to.
+    Stopped,
+    /// To be started anew: its state is another one now.
+    Restart,
+}
 
 /// Runs one agent until `shutdown` resolves, then stops it cleanly.
 ///
@@ -59,12 +71,16 @@ const READY_WITHIN: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// What is wrong with the configuration: a machine without model or threshold, a WAV file that is not there.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<End, AgentError> {
     let _lock = StateLock::take(&config.agent.state_dir)?;
     let mut agent = Agent::start(config)?;
     systemd::ready();
     let outcome = agent.supervise(shutdown).await;
-    systemd::stopping();
+    match outcome {
+        // To systemd this process goes on.
+        Ok(End::Restart) => systemd::status("starting anew with what was imported"),
+        _ => systemd::stopping(),
+    }
     agent.controller.flush(Utc::now());
     tokio::task::spawn_blocking(move || agent.stop()).await.map_err(AgentError::system("the stop failed"))?;
     outcome
@@ -89,7 +105,7 @@ struct Agent {
 
 impl Agent {
     /// Takes commands and lets time pass until `shutdown` resolves.
-    async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    async fn supervise(&mut self, shutdown: impl Future<Output = ()>) -> Result<End, AgentError> {
         let Agent { config, mqtt, incoming, controller, publisher, scoring, writer, notifier, .. } = self;
         let mut was_connected = false;
         let health_every = Duration::from_secs_f64(config.agent.health_every_s);
@@ -100,12 +116,13 @@ impl Agent {
         let mut tick = tokio::time::interval(TICK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut commands = rate_limit::for_commands(Instant::now());
+        let mut restart_at: Option<Instant> = None;
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
-                () = &mut shutdown => return Ok(()),
+                () = &mut shutdown => return Ok(End::Stopped),
                 // What the plant asks of this agent.
-                message = incoming.recv(), if commands.ready_at() <= Instant::now() => {
+                message = incoming.recv(), if restart_at.is_none() && commands.ready_at() <= Instant::now() => {
                     let Some(message) = message else {
                         return Err(AgentError::Ended("MQTT client"));
                     };
@@ -114,7 +131,12 @@ impl Agent {
                 }
                 // Time passes for overrides and maintenance.
                 _ = tick.tick() => {
-                    publisher.send(controller.tick(Utc::now()));
+                    if restart_at.is_some_and(|at| at <= Instant::now()) {
+                        return Ok(End::Restart);
+                    }
+                    let outputs = controller.tick(Utc::now());
+                    restart_at = restart_at.or(restart_of(&outputs));
+                    publisher.send(outputs);
                     let broker = mqtt.broker().current();
                     let connected = mqtt.is_connected() || broker.urls.all().is_empty();
                     was_connected |= connected;
@@ -129,7 +151,9 @@ impl Agent {
                 }
                 // A bundle that is being read may be ready.
                 () = tokio::time::sleep(READY_WITHIN), if controller.is_busy() => {
-                    publisher.send(controller.tick(Utc::now()));
+                    let outputs = controller.tick(Utc::now());
+                    restart_at = restart_at.or(restart_of(&outputs));
+                    publisher.send(outputs);
                 }
                 _ = health.tick() => publisher.health(),
                 // systemd ends an agent whose scoring stands still, or whose outbox or state are written no more.
@@ -160,4 +184,9 @@ impl Agent {
             false => tracing::warn!("stopped; the broker could not be told"),
         }
     }
+}
+
+/// When to start anew, where that is asked for.
+fn restart_of(outputs: &[Output]) -> Option<Instant> {
+    outputs.contains(&Output::Restart).then(|| Instant::now() + RESTART_AFTER)
 }

@@ -288,6 +288,8 @@ impl Publisher {
                     self.announce();
                 }
                 Output::Health => self.health(),
+                // The supervisor's business.
+                Output::Restart => {}
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::audio::capture::{self, Capture};
 use crate::audio::meters::Meters;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::control::state_archive::take::{self, TakeError};
 use crate::control::store::StateStore;
 use crate::control::{self, Controller};
 use crate::monitor::alarm_store::{AlarmStore, SavedAlarms};
@@ -27,6 +28,7 @@ use crate::monitor::state_writer::{self, StateWriter};
 use crate::monitor::trend::Trend;
 use crate::monitor::trend::writer::TrendWriter;
 use crate::monitor::{AlarmChange, Monitor};
+use crate::mqtt::payload::EventKind;
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
 use crate::notify::Notifier;
 use crate::state_files::{Lost, StateFiles};
@@ -40,14 +42,16 @@ impl Agent {
         }
         let clock = Clock::of_system();
         let now = clock.now().utc();
-        let Left { store, bundle, baselines, alarms, saved, problem } = Left::read(&config.agent.state_dir, now);
+        let left = Left::read(&config, now)?;
+        let Left { store, imported, bundle, baselines, alarms, saved, problem } = left;
         let roster = Roster::read(&config, &store);
         let loaded = load(&config, bundle.as_deref(), &roster, &baselines)?;
         let (inputs, waiting) = roster.inputs(loaded.as_ref());
         let machines = roster.restore(&config, &store, loaded.as_ref(), saved, &baselines, now)?;
         let capture = Arc::new(capture::start_with(inputs, waiting)?);
+        let options = MqttOptions { least_seqs: take::least_seqs(&config.agent.state_dir), ..options_of(&config) };
         let (mqtt, incoming) =
-            Mqtt::start(options_of(&config), clock).map_err(AgentError::system("cannot start the MQTT client"))?;
+            Mqtt::start(options, clock).map_err(AgentError::system("cannot start the MQTT client"))?;
         let notifier = Notifier::new(&config.agent.id, config.web.url.as_deref(), &config.notify);
         let shared = Arc::new(control::Shared {
             monitor: Arc::new(Monitor::new(loaded, machines)),
@@ -72,13 +76,15 @@ impl Agent {
             tracing::debug!(%error, "bundles cannot be installed remotely");
         }
         let controller = Controller::new(shared.clone(), store, now);
-        Opened { shared, controller, mqtt, incoming, notifier }.begin(&roster, now)
+        Opened { shared, controller, mqtt, incoming, notifier, imported }.begin(&roster, now)
     }
 }
 
 /// What earlier runs left in the state directory.
 struct Left {
     store: StateStore,
+    /// What has just taken the place of what was there, where something was imported.
+    imported: Option<String>,
     /// The bundle that was chosen remotely.
     bundle: Option<PathBuf>,
     baselines: BaselineStore,
@@ -89,25 +95,37 @@ struct Left {
 }
 
 impl Left {
-    fn read(state_dir: &Path, now: DateTime<Utc>) -> Left {
+    /// # Errors
+    /// A part of what was imported is in place.
+    fn read(config: &Config, now: DateTime<Utc>) -> Result<Left, AgentError> {
+        let state_dir = &config.agent.state_dir;
         let inventory_lost = StateFiles::new(state_dir).check_inventory().err();
-        let (store, store_lost) = StateStore::open(state_dir, now);
+        let (mut store, store_lost) = StateStore::open(state_dir, now);
+        let (imported, import_lost) = match take::take(config, &mut store, now) {
+            Ok(imported) => (imported, None),
+            Err(error @ TakeError::Halfway(_)) => return Err(error.into()),
+            Err(error) => (None, Some(Lost(error.to_string()))),
+        };
+        if let Some(imported) = &imported {
+            tracing::info!("a state was imported {imported}");
+        }
         let bundle = store.chosen_bundle().unwrap_or_else(|error| {
             tracing::error!(%error, "the bundle that was chosen remotely cannot be read");
             None
         });
         let (alarms, saved, alarms_lost) = AlarmStore::open(state_dir);
-        let lost = [inventory_lost, store_lost, alarms_lost].into_iter().flatten();
+        let lost = [inventory_lost, store_lost, import_lost, alarms_lost].into_iter().flatten();
         let lost: Vec<String> = lost.map(|Lost(problem)| problem).collect();
         lost.iter().for_each(|problem| tracing::error!("lost of the last run: {problem}"));
-        Left {
+        Ok(Left {
             store,
+            imported,
             bundle: bundle.map(PathBuf::from),
             baselines: BaselineStore::new(state_dir),
             alarms,
             saved,
             problem: (!lost.is_empty()).then(|| lost.join("; ")),
-        }
+        })
     }
 }
 
@@ -118,13 +136,14 @@ struct Opened {
     mqtt: Mqtt,
     incoming: IncomingReceiver,
     notifier: Notifier,
+    imported: Option<String>,
 }
 
 impl Opened {
     /// Says who is there, and starts the threads.
     fn begin(mut self, roster: &Roster, now: DateTime<Utc>) -> Result<Agent, AgentError> {
         let thread = AgentError::system("cannot start a thread");
-        let Opened { shared, controller, mqtt, notifier, .. } = &mut self;
+        let Opened { shared, controller, mqtt, notifier, imported, .. } = &mut self;
         let config = Arc::new(shared.config.clone());
         let (monitor, capture) = (shared.monitor.clone(), shared.capture.clone());
         let (handle, jobs) = state_writer::channel();
@@ -142,6 +161,9 @@ impl Opened {
         let page = AgentPage::open(&config, mqtt, monitor.clone(), capture.clone());
         roster.removed.iter().for_each(|id| mqtt.retire_machine(id));
         publisher.birth();
+        if let Some(imported) = imported.take() {
+            mqtt.agent_event(EventKind::StateImported, Some(imported));
+        }
         let notify = notifier.start(&config.agent.state_dir).map_err(thread)?;
         publisher.announce();
         publisher.send(controller.start(&roster.ignored, now));

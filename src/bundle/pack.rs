@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, BASELINES, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, REQUIRED, SIGNATURE};
 use super::manifest::{FORMAT, Manifest};
 use super::{Bundle, BundleError};
+use crate::archive::Packer;
 use crate::fs::{remove, write_output};
 use crate::sha256::sha256_hex;
 
@@ -112,14 +113,9 @@ pub fn pack(bundle: &Bundle, archive: &Path) -> Result<Packed, BundleError> {
 }
 
 fn tar_gz(members: &[(&str, Vec<u8>)]) -> io::Result<Vec<u8>> {
-    let encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
-    let mut archive = tar::Builder::new(encoder);
+    let mut packer = Packer::new(Vec::new());
     for (name, bytes) in members {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        archive.append_data(&mut header, name, bytes.as_slice())?;
+        packer.add(name, bytes)?;
     }
-    archive.into_inner()?.finish()
+    packer.finish()
 }

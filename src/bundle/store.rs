@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::archive;
 use super::files::MANIFEST;
 use super::{Bundle, BundleError, TrimOnDrop, TrustedKey};
+use crate::archive::sha256_of;
 use crate::fs::{self as durable, UNFINISHED};
 
 /// Installed bundles that are kept, the one in use included.
@@ -145,7 +146,7 @@ impl BundleStore {
     pub fn place(&self, archive: &mut File, sha256: &str, key: Option<&TrustedKey>) -> Result<Placed, InstallError> {
         let _trim = TrimOnDrop;
         self.clean()?;
-        let found = archive::sha256_of(archive).map_err(InstallError::io("reading the archive"))?;
+        let found = sha256_of(archive).map_err(InstallError::io("reading the archive"))?;
         if found != sha256 {
             return Err(InstallError::Archive(format!("expected an archive of sha256 {sha256}, found {found}")));
         }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::{self, ARCHIVE_LIMIT};
+use super::archive::ARCHIVE_LIMIT;
 use super::store::InstallError;
+use crate::archive;
 
 /// Most pieces with gaps between them.
 const GAP_LIMIT: usize = 4096;

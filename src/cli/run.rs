@@ -1,9 +1,10 @@
 //! `auscult run`: the agent.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
 use super::{Failure, logging};
-use crate::agent;
+use crate::agent::{self, End};
 use crate::config::Config;
 
 /// The agent: listens to the configured machines and reports over MQTT until it is stopped
@@ -23,10 +24,27 @@ pub fn run(args: Args) -> Result<(), Failure> {
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Asked to stop while it starts, it stops cleanly all the same.
-    runtime.block_on(async { agent::run(config, stop_signal()).await }).map_err(|error| match error.is_config() {
+    let end = runtime.block_on(async { agent::run(config, stop_signal()).await });
+    let end = end.map_err(|error| match error.is_config() {
         true => Failure::config(error),
         false => Failure::from(error),
-    })
+    })?;
+    match end {
+        End::Stopped => Ok(()),
+        End::Restart => Err(Failure::from(start_anew())),
+    }
+}
+
+/// Begins this process from the start, as it was called: nothing of this run can be in the way of the next. Returns only
+/// where the system does not let it.
+fn start_anew() -> anyhow::Error {
+    // After an upgrade the program lies under its name again; without that, what runs is good enough.
+    let program = std::env::current_exe().ok().filter(|path| path.is_file());
+    let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let error = std::process::Command::new(program).arg0(name).args(words).exec();
+    anyhow::Error::from(error).context("cannot start anew")
 }
 
 /// All threads share one heap: glibc gives each its own, which costs some MB and helps only threads that allocate all the

@@ -169,7 +169,10 @@ fn check_text(key: &str, text: Option<&str>, most: usize) -> Result<(), String> 
 }
 
 /// Checks the id of a machine: `[a-z0-9][a-z0-9_-]{0,63}`; `fleet` is reserved.
-fn check_id(key: &str, id: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What was expected and what was found.
+pub fn check_id(key: &str, id: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let valid = id.len() <= 64
         && id.starts_with(plain)

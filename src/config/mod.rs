@@ -17,7 +17,7 @@ pub use self::error::ConfigError;
 use self::error::describe;
 pub use self::log::{LogConfig, LogFormat};
 pub use self::machine::{
-    BASELINE_MINUTES, BaselineMode, LONGEST_NAME, LONGEST_NOTES, MachineConfig, default_false_alarm_rate,
+    BASELINE_MINUTES, BaselineMode, LONGEST_NAME, LONGEST_NOTES, MachineConfig, check_id, default_false_alarm_rate,
 };
 pub use self::notify::NotifyConfig;
 pub use self::web::WebConfig;

@@ -26,6 +26,7 @@ pub mod rate_limit;
 pub mod request;
 pub mod settings_change;
 pub mod shared;
+pub mod state_archive;
 pub mod store;
 pub mod transaction;
 pub mod values;

@@ -25,4 +25,6 @@ pub enum Output {
     MachineRemoved(Arc<str>),
     /// The agent's health was asked for.
     Health,
+    /// The agent is to start anew.
+    Restart,
 }

@@ -11,7 +11,8 @@ use super::{AlarmChange, Monitor, MonitorState};
 use crate::scoring::alarm::{Alarm, AlarmConfig, SavedAlarm, StatusChange};
 use crate::state_files::{Lost, StateFiles};
 
-const FILE: &str = "alarms.json";
+/// Name of the file in the state directory.
+pub const FILE: &str = "alarms.json";
 
 /// The file. The writer's thread and control both write it, one after the other, and never with the monitor locked.
 pub struct AlarmStore {

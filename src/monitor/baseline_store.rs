@@ -17,6 +17,9 @@ use crate::state_files::{Lost, StateFiles};
 
 const PROPOSAL: &str = "proposal.json";
 const LEARNING: &str = "learning.json";
+/// And before the encoder's first digits.
+const IN_USE: &str = "in-use-";
+const ENCODER_DIGITS: usize = 12;
 
 /// The directory of all machines' baselines. One object for the whole agent.
 ///
@@ -62,7 +65,7 @@ impl BaselineStore {
         let Ok(entries) = std::fs::read_dir(self.files.path(&format!("baselines/{machine}"))) else { return false };
         entries.flatten().any(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            name.starts_with("in-use-") && !name.contains(".corrupt-") && entry.path().is_file()
+            name.starts_with(IN_USE) && !name.contains(".corrupt-") && entry.path().is_file()
         })
     }
 
@@ -75,7 +78,57 @@ impl BaselineStore {
     /// # Errors
     /// It is lost.
     pub fn learner(&self, machine: &str) -> Result<Option<Learner>, Lost> {
-        self.read(&name(machine, LEARNING), json)
+        self.read(&name(machine, LEARNING), |text| {
+            let learner: Learner = json(text)?;
+            learner.check().map_err(|error| error.to_string()).map(|()| learner)
+        })
+    }
+
+    /// The machines of which something is kept, and the names of their files.
+    pub fn names(&self) -> Vec<(String, String)> {
+        let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().collect::<Vec<_>>();
+        let mut names = Vec::new();
+        for machine in entries(&self.files.path("baselines")) {
+            for file in entries(&machine.path()) {
+                let file = file.file_name().to_string_lossy().into_owned();
+                if is_file_name(&file) {
+                    names.push((machine.file_name().to_string_lossy().into_owned(), file));
+                }
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// What is in one of [`BaselineStore::names`], if it is still there.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn text(&self, machine: &str, file: &str) -> Result<Option<String>, Lost> {
+        self.files.read(&name(machine, file))
+    }
+
+    /// What may be put under such a name: checked, and as it is written here.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn checked_text(file: &str, text: &str) -> Result<String, String> {
+        match file {
+            LEARNING => {
+                let learner: Learner = json(text)?;
+                learner.check().map_err(|error| error.to_string())?;
+                serde_json::to_string(&learner).map_err(|error| error.to_string())
+            }
+            _ => Baseline::from_json(text).map(|baseline| baseline.to_json()).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Puts a [`BaselineStore::checked_text`] in its place.
+    ///
+    /// # Errors
+    /// Any I/O error; the file is then unchanged.
+    pub fn put_text(&self, machine: &str, file: &str, text: &str) -> io::Result<()> {
+        self.files.write(&name(machine, file), text)
     }
 
     fn read<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Lost> {
@@ -104,6 +157,14 @@ impl BaselineStore {
         let mut ended = self.ended.lock();
         ended.insert(machine.to_owned(), generation);
         self.files.remove(&name(machine, LEARNING))
+    }
+
+    /// Removes the file of one of [`BaselineStore::names`].
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn remove_text(&self, machine: &str, file: &str) -> io::Result<()> {
+        self.files.remove(&name(machine, file))
     }
 
     /// Removes everything of a machine; learners up to this generation are not written again.
@@ -161,9 +222,16 @@ fn name(machine: &str, file: &str) -> String {
     format!("baselines/{machine}/{file}")
 }
 
+/// Whether a baseline or learner may have this name in its machine's directory.
+pub fn is_file_name(file: &str) -> bool {
+    let hex = |text: &str| text.len() == ENCODER_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let in_use = file.strip_prefix(IN_USE).and_then(|rest| rest.strip_suffix(".json"));
+    matches!(file, PROPOSAL | LEARNING) || in_use.is_some_and(hex)
+}
+
 fn in_use_name(machine: &str, encoder_sha256: &str) -> String {
-    let short: String = encoder_sha256.chars().take(12).collect();
-    name(machine, &format!("in-use-{short}.json"))
+    let short: String = encoder_sha256.chars().take(ENCODER_DIGITS).collect();
+    name(machine, &format!("{IN_USE}{short}.json"))
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {

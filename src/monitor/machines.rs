@@ -6,6 +6,9 @@ use std::ops::{Index, IndexMut};
 
 use super::machine::Machine;
 
+/// So many machines an agent has at most once commands add some.
+pub const MOST_MACHINES: usize = 64;
+
 /// Machines by number. Only the controller's thread adds and removes any; all others use [`Machines::get`].
 #[derive(Default)]
 pub struct Machines(BTreeMap<usize, Machine>);

@@ -5,6 +5,7 @@
 //! [`MachineSettings::expire`] tidies up afterwards, so that the change can be stored and published.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::scoring::alarm::Note;
 use crate::scoring::threshold::ThresholdSource;
@@ -17,7 +18,8 @@ pub struct Effective {
 }
 
 /// A threshold that was set remotely.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Override {
     pub threshold: f64,
     /// It counts before this time and not from it on; `None`: until it is reset.
@@ -28,7 +30,8 @@ pub struct Override {
 }
 
 /// Somebody works on the machine: its windows are `unknown`, `maintenance`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Maintenance {
     /// It counts before this time and not from it on; `None`: until it is switched off.
     pub until: Option<DateTime<Utc>>,
@@ -45,7 +48,8 @@ impl Maintenance {
 }
 
 /// Who changed a machine's threshold last, why and when; no name where an override came to its end.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Changed {
     pub by: Option<String>,
     pub reason: Option<String>,
@@ -53,7 +57,8 @@ pub struct Changed {
 }
 
 /// Everything that was set remotely for one machine.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MachineSettings {
     pub threshold: Option<Override>,
     /// Share of normal windows that all lanes together may call anomalous, in place of the baseline's own.

@@ -43,8 +43,12 @@ impl Mqtt {
     /// A thread could not be started. A problem with disk, files or broker is logged, and tried again.
     pub fn start(options: MqttOptions, clock: Clock) -> std::io::Result<(Mqtt, IncomingReceiver)> {
         let (report, changes) = mpsc::unbounded_channel::<OutboxChange>();
-        let outbox_options =
-            OutboxOptions { dir: options.state_dir.clone(), bounds: options.bounds, clock: clock.clone() };
+        let outbox_options = OutboxOptions {
+            dir: options.state_dir.clone(),
+            bounds: options.bounds,
+            clock: clock.clone(),
+            least_seqs: options.least_seqs.clone(),
+        };
         let outbox = Outbox::open(outbox_options, move |change| drop(report.send(change)))?;
         let (stop, stopped) = mpsc::channel(1);
         let (deliver, receiver) = incoming::channel();

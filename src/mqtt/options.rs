@@ -1,5 +1,6 @@
 //! How the MQTT client is set up.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct MqttOptions {
     /// Directory of the outbox.
     pub state_dir: PathBuf,
     pub bounds: Bounds,
+    /// No machine's `seq` goes on below this.
+    pub least_seqs: BTreeMap<String, u64>,
 }
 
 impl MqttOptions {
@@ -52,6 +55,7 @@ impl MqttOptions {
             homeassistant_status: homeassistant.status_topic(),
             state_dir: state_dir.to_owned(),
             bounds: Bounds { max_bytes: outbox.max_mb * 1_000_000, max_age_s: (outbox.max_age_days * 86_400.0) as i64 },
+            least_seqs: BTreeMap::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use auscult::mqtt::topics::MachinePart;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common;
 use crate::common::broker::{Broker, Message, Subscriber, free_port};
@@ -200,4 +200,72 @@ fn the_first_start_needs_no_file() {
     let left: Vec<_> =
         left.map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.starts_with('.')).collect();
     assert!(left.iter().all(|name| ["state", "log", "machine.wav"].contains(&name.as_str())), "{left:?}");
+}
+
+/// An agent `id` on simulated machines, whose page has both passwords; `more` is further TOML of `[web]`.
+fn locked_agent(id: &str, broker: &Broker, port: u16, more: &str, dir: &Path) -> Program {
+    let demo = Path::new(ROOT).join("models/demo");
+    let (operator, viewer) = (dir.join("operator"), dir.join("viewer"));
+    std::fs::write(&operator, PASSWORD).expect("a writable file");
+    std::fs::write(&viewer, "only looking").expect("a writable file");
+    let state = dir.join(id);
+    let text = format!(
+        "[agent]\nid = {id:?}\nstate_dir = {state:?}\n[mqtt]\nurl = {:?}\n[bundle]\npath = {demo:?}\n[web]\n\
+         listen = \"127.0.0.1:{port}\"\npassword_file = {operator:?}\nviewer_password_file = {viewer:?}\n{more}\n\
+         [[notify]]\nname = \"night shift\"\nkind = \"ntfy\"\nurl = \"http://127.0.0.1:{}/plant\"\n\
+         [[machine]]\nid = \"pump-1\"\nmodel = \"pump-a\"\nhop_s = 0.5\nsource = {{ synth = \"pump\" }}\n",
+        broker.url(),
+        free_port()
+    );
+    let config = dir.join(format!("{id}.toml"));
+    std::fs::write(&config, text).expect("a writable file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    command.arg("run").arg("--config").arg(&config);
+    Program::start(&mut command, dir.join(format!("{id}.log")))
+}
+
+#[test]
+#[ignore = "heavy: Chromium, packages from npm"]
+fn what_is_set_is_changed_and_goes_to_a_new_card_through_the_page() {
+    done(Command::new("bash").arg(Path::new(ROOT).join("tests/page/setup.sh")));
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    let dir = tempfile::Builder::new().prefix("auscult-keeping-").tempdir().expect("a temporary directory");
+    let (port, tls_port) = (free_port(), free_port());
+    let mut agent = Some(locked_agent("pi-1", &broker, port, "", dir.path()));
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    done(openssl.arg("-out").arg(&cert).arg("-keyout").arg(&key));
+    let more = format!("cert_file = {cert:?}\nkey_file = {key:?}");
+    let _tls = locked_agent("pi-2", &broker, tls_port, &more, dir.path());
+
+    subscriber.wait_for("pi-1", |message| message.topic == "auscult/pi-1/status");
+    let add = json!({
+        "id": "a1", "command": "machine.add", "machine": "fan-1", "name": "Fan by the door", "model": "fan-a",
+        "hop_s": 0.5, "source": { "synth": "fan" },
+    });
+    subscriber.publish("auscult/pi-1/control", false, add.to_string());
+    subscriber.wait_for("fan-1", |message| message.is_machine("fan-1", MachinePart::Verdict));
+
+    let shots = Path::new(ROOT).join("target/page/shots");
+    std::fs::create_dir_all(&shots).expect("a folder for screenshots");
+    let (address, shots) = (format!("http://127.0.0.1:{port}"), shots.to_string_lossy().into_owned());
+    let tls = format!("https://127.0.0.1:{tls_port}");
+    drive("keeping.mjs", &[&address, &shots, PASSWORD, "only looking", &tls], |what| match what {
+        "restart the agent" => {
+            assert_eq!(agent.take().and_then(Program::terminate), Some(0));
+            agent = Some(locked_agent("pi-1", &broker, port, "", dir.path()));
+        }
+        other => panic!("what is {other:?}?"),
+    });
+    let imported =
+        |message: &Message| message.topic == "auscult/pi-1/event" && message.json()["event"] == "state_imported";
+    subscriber.wait_for("the import", imported);
+    let last = |message: &Message| {
+        message.is_machine("fan-1", MachinePart::Event) && message.json()["event"] == "machine_removed"
+    };
+    let removed = subscriber.wait_for("the removal", last).json();
+    assert_eq!(removed["detail"], "by ana");
 }

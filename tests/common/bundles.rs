@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use auscult::features::FrontEnd;
+use auscult::scoring::baseline::{LearnSettings, Origin, Sample, propose};
+use auscult::scoring::lanes::Features;
 use ndarray::{Array1, Array2};
 use ndarray_npy::{WritableElement, WriteNpyExt};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 pub const BANK: &str = "emb_train.npy";
@@ -79,4 +84,30 @@ pub fn npy_of(header: &str, data: &[u8]) -> Vec<u8> {
 
 pub fn pickle(value: &impl serde::Serialize) -> Vec<u8> {
     serde_pickle::to_vec(value, serde_pickle::SerOptions::new()).expect("a value that can be pickled")
+}
+
+/// A learned baseline as it is written; of noise.
+pub fn noise_baseline() -> String {
+    let origin = Origin { bundle: "b@1".into(), encoder_sha256: "00".into(), index: 0, front_end: FrontEnd::default() };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut noise = |length: usize| (0..length).map(|_| random.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
+    let samples: Vec<_> = (0..20)
+        .map(|number| Sample {
+            recording: 0,
+            at_s: 5.0 * f64::from(number),
+            level_dbfs: -30.0,
+            embedding: noise(8),
+            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) },
+        })
+        .collect();
+    let settings = LearnSettings {
+        machine: "fan-1".into(),
+        origin,
+        hop_s: 5.0,
+        wanted_s: 60.0,
+        false_alarm_rate: 0.05,
+        previous_threshold: None,
+    };
+    let baseline = propose(&samples, &settings).expect("a baseline");
+    baseline.to_json()
 }

@@ -320,9 +320,8 @@ proptest! {
                 let reply = number.to_string();
                 let commit = Commit {
                     settings: vec![(MACHINES[machine], &new)],
-                    bundle: None,
-                    machines: Vec::new(),
                     reply: Some((&reply, &reply)),
+                    ..Commit::default()
                 };
                 store.commit(&commit, at(now)).expect("a writable store");
                 let grown = new.revision - before;

@@ -18,19 +18,19 @@ fn demo() -> PathBuf {
 }
 
 /// A broker, an agent `pi-1` and who commands it.
-struct Plant {
-    broker: Broker,
-    heard: Subscriber,
-    site: Site,
+pub struct Plant {
+    pub broker: Broker,
+    pub heard: Subscriber,
+    pub site: Site,
     sent: Cell<u32>,
 }
 
 impl Plant {
-    fn new(more: &str) -> Plant {
+    pub fn new(more: &str) -> Plant {
         Plant::with_bundle(&demo(), more)
     }
 
-    fn with_bundle(bundle: &Path, more: &str) -> Plant {
+    pub fn with_bundle(bundle: &Path, more: &str) -> Plant {
         let broker = Broker::start();
         let heard = Subscriber::of(&broker, &["auscult/#", "homeassistant/#"]);
         let site = Site::new(&broker.url(), bundle, more);
@@ -38,7 +38,7 @@ impl Plant {
     }
 
     /// Starts the agent, which is online then.
-    fn start(&self, change: impl FnOnce(&mut Command)) -> Agent {
+    pub fn start(&self, change: impl FnOnce(&mut Command)) -> Agent {
         let before = self.heard.messages().iter().filter(|message| is_online(message)).count();
         let mut command = self.site.command("run");
         change(&mut command);
@@ -47,7 +47,7 @@ impl Plant {
         agent
     }
 
-    fn ask(&self, mut command: Value) -> Value {
+    pub fn ask(&self, mut command: Value) -> Value {
         let id = format!("c{}", self.sent.replace(self.sent.get() + 1));
         command["id"] = id.as_str().into();
         publish(&self.broker, "auscult/pi-1/control", &command.to_string(), &[]);
@@ -55,51 +55,51 @@ impl Plant {
         self.heard.wait_for(&format!("the reply to {command}"), is_reply).json()
     }
 
-    fn ok(&self, command: Value) -> Value {
+    pub fn ok(&self, command: Value) -> Value {
         let reply = self.ask(command);
         assert_eq!(reply["status"], "ok", "{reply}");
         reply["data"].clone()
     }
 
-    fn refused(&self, command: Value, code: &str) -> String {
+    pub fn refused(&self, command: Value, code: &str) -> String {
         let reply = self.ask(command);
         assert_eq!(reply["error"]["code"], code, "{reply}");
         reply["error"]["message"].as_str().expect("a message").to_owned()
     }
 
-    fn verdicts(&self, machine: &str) -> Vec<Value> {
+    pub fn verdicts(&self, machine: &str) -> Vec<Value> {
         let messages = self.heard.messages();
         let of_machine = messages.iter().filter(|message| message.is_machine(machine, MachinePart::Verdict));
         of_machine.filter(|message| !message.retained && !message.payload.is_empty()).map(Message::json).collect()
     }
 
     /// Waits for so many more verdicts of a machine that were assessed.
-    fn wait_assessed(&self, machine: &str, more: usize) {
+    pub fn wait_assessed(&self, machine: &str, more: usize) {
         let assessed = || self.verdicts(machine).iter().filter(|verdict| verdict["verdict"] != "unknown").count();
         let before = assessed();
         wait_until(&format!("{more} windows of {machine}"), || assessed() >= before + more);
     }
 
     /// Every window of a machine has come, each once.
-    fn assert_no_hole(&self, machine: &str) {
+    pub fn assert_no_hole(&self, machine: &str) {
         let seqs: Vec<_> = self.verdicts(machine).iter().filter_map(|verdict| verdict["seq"].as_u64()).collect();
         assert!(seqs.len() > 2, "{seqs:?}");
         assert!(seqs.is_sorted_by(|one, next| *next == one + 1), "{machine}: {seqs:?}");
     }
 
-    fn info(&self) -> Value {
+    pub fn info(&self) -> Value {
         self.heard.messages().iter().rfind(|message| message.is_agent(AgentPart::Info)).expect("an info").json()
     }
 
     /// What the broker keeps below the agent, by topic.
-    fn retained(&self) -> Vec<String> {
+    pub fn retained(&self) -> Vec<String> {
         let late = Subscriber::of(&self.broker, &["auscult/#", "homeassistant/#"]);
         late.wait_for("the agent's status", |message| message.retained && message.is_agent(AgentPart::Status));
         late.wait_for("the agent's info", |message| message.retained && message.is_agent(AgentPart::Info));
         late.messages().iter().filter(|message| message.retained).map(|message| message.topic.clone()).collect()
     }
 
-    fn list(&self) -> Vec<Value> {
+    pub fn list(&self) -> Vec<Value> {
         self.ok(json!({ "command": "machine.list" }))["machines"].as_array().expect("a list").clone()
     }
 }

@@ -9,6 +9,7 @@ mod bundles;
 mod controller;
 mod fleet;
 mod install;
+mod keeping;
 mod machines;
 mod retuning;
 mod signed_bundles;

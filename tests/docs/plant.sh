@@ -109,6 +109,8 @@ auscult() {
     run*) timeout -s TERM 5 "$dir/bin/auscult" "$@" || [ $? = 124 ] ;;
     watch*) script -qec "timeout -s INT 3 $dir/bin/auscult $*" /dev/null >watch.log || [ $? = 124 ] ;;
     simulate*) command auscult "$@" --seconds 3 ;;
+    # It starts anew.
+    *state.import*) command auscult "$@" && heard '^auscult/pi-7/event .*"state_imported"' ;;
     *) meant "$@" && command auscult "${words[@]}" ;;
   esac
 }

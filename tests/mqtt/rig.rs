@@ -32,6 +32,7 @@ pub fn options(url: &str, state_dir: &Path) -> MqttOptions {
         homeassistant_status: None,
         state_dir: state_dir.to_owned(),
         bounds: Bounds { max_bytes: 200_000_000, max_age_s: 30 * 86_400 },
+        least_seqs: std::collections::BTreeMap::new(),
     }
 }
 

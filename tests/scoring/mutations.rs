@@ -6,11 +6,12 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use auscult::features::FrontEnd;
-use auscult::scoring::baseline::{LearnSettings, Origin, Sample, propose};
-use auscult::scoring::lanes::Features;
+use auscult::scoring::baseline::{LearnSettings, Learner, Origin};
 use flate2::{Compression, write::GzEncoder};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::common::bundles::{noise_baseline, sha256};
 
 #[path = "../../fuzz/targets.rs"]
 mod targets;
@@ -130,7 +131,14 @@ fn targets() -> Vec<Target> {
             vec![tone("mp3")],
             &[b"ID3", b"\xff\xf3", b"\xff\xfb", b"Info", b"Xing", b"LAME"],
         ),
-        target("baseline", targets::baseline, vec![baseline()], json),
+        target("baseline", targets::baseline, vec![noise_baseline().into_bytes()], json),
+        target(
+            "state_archive",
+            targets::state_archive,
+            vec![export()],
+            &[b"manifest.json", b"baseline.fan-1.", b"../", b"\xff\xff\xff\xff", b"ustar", b"\0"],
+        ),
+        target("state_files", targets::state_files, state_files(), json),
     ]
 }
 
@@ -156,6 +164,61 @@ fn archives() -> Vec<Vec<u8>> {
     }
     let tar = tar.into_inner().and_then(|gz| gz.finish()).expect("an archive");
     vec![zip.finish().expect("an archive").into_inner(), tar]
+}
+
+/// What `state.export` makes, uncompressed, so that a mutation meets a file and not the packing.
+fn export() -> Vec<u8> {
+    let texts = state_files();
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::none()));
+    let mut sums = serde_json::Map::new();
+    let mut add = |name: &str, text: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, name, text).expect("a member");
+    };
+    for (text, name) in texts.iter().zip(["settings", "machines", "alarms", "seq", "broker"]) {
+        let name = format!("{name}.json");
+        let text = &text[text.iter().position(|byte| *byte == b'\n').expect("a line") + 1..];
+        add(&name, text);
+        sums.insert(name, sha256(text).into());
+    }
+    let manifest = serde_json::json!({
+        "format": 1, "auscult": "0.2.0", "agent": "pi-9", "exported": "2026-11-28T12:00:00.000Z", "bundle": "b@1",
+        "files": sums,
+    });
+    add("manifest.json", manifest.to_string().as_bytes());
+    tar.into_inner().and_then(|gz| gz.finish()).expect("an archive")
+}
+
+/// The files in it: the first line is the name.
+fn state_files() -> Vec<Vec<u8>> {
+    let texts = [
+        r#"settings.json
+{"fan-1":{"threshold":{"threshold":0.4,"until":null,"set_at":"2026-01-01T00:00:00Z","bundle":"b@1"},"maintenance":{"until":null,"by":"ana","reason":null,"set_at":"2026-01-01T00:00:00Z"},"revision":3,"changed":null}}"#,
+        r#"machines.json
+{"fan-1":{"id":"fan-1","name":"Fan","source":{"synth":"fan"},"hop_s":0.5,"alarm":{"k":3},"baseline":"auto"}}"#,
+        "alarms.json\n{}",
+        "seq.json\n{\"fan-1\":120}",
+        r#"broker.json
+{"url":"mqtts://broker:8883","username":"pi-1","needs_password":true}"#,
+    ];
+    texts.iter().map(|text| text.as_bytes().to_vec()).chain([learner()]).collect()
+}
+
+/// A learner that has just begun.
+fn learner() -> Vec<u8> {
+    let origin = Origin { bundle: "b@1".into(), encoder_sha256: "00".into(), index: 0, front_end: FrontEnd::default() };
+    let settings = LearnSettings {
+        machine: "fan-1".into(),
+        origin,
+        hop_s: 5.0,
+        wanted_s: 60.0,
+        false_alarm_rate: 0.05,
+        previous_threshold: None,
+    };
+    let learner = Learner::new(settings, chrono::DateTime::UNIX_EPOCH).expect("a learner");
+    let json = serde_json::to_string(&learner).expect("JSON");
+    format!("baseline.fan-1.learning.json\n{json}").into_bytes()
 }
 
 fn waves() -> Vec<Vec<u8>> {
@@ -184,32 +247,6 @@ fn answer() -> Vec<u8> {
     }
     assert_eq!(auscult::mqtt::mdns::brokers_of(&packet).len(), 1);
     packet
-}
-
-/// As it is written; of noise.
-fn baseline() -> Vec<u8> {
-    let origin = Origin { bundle: "b@1".into(), encoder_sha256: "00".into(), index: 0, front_end: FrontEnd::default() };
-    let mut random = ChaCha8Rng::seed_from_u64(1);
-    let mut noise = |length: usize| (0..length).map(|_| random.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
-    let samples: Vec<_> = (0..20)
-        .map(|number| Sample {
-            recording: 0,
-            at_s: 5.0 * f64::from(number),
-            level_dbfs: -30.0,
-            embedding: noise(8),
-            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) },
-        })
-        .collect();
-    let settings = LearnSettings {
-        machine: "fan-1".into(),
-        origin,
-        hop_s: 5.0,
-        wanted_s: 60.0,
-        false_alarm_rate: 0.05,
-        previous_threshold: None,
-    };
-    let baseline = propose(&samples, &settings).expect("a baseline");
-    baseline.to_json().into_bytes()
 }
 
 /// A seed with some places overwritten, cut out, doubled or spliced with another seed.
@@ -262,7 +299,7 @@ fn run(count: usize) {
             let input = bytes.clone();
             if let Err(panic) = std::panic::catch_unwind(|| (target.run)(&bytes)) {
                 let folder = fuzz("findings").join(target.name);
-                let file = folder.join(&crate::common::bundles::sha256(&input)[..12]);
+                let file = folder.join(&sha256(&input)[..12]);
                 fs::create_dir_all(folder).and_then(|()| fs::write(&file, &input)).expect("kept");
                 eprintln!("{}: the input is in {}", target.name, file.display());
                 std::panic::resume_unwind(panic);

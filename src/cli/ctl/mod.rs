@@ -1,5 +1,6 @@
 //! `auscult ctl`: one control command to one agent, to a tag or to the fleet, and the replies.
 
+mod export;
 mod extras;
 mod fleet;
 mod table;
@@ -14,11 +15,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use self::extras::Extras;
 use self::fleet::{Addressee, Answer, Answers, FleetClient};
-use self::upload::Upload;
+use self::upload::{Kind, Upload};
 use super::Failure;
 use super::broker::{BrokerArgs, converse, who};
 use crate::clock::Timestamp;
-use crate::control::commands::{BundleInstall, Command};
+use crate::control::commands::{BundleInstall, Command, StateExport, StateImport};
 use crate::control::envelope::Envelope;
 use crate::control::request::Request;
 use crate::control::values::ShortText;
@@ -62,7 +63,7 @@ pub struct Args {
     /// The command's id [default: a random one]; the same id again is answered again and done once
     #[arg(long, value_name = "ID", global = true)]
     id: Option<ShortText<128>>,
-    /// Longest wait for replies, seconds [default: 10; 300 for bundle commands]
+    /// Longest wait for replies, seconds [default: 10; 300 for bundle commands, 60 for state.*]
     #[arg(long, value_name = "S", global = true)]
     timeout: Option<f64>,
     /// Prints each reply as it came, one JSON object a line
@@ -80,11 +81,18 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             return Err(Failure::usage(anyhow::anyhow!("--agent: expected an agent's id, found {agent:?}")));
         }
         (Some(agent), _) => Addressee::Agent(agent.as_str().to_owned()),
+        (None, true) if matches!(args.command, Command::StateExport(_) | Command::StateImport(_)) => {
+            let name = args.command.name();
+            return Err(Failure::usage(anyhow::anyhow!(
+                "{name}: expected --agent ID, one agent at a time, found --fleet"
+            )));
+        }
         (None, true) => Addressee::Fleet { tag: args.tag.clone().map(String::from) },
         (None, false) => return Err(Failure::usage(anyhow::anyhow!("expected --agent ID or --fleet, found neither"))),
     };
     let timeout = match args.timeout {
         None if args.command.name().starts_with("bundle.") => Duration::from_secs(300),
+        None if args.command.name().starts_with("state.") => Duration::from_secs(60),
         None => Duration::from_secs(10),
         Some(seconds) => Duration::try_from_secs_f64(seconds)
             .map_err(|_| Failure::usage(anyhow::anyhow!("--timeout: expected seconds, found {seconds}")))?,
@@ -95,9 +103,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<(), Failure> {
     let (mut command, mut upload) = (args.command.clone(), None);
     if let Command::BundleInstall(BundleInstall { file: Some(file), .. }) = &command {
-        let archive = Upload::read(file)?;
-        command = Command::BundleInstall(archive.command());
-        upload = Some(archive);
+        upload = Some(Upload::read(Kind::Bundle, file)?);
+    }
+    if let Command::StateImport(StateImport { file, .. }) = &command {
+        upload = Some(Upload::read(Kind::State, file)?);
+    }
+    if let Some(archive) = &upload {
+        command = archive.command();
     }
     let envelope = envelope(args);
     let id = envelope.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
@@ -132,6 +144,11 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     bar.finish_and_clear();
     let promised = extras::promised(&last.iter().map(|answer| answer.reply.clone()).collect::<Vec<_>>());
     extras.wait(&mut client, &promised, tokio::time::Instant::now() + timeout).await?;
+    if let (Command::StateExport(StateExport { out, .. }), [Answer { reply, .. }]) = (&args.command, &last[..])
+        && reply.status == ReplyStatus::Ok
+    {
+        export::fetch(&mut client, &mut fleet, &request.envelope, reply, out, timeout).await?;
+    }
     // The replies are there; whatever a farewell says changes nothing.
     let _ = client.close().await;
     replies.extend(last.into_iter().map(|answer| (answer.reply.agent.clone(), answer)));

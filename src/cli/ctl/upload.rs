@@ -1,4 +1,4 @@
-//! `bundle.install --file`: an archive of this computer, in pieces over the broker, to one agent or to many at once. What
+//! `bundle.install --file` and `state.import --file`: an archive of this computer, in pieces over the broker, to one agent or to many at once. What
 //! an earlier attempt has brought over is not sent again.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::fleet::{Answer, FleetClient};
 use crate::bundle::ARCHIVE_LIMIT;
 use crate::cli::Failure;
-use crate::control::commands::{BundleInstall, Command};
+use crate::control::commands::{BundleInstall, Command, StateImport};
 use crate::control::envelope::Envelope;
 use crate::control::request::Request;
 use crate::control::values::{Bytes, Chunk, Sha256};
@@ -27,14 +27,22 @@ const ON_THE_WAY: usize = 8;
 
 /// An archive to send.
 pub struct Upload {
+    kind: Kind,
     bytes: Vec<u8>,
     sha256: Sha256,
+}
+
+/// What is in the archive.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Bundle,
+    State,
 }
 
 impl Upload {
     /// # Errors
     /// A file that cannot be read, or is larger than any archive may be.
-    pub fn read(file: &Path) -> Result<Upload, Failure> {
+    pub fn read(kind: Kind, file: &Path) -> Result<Upload, Failure> {
         let problem = |problem: String| Failure::data(anyhow::anyhow!("{}: {problem}", file.display()));
         let bytes = std::fs::read(file).map_err(|error| problem(error.to_string()))?;
         if bytes.is_empty() || bytes.len() as u64 > ARCHIVE_LIMIT {
@@ -42,18 +50,27 @@ impl Upload {
             return Err(problem(format!("expected an archive of 1 to {ARCHIVE_LIMIT} bytes, found {found}")));
         }
         let sha256 = sha256_hex(&bytes).parse().expect("64 hex digits");
-        Ok(Upload { bytes, sha256 })
+        Ok(Upload { kind, bytes, sha256 })
     }
 
-    /// What installs the archive once all of it is there.
-    pub fn command(&self) -> BundleInstall {
-        let size = Some(Bytes(self.bytes.len() as u64));
-        BundleInstall { sha256: Some(self.sha256.clone()), size, ..BundleInstall::default() }
+    /// What installs or imports the archive once all of it is there.
+    pub fn command(&self) -> Command {
+        self.command_with(None, None)
     }
 
-    fn piece(&self, offset: usize) -> BundleInstall {
+    fn piece(&self, offset: usize) -> Command {
         let piece = &self.bytes[offset..self.bytes.len().min(offset + PIECE)];
-        BundleInstall { offset: Some(Bytes(offset as u64)), data: Some(Chunk(piece.to_vec())), ..self.command() }
+        self.command_with(Some(Bytes(offset as u64)), Some(Chunk(piece.to_vec())))
+    }
+
+    fn command_with(&self, offset: Option<Bytes>, data: Option<Chunk>) -> Command {
+        let (sha256, size) = (Some(self.sha256.clone()), Some(Bytes(self.bytes.len() as u64)));
+        match self.kind {
+            Kind::Bundle => {
+                Command::BundleInstall(BundleInstall { sha256, size, offset, data, ..BundleInstall::default() })
+            }
+            Kind::State => Command::StateImport(StateImport { sha256, size, offset, data, ..StateImport::default() }),
+        }
     }
 
     /// Sends what is missing to those who are asked; the replies of agents that will take no more of it.
@@ -69,10 +86,9 @@ impl Upload {
     ) -> Result<BTreeMap<String, Answer>, Failure> {
         // Ids of this attempt alone: what an earlier one was answered says nothing of what is there now.
         let attempt = format!("{:016x}-", rand::random::<u64>());
-        let request = |part: &str, command: BundleInstall| {
+        let request = |part: &str, command: Command| {
             let id = Some(format!("{attempt}{part}").parse().expect("a word is a line"));
-            Request { envelope: Envelope { id, ..envelope.clone() }, command: Command::BundleInstall(command) }
-                .to_json()
+            Request { envelope: Envelope { id, ..envelope.clone() }, command }.to_json()
         };
         let asked = fleet.ask(client, &request("begin", self.command()), patience, |_| Ok(()), |_| {}).await?;
         let mut refused = BTreeMap::new();

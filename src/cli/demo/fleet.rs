@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::agent::{self, AgentError};
+use crate::agent::{self, AgentError, End};
 use crate::audio::synth::Fault;
 use crate::config::web::Listen;
 use crate::config::{AgentConfig, BundleConfig, Config, MachineConfig, MqttConfig, WebConfig};
@@ -87,12 +87,17 @@ impl DemoFleet {
                 machine: machines.map(|(machine, kind)| machine_config(machine, kind, pace)).into(),
                 ..Config::default()
             };
-            let mut stopped = stopped.clone();
+            let stopped = stopped.clone();
             let run = move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(AgentError::system("cannot start a runtime"))?;
                 // A sender that is gone means the same as one that says so.
-                runtime.block_on(agent::run(config, async move { drop(stopped.wait_for(|stop| *stop).await) }))
+                let stop = || {
+                    let mut stopped = stopped.clone();
+                    async move { drop(stopped.wait_for(|stop| *stop).await) }
+                };
+                while runtime.block_on(agent::run(config.clone(), stop()))? == End::Restart {}
+                Ok(())
             };
             fleet.agents.push((id, std::thread::Builder::new().name(id.into()).spawn(run)?));
         }

@@ -1,13 +1,13 @@
 //! An agent that is started for the set-up, where none runs, and ends with it.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::http::Site;
 use super::link::Page;
 use crate::config::Config;
 
@@ -17,7 +17,7 @@ const STARTED_WITHIN: Duration = Duration::from_secs(20);
 /// An agent of our own; asked to stop when dropped, and waited for.
 pub struct Companion {
     agent: Child,
-    address: SocketAddr,
+    site: Site,
     log: tempfile::NamedTempFile,
 }
 
@@ -26,7 +26,7 @@ impl Companion {
     ///
     /// # Errors
     /// A state directory that belongs to the service; an agent that does not start, with the end of its log.
-    pub fn start(file: Option<&Path>, config: &Config, address: SocketAddr) -> anyhow::Result<Companion> {
+    pub fn start(file: Option<&Path>, config: &Config, site: Site) -> anyhow::Result<Companion> {
         use std::os::unix::fs::MetadataExt as _;
         let state = &config.agent.state_dir;
         if let Ok(there) = std::fs::metadata(state)
@@ -46,7 +46,7 @@ impl Companion {
             command.arg("--config").arg(file);
         }
         let agent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
-        let mut companion = Companion { agent: agent.context("the agent cannot be started")?, address, log };
+        let mut companion = Companion { agent: agent.context("the agent cannot be started")?, site, log };
         let until = Instant::now() + STARTED_WITHIN;
         while companion.page().is_err() {
             if companion.agent.try_wait()?.is_some() || Instant::now() > until {
@@ -65,7 +65,7 @@ impl Companion {
     /// # Errors
     /// It does not answer.
     pub fn page(&self) -> anyhow::Result<Page> {
-        Page::find(self.address)
+        Page::find(self.site.clone())
     }
 
     /// Waits until the agent ends, as with Ctrl-C, which reaches it too.

@@ -1,6 +1,5 @@
 //! The way to the running agent: its page's session and stream, as a browser uses them.
 
-use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -10,9 +9,9 @@ use tungstenite::http::HeaderValue;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error as StreamError, Message, WebSocket};
 
-/// An answer of the page's comes within this time.
-const HTTP_WITHIN: Duration = Duration::from_secs(10);
-/// The first state of the stream too.
+use super::http::{Connection, Site};
+
+/// The first state of the stream comes within this time.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// More than any frame of the agent's.
 const FRAME_BYTES: usize = 16 << 20;
@@ -27,8 +26,7 @@ pub enum Door {
 
 /// The page of an agent that answers.
 pub struct Page {
-    address: SocketAddr,
-    http: ureq::Agent,
+    site: Site,
     cookie: Option<String>,
     root: String,
     agent: String,
@@ -40,13 +38,10 @@ impl Page {
     ///
     /// # Errors
     /// Nobody answers; what answers is no agent's page.
-    pub fn find(address: SocketAddr) -> anyhow::Result<Page> {
-        let config = ureq::Agent::config_builder().timeout_global(Some(HTTP_WITHIN)).http_status_as_error(false);
-        let http = ureq::Agent::new_with_config(config.build());
-        let no_page = || anyhow!("http://{address}: what answers is no page of an agent");
-        let mut answer = http.get(format!("http://{address}/session")).call()?;
-        let text = answer.body_mut().read_to_string().map_err(|_| no_page())?;
-        let session: Value = serde_json::from_str(&text).map_err(|_| no_page())?;
+    pub fn find(site: Site) -> anyhow::Result<Page> {
+        let no_page = || anyhow!("{}: what answers is no page of an agent", site.origin());
+        let answer = site.get("/session")?;
+        let session: Value = serde_json::from_str(&answer.body).map_err(|_| no_page())?;
         let word = |name: &str| session[name].as_str().map(str::to_owned);
         let (root, agent) = word("root").zip(word("agent")).ok_or_else(no_page)?;
         let door = match (session["setup"].as_bool(), word("role").as_deref()) {
@@ -54,7 +49,7 @@ impl Page {
             (_, Some("operator")) => Door::Open,
             _ => Door::NeedsPassword,
         };
-        Ok(Page { address, http, cookie: None, root, agent, door })
+        Ok(Page { site, cookie: None, root, agent, door })
     }
 
     pub fn agent(&self) -> &str {
@@ -78,21 +73,15 @@ impl Page {
     }
 
     fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<()> {
-        let address = self.address;
-        let request = self.http.post(format!("http://{address}{path}")).header("Origin", format!("http://{address}"));
-        let request = request.header("Content-Type", "application/json");
-        let mut answer = request.send(body.to_string())?;
-        if answer.status().is_success() {
-            let cookie = answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok());
-            self.cookie = cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_owned);
-            return Ok(());
-        }
-        let status = answer.status();
-        let text = answer.body_mut().read_to_string().unwrap_or_default();
-        match (status.as_u16(), text.trim()) {
+        let answer = self.site.post(path, &body.to_string())?;
+        match (answer.status, answer.body.trim()) {
+            (200..300, _) => {
+                self.cookie = answer.cookie;
+                Ok(())
+            }
             (429, _) => bail!("too many attempts: wait a moment"),
             (401, _) => bail!("that is not right"),
-            (_, "") => bail!("{status}"),
+            (status, "") => bail!("the page answers {status}"),
             (_, text) => bail!("{text}"),
         }
     }
@@ -102,16 +91,15 @@ impl Page {
     /// # Errors
     /// The connection's.
     pub fn open(&self) -> anyhow::Result<Link> {
-        let mut request = format!("ws://{}/stream", self.address).into_client_request()?;
-        let origin = HeaderValue::try_from(format!("http://{}", self.address))?;
+        let mut request = self.site.stream_url().into_client_request()?;
+        let origin = HeaderValue::try_from(self.site.origin())?;
         request.headers_mut().insert("Origin", origin);
         if let Some(cookie) = &self.cookie {
             request.headers_mut().insert("Cookie", HeaderValue::try_from(cookie)?);
         }
-        let tcp = TcpStream::connect_timeout(&self.address, HTTP_WITHIN)?;
-        tcp.set_read_timeout(Some(HTTP_WITHIN))?;
+        let connection = self.site.connect()?;
         let config = WebSocketConfig::default().max_message_size(Some(FRAME_BYTES)).max_frame_size(Some(FRAME_BYTES));
-        let (socket, _) = tungstenite::client::client_with_config(request, tcp, Some(config))
+        let (socket, _) = tungstenite::client::client_with_config(request, connection, Some(config))
             .map_err(|error| anyhow!("the page does not open its stream: {error}"))?;
         let mut link =
             Link { socket, control: format!("{}/{}/control", self.root, self.agent), asked: 0, info: Value::Null };
@@ -129,7 +117,7 @@ impl Page {
 
 /// An open stream.
 pub struct Link {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Connection>,
     control: String,
     asked: u64,
     /// Who the agent is; null where it has not said so.
@@ -177,7 +165,7 @@ impl Link {
             if left.is_zero() {
                 bail!("no answer within {} s", limit.as_secs());
             }
-            self.socket.get_ref().set_read_timeout(Some(left))?;
+            self.socket.get_ref().set_read_timeout(left)?;
             let frame = match self.socket.read() {
                 Ok(frame) => frame,
                 Err(StreamError::Io(error))

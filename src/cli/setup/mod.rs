@@ -4,6 +4,7 @@
 //! agent through its page, and where none runs it starts one.
 
 mod companion;
+mod http;
 mod link;
 mod terminal;
 
@@ -15,6 +16,7 @@ use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 
 use self::companion::Companion;
+use self::http::{Nobody, Site};
 use self::link::{Door, Link, Page};
 use super::Failure;
 use crate::config::Config;
@@ -50,15 +52,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             Failure::config(anyhow!("web.listen is \"none\": set-up needs the agent's page, on this computer at least"))
         })?),
     };
-    let (mut page, companion) = match Page::find(address) {
+    let site = Site::new(address, config.web.cert_file.as_deref()).map_err(Failure::config)?;
+    let (mut page, companion) = match Page::find(site.clone()) {
         Ok(page) => (page, None),
         // Somebody answers, but no agent.
-        Err(error) if error.downcast_ref::<ureq::Error>().is_none() => return Err(error.into()),
+        Err(error) if error.downcast_ref::<Nobody>().is_none() => return Err(error.into()),
         Err(_) if args.page.is_some() => {
-            return Err(anyhow!("no agent answers at http://{address}: is it running?").into());
+            return Err(anyhow!("no agent answers at {}: is it running?", site.origin()).into());
         }
         Err(_) => {
-            let companion = Companion::start(args.config.as_deref(), &config, address)?;
+            let companion = Companion::start(args.config.as_deref(), &config, site)?;
             (companion.page()?, Some(companion))
         }
     };

@@ -19,6 +19,7 @@ use crate::control::outcome::Outcome;
 use crate::control::shared::Shared;
 use crate::control::values::{FalseAlarmRate, Minutes, ShortText, Target};
 use crate::monitor::machine::{LearningState, Machine, Origin};
+use crate::monitor::machines::MOST_MACHINES;
 use crate::monitor::model::{MachineSetup, standard_window};
 use crate::scoring::Judge;
 use crate::scoring::alarm::Alarm;
@@ -26,8 +27,6 @@ use crate::scoring::threshold::Threshold;
 
 /// A microphone that is only looked at is closed within this time, or the machine has to wait for it.
 const LEAVE_WITHIN: Duration = Duration::from_millis(700);
-/// So many machines an agent has at most once commands add some.
-pub const MOST_MACHINES: usize = 64;
 
 /// Both commands take what a `[[machine]]` of the configuration says.
 macro_rules! machine_command {

@@ -9,6 +9,7 @@ mod baseline;
 mod bundle;
 mod devices;
 mod evidence;
+mod keep;
 mod look;
 mod machine;
 mod maintenance;
@@ -27,6 +28,7 @@ pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
 pub use bundle::{BundleInstall, BundleReload, BundleRollback};
 pub use devices::DevicesList;
 pub use evidence::EvidenceGet;
+pub use keep::{PIECE as EXPORT_PIECE, StateExport, StateImport};
 pub use look::{ConfigGet, LogGet};
 pub use machine::{MachineAdd, MachineList, MachineRemove, MachineSet};
 pub use maintenance::MaintenanceSet;
@@ -184,6 +186,10 @@ commands! {
     "config.get" ConfigGet
     /// The newest lines of the agent's log.
     "log.get" LogGet
+    /// All that was set and learned, as one archive without secrets: to a new SD card, or to keep.
+    "state.export" StateExport
+    /// Put such an archive in place of all that was set and learned, and start anew.
+    "state.import" StateImport
     /// The microphones with their levels.
     "devices.list" DevicesList
     /// Brokers that announce themselves in the agent's network; only from the agent's own page.

@@ -44,6 +44,8 @@ const WHAT_IS_LOST: &str = "thresholds, maintenance, the choice of a bundle and 
 /// One change with the reply that confirms it: written whole or not at all.
 #[derive(Debug, Default)]
 pub struct Commit<'a> {
+    /// All settings go, before those below come.
+    pub forget_settings: bool,
     pub settings: Vec<(&'a str, &'a MachineSettings)>,
     /// Machines that commands add, change and remove.
     pub machines: Vec<MachineRow<'a>>,
@@ -161,11 +163,14 @@ impl StateStore {
     /// Answers how many changes there are now, where one more came.
     fn commit_rows(&mut self, commit: &Commit, now: DateTime<Utc>) -> rusqlite::Result<Option<u64>> {
         let transaction = self.db.transaction()?;
-        for (machine, settings) in &commit.settings {
-            write_settings(&transaction, machine, settings)?;
+        if commit.forget_settings {
+            transaction.execute("DELETE FROM settings", [])?;
         }
         for machine in &commit.machines {
             write_machine(&transaction, machine, now)?;
+        }
+        for (machine, settings) in &commit.settings {
+            write_settings(&transaction, machine, settings)?;
         }
         match commit.bundle {
             None => {}
@@ -179,10 +184,37 @@ impl StateStore {
         if let Some((id, reply)) = commit.reply {
             write_reply(&transaction, id, reply, true, now)?;
         }
-        let is_change = !commit.settings.is_empty() || !commit.machines.is_empty() || commit.bundle.is_some();
+        let is_change = commit.forget_settings
+            || !commit.settings.is_empty()
+            || !commit.machines.is_empty()
+            || commit.bundle.is_some();
         let changes = if is_change { Some(schema::count_change(&transaction)?) } else { None };
         transaction.commit()?;
         Ok(changes)
+    }
+
+    /// Puts these settings and added machines, as JSON by their ids, in place of all that were there; on the disk when this
+    /// returns. Machines that are no longer there count as removed.
+    ///
+    /// # Errors
+    /// Where nothing was changed.
+    pub fn replace_all(
+        &mut self,
+        settings: &BTreeMap<String, MachineSettings>,
+        machines: &BTreeMap<String, String>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let before = self.machines()?;
+        let gone = before.added.keys().filter(|id| !machines.contains_key(*id));
+        let gone = gone.map(|id| MachineRow::Remove { id });
+        let there = machines.iter().map(|(id, config)| MachineRow::Put { id, config });
+        let commit = Commit {
+            forget_settings: true,
+            machines: gone.chain(there).collect(),
+            settings: settings.iter().map(|(id, settings)| (id.as_str(), settings)).collect(),
+            ..Commit::default()
+        };
+        self.commit(&commit, now)
     }
 
     /// Remembers how a command that changed nothing was answered; written by the next [`StateStore::flush`].
@@ -308,6 +340,7 @@ mod tests {
                 bundle: Some(Some("/b/x")),
                 machines: Vec::new(),
                 reply: Some(("7f3a", "{\"status\":\"ok\"}")),
+                ..Commit::default()
             };
             store.commit(&commit, at(3)).expect("a writable store");
         }

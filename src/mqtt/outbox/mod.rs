@@ -11,6 +11,8 @@ mod shared;
 mod store;
 mod writer;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -38,6 +40,11 @@ pub struct Draft {
     pub retain: bool,
     pub topic: String,
     pub payload: Vec<u8>,
+}
+
+/// For each machine a number that its `seq` has not reached yet, by the files in the state directory.
+pub fn reserved_seqs(state_dir: &Path) -> BTreeMap<String, u64> {
+    seq_reservation::SeqReservation::open(state_dir).reserved()
 }
 
 /// The outbox of one agent. Cheap to clone.

@@ -19,6 +19,8 @@ pub struct OutboxOptions {
     pub dir: PathBuf,
     pub bounds: Bounds,
     pub clock: Clock,
+    /// No machine's `seq` goes on below this.
+    pub least_seqs: BTreeMap<String, u64>,
 }
 
 /// What the agent should publish about its outbox.
@@ -93,12 +95,13 @@ pub struct Intake {
 
 impl OutboxShared {
     pub fn new(options: OutboxOptions) -> OutboxShared {
+        let next_seqs = options.least_seqs.clone();
         OutboxShared {
             options,
             intake: Mutex::new(Intake {
                 queue: VecDeque::new(),
                 next_id: 1,
-                next_seqs: BTreeMap::new(),
+                next_seqs,
                 stalled: false,
                 damaged: None,
                 damaged_rows: 0,

@@ -8,7 +8,25 @@ fn options(dir: &std::path::Path) -> OutboxOptions {
         dir: dir.to_owned(),
         bounds: Bounds { max_bytes: 200 << 20, max_age_s: 30 * 86_400 },
         clock: Clock::new(true),
+        least_seqs: BTreeMap::new(),
     }
+}
+
+#[test]
+fn seq_goes_on_above_what_is_imported_also_when_the_next_start_no_longer_says_so() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let least_seqs = BTreeMap::from([("fan-1".to_owned(), 5_000)]);
+    let outbox = Outbox::open(OutboxOptions { least_seqs: least_seqs.clone(), ..options(dir.path()) }, drop);
+    let outbox = outbox.expect("a thread");
+    assert_eq!((window(&outbox, "fan-1"), window(&outbox, "fan-2")), (5_000, 0));
+    outbox.close(Duration::from_secs(5));
+    assert!(reserved_seqs(dir.path())["fan-1"] > 5_000);
+    let outbox = Outbox::open(OutboxOptions { least_seqs, ..options(dir.path()) }, drop).expect("a thread");
+    assert_eq!(window(&outbox, "fan-1"), 5_001, "and never goes back");
+    outbox.close(Duration::from_secs(5));
+    let (outbox, changes) = open(dir.path());
+    assert_eq!(window(&outbox, "fan-1"), 5_002);
+    assert!(changes.try_recv().is_err(), "nothing was skipped");
 }
 
 fn open(dir: &std::path::Path) -> (Outbox, std::sync::mpsc::Receiver<OutboxChange>) {

@@ -72,6 +72,8 @@ pub enum EventKind {
     /// What was set remotely, the alarms or the inventory of the state directory were lost or damaged; what is configured
     /// applies.
     SettingsLost,
+    /// What another card or agent had exported is in place of what was set and learned here.
+    StateImported,
     /// The agent started.
     Started,
     /// Wall time moved against the monotonic clock.

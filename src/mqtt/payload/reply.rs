@@ -79,6 +79,8 @@ pub enum ErrorCode {
     Expired,
     /// The bundle cannot be used; the running one goes on.
     BundleInvalid,
+    /// The file is no export of an agent's state that can be taken; nothing was changed.
+    StateInvalid,
     /// Something else is being done, or the same was done a moment ago; send it again later, with the same id.
     Busy,
     /// The agent's configuration does not allow it.

@@ -62,6 +62,31 @@ impl Learner {
         Ok(Learner { settings, began: now, samples, stride: 1, last_at_s: None, windows: 0, heard_s: 0.0, left_out })
     }
 
+    /// Checks what was read, whatever wrote it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), BaselineError> {
+        let fault = |problem: &str| Err(BaselineError::File(problem.into()));
+        super::check_rate(self.settings.false_alarm_rate)?;
+        let numbers = [self.settings.hop_s, self.settings.wanted_s, self.heard_s, self.last_at_s.unwrap_or_default()];
+        if !numbers.iter().all(|number| number.is_finite()) || self.stride == 0 {
+            return fault("numbers that are none");
+        }
+        if self.samples.len() > MATERIAL_LIMIT {
+            return fault("more windows than are kept");
+        }
+        let widths = |sample: &Sample| {
+            let Features { spectrum, envelope, burst } = &sample.features;
+            [sample.embedding.len(), spectrum.len(), envelope.len(), burst.len()]
+        };
+        let first = self.samples.first().map(|sample| widths(sample));
+        match self.samples.iter().all(|sample| Some(widths(sample)) == first) {
+            true => Ok(()),
+            false => Err(BaselineError::Mixed),
+        }
+    }
+
     pub fn settings(&self) -> &LearnSettings {
         &self.settings
     }

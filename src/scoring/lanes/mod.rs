@@ -226,7 +226,7 @@ impl EnvelopeLane {
     /// Amplitude of the highest peak over the baseline's mean; windows whose level moves more at all frequencies are
     /// measured by their own median.
     fn score(&self, envelope: &[f32]) -> Option<f64> {
-        if envelope.len() != self.floor.len() {
+        if envelope.is_empty() || envelope.len() != self.floor.len() {
             return None;
         }
         let mut above: Vec<f32> = envelope.iter().zip(&self.floor).map(|(value, floor)| value - floor).collect();

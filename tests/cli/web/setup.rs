@@ -175,10 +175,13 @@ fn microphones_are_listed_with_their_levels_and_closed_when_nobody_asks() {
 
 /// `auscult setup` on the agent's page, with these answers; what it said and how it ended.
 fn answers(served: &Served, lines: &str) -> (String, Option<i32>) {
+    answers_to(&["--page", &served.browser().host], served.site.dir.path(), lines)
+}
+
+fn answers_to(arguments: &[&str], dir: &std::path::Path, lines: &str) -> (String, Option<i32>) {
     use std::io::Write as _;
-    let page = served.browser().host;
     let mut setup = std::process::Command::new(env!("CARGO_BIN_EXE_auscult"));
-    setup.args(["setup", "--page", &page]).current_dir(served.site.dir.path());
+    setup.arg("setup").args(arguments).current_dir(dir);
     let piped = std::process::Stdio::piped;
     let mut setup = setup.stdin(piped()).stdout(piped()).stderr(piped()).spawn().expect("auscult starts");
     // One that has ended early takes no more.
@@ -225,4 +228,41 @@ fn the_terminal_asks_the_same_and_giving_up_changes_nothing() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("used by blower-hall-2") && said.contains("There is a machine blower-hall-2"), "{said}");
     assert_eq!(machines(&mut page).as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn the_terminal_goes_through_tls_and_takes_the_certificate_of_the_configuration_alone() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let made = |name: &str| {
+        let (cert, key) = (dir.path().join(format!("{name}.pem")), dir.path().join(format!("{name}-key.pem")));
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        // For a name that is not asked for, signed by nobody.
+        openssl.args(["-days", "2", "-subj", "/CN=pi-7.local", "-out"]).arg(&cert).arg("-keyout").arg(&key);
+        crate::common::program::done(&mut openssl);
+        (cert, key)
+    };
+    let ((cert, key), (other, _)) = (made("page"), made("other"));
+    let listen = format!("127.0.0.1:{}", free_port());
+    let password = dir.path().join("password");
+    std::fs::write(&password, "correct horse battery").expect("a writable file");
+    let site = site(
+        "none",
+        &format!("listen = {listen:?}\ncert_file = {cert:?}\nkey_file = {key:?}\npassword_file = {password:?}"),
+    );
+    let agent = site.agent();
+    wait_until("the page answers", || agent.log().contains(&listen));
+    let config = site.config.to_string_lossy().into_owned();
+    let ask = |lines: &str| answers_to(&["--config", &config, "--page", &listen], dir.path(), lines);
+    let (said, code) = ask("wrong\ncorrect horse battery\n");
+    assert!(said.contains("The agent pi-1 answers.") && said.contains("that is not right"), "{said}");
+    // Logged in, it asks on, and giving up changes nothing.
+    assert!(code == Some(1) && !said.contains("too many") && said.contains("nothing was changed"), "{said}");
+
+    let text = std::fs::read_to_string(&site.config).expect("a configuration");
+    std::fs::write(&site.config, text.replace(&*cert.to_string_lossy(), &other.to_string_lossy())).expect("written");
+    let (said, code) = ask("correct horse battery\n");
+    assert!(code == Some(1) && said.contains("no TLS") && !said.contains("answers."), "{said}");
+    let (said, code) = answers_to(&["--page", &listen], dir.path(), "");
+    assert!(code == Some(1) && said.contains("is the page behind TLS?"), "{said}");
 }

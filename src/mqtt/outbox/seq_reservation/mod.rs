@@ -105,6 +105,16 @@ impl SeqReservation {
         SeqReservation { ceilings, reached, found, before: content.clone(), content }
     }
 
+    /// A number for each machine that its `seq` had not reached when the files were written.
+    pub fn reserved(&self) -> BTreeMap<String, u64> {
+        let mut all = self.before.reached.clone();
+        for (machine, ceiling) in &self.before.ceilings {
+            let entry = all.entry(machine.clone()).or_insert(0);
+            *entry = (*entry).max(*ceiling);
+        }
+        all
+    }
+
     /// Where each machine's `seq` goes on; `stored` is what the store knows, `None` while it cannot be opened.
     pub fn recover(&mut self, stored: Option<&StoredSeqs>) -> Recovered {
         let has_sums = stored.is_some_and(|stored| stored.has_sums);

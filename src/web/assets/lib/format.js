@@ -82,3 +82,13 @@ export const words = word => (word ?? '').replaceAll('_', ' ').replaceAll('.', '
 
 /** @param {number} count @param {string} one @param {string} [many] */
 export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString('en')} ${count === 1 ? one : many}`
+
+/** Where its sound comes from, in words. @param {any} source */
+export function sourceText (source) {
+  if (source.device) return source.device
+  if (source.wav) return `recording ${source.wav}`
+  return source.synth ? `simulated ${source.synth}` : 'unknown'
+}
+
+/** @param {any} channel */
+export const channelText = channel => (channel === undefined || channel === 'mix' ? 'mean of all' : `${Number(channel) + 1}`)

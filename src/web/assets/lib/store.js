@@ -91,6 +91,9 @@ function machineOf (world, agent, id) {
   return machine
 }
 
+/** What people call a machine: its name, else its id. @param {{ agent: string, id: string }} machine */
+export const nameOf = ({ agent, id }) => store.world.agents.get(agent)?.info?.names?.[id] ?? id
+
 /** Begins a snapshot: what is known stays on the screen until the new state is whole. */
 export function beginSnapshot () { store.arriving = emptyWorld() }
 

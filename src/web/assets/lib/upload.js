@@ -1,5 +1,5 @@
 // @ts-check
-// A bundle's archive in chunks over the stream: cut off, the same file goes on where it stopped.
+// An archive in chunks over the stream, a bundle or an exported state: cut off, the same file goes on where it stopped.
 import { send } from './commands.js'
 import { sha256 } from './sha256.js'
 import { askName } from './who.js'
@@ -19,21 +19,22 @@ function toBase64 (bytes) {
   return btoa(text)
 }
 
-/** @param {string} agent @param {File} file @param {(step: string, share: number) => void} progress */
-export async function install (agent, file, progress) {
+/** @param {string} agent @param {'bundle.install' | 'state.import'} command @param {File} file
+ * @param {(step: string, share: number) => void} progress */
+export async function upload (agent, command, file, progress) {
   if (file.size > MOST) return { ok: false, text: `The file has ${file.size} bytes; an agent takes up to ${MOST}.`, data: null }
   if (!await askName()) return { ok: false, text: 'Not sent.', data: null }
   const bytes = new Uint8Array(await file.arrayBuffer())
   const whole = { sha256: await sha256(bytes), size: bytes.length }
   const quiet = { quiet: true, named: false }
   progress('Asking the agent', 0)
-  // Without a chunk the agent says how far it is, installs what is there already, or refuses before anything is sent.
-  const first = await send(agent, 'bundle.install', whole, { timeout: INSTALL_MS, quiet: true })
+  // Without a chunk the agent says how far it is, goes on where all is there already, or refuses before anything is sent.
+  const first = await send(agent, command, whole, { timeout: INSTALL_MS, quiet: true })
   if (!first.ok || !first.data?.missing) return first
   const sendChunk = async (/** @type {number} */ offset) => {
     const data = toBase64(bytes.subarray(offset, offset + CHUNK))
     let reply = { ok: false, text: '', data: /** @type {any} */ (null) }
-    for (let i = 0; i < TRIES && !reply.ok; i++) reply = await send(agent, 'bundle.install', { ...whole, offset, data }, quiet)
+    for (let i = 0; i < TRIES && !reply.ok; i++) reply = await send(agent, command, { ...whole, offset, data }, quiet)
     return reply
   }
   for (let offset = first.data.missing[0]; offset < bytes.length;) {
@@ -49,5 +50,5 @@ export async function install (agent, file, progress) {
     progress('Sending', Math.min(1, offset / bytes.length))
   }
   progress('Checking on the agent', 1)
-  return send(agent, 'bundle.install', whole, { timeout: INSTALL_MS })
+  return send(agent, command, whole, { timeout: INSTALL_MS })
 }

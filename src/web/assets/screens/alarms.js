@@ -7,7 +7,7 @@ import { Spark } from '../ui/spark.js'
 import { moment, span } from '../lib/format.js'
 import { byUrgency, story } from '../lib/look.js'
 import { link } from '../lib/route.js'
-import { store } from '../lib/store.js'
+import { nameOf, store } from '../lib/store.js'
 
 /** @typedef {import('../lib/store.js').Machine} Machine */
 const SECTIONS = [{ state: 'active', word: 'Open' }, { state: 'acknowledged', word: 'Acknowledged' }, { state: 'shelved', word: 'Shelved' }]
@@ -27,7 +27,7 @@ function alarmCard ({ machine, look }, now) {
   const alarm = /** @type {AlarmMsg} */ (machine.alarm)
   const hand = [alarm.by && `by ${alarm.by}`, alarm.comment && `“${alarm.comment}”`].filter(Boolean).join(', ')
   return html`<article class=${`alarm-card is-${look.name}`} key=${machine.key} data-alarm=${machine.key}>
-    <div><h2><a href=${link('machine', machine.agent, machine.id)}>${machine.id}</a>${store.session?.home === 'fleet' && html`<small>${machine.agent}</small>`}</h2>
+    <div><h2><a href=${link('machine', machine.agent, machine.id)}>${nameOf(machine)}</a>${store.session?.home === 'fleet' && html`<small>${machine.agent}</small>`}</h2>
       <${State} look=${look} /> <small title=${moment(alarm.since)}>for ${span(now - Date.parse(alarm.since))}</small>
       <p>${story(alarm) || look.detail}</p>
       ${hand && html`<p class="note">${hand}${alarm.until && html`, until <${At} at=${alarm.until} />`}</p>`}</div>

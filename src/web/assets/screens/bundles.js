@@ -7,7 +7,7 @@ import { bytes, percent } from '../lib/format.js'
 import { can, isBusy, send } from '../lib/commands.js'
 import { link } from '../lib/route.js'
 import { store } from '../lib/store.js'
-import { install } from '../lib/upload.js'
+import { upload } from '../lib/upload.js'
 
 const BUNDLE_MS = 300000
 
@@ -61,7 +61,7 @@ function Upload ({ id }) {
   const start = async (/** @type {File | undefined} */ file) => {
     if (!file || !ready || state?.busy) return
     setState({ busy: true, name: file.name, size: file.size, step: 'Reading', share: 0, outcome: null })
-    const outcome = await install(id, file, (step, share) => setState((/** @type {any} */ before) => ({ ...before, step, share })))
+    const outcome = await upload(id, 'bundle.install', file, (step, share) => setState((/** @type {any} */ before) => ({ ...before, step, share })))
     setState((/** @type {any} */ before) => ({ ...before, busy: false, outcome }))
   }
   const drop = (/** @type {DragEvent} */ event) => { event.preventDefault(); setOver(false); start(event.dataTransfer?.files[0]) }

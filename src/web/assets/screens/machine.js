@@ -8,9 +8,10 @@ import { Listen } from '../ui/listen.js'
 import { clock, moment, number, span, steady, times, words } from '../lib/format.js'
 import { look, story, whatSpoke } from '../lib/look.js'
 import { link } from '../lib/route.js'
-import { store } from '../lib/store.js'
+import { nameOf, store } from '../lib/store.js'
 import { can, refusal, send } from '../lib/commands.js'
 import { Over } from './machine/over.js'
+import { Settings } from './machine/settings.js'
 import { Threshold } from './machine/threshold.js'
 import { Learning } from './machine/learning.js'
 import { Bands, Windows } from './machine/windows.js'
@@ -36,6 +37,7 @@ export function Machine ({ agent, id }) {
       ${store.session?.home === 'agent' && html`<${Card} title="What it sounds like now" name="listen"><${Listen} agent=${agent} machine=${id} refused=${refusal.text} /><//>`}
       <${Threshold} machine=${machine} draft=${draft} setDraft=${setDraft} state=${state} />
       <${Learning} machine=${machine} state=${state} />
+      <${Settings} machine=${machine} />
       <${Bands} machine=${machine} />
       <${Windows} machine=${machine} />
       <${Events} events=${machine.events} />
@@ -65,9 +67,9 @@ function useMachineState (agent, id, machine) {
 function Head ({ machine, shown }) {
   const { alarm, agent } = machine
   const hand = alarm && alarm.state !== 'normal' && [alarm.by && `by ${alarm.by}`, alarm.comment && `“${alarm.comment}”`, alarm.until && `until ${clock(alarm.until)}`].filter(Boolean).join(', ')
-  return html`<header class="machine-head"><h1>${machine.id}</h1><div><${State} look=${shown} large=${true} /></div>
+  return html`<header class="machine-head"><h1>${nameOf(machine)}</h1><div><${State} look=${shown} large=${true} /></div>
     <p class="story">${alarm && alarm.kind ? html`<strong>${story(alarm)}</strong> · ` : shown.detail ? `${shown.detail} · ` : ''}
-      ${shown.since && html`<span title=${moment(shown.since)}>${alarm?.state === 'normal' ? 'no alarm for' : 'for'} ${span(Date.now() - Date.parse(shown.since))}</span> · `}${hand && `${hand} · `}on <a href=${link('agent', agent)}>${agent}</a></p>
+      ${shown.since && html`<span title=${moment(shown.since)}>${alarm?.state === 'normal' ? 'no alarm for' : 'for'} ${span(Date.now() - Date.parse(shown.since))}</span> · `}${hand && `${hand} · `}${nameOf(machine) !== machine.id && html`<code>${machine.id}</code> `}on <a href=${link('agent', agent)}>${agent}</a></p>
     <${Acts} machine=${machine} maintenance=${true} /></header>`
 }
 

@@ -6,10 +6,11 @@ import { Ago, Bar, Empty, State } from '../ui/parts.js'
 import { List } from '../ui/list.js'
 import { Spark } from '../ui/spark.js'
 import { age, moment, plural, span, steady } from '../lib/format.js'
+import { can } from '../lib/commands.js'
 import { byUrgency, GROUPS } from '../lib/look.js'
 import { link, route, setQuery } from '../lib/route.js'
 import { wantPast } from '../lib/past.js'
-import { store } from '../lib/store.js'
+import { nameOf, store } from '../lib/store.js'
 
 /** @typedef {import('../lib/store.js').Machine} Machine
  * @typedef {import('../lib/look.js').Look} Look */
@@ -18,7 +19,7 @@ import { store } from '../lib/store.js'
 function fits (machine, words) {
   if (!words) return true
   const tags = store.world.agents.get(machine.agent)?.info?.tags ?? []
-  const text = `${machine.key} ${tags.join(' ')} ${machine.verdict?.bundle ?? ''}`.toLowerCase()
+  const text = `${machine.key} ${nameOf(machine)} ${tags.join(' ')} ${machine.verdict?.bundle ?? ''}`.toLowerCase()
   return words.toLowerCase().split(/\s+/).every(word => text.includes(word))
 }
 
@@ -31,7 +32,7 @@ export function Machines () {
   const set = (/** @type {Record<string, string>} */ change) => setQuery({ state: filter, find: words, agent, ...change })
   const fleet = store.session?.home === 'fleet'
   return html`<div class="screen machines">
-    <header class="title"><h1>Machines</h1><p>${summary(all)}</p></header>
+    <header class="title">${store.session?.agent && can(store.session.agent, 'machine.add') && html`<a class="button" href=${link('setup')}>Add a machine</a>`}<h1>Machines</h1><p>${summary(all)}</p></header>
     <div class="filters">
       <div class="chips" role="group" aria-label="Filter by state">${chips(all, filter, set)}</div>
       <label class="search"><span class="hidden">Search</span>${icon('search')}
@@ -49,14 +50,15 @@ const head = html`<div role="row"><span role="columnheader">State</span><span ro
 /** @param {number} now @param {boolean} fleet */
 const row = (now, fleet) => function machineRow (/** @type {{ machine: Machine, look: Look }} */ { machine, look }, /** @type {number} */ index) {
   const { verdict } = machine
+  const name = nameOf(machine)
   wantPast(machine)
   const limit = verdict?.threshold ?? machine.settings?.threshold ?? null
   const over = verdict?.verdict === 'anomalous'
   const since = look.since ? Date.parse(look.since) : null
   return html`<div role="row" aria-rowindex=${index + 2} key=${machine.key} class=${`row is-${look.name}${look.stale ? ' stale' : ''}`} data-machine=${machine.key}>
     <span role="cell" class="c-state"><${State} look=${look} /></span>
-    <span role="cell" class="c-name"><a href=${link('machine', machine.agent, machine.id)} aria-label=${fleet ? `${machine.id} on ${machine.agent}` : undefined}>${machine.id}</a>
-      <small>${[fleet && machine.agent, look.detail].filter(Boolean).join(' · ') || plain(machine)}</small></span>
+    <span role="cell" class="c-name"><a href=${link('machine', machine.agent, machine.id)} aria-label=${fleet ? `${name} on ${machine.agent}` : undefined}>${name}</a>
+      <small>${[name !== machine.id && machine.id, fleet && machine.agent, look.detail].filter(Boolean).join(' · ') || plain(machine)}</small></span>
     <span role="cell" class="c-bar"><${Bar} ratio=${verdict?.ratio} over=${over} faint=${look.stale} />
       <span class="of"><b>${steady(verdict?.distance)}</b> of ${steady(limit)}${over && (verdict?.ratio ?? 0) <= 1 && verdict?.lane ? html` <em>${verdict.lane}</em>` : ''}</span></span>
     <span role="cell" class="c-spark"><${Spark} track=${machine.track} faint=${look.stale} /></span>
@@ -93,5 +95,5 @@ function nothing (known, filter) {
   if (known && filter) return html`<${Empty} symbol="search" title="No machine fits">Clear the search or choose another state.<//>`
   if (!store.link.ready) return html`<${Empty} symbol="waiting" title="Waiting for the first messages" />`
   if (store.session?.home === 'fleet') return html`<${Empty} symbol="agent" title="No agent has reported">Check that an agent runs and that both use the same broker.<//>`
-  return html`<${Empty} symbol="microphone" title="No machine is set up">Add a [[machine]] to the agent's configuration and restart it.<//>`
+  return html`<${Empty} symbol="microphone" title="No machine is set up">Add one here, or a [[machine]] to the agent’s configuration.<//>`
 }

@@ -1,0 +1,407 @@
+//! All that was set and learned goes to a new SD card as one file, by `auscult ctl`, through a real broker. Whatever else
+//! is brought instead is refused, and a process that is killed leaves the old state or the new one.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use auscult::config::Config;
+use auscult::control::state_archive::{self, Contents};
+use auscult::control::store::StateStore;
+use auscult::mqtt::topics::AgentPart;
+use flate2::{Compression, write::GzEncoder};
+use serde_json::{Value, json};
+
+use crate::common::broker::Message;
+use crate::common::bundles::sha256;
+use crate::common::wait::wait_until;
+use crate::machines::Plant;
+
+/// `auscult ctl --agent pi-1 ...` at the plant's broker.
+fn ctl(plant: &Plant, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    command.args(["ctl", "--broker", &plant.broker.url(), "--agent", "pi-1", "--by", "ana"]).args(words);
+    command.current_dir(plant.site.dir.path()).output().expect("auscult starts")
+}
+
+fn done(output: &Output) -> String {
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    printed
+}
+
+fn fan(id: &str) -> Value {
+    json!({ "command": "machine.add", "machine": id, "source": { "synth": "fan", "seed": 1 }, "model": "fan-a", "hop_s": 0.5 })
+}
+
+/// What must be the same on the new card.
+fn kept(plant: &Plant) -> Value {
+    let state = plant.ok(json!({ "command": "state.get" }));
+    let of = |machine: &Value| {
+        json!({
+            "machine": machine["machine"], "threshold": machine["settings"]["threshold"],
+            "source": machine["settings"]["source"], "by": machine["settings"]["by"], "alarm": machine["alarm"]["state"],
+            "since": machine["alarm"]["since"], "learned": machine["baseline"]["in_use"]["learned"],
+            "rows": machine["baseline"]["in_use"]["rows"],
+        })
+    };
+    let machines: Vec<_> = state["machines"].as_array().expect("machines").iter().map(of).collect();
+    json!({ "list": plant.list(), "machines": machines })
+}
+
+fn is_imported(message: &Message) -> bool {
+    message.is_agent(AgentPart::Event) && message.json()["event"] == "state_imported"
+}
+
+fn seqs(plant: &Plant, machine: &str) -> Vec<u64> {
+    plant.verdicts(machine).iter().filter_map(|verdict| verdict["seq"].as_u64()).collect()
+}
+
+/// The members of an archive, by their names.
+fn members(archive: &Path) -> BTreeMap<String, Vec<u8>> {
+    let file = std::fs::File::open(archive).expect("an archive");
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let member = |entry: std::io::Result<tar::Entry<_>>| {
+        let mut entry = entry.expect("a member");
+        let name = entry.path().expect("a name").to_string_lossy().into_owned();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).expect("its bytes");
+        (name, bytes)
+    };
+    archive.entries().expect("members").map(member).collect()
+}
+
+fn tar_gz<'a>(members: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        // As it is given, also where `tar` itself would not write it.
+        header.as_gnu_mut().expect("a header").name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        tar.append(&header, bytes).expect("a member");
+    }
+    tar.into_inner().and_then(GzEncoder::finish).expect("an archive")
+}
+
+/// An archive of these files with a manifest that fits.
+fn archive_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let sums: BTreeMap<_, _> = files.iter().map(|(name, text)| (*name, sha256(text.as_bytes()))).collect();
+    let manifest = json!({
+        "format": 1, "auscult": "0.2.0", "agent": "pi-9", "exported": "2026-11-28T12:00:00.000Z", "bundle": null,
+        "files": sums,
+    });
+    let manifest = manifest.to_string();
+    let all = files.iter().copied().chain([("manifest.json", manifest.as_str())]);
+    tar_gz(all.map(|(name, text)| (name, text.as_bytes())))
+}
+
+const EMPTY: [(&str, &str); 4] =
+    [("settings.json", "{}"), ("machines.json", "{}"), ("alarms.json", "{}"), ("seq.json", "{}")];
+
+fn with<'a>(name: &'a str, text: &'a str) -> Vec<(&'a str, &'a str)> {
+    EMPTY.iter().copied().filter(|(other, _)| *other != name).chain([(name, text)]).collect()
+}
+
+#[test]
+fn a_new_card_goes_on_where_the_old_one_stopped() {
+    let plant = Plant::new("");
+    let agent = plant.start(|_| {});
+    // One that learns its normal by itself, forty times faster than in life; one that somebody retuned and shelved.
+    plant.ok(json!({
+        "command": "machine.add", "machine": "fan-1", "name": "Fan by the door", "hop_s": 5.0, "baseline": "auto",
+        "baseline_minutes": 4.0, "source": { "synth": "fan", "seed": 1, "speed": 40.0 },
+    }));
+    plant.ok(fan("fan-2"));
+    plant.ok(
+        json!({ "command": "threshold.set", "machine": "fan-2", "threshold": 0.4, "by": "ana", "reason": "overhaul" }),
+    );
+    plant.ok(json!({ "command": "alarm.shelve", "machine": "fan-2", "until": "+8h", "by": "ana" }));
+    plant.wait_assessed("fan-1", 2);
+    plant.wait_assessed("fan-2", 2);
+    let before = kept(&plant);
+    assert_eq!(before["machines"][0]["source"], "baseline", "{before}");
+    assert_eq!(before["machines"][1]["alarm"], "shelved", "{before}");
+
+    let file = plant.site.dir.path().join("pi-1.tar.gz");
+    let printed = done(&ctl(&plant, &["state.export", "-o", "pi-1.tar.gz"]));
+    assert!(printed.contains("sha256"), "{printed}");
+    let names: Vec<_> = members(&file).into_keys().collect();
+    let in_use = names.iter().filter(|name| name.starts_with("baseline.fan-1.in-use-")).count();
+    assert_eq!((in_use, names.len()), (1, 6), "{names:?}");
+    drop(agent);
+    let old: BTreeMap<_, _> = ["fan-1", "fan-2"].map(|machine| (machine, seqs(&plant, machine))).into();
+
+    // A new card, on which somebody has already begun with another machine.
+    std::fs::remove_dir_all(plant.site.dir.path().join("state")).expect("removed");
+    let mut agent = plant.start(|_| {});
+    assert_eq!(plant.list(), Vec::<Value>::new());
+    plant.ok(fan("other"));
+    plant.wait_assessed("other", 1);
+    plant.heard.clear_but(|message| message.retained);
+    let printed = done(&ctl(&plant, &["state.import", "--file", "pi-1.tar.gz"]));
+    assert!(printed.contains("restarts") && printed.contains("fan-1"), "{printed}");
+    let event = plant.heard.wait_for("it says so", is_imported).json();
+    assert!(event["detail"].as_str().is_some_and(|detail| detail.starts_with("from pi-1, exported 2")), "{event}");
+    assert!(agent.ended().is_none(), "the same process goes on");
+    assert_eq!(kept(&plant), before);
+    for machine in ["fan-1", "fan-2"] {
+        plant.wait_assessed(machine, 2);
+        let (old, new) = (&old[machine], seqs(&plant, machine));
+        assert!(new.iter().all(|seq| old.iter().all(|old| *seq > old + 1_000_000)), "{machine}: {old:?}, {new:?}");
+        plant.assert_no_hole(machine);
+    }
+    wait_until("nothing is retained of what was here", || {
+        !plant.retained().iter().any(|topic| topic.contains("/other/"))
+    });
+
+    // The way back is there, for nobody else.
+    let back = plant.site.dir.path().join("state/before-import.tar.gz");
+    assert_eq!(std::fs::metadata(&back).expect("a file").permissions().mode() & 0o777, 0o600);
+    let way_back = String::from_utf8(members(&back)["machines.json"].clone()).expect("text");
+    assert!(way_back.contains("other"), "{way_back}");
+
+    // It is the same after kill -9, and seq has no hole.
+    drop(agent);
+    let _agent = plant.start(|_| {});
+    assert_eq!(kept(&plant), before);
+    plant.wait_assessed("fan-2", 2);
+    plant.assert_no_hole("fan-2");
+
+    // What is no export changes nothing.
+    let mut bytes = std::fs::read(&file).expect("an archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&file, &bytes).expect("written");
+    let output = ctl(&plant, &["state.import", "--file", "pi-1.tar.gz"]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(1) && printed.contains("nothing was changed"), "{printed}");
+    let output = ctl(&plant, &["state.import", "--file", "/dev/null"]);
+    assert_eq!(output.status.code(), Some(65), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(kept(&plant), before);
+    let left: Vec<_> = std::fs::read_dir(plant.site.dir.path().join("state")).expect("a directory").flatten().collect();
+    let left = left.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    assert!(
+        !left.clone().any(|name| name == "import" || name.starts_with(".staging-")),
+        "{:?}",
+        left.collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn secrets_stay_and_the_broker_is_the_pages_business() {
+    let plant = Plant::new("");
+    let state = plant.site.dir.path().join("state");
+    std::fs::create_dir_all(&state).expect("a directory");
+    std::fs::write(
+        state.join("broker.json"),
+        json!({ "url": "mqtts://broker.plant", "username": "pi-1", "password": "s3cret-of-the-broker" }).to_string(),
+    )
+    .expect("written");
+    let _agent = plant.start(|_| {});
+    done(&ctl(&plant, &["state.export", "-o", "all.tar.gz"]));
+    let members = members(&plant.site.dir.path().join("all.tar.gz"));
+    for (name, bytes) in &members {
+        assert!(!String::from_utf8_lossy(bytes).contains("s3cret"), "{name}");
+    }
+    let broker: Value = serde_json::from_slice(&members["broker.json"]).expect("JSON");
+    assert_eq!(broker, json!({ "url": "mqtts://broker.plant:8883", "username": "pi-1", "needs_password": true }));
+
+    // Over the broker nobody sends the agent to another one.
+    let other = r#"{"url":"mqtt://elsewhere","username":null,"needs_password":false}"#;
+    let archive = plant.site.dir.path().join("other.tar.gz");
+    std::fs::write(&archive, archive_of(&with("broker.json", other))).expect("written");
+    let printed = done(&ctl(&plant, &["state.import", "--file", "other.tar.gz"]));
+    assert!(printed.contains("it can be changed on the agent's own page alone"), "{printed}");
+    plant.heard.wait_for("it is taken", is_imported);
+    let now = std::fs::read_to_string(state.join("broker.json")).expect("a file");
+    assert!(now.contains("s3cret-of-the-broker") && !now.contains("elsewhere"));
+}
+
+/// The archive is unpacked and read as `state.import` does it; what is wrong with it.
+fn fault_of(archive: &[u8]) -> Option<String> {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(archive).expect("written");
+    let parent = tempfile::tempdir().expect("a directory");
+    let dir = parent.path().join("to");
+    std::fs::create_dir(&dir).expect("a directory");
+    let read = state_archive::unpack(&mut file, &dir).and_then(|()| Contents::read(&dir, &Config::default()));
+    let beside: Vec<_> = std::fs::read_dir(parent.path()).expect("a directory").flatten().collect();
+    assert_eq!(beside.len(), 1, "nothing is written elsewhere");
+    for entry in std::fs::read_dir(&dir).expect("a directory").flatten() {
+        assert!(entry.file_type().expect("a kind").is_file(), "{:?}", entry.path());
+    }
+    read.err()
+}
+
+#[test]
+fn what_is_no_export_is_refused_in_words() {
+    assert_eq!(fault_of(&archive_of(&EMPTY)), None);
+    let machine = |text: &str| archive_of(&with("machines.json", text));
+    let good = r#"{"fan-1":{"id":"fan-1","source":{"synth":"fan"}}}"#;
+    assert_eq!(fault_of(&machine(good)), None);
+
+    let manifest = |change: &dyn Fn(&mut Value)| {
+        let sums: BTreeMap<_, _> = EMPTY.iter().map(|(name, text)| (*name, sha256(text.as_bytes()))).collect();
+        let mut manifest = json!({
+            "format": 1, "auscult": "0.2.0", "agent": "pi-9", "exported": "2026-11-28T12:00:00.000Z", "bundle": null,
+            "files": sums,
+        });
+        change(&mut manifest);
+        let manifest = manifest.to_string();
+        tar_gz(EMPTY.iter().copied().chain([("manifest.json", manifest.as_str())]).map(|(n, t)| (n, t.as_bytes())))
+    };
+    let empty = archive_of(&EMPTY);
+    let link = {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, "alarms.json", "/etc/passwd").expect("a link");
+        tar.into_inner().and_then(GzEncoder::finish).expect("an archive")
+    };
+    let bomb = vec![b' '; 5 << 20];
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (b"no archive at all".to_vec(), "expected a .tar.gz or .zip archive"),
+        (empty[..empty.len() / 2].to_vec(), "expected a .tar.gz archive, found"),
+        (tar_gz([("settings.json", b"{}".as_slice())]), "manifest.json: expected this file in the archive, found none"),
+        (tar_gz([("../seq.json", b"{}".as_slice())]), "expected a path inside the archive"),
+        (tar_gz([("/etc/seq.json", b"{}".as_slice())]), "expected a path inside the archive"),
+        (tar_gz([("a/b/seq.json", b"{}".as_slice())]), "expected a file of an export"),
+        (tar_gz([("page-password", b"x".as_slice())]), "expected only the files of an export, found \"page-password\""),
+        (tar_gz([("baseline.Fan.proposal.json", b"{}".as_slice())]), "expected only the files of an export"),
+        (tar_gz([("baseline.fan-1.other.json", b"{}".as_slice())]), "expected only the files of an export"),
+        (tar_gz([("seq.json", b"{}".as_slice()), ("seq.json", b"{}".as_slice())]), "expected each file once"),
+        (tar_gz([("seq.json", bomb.as_slice())]), "seq.json: expected at most 4194304 bytes"),
+        (link, "expected plain files, found a member of another kind"),
+        (manifest(&|m| m["format"] = json!(2)), "expected format 1, found 2 of auscult 0.2.0"),
+        (manifest(&|m| m["files"]["seq.json"] = json!("00")), "seq.json: its SHA-256 is not the manifest's"),
+        (
+            manifest(&|m| drop(m["files"].as_object_mut().map(|f| f.remove("seq.json")))),
+            "seq.json: expected only files",
+        ),
+        (manifest(&|m| m["files"]["broker.json"] = json!("00")), "broker.json: expected this file in the archive"),
+        (manifest(&|m| m["files"]["../x"] = json!("00")), "expected files of an export"),
+        (manifest(&|m| m["exported"] = json!("yesterday")), "expected a time"),
+        (manifest(&|m| m["agent"] = json!("a\nb")), "agent: expected a line"),
+        (machine(r#"{"fan-2":{"id":"fan-1","source":{"synth":"fan"}}}"#), "expected a machine of this id"),
+        (machine(r#"{"fan-1":{"id":"fan-1","source":{"synth":"fam"}}}"#), "expected one of fan, blower, pump"),
+        (machine(r#"{"fan-1":{"id":"fan-1","hop_s":0.0,"source":{"synth":"fan"}}}"#), "hop_s: expected 0.5"),
+        (archive_of(&with("seq.json", r#"{"fan-1":-1}"#)), "seq.json: "),
+        (archive_of(&with("seq.json", r#"{"fan-1":18446744073709551615}"#)), "seq.json: fan-1: expected at most"),
+        (archive_of(&with("seq.json", r#"{"../fan":1}"#)), "seq.json: expected [a-z0-9]"),
+        (archive_of(&with("alarms.json", r#"{"fan-1":{}}"#)), "alarms.json: missing field"),
+        (
+            archive_of(&with(
+                "settings.json",
+                r#"{"fan-1":{"revision":1,"threshold":{"threshold":-1.0,"until":null,"set_at":"2026-01-01T00:00:00Z","bundle":null},"maintenance":null,"changed":null}}"#,
+            )),
+            "settings.json: fan-1: expected",
+        ),
+        (archive_of(&with("baseline.fan-1.proposal.json", "{}")), "baseline.fan-1.proposal.json: "),
+        (archive_of(&with("baseline.fan-1.learning.json", "[]")), "baseline.fan-1.learning.json: "),
+        (
+            archive_of(&with("broker.json", r#"{"url":"http://x","username":null,"needs_password":false}"#)),
+            "broker.json: ",
+        ),
+    ];
+    for (archive, words) in cases {
+        let fault = fault_of(&archive).unwrap_or_else(|| panic!("taken, though: {words}"));
+        assert!(fault.contains(words) && !fault.contains('\n'), "expected {words:?}, found {fault:?}");
+    }
+}
+
+/// What lies in a state directory but for what is written all the time, as text.
+fn state_of(dir: &Path) -> Value {
+    let now = chrono::Utc::now();
+    let (store, lost) = StateStore::open(dir, now);
+    assert_eq!(lost, None);
+    let settings = store.settings().expect("readable");
+    let thresholds: BTreeMap<_, _> =
+        settings.into_iter().map(|(id, settings)| (id, settings.threshold.map(|over| over.threshold))).collect();
+    let machines: Vec<_> = store.machines().expect("readable").added.into_keys().collect();
+    let mut proposals = BTreeMap::new();
+    for machine in ["fan-1", "fan-2"] {
+        let file = dir.join("baselines").join(machine).join("proposal.json");
+        proposals.insert(machine, std::fs::read(&file).ok().map(|bytes| sha256(&bytes)));
+    }
+    json!({ "thresholds": thresholds, "machines": machines, "proposals": proposals })
+}
+
+/// An archive with a machine, its threshold and a proposal.
+fn archive_with(id: &str, threshold: f64, proposal: &str) -> Vec<u8> {
+    let settings = json!({ id: {
+        "revision": 1, "maintenance": null, "changed": null,
+        "threshold": { "threshold": threshold, "until": null, "set_at": "2026-01-01T00:00:00Z", "bundle": null },
+    } });
+    let machines = json!({ id: { "id": id, "source": { "synth": "fan" }, "model": "fan-a", "hop_s": 0.5 } });
+    let (settings, machines) = (settings.to_string(), machines.to_string());
+    let name = format!("baseline.{id}.proposal.json");
+    archive_of(&[
+        ("settings.json", &settings),
+        ("machines.json", &machines),
+        ("alarms.json", "{}"),
+        ("seq.json", "{}"),
+        (&name, proposal),
+    ])
+}
+
+#[test]
+#[ignore = "heavy: forty imports that are killed, two minutes"]
+fn a_kill_during_an_import_leaves_the_old_state_or_the_new_one() {
+    let plant = Plant::new("");
+    let state = plant.site.dir.path().join("state");
+    let proposal = crate::common::bundles::noise_baseline();
+    let archives = [("fan-1", 0.3), ("fan-2", 0.7)];
+    let archives = archives.map(|(id, threshold)| (id, archive_with(id, threshold, &proposal)));
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(plant.site.dir.path().join(format!("{name}.tar.gz")), bytes).expect("written");
+    };
+    archives.iter().for_each(|(id, bytes)| write(id, bytes));
+    let agent = plant.start(|_| {});
+    done(&ctl(&plant, &["state.import", "--file", "fan-1.tar.gz"]));
+    plant.heard.wait_for("it is taken", is_imported);
+    drop(agent);
+    let mut states = [state_of(&state), Value::Null];
+    let mut seen = [0, 0];
+    let mut now = 0;
+    for round in 0..40u64 {
+        let (id, bytes) = &archives[1 - now];
+        let agent = plant.start(|_| {});
+        let command = json!({
+            "command": "state.import", "id": format!("k{round}"), "sha256": sha256(bytes), "size": bytes.len(),
+        });
+        let mut piece = command.clone();
+        piece["id"] = format!("p{round}").into();
+        piece["offset"] = 0.into();
+        piece["data"] = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes).into();
+        plant.ok(piece);
+        crate::agent_process::publish(&plant.broker, "auscult/pi-1/control", &command.to_string(), &[]);
+        // Anywhere between the command's arrival and the agent's new beginning.
+        std::thread::sleep(std::time::Duration::from_millis(round * 41 % 1700));
+        drop(agent);
+        let placed = state.join("import").exists();
+        let _agent = plant.start(|_| {});
+        drop(_agent);
+        assert!(!state.join("import").exists());
+        let found = state_of(&state);
+        if found == states[now] {
+            assert!(!placed, "what was in its place is taken at the next start");
+            seen[0] += 1;
+        } else {
+            if states[1 - now].is_null() {
+                assert!(found["machines"] == json!([id]) && found["thresholds"] == json!({ *id: 0.7 }), "{found}");
+                assert!(found["proposals"][*id].is_string() && found["proposals"]["fan-1"].is_null(), "{found}");
+                states[1 - now] = found.clone();
+            }
+            assert_eq!(found, states[1 - now], "never a mix");
+            now = 1 - now;
+            seen[1] += 1;
+        }
+    }
+    println!("{} imports were lost with the process, {} were taken", seen[0], seen[1]);
+    assert!(seen[1] > 0);
+}
