@@ -27,7 +27,7 @@ use tokio::time::MissedTickBehavior;
 pub use self::error::AgentError;
 
 use self::lock::StateLock;
-pub use self::machines::inputs;
+pub use self::machines::{Roster, inputs};
 #[cfg(feature = "web")]
 use self::page::AgentPage;
 use self::publisher::Publisher;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{EXIT_CONFIG, EXIT_DATA, Failure};
+use super::{EXIT_CONFIG, EXIT_DATA, Failure, stored};
 use crate::agent::inputs;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
@@ -22,7 +22,7 @@ use crate::notify;
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
 
-/// Check configuration, bundle, devices, broker and [[notify]], with a line for each; changes nothing
+/// Check configuration, machines, bundle, devices, broker and [[notify]], with a line for each; changes nothing
 ///
 /// Listens to each source for a moment, connects to each broker, under another client id than the agent's, and to the
 /// server of each [[notify]], without sending a message. Exit codes: 0 all is well, 78 the configuration is wrong, 65 the
@@ -58,6 +58,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         report.fail("state", 1, problem)?;
     }
     state(&mut report, &config)?;
+    added_machines(&mut report, &mut config)?;
     let loaded = bundle(&mut report, &config)?;
     sources(&mut report, &config, loaded.as_ref())?;
     drop(loaded);
@@ -134,6 +135,25 @@ fn state(report: &mut Report, config: &Config) -> std::io::Result<()> {
             report.fail("state", 1, format!("{dir}: {there} cannot be written by this user: nothing would be kept"))
         }
     }
+}
+
+/// The machines that commands have added are looked at as the file's are.
+fn added_machines(report: &mut Report, config: &mut Config) -> std::io::Result<()> {
+    let roster = match stored::roster(config) {
+        Ok(roster) => roster,
+        Err(problem) => return report.fail("machines", 1, problem),
+    };
+    let added = roster.machines.into_iter().skip(config.machine.len()).map(|(machine, _)| machine);
+    let added: Vec<_> = added.collect();
+    if !added.is_empty() {
+        let ids: Vec<_> = added.iter().map(|machine| machine.id.as_str()).collect();
+        report.ok("machines", format!("{} added while the agent ran: {}", ids.len(), ids.join(", ")))?;
+    }
+    for (id, why) in &roster.ignored {
+        report.fail("machines", 1, format!("{id} was added remotely and will not be there: {why}"))?;
+    }
+    config.machine.extend(added);
+    Ok(())
 }
 
 fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<ActiveBundle>> {

@@ -1,5 +1,6 @@
 //! `auscult console`: the page for a whole fleet, beside the broker.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::broker::{BrokerArgs, converse};
 use super::{Failure, logging};
 use crate::backoff::Backoff;
 use crate::causes::with_causes;
-use crate::config::{LogConfig, MqttConfig};
+use crate::config::{HomeAssistantConfig, LogConfig, MqttConfig, check_id};
+use crate::mqtt::discovery;
 use crate::mqtt::simple_client::{Message as Received, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
 use crate::web::{self, About, Home, HomeKind, Hub, Keep, Message, Page, PageError, PageOptions, Refusal};
@@ -190,7 +192,11 @@ impl Console {
     /// An agent that nobody knows, or that is there.
     fn state_of(&self, agent: &str) -> Result<Vec<String>, Refusal> {
         let is_status = |topic: &Topic| matches!(topic, Topic::Agent { part: AgentPart::Status, .. });
-        let mut topics = Vec::new();
+        let machine_of = |topic: &Topic| match topic {
+            Topic::Machine { machine, .. } => Some(machine.as_str()),
+            _ => None,
+        };
+        let (mut topics, mut named) = (Vec::new(), Vec::new());
         for Message { topic, payload, .. } in self.hub.snapshot() {
             let Some(parsed) = Topic::parse(&self.root, &topic) else { continue };
             let (Topic::Agent { agent: of, .. } | Topic::Machine { agent: of, .. }) = &parsed else { continue };
@@ -198,8 +204,12 @@ impl Console {
                 continue;
             }
             let state = payload.and_then(|payload| serde_json::from_str::<Value>(&payload).ok());
-            if is_status(&parsed) && state.is_some_and(|status| status["state"] == "online") {
+            if is_status(&parsed) && state.as_ref().is_some_and(|status| status["state"] == "online") {
                 return Err(Refusal(format!("{agent} is online: an agent that is there is not forgotten")));
+            }
+            if matches!(parsed, Topic::Agent { part: AgentPart::Info, .. }) {
+                let ids = state.as_ref().and_then(|info| info["machines"].as_array()).into_iter().flatten();
+                named.extend(ids.filter_map(Value::as_str).filter(|id| check_id("id", id).is_ok()).map(str::to_owned));
             }
             topics.push(parsed);
         }
@@ -207,7 +217,11 @@ impl Console {
             return Err(Refusal(format!("nothing is known of {agent}")));
         }
         topics.sort_by_key(is_status);
-        Ok(topics.iter().map(|topic| topic.below(&self.root)).collect())
+        let machines: BTreeSet<&str> =
+            topics.iter().filter_map(machine_of).chain(named.iter().map(String::as_str)).collect();
+        // Home Assistant too, where it listens under its own name.
+        let described = discovery::topics_of(&HomeAssistantConfig::default().prefix, agent, machines);
+        Ok(described.into_iter().chain(topics.iter().map(|topic| topic.below(&self.root))).collect())
     }
 
     /// What was asked for while the broker went is not done at some later time, unexpectedly.
@@ -378,7 +392,9 @@ mod tests {
         assert!(console.state_of("pi-7").is_err_and(|refusal| refusal.0.contains("online")));
         assert!(console.state_of("pi-9").is_err_and(|refusal| refusal.0.contains("nothing is known")));
         deliver(&console, "auscult/pi-7/status", r#"{"state":"stopped"}"#);
-        let topics = ["auscult/pi-7/fan-1/verdict", "auscult/pi-7/info", "auscult/pi-7/status"].map(String::from);
-        assert_eq!(console.state_of("pi-7"), Ok(topics.to_vec()));
+        let topics = ["homeassistant/device/auscult-pi-7/config", "homeassistant/device/auscult-pi-7/fan-1/config"];
+        let own = ["auscult/pi-7/fan-1/verdict", "auscult/pi-7/info", "auscult/pi-7/status"];
+        let topics = topics.into_iter().chain(own).map(String::from).collect();
+        assert_eq!(console.state_of("pi-7"), Ok(topics));
     }
 }

@@ -28,6 +28,7 @@ mod setup;
 mod simulate;
 mod sound;
 mod spectrogram;
+mod stored;
 mod synth;
 mod terminal;
 mod watch;

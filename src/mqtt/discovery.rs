@@ -57,12 +57,16 @@ fn descriptions(
     machines: &[Described<'_>],
     topics: &AgentTopics,
 ) -> Vec<(String, Value)> {
-    let base = format!("{}/device/{}", config.prefix, node_id(topics.agent()));
-    let machines = machines.iter().map(|machine| {
-        let description = machine_device(topics, machine);
-        (format!("{base}/{}/config", machine.id), description)
-    });
-    std::iter::once((format!("{base}/config"), agent_device(topics))).chain(machines).collect()
+    let ids = machines.iter().map(|machine| machine.id);
+    let devices = std::iter::once(agent_device(topics)).chain(machines.iter().map(|one| machine_device(topics, one)));
+    topics_of(&config.prefix, topics.agent(), ids).into_iter().zip(devices).collect()
+}
+
+/// Where an agent and its machines are described: first the agent, then each machine.
+pub fn topics_of<'a>(prefix: &str, agent: &str, machines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let base = format!("{prefix}/device/{}", node_id(agent));
+    let machines = machines.into_iter().map(|machine| format!("{base}/{machine}/config"));
+    std::iter::once(format!("{base}/config")).chain(machines).collect()
 }
 
 /// Home Assistant takes `[a-zA-Z0-9_-]` in a topic; agents may also have dots.

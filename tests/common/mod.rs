@@ -4,6 +4,7 @@
 pub mod agent_process;
 pub mod broker;
 pub mod bundles;
+pub mod disk;
 pub mod faults;
 pub mod inbox;
 pub mod kill_on_drop;

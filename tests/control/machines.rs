@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::agent_process::publish;
 use crate::common::agent_process::{Agent, Site};
 use crate::common::broker::{Broker, Message, Subscriber};
+use crate::common::disk::SmallDisk;
 use crate::common::sound::Rig;
 use crate::common::wait::wait_until;
 
@@ -289,4 +290,158 @@ fn machines_share_a_microphone_and_none_loses_a_window() {
     plant.ok(json!({ "command": "machine.add", "machine": "gone", "source": "usb-path:9-9", "baseline": "auto", "hop_s": 0.5 }));
     let deaf = |verdict: &Value| verdict["reason"] == "no_signal";
     wait_until("it is unknown", || plant.verdicts("gone").iter().any(deaf));
+}
+
+/// A machine that costs next to nothing.
+fn slow_fan(id: &str) -> Value {
+    let mut command = fan(id);
+    command["hop_s"] = json!(3600.0);
+    command
+}
+
+fn ids(plant: &Plant) -> Vec<String> {
+    plant.list().iter().map(|machine| machine["machine"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn on_a_full_disk_machines_stay_as_they_were_answered() {
+    let plant = Plant::new("");
+    let state = plant.site.dir.path().join("state");
+    std::fs::create_dir(&state).expect("a directory");
+    let Some(disk) = SmallDisk::mount(&state, 8) else { return };
+    let agent = plant.start(|_| {});
+    plant.ok(fan("fan-0"));
+    plant.wait_assessed("fan-0", 1);
+    disk.fill();
+    // What is there already has some room for changes; then nothing can be kept any more.
+    let mut there = vec!["fan-0".to_owned()];
+    let refused = loop {
+        let reply = plant.ask(slow_fan(&format!("fan-{}", there.len())));
+        if reply["status"] == "error" {
+            break reply;
+        }
+        there.push(format!("fan-{}", there.len()));
+        assert!(there.len() < 60, "a full disk takes everything");
+    };
+    assert_eq!(refused["error"]["code"], "failed", "{refused}");
+    assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("nothing was changed")), "{refused}");
+    assert_eq!(ids(&plant), there);
+    plant.refused(json!({ "command": "machine.remove", "machine": "fan-0" }), "failed");
+    plant.refused(json!({ "command": "machine.set", "machine": "fan-0", "name": "Fan" }), "failed");
+    assert_eq!(ids(&plant), there);
+    plant.wait_assessed("fan-0", 2);
+    // With room again all is well, also after kill -9.
+    disk.free();
+    plant.ok(slow_fan("late"));
+    plant.ok(json!({ "command": "machine.remove", "machine": "fan-0" }));
+    there.remove(0);
+    there.push("late".to_owned());
+    drop(agent);
+    let _agent = plant.start(|_| {});
+    assert_eq!(ids(&plant), there);
+}
+
+#[test]
+#[ignore = "heavy: forty commands that are killed, two minutes"]
+fn a_kill_inside_a_command_leaves_the_machines_before_or_after_it() {
+    let plant = Plant::new("");
+    let mut there: Vec<String> = Vec::new();
+    let mut done_before = 0;
+    for round in 0..40u64 {
+        let agent = plant.start(|_| {});
+        assert_eq!(ids(&plant), there, "round {round}");
+        let (mut command, after) = match there.len() {
+            0 | 1 => {
+                let id = format!("fan-{round}");
+                (slow_fan(&id), [there.clone(), vec![id]].concat())
+            }
+            _ => (json!({ "command": "machine.remove", "machine": there[0] }), there[1..].to_vec()),
+        };
+        command["id"] = format!("k{round}").into();
+        publish(&plant.broker, "auscult/pi-1/control", &command.to_string(), &[]);
+        std::thread::sleep(std::time::Duration::from_micros(round * 900));
+        drop(agent);
+        let agent = plant.start(|_| {});
+        let found = ids(&plant);
+        assert!(found == there || found == after, "round {round}: {there:?} became {found:?}, not {after:?}");
+        done_before += usize::from(found == after);
+        // The same command again is answered, and done once.
+        publish(&plant.broker, "auscult/pi-1/control", &command.to_string(), &[]);
+        let is_reply = |message: &Message| {
+            message.is_agent(AgentPart::Reply)
+                && message.json()["id"] == command["id"]
+                && message.json()["status"] == "ok"
+        };
+        plant.heard.wait_for("the reply", is_reply);
+        assert_eq!(ids(&plant), after, "round {round}");
+        there = after;
+        drop(agent);
+    }
+    println!("{done_before} of 40 commands were done before the kill");
+}
+
+#[test]
+fn the_fleet_topic_adds_and_removes_machines_where_a_tag_fits() {
+    let plant = Plant::new("");
+    let _agent = plant.start(|command| {
+        command.env("AUSCULT__AGENT__TAGS", "north");
+    });
+    let send = |id: &str, tag: Option<&str>, mut command: Value| {
+        command["id"] = id.into();
+        tag.inspect(|tag| command["tag"] = (*tag).into());
+        publish(&plant.broker, "auscult/fleet/control", &command.to_string(), &[]);
+    };
+    let reply = |id: &str| {
+        let is_reply = |message: &Message| message.is_agent(AgentPart::Reply) && message.json()["id"] == id;
+        plant.heard.wait_for("the reply", is_reply).json()
+    };
+    send("f1", Some("south"), fan("fan-1"));
+    send("f2", Some("north"), fan("fan-2"));
+    assert_eq!(reply("f2")["status"], "ok");
+    send("f3", None, json!({ "command": "machine.list" }));
+    let list = reply("f3");
+    assert_eq!(list["data"]["machines"].as_array().map(Vec::len), Some(1), "{list}");
+    plant.wait_assessed("fan-2", 1);
+    send("f4", None, json!({ "command": "machine.remove", "machine": "fan-2" }));
+    assert_eq!(reply("f4")["status"], "ok");
+    assert_eq!(ids(&plant), Vec::<String>::new());
+    assert!(
+        !plant
+            .heard
+            .messages()
+            .iter()
+            .any(|message| message.is_agent(AgentPart::Reply) && message.json()["id"] == "f1")
+    );
+}
+
+#[test]
+fn check_knows_the_machines_that_were_added() {
+    let plant = Plant::new("");
+    let agent = plant.start(|_| {});
+    plant.ok(fan("fan-1"));
+    plant.ok(json!({ "command": "machine.add", "machine": "fan-2", "source": { "synth": "fan" }, "baseline": "auto" }));
+    // Also while the agent is at the file, and without writing beside it.
+    let names = |dir: &Path| {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).expect("a directory").flatten().map(|entry| entry.path()).collect();
+        names.sort();
+        names
+    };
+    let state = plant.site.dir.path().join("state");
+    let before = names(&state);
+    let output = plant.site.output("check");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    for words in ["2 added while the agent ran: fan-1, fan-2", "fan-1: simulated fan, -", "fan-2: simulated fan, -"] {
+        assert!(printed.contains(words), "{words}: {printed}");
+    }
+    assert_eq!(names(&state), before);
+    drop(agent);
+    let text = std::fs::read_to_string(&plant.site.config).expect("a file");
+    let other = "[[machine]]\nid = \"fan-1\"\nmodel = \"fan-b\"\nsource = { synth = \"fan\" }\n";
+    std::fs::write(&plant.site.config, format!("{text}{other}")).expect("a writable file");
+    let output = plant.site.output("check");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(1) && printed.contains("1 added while the agent ran: fan-2"), "{printed}");
+    assert!(printed.contains("FAIL  machines       fan-1 was added remotely and will not be there"), "{printed}");
 }

@@ -14,6 +14,7 @@ mod machines;
 mod retuning;
 mod signed_bundles;
 mod slow_disk;
+mod state_archives;
 mod state_corruption;
 mod trend;
 mod upgrade;

@@ -12,9 +12,9 @@ use rumqttc::QoS;
 use crate::agent_process::read_health;
 use crate::client_process::{AgentProcess, Setup};
 use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber, free_port};
+use crate::common::disk::SmallDisk;
 use crate::common::network::Network;
 use crate::common::wait::{TIMEOUT, pace, random_moment, wait_or_explain, wait_until, wait_within};
-use crate::disk::SmallDisk;
 use crate::rig::{connected, drained, is_verdict, options, read_verdict, seqs, start, state_dir, window};
 
 const MACHINES: usize = 8;

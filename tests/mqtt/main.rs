@@ -6,7 +6,6 @@ mod common;
 mod agent_process;
 mod client;
 mod client_process;
-mod disk;
 mod faults;
 mod grafana;
 mod home_assistant;

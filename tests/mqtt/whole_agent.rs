@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::agent_process::{Notified, Site, ask, faketime, health, listener, wait_until_it_answers};
 use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber, free_port};
+use crate::common::disk::SmallDisk;
 use crate::common::network::Network;
 use crate::common::wait::{random_moment, wait_until, wait_within};
-use crate::disk::SmallDisk;
 use crate::faults::assert_complete;
 use crate::rig::{is_verdict, read_status, read_verdict, seqs};
 

@@ -106,6 +106,9 @@ fn an_agent_that_is_gone_is_forgotten_and_one_that_is_there_is_not() {
         fleet.publish(&format!("auscult/{agent}/status"), true, json!({ "schema": 1, "state": state }).to_string());
         fleet.publish(&format!("auscult/{agent}/fan-a/alarm"), true, r#"{"state":"normal"}"#);
         fleet.publish(&format!("auscult/{agent}/fan-a/verdict"), true, r#"{"seq":1}"#);
+        for device in ["", "/fan-a"] {
+            fleet.publish(&format!("homeassistant/device/auscult-{agent}{device}/config"), true, "{}");
+        }
     }
     let console = console(&broker);
     assert_eq!(console.browser.get("/session").json()["forget"], true);
@@ -121,9 +124,15 @@ fn an_agent_that_is_gone_is_forgotten_and_one_that_is_there_is_not() {
     }
     // The broker keeps nothing of it.
     let id = format!("kept-{:016x}", rand::random::<u64>());
-    let kept = Subscriber::start_with(MqttOptions::new(id, "127.0.0.1", broker.port()), &["auscult/pi-3/#"]);
+    let kept = Subscriber::start_with(
+        MqttOptions::new(id, "127.0.0.1", broker.port()),
+        &["auscult/pi-3/#", "homeassistant/#"],
+    );
     kept.publish("auscult/pi-3/control", false, r#"{"id":"1","command":"ping"}"#);
     kept.wait_for("what comes after all that is kept", |message| message.topic == "auscult/pi-3/control");
-    let topics: Vec<_> = kept.messages().into_iter().map(|message| message.topic).collect();
-    assert_eq!(topics, ["auscult/pi-3/control"]);
+    let mut topics: Vec<_> = kept.messages().into_iter().map(|message| message.topic).collect();
+    topics.sort();
+    let others = ["", "/fan-a"].map(|device| format!("homeassistant/device/auscult-pi-1{device}/config"));
+    assert_eq!(topics[0], "auscult/pi-3/control");
+    assert_eq!(topics[1..], others);
 }

@@ -266,3 +266,38 @@ fn the_terminal_goes_through_tls_and_takes_the_certificate_of_the_configuration_
     let (said, code) = answers_to(&["--page", &listen], dir.path(), "");
     assert!(code == Some(1) && said.contains("is the page behind TLS?"), "{said}");
 }
+
+#[test]
+fn a_machine_that_is_removed_while_the_broker_is_away_is_gone_there_too_when_it_is_back() {
+    let mut broker = Broker::start_with(&BrokerOptions { persistence: true, ..BrokerOptions::default() });
+    let subscriber = Subscriber::of(&broker, &["auscult/#", "homeassistant/#"]);
+    let site = site(&broker.url(), &format!("{LISTEN}\n[homeassistant]\ndiscovery = true"));
+    let served = Served::again(site);
+    let mut page = served.browser().stream().expect("a stream");
+    let add = json!({
+        "command": "machine.add", "machine": "fan-b", "source": { "synth": "fan" }, "model": "fan-b", "hop_s": 0.5,
+    });
+    assert_eq!(page.command(add)["status"], "ok");
+    subscriber.wait_for("its verdict", |message| message.is_machine("fan-b", MachinePart::Verdict));
+    let described = "homeassistant/device/auscult-pi-1/fan-b/config";
+    subscriber.wait_for("its description", |message| message.topic == described);
+    broker.kill();
+    page.wait("the broker's absence", |message| message["topic"] == "$home" && message["payload"]["broker"] == "away");
+    assert_eq!(page.command(json!({ "command": "machine.remove", "machine": "fan-b" }))["status"], "ok");
+    // The one that removed it is gone as well before the broker is back.
+    drop(page);
+    let served = served.restart();
+    broker.restart();
+    let kept = || {
+        let late = Subscriber::of(&broker, &["auscult/#", "homeassistant/#"]);
+        late.wait_for("the agent's info", |message| message.retained && message.is_agent(AgentPart::Info));
+        late.wait_for("the other's verdict", |message| message.is_machine("fan-a", MachinePart::Verdict));
+        let retained = late.messages().into_iter().filter(|message| message.retained && !message.payload.is_empty());
+        retained.map(|message| message.topic).collect::<Vec<_>>()
+    };
+    wait_until("nothing is kept of it", || {
+        let topics = kept();
+        topics.iter().any(|topic| topic.contains("/fan-a/")) && !topics.iter().any(|topic| topic.contains("fan-b"))
+    });
+    assert_eq!(served.terminate(), Some(0));
+}
