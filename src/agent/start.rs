@@ -37,12 +37,13 @@ use crate::systemd;
 impl Agent {
     /// Reads what earlier runs left, opens everything and starts the threads.
     pub(super) fn start(mut config: Config) -> Result<Agent, AgentError> {
+        let clock = Clock::of_system();
+        let now = clock.now().utc();
+        // First of all: what was imported may bring a broker.
+        let left = Left::read(&config, now)?;
         if let Err(problem) = config.use_chosen_broker() {
             tracing::error!("{problem}: the broker that was chosen on the page is forgotten");
         }
-        let clock = Clock::of_system();
-        let now = clock.now().utc();
-        let left = Left::read(&config, now)?;
         let Left { store, imported, bundle, baselines, alarms, saved, problem } = left;
         let roster = Roster::read(&config, &store);
         let loaded = load(&config, bundle.as_deref(), &roster, &baselines)?;

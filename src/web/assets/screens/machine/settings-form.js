@@ -9,8 +9,8 @@ import { readMicrophones } from '../../lib/first-start.js'
 const JUDGES = [{ value: '', label: 'As learned' }, { value: 'distance', label: 'Distance' }, { value: 'combined', label: 'All lanes' }]
 /** Keys of the alarm that are asked for: label, and the least that makes sense. */
 const ALARM = /** @type {const} */ ([
-  ['k', 'Anomalous windows that raise it', 1], ['n', 'of the last', 1], ['clear_at_most', 'Clears at most at', 0],
-  ['raise_after_s', 'Raised after, s', 0], ['clear_after_s', 'Clears after, s', 0], ['deaf_after_s', 'Deaf after, s', 0]
+  ['k', 'Raised at', 1], ['n', 'of the last', 1], ['clear_at_most', 'Cleared at', 0],
+  ['raise_after_s', 'Raised after, s', 0], ['clear_after_s', 'Cleared after, s', 0], ['deaf_after_s', 'Deaf after, s', 0]
 ])
 
 /** @typedef {{ name: string, notes: string, source: string, channel: string, hop_s: string, judge: string, latching: string, alarm: Record<string, string> }} Values */
@@ -53,15 +53,16 @@ function changesOf (entry, values) {
 export function Form ({ agent, entry, onSaved, onCancel }) {
   const id = entry.machine
   const [values, setValues] = useState(valuesOf(entry))
-  const [found, setFound] = useState(/** @type {import('../../lib/first-start.js').Microphone[]} */ ([]))
+  const [microphones, setMicrophones] = useState(null)
   const [problem, setProblem] = useState('')
   useEffect(() => {
     let gone = false
-    readMicrophones(agent).then(({ microphones }) => { if (!gone) setFound(microphones) })
+    readMicrophones(agent).then(({ microphones }) => { if (!gone) setMicrophones(microphones) })
     return () => { gone = true }
   }, [agent])
   const set = (/** @type {keyof Values} */ key) => (/** @type {any} */ event) => setValues({ ...values, [key]: event.target.value })
   const setAlarm = (/** @type {string} */ key) => (/** @type {any} */ event) => setValues({ ...values, alarm: { ...values.alarm, [key]: event.target.value } })
+  const found = /** @type {import('../../lib/first-start.js').Microphone[]} */ (microphones ?? [])
   const picked = found.find(one => JSON.stringify(one.source) === values.source)
   const channels = Math.max(picked?.channels ?? 0, found.find(one => sourceText(one.source) === sourceText(entry.source))?.channels ?? 0, Number(values.channel) + 1 || 0, 1)
   const changes = changesOf(entry, values)
@@ -82,7 +83,7 @@ export function Form ({ agent, entry, onSaved, onCancel }) {
         <option value="mix">${channelText('mix')}</option>${Array.from({ length: channels }, (_, i) => html`<option key=${i} value=${String(i)}>${channelText(i)}</option>`)}</select></label>
       <label class="field short">Window each, s<input name="hop_s" type="number" min="0.5" max="86400" step="any" value=${values.hop_s} onInput=${set('hop_s')} /></label></div>
     <div><h3>What decides</h3><${Choice} label="What decides" value=${values.judge} options=${JUDGES} onChange=${(/** @type {string} */ judge) => setValues({ ...values, judge })} /></div>
-    <div><h3>Alarm</h3><p class="note">Empty: as for all machines of this agent.</p></div>
+    <div><h3>Alarm</h3><p class="note">So many anomalous windows raise and clear it. Empty: as for all machines of this agent.</p></div>
     <div class="row-of">${ALARM.map(([key, label, least]) => html`<label class="field short" key=${key}>${label}<input name=${key} type="number" min=${least} step=${key.endsWith('_s') ? 'any' : 1} value=${values.alarm[key]} onInput=${setAlarm(key)} /></label>`)}
       <label class="field">When it is over<select name="latching" value=${values.latching} onChange=${set('latching')}><option value="">as for all</option><option value="false">it clears by itself</option><option value="true">it stays until acknowledged</option></select></label></div>
     ${heard && html`<p class="say warn">It is heard anew: what is being learned begins again. Learn its normal again where the microphone hears something else.</p>`}
