@@ -6,7 +6,7 @@ import { showLevel } from '../ui/listen.js'
 import { addMachine, idOf, readMicrophones, readModels } from '../lib/first-start.js'
 import { knows } from '../lib/commands.js'
 import { go, link, route } from '../lib/route.js'
-import { store } from '../lib/store.js'
+import { nameOf, store } from '../lib/store.js'
 import { BrokerStep, NotifyStep } from './setup-links.js'
 
 const POLL_MS = 1000
@@ -108,5 +108,5 @@ function MachineStep ({ agent, done, back, picked }) {
 
 /** @param {{ agent: string, id: string }} props */
 const Done = ({ agent, id }) => html`<div class="guide"><h1>It listens</h1>
-  <p>${id} is being heard now. Its screen shows the level, what was learned so far and, when there is enough, what is out of the ordinary.</p>
-  <div class="ends"><${Button} onClick=${() => go(link('machines'))}>To the machines<//><a class="button main" href=${link('machine', agent, id)}>Show ${id}</a></div></div>`
+  <p>${nameOf({ agent, id })} is being heard now. Its screen shows the level, what was learned so far and, when there is enough, what is out of the ordinary.</p>
+  <div class="ends"><${Button} onClick=${() => go(link('machines'))}>To the machines<//><a class="button main" href=${link('machine', agent, id)}>Show ${nameOf({ agent, id })}</a></div></div>`
