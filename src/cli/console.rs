@@ -192,10 +192,6 @@ impl Console {
     /// An agent that nobody knows, or that is there.
     fn state_of(&self, agent: &str) -> Result<Vec<String>, Refusal> {
         let is_status = |topic: &Topic| matches!(topic, Topic::Agent { part: AgentPart::Status, .. });
-        let machine_of = |topic: &Topic| match topic {
-            Topic::Machine { machine, .. } => Some(machine.as_str()),
-            _ => None,
-        };
         let (mut topics, mut named) = (Vec::new(), Vec::new());
         for Message { topic, payload, .. } in self.hub.snapshot() {
             let Some(parsed) = Topic::parse(&self.root, &topic) else { continue };
@@ -306,6 +302,13 @@ impl Console {
             Some(_) => tracing::warn!(topic = name, "a message is passed over: it is too large"),
             None => tracing::debug!(topic = name, "a message is passed over: it is no JSON"),
         }
+    }
+}
+
+fn machine_of(topic: &Topic) -> Option<&str> {
+    match topic {
+        Topic::Machine { machine, .. } => Some(machine),
+        _ => None,
     }
 }
 
