@@ -16,6 +16,7 @@ use crate::audio::capture::{self, Capture};
 use crate::audio::meters::Meters;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::control::state_archive::imported;
 use crate::control::state_archive::take::{self, TakeError};
 use crate::control::store::StateStore;
 use crate::control::{self, Controller};
@@ -50,7 +51,7 @@ impl Agent {
         let (inputs, waiting) = roster.inputs(loaded.as_ref());
         let machines = roster.restore(&config, &store, loaded.as_ref(), saved, &baselines, now)?;
         let capture = Arc::new(capture::start_with(inputs, waiting)?);
-        let options = MqttOptions { least_seqs: take::least_seqs(&config.agent.state_dir), ..options_of(&config) };
+        let options = MqttOptions { least_seqs: imported::least_seqs(&config.agent.state_dir), ..options_of(&config) };
         let (mqtt, incoming) =
             Mqtt::start(options, clock).map_err(AgentError::system("cannot start the MQTT client"))?;
         let notifier = Notifier::new(&config.agent.id, config.web.url.as_deref(), &config.notify);

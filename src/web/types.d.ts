@@ -59,9 +59,9 @@ interface Command {
   [more: string]: any
 }
 
-type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "busy" | "not_allowed" | "failed"
+type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "state_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
 
 interface EventMsg {
   agent: string

@@ -87,7 +87,8 @@ fn a_new_card_goes_on_where_the_old_one_stopped() {
     plant.ok(
         json!({ "command": "threshold.set", "machine": "fan-2", "threshold": 0.4, "by": "ana", "reason": "overhaul" }),
     );
-    plant.ok(json!({ "command": "alarm.shelve", "machine": "fan-2", "until": "+8h", "by": "ana" }));
+    let until = (chrono::Utc::now() + chrono::TimeDelta::hours(8)).to_rfc3339();
+    plant.ok(json!({ "command": "alarm.shelve", "machine": "fan-2", "until": until, "by": "ana" }));
     plant.wait_assessed("fan-1", 2);
     plant.wait_assessed("fan-2", 2);
     let before = kept(&plant);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     ALARMS, ARCHIVE_LIMIT, BASELINE_LIMIT, BROKER, Broker, FILE_LIMIT, FORMAT, MACHINES, MANIFEST, Manifest, SEQ,
-    SETTINGS, name_of_baseline, take,
+    SETTINGS, imported, name_of_baseline,
 };
 use crate::archive::{Packer, sha256_of};
 use crate::clock::Timestamp;
@@ -123,7 +123,7 @@ impl Exporter {
     /// What no later window has yet: neither of this agent, nor of the one whose state it took.
     fn seqs(&self) -> BTreeMap<String, u64> {
         let mut seqs = outbox::reserved_seqs(&self.state_dir);
-        for (machine, least) in take::least_seqs(&self.state_dir) {
+        for (machine, least) in imported::least_seqs(&self.state_dir) {
             let entry = seqs.entry(machine).or_insert(0);
             *entry = (*entry).max(least);
         }

@@ -11,6 +11,7 @@
 
 pub mod export;
 pub mod import;
+pub mod imported;
 pub mod take;
 pub mod transaction;
 

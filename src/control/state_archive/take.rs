@@ -1,39 +1,19 @@
 //! What was imported is put in place of what was set and learned here, before an agent runs on it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use super::import::{WAITING, revoke};
-use super::{Contents, export};
-use crate::clock::Timestamp;
+use super::{Contents, export, imported};
 use crate::config::{BrokerOrigin, Config};
 use crate::control::store::StateStore;
 use crate::fs::UNFINISHED;
 use crate::monitor::alarm_store;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::mqtt::broker::{self, BrokerSettings};
-use crate::state_files::{Lost, StateFiles};
-
-/// Where the imports of this state directory are noted.
-const IMPORTED: &str = "imported.json";
-/// So far above the exported numbers `seq` goes on at least: the agent that wrote them went on until its card failed.
-const STEP: u64 = 10_000_000;
-/// And so many for each second since: windows come no faster.
-const A_SECOND: u64 = 2;
-
-/// The last import.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Imported {
-    agent: String,
-    exported: String,
-    imported: String,
-    /// No machine's `seq` goes on below this.
-    seqs: BTreeMap<String, u64>,
-}
+use crate::state_files::StateFiles;
 
 /// Why an import was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -73,40 +53,11 @@ pub fn take(config: &Config, store: &mut StateStore, now: DateTime<Utc>) -> Resu
     })?;
     let waits = |error: &dyn std::fmt::Display| TakeError::Waits(error.to_string());
     // The numbers first: that they go on higher does no harm whatever follows.
-    note(&StateFiles::new(state_dir), &contents, now).map_err(|error| waits(&error))?;
+    imported::note(&StateFiles::new(state_dir), &contents, now).map_err(|error| waits(&error))?;
     store.replace_all(&contents.settings, &contents.machines, now).map_err(|error| waits(&error))?;
     let said = put(&dir, state_dir, &contents).map_err(TakeError::Halfway)?;
     revoke(state_dir).map_err(|error| TakeError::Halfway(error.to_string()))?;
     Ok(Some(said))
-}
-
-/// Numbers that no machine's `seq` goes on below, because a card whose state was imported had used them.
-pub fn least_seqs(state_dir: &Path) -> BTreeMap<String, u64> {
-    let imported = StateFiles::read_only(state_dir).read_json::<Imported>(IMPORTED);
-    let imported = imported.unwrap_or_else(|Lost(problem)| {
-        // The outbox knows them since its first message.
-        tracing::error!("what was imported last is lost: {problem}");
-        None
-    });
-    imported.unwrap_or_default().seqs
-}
-
-fn note(files: &StateFiles, contents: &Contents, now: DateTime<Utc>) -> std::io::Result<()> {
-    let before = files.read_json::<Imported>(IMPORTED).unwrap_or_default().unwrap_or_default();
-    let since_s = (now - contents.manifest.exported.utc()).num_seconds();
-    let above = STEP + A_SECOND * u64::try_from(since_s).unwrap_or(0);
-    let mut seqs = before.seqs;
-    for (machine, seq) in &contents.seqs {
-        let entry = seqs.entry(machine.clone()).or_insert(0);
-        *entry = (*entry).max(seq + above);
-    }
-    let imported = Imported {
-        agent: contents.manifest.agent.clone(),
-        exported: contents.manifest.exported.to_string(),
-        imported: Timestamp::from(now).to_string(),
-        seqs,
-    };
-    files.write(IMPORTED, &serde_json::to_string(&imported)?)
 }
 
 /// The files. Done again after a power cut, it comes to the same.
