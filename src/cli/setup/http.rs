@@ -107,8 +107,10 @@ impl Site {
         connection.write_all(head.as_bytes()).and_then(|()| connection.flush())?;
         let mut bytes = Vec::new();
         match connection.take(LONGEST_ANSWER).read_to_end(&mut bytes) {
-            // A page that closes without the last word of TLS has said all.
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
+            // A page that closes without the last word has said all.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                return Err(error.into());
+            }
             _ => {}
         }
         self.read(&String::from_utf8_lossy(&bytes))

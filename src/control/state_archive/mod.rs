@@ -21,6 +21,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::archive::{self, Allowed};
 use crate::clock::Timestamp;
@@ -147,15 +148,16 @@ impl Contents {
         if manifest.files.contains_key(BROKER) {
             contents.broker = Some(json(BROKER, &sealed_text(dir, manifest, BROKER)?)?);
         }
-        let machines: BTreeMap<String, MachineConfig> = checked_json(dir, manifest, MACHINES)?;
-        for (id, machine) in machines {
+        let machines: BTreeMap<String, Value> = checked_json(dir, manifest, MACHINES)?;
+        for (id, value) in machines {
             let key = format!("{MACHINES}: {id}");
+            let machine = MachineConfig::deserialize(&value).map_err(|error| format!("{key}: {error}"))?;
             if machine.id != id {
                 return Err(format!("{key}: expected a machine of this id, found {:?}", machine.id));
             }
             machine.check(&key, &config.gate, &config.alarm)?;
-            let text = serde_json::to_string(&machine).map_err(|error| format!("{key}: {error}"))?;
-            contents.machines.insert(id, text);
+            // As it was stored: a machine says nothing of what it leaves to its default.
+            contents.machines.insert(id, value.to_string());
         }
         contents.settings.keys().try_for_each(|id| check_id(SETTINGS, id))?;
         contents.alarms.keys().try_for_each(|id| check_id(ALARMS, id))?;
