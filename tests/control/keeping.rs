@@ -118,7 +118,7 @@ fn a_new_card_goes_on_where_the_old_one_stopped() {
     assert!(agent.ended().is_none(), "the same process goes on");
     assert_eq!(kept(&plant), before);
     for machine in ["fan-1", "fan-2"] {
-        plant.wait_assessed(machine, 2);
+        plant.wait_assessed(machine, 3);
         let (old, new) = (&old[machine], seqs(&plant, machine));
         assert!(new.iter().all(|seq| old.iter().all(|old| *seq > old + 1_000_000)), "{machine}: {old:?}, {new:?}");
         plant.assert_no_hole(machine);
