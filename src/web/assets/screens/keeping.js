@@ -43,7 +43,7 @@ export function Keeping ({ id }) {
 /** What an import brought, in words. @param {any} data */
 function said (data) {
   const list = (/** @type {string[]} */ ids) => (ids.length ? ids.join(', ') : 'none')
-  const parts = [`Imported what ${data.from} exported on ${clock(data.exported)}${data.is_own ? '' : ', another agent'}. Machines: ${list(data.added)}; with what was learned: ${list(data.learned)}. The agent starts anew.`]
+  const parts = [`Imported what ${data.from} exported at ${clock(data.exported)}${data.is_own ? '' : ', another agent'}. Machines: ${list(data.added)}; with what was learned: ${list(data.learned)}. The agent starts anew.`]
   if (data.elsewhere.length) parts.push(`Not machines of this agent, and kept for when they are: ${data.elsewhere.join(', ')}.`)
   if (data.bundle && data.bundle !== data.bundle_here) parts.push(`It ran with the bundle ${data.bundle}; here is ${data.bundle_here ?? 'none'}. Baselines count under the encoder that made them.`)
   if (!data.broker.endsWith('has none')) parts.push(`Broker: ${data.broker}.`)
