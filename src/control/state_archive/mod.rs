@@ -30,6 +30,7 @@ use crate::monitor::baseline_store::{self, BaselineStore};
 use crate::monitor::settings::MachineSettings;
 use crate::mqtt::address::BrokerUrls;
 use crate::scoring::alarm::SavedAlarm;
+use crate::scoring::baseline::check_rate;
 use crate::scoring::threshold::Threshold;
 use crate::sha256::sha256_hex;
 
@@ -267,6 +268,9 @@ fn check_settings(settings: &MachineSettings) -> Result<(), String> {
         && Threshold::new(over.threshold).is_none()
     {
         return Err(format!("expected {} as threshold, found {}", Threshold::EXPECTED, over.threshold));
+    }
+    if let Some(rate) = settings.false_alarm_rate {
+        check_rate(rate).map_err(|error| error.to_string())?;
     }
     let changed = settings.changed.as_ref().map(|changed| (&changed.by, &changed.reason));
     let maintenance = settings.maintenance.as_ref().map(|maintenance| (&maintenance.by, &maintenance.reason));

@@ -51,6 +51,7 @@ pub(super) fn write_machine(transaction: &Transaction, row: &MachineRow, now: Da
     ])?;
     if config.is_none() {
         transaction.execute("DELETE FROM settings WHERE machine = ?1", [id])?;
+        transaction.execute("DELETE FROM rate WHERE machine = ?1", [id])?;
         transaction.execute("DELETE FROM distance WHERE machine = ?1", [id])?;
         transaction.execute(
             "DELETE FROM machine WHERE config IS NULL AND id NOT IN

@@ -165,6 +165,7 @@ impl StateStore {
         let transaction = self.db.transaction()?;
         if commit.forget_settings {
             transaction.execute("DELETE FROM settings", [])?;
+            transaction.execute("DELETE FROM rate", [])?;
         }
         for machine in &commit.machines {
             write_machine(&transaction, machine, now)?;
