@@ -240,7 +240,7 @@ impl MonitorState {
 
     /// Share of normal windows that all lanes together call anomalous with these settings; `None` where they do not decide.
     pub fn rate_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Option<f64> {
-        let (baseline, _) = self.loaded.as_ref()?.baseline(machine)?;
+        let baseline = self.loaded.as_ref()?.judging(machine)?;
         let decides = self.judge_with(machine, settings, now) == Judge::Combined;
         decides.then(|| settings.false_alarm_rate.unwrap_or(baseline.false_alarm_rate))
     }
@@ -248,7 +248,7 @@ impl MonitorState {
     /// What decides over machine number `machine` with these settings.
     pub fn judge_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Judge {
         let loaded = self.loaded.as_ref();
-        let lanes = loaded.is_some_and(|loaded| loaded.has_lanes(machine));
+        let lanes = loaded.and_then(|loaded| loaded.judging(machine)).is_some_and(|baseline| baseline.has_lanes());
         let effective = self.threshold_with(machine, settings, now);
         match lanes {
             true => judge_under(self.machines[machine].config.judge, effective),

@@ -168,10 +168,9 @@ impl ActiveBundle {
         self.setups.get(&machine)?.provisional.as_ref()
     }
 
-    /// Whether windows of machine number `machine` are judged by lanes beside the distance.
-    pub fn has_lanes(&self, machine: usize) -> bool {
-        let setup = self.setups.get(&machine);
-        setup.and_then(|setup| setup.model.baseline.as_ref()).is_some_and(|baseline| baseline.has_lanes())
+    /// The baseline that windows of machine number `machine` are judged by, provisional or not.
+    pub fn judging(&self, machine: usize) -> Option<&Arc<Baseline>> {
+        self.setups.get(&machine)?.model.baseline.as_ref()
     }
 
     /// Why a baseline that machine number `machine` has is not used.
