@@ -28,7 +28,7 @@ fn describe_alarm(status: &AlarmStatus) -> String {
     match status.state {
         AlarmState::Normal => "no alarm any more".to_owned(),
         AlarmState::Active => {
-            let why = status.why.as_ref().map(ToString::to_string).filter(|why| !why.is_empty());
+            let why = status.sentence(None).filter(|_| status.kind != Some(Kind::Deaf));
             format!("alarm: {kind}{}", why.map(|why| format!(" ({why})")).unwrap_or_default())
         }
         AlarmState::Acknowledged => format!("alarm acknowledged{by}{comment}"),
@@ -111,7 +111,7 @@ mod tests {
             note: Note::default(),
             maintenance: false,
         };
-        assert_eq!(describe_alarm(&status), "alarm: fault (2.3 x threshold)");
+        assert_eq!(describe_alarm(&status), "alarm: fault (2.3 x threshold; 5 windows)");
         status.kind = Some(Kind::Deaf);
         status.why = None;
         assert_eq!(describe_alarm(&status), "alarm: the machine cannot be heard");

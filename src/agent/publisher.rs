@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::config::{Config, MachineConfig};
 use crate::control::Output;
 use crate::control::commands::Command;
+use crate::monitor::journal::Journal;
 use crate::monitor::machine::{Machine, WindowCounts};
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::state_writer::WriterHandle;
@@ -29,6 +30,13 @@ use crate::scoring::baseline::LearnProgress;
 use crate::scoring::gate::SignalHealth;
 use crate::scoring::gate::debounce::SignalChange;
 
+/// What is kept of the machines for years.
+#[derive(Clone)]
+pub struct Records {
+    pub trend: Arc<Trend>,
+    pub journal: Arc<Journal>,
+}
+
 /// Makes messages and hands them to the client. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
@@ -38,7 +46,7 @@ pub struct Publisher {
     capture: Arc<Capture>,
     writer: WriterHandle,
     notifier: Notifier,
-    trend: Arc<Trend>,
+    records: Records,
     started: Instant,
     /// Counts in the last health message, by the machine's number.
     reported: Arc<Mutex<HashMap<usize, WindowCounts>>>,
@@ -52,7 +60,7 @@ impl Publisher {
         capture: Arc<Capture>,
         writer: WriterHandle,
         notifier: Notifier,
-        trend: Arc<Trend>,
+        records: Records,
     ) -> Publisher {
         Publisher {
             config,
@@ -61,7 +69,7 @@ impl Publisher {
             capture,
             writer,
             notifier,
-            trend,
+            records,
             started: Instant::now(),
             reported: Arc::default(),
         }
@@ -136,7 +144,9 @@ impl Publisher {
             assessed.bundle.as_deref(),
             self.mqtt.clock().mark(),
         );
-        message.alarm = Some(assessed.alarm_state);
+        message.alarm = Some(assessed.alarm.state);
+        message.alarm_windows = assessed.alarm.kind.map(|_| assessed.alarm.count);
+        message.text = assessed.sentence();
         message.learning_share = assessed.learning.as_ref().map(LearnProgress::share);
         let verdict = message.verdict;
         let (reason, distance, threshold) = (message.reason, message.distance, message.threshold);
@@ -179,6 +189,11 @@ impl Publisher {
 
     fn alarm_msg(&self, machine: usize, status: &AlarmStatus) -> AlarmMsg {
         let why = status.why.as_ref();
+        let reason = {
+            let state = self.monitor.lock();
+            let last = state.machines.get(machine).and_then(|machine| machine.last.as_ref());
+            last.and_then(|last| last.reason)
+        };
         AlarmMsg {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
@@ -192,6 +207,12 @@ impl Publisher {
             percentile: why.and_then(|why| why.percentile),
             lane: why.and_then(|why| why.lane),
             bands: why.map_or_else(Vec::new, |why| why.bands.clone()),
+            text: status.sentence(reason),
+            journal: status
+                .kind
+                .zip(status.raised)
+                .and_then(|(kind, began)| self.records.journal.id(&self.monitor.id(machine), kind, began)),
+            provisional: why.is_some_and(|why| why.provisional),
             by: status.note.by.clone(),
             comment: status.note.comment.clone(),
             until: status.note.until.map(Timestamp::from),
@@ -319,7 +340,7 @@ impl Publisher {
                 CaptureState::Ended => "ended",
             };
             let rounded = |value: f64, places: i32| (value * 10f64.powi(places)).round() / 10f64.powi(places);
-            let counted = self.trend.counted(&stats.id).map(|counted| counted.hours);
+            let counted = self.records.trend.counted(&stats.id).map(|counted| counted.hours);
             let hours = |seconds: f64| rounded(seconds / 3600.0, 3);
             Some(MachineHealth {
                 running_h: counted.map(|counted| hours(counted.running_s)),
@@ -354,7 +375,8 @@ impl Publisher {
             cpu_temp_c: process_stats::cpu_temperature_c(),
             disk_free_mb: process_stats::disk_free_mb(&self.config.agent.state_dir),
             mqtt: self.mqtt.stats(),
-            trend_error: self.trend.problem(),
+            trend_error: self.records.trend.problem(),
+            journal_error: self.records.journal.problem(),
             machines,
             clock: self.mqtt.clock().mark(),
         });

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::machines::Roster;
 #[cfg(feature = "web")]
 use super::page::AgentPage;
-use super::publisher::Publisher;
+use super::publisher::{Publisher, Records};
 use super::scoring_thread::{ScoringThread, ScoringWork};
 use super::{Agent, AgentError};
 use crate::audio::capture::{self, Capture};
@@ -23,6 +23,7 @@ use crate::control::{self, Controller};
 use crate::monitor::alarm_store::{AlarmStore, SavedAlarms};
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::history::History;
+use crate::monitor::journal::Journal;
 use crate::monitor::last_window::LastWindows;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::monitor::state_writer::{self, StateWriter};
@@ -45,7 +46,7 @@ impl Agent {
         if let Err(problem) = config.use_chosen_broker() {
             tracing::error!("{problem}: the broker that was chosen on the page is forgotten");
         }
-        let Left { store, imported, bundle, baselines, alarms, saved, problem } = left;
+        let Left { store, imported, bundle, baselines, alarms, journal, saved, problem } = left;
         let roster = Roster::read(&config, &store);
         let loaded = load(&config, bundle.as_deref(), &roster, &baselines)?;
         let (inputs, waiting) = roster.inputs(loaded.as_ref());
@@ -62,6 +63,7 @@ impl Agent {
             history: Arc::new(History::default()),
             trend: Arc::new(Trend::new(&config.agent.state_dir)),
             alarms: Arc::new(alarms),
+            journal: Arc::new(journal),
             baselines: Arc::new(baselines),
             evidence: Arc::new(LastWindows::new(config.privacy.allow_audio)),
             notify: Arc::new(notifier.clone()),
@@ -91,6 +93,7 @@ struct Left {
     bundle: Option<PathBuf>,
     baselines: BaselineStore,
     alarms: AlarmStore,
+    journal: Journal,
     saved: SavedAlarms,
     /// What was lost.
     problem: Option<String>,
@@ -116,7 +119,8 @@ impl Left {
             None
         });
         let (alarms, saved, alarms_lost) = AlarmStore::open(state_dir);
-        let lost = [inventory_lost, store_lost, import_lost, alarms_lost].into_iter().flatten();
+        let (journal, journal_lost) = Journal::open(state_dir, now);
+        let lost = [inventory_lost, store_lost, import_lost, alarms_lost, journal_lost].into_iter().flatten();
         let lost: Vec<String> = lost.map(|Lost(problem)| problem).collect();
         lost.iter().for_each(|problem| tracing::error!("lost of the last run: {problem}"));
         Ok(Left {
@@ -125,6 +129,7 @@ impl Left {
             bundle: bundle.map(PathBuf::from),
             baselines: BaselineStore::new(state_dir),
             alarms,
+            journal,
             saved,
             problem: (!lost.is_empty()).then(|| lost.join("; ")),
         })
@@ -156,7 +161,7 @@ impl Opened {
             capture.clone(),
             handle.clone(),
             notifier.clone(),
-            shared.trend.clone(),
+            Records { trend: shared.trend.clone(), journal: shared.journal.clone() },
         );
         // Before anything is published, so that the page misses nothing.
         #[cfg(feature = "web")]
@@ -174,7 +179,8 @@ impl Opened {
             move |change: &AlarmChange| publisher.alarm(change)
         };
         let (alarms, baselines) = (shared.alarms.clone(), shared.baselines.clone());
-        let writer = StateWriter::start((handle.clone(), jobs), monitor.clone(), alarms, baselines, publish);
+        let (writer, journal) = ((handle.clone(), jobs), shared.journal.clone());
+        let writer = StateWriter::start(writer, monitor.clone(), alarms, journal, baselines, publish);
         roster.removed.iter().for_each(|id| shared.trend.forget(id));
         let trend = {
             let publisher = publisher.clone();

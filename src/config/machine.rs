@@ -43,8 +43,8 @@ pub struct MachineConfig {
     /// Fields of `[gate]` that differ for this machine; default: none.
     #[serde(default)]
     pub gate: serde_json::Map<String, serde_json::Value>,
-    /// Whether the machine's normal is learned on site. `"auto"`: in the first `baseline_minutes`, `unknown`, `learning`
-    /// until then, and then in use; `"manual"`: when `baseline.learn` says so. Either lets `model` be one that the
+    /// Whether the machine's normal is learned on site. `"auto"`: in the first `baseline_minutes`, judged provisionally from
+    /// 40 windows on, and then in use; `"manual"`: when `baseline.learn` says so. Either lets `model` be one that the
     /// bundle does not have. Default: none, the bundle's bank; `baseline.learn` still works.
     #[serde(default)]
     #[serde(deserialize_with = "some_of")]

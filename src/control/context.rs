@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::envelope::Envelope;
 use super::error::{Code, CommandError};
-use super::messages::{self, describe_limit, settings_msg};
+use super::messages::{self, describe_limit, provisional_msg, settings_msg};
 use super::outcome::Outcome;
 use super::settings_change::{NewSettings, SettingsChange};
 use super::shared::Shared;
@@ -227,11 +227,15 @@ impl CommandContext<'_> {
                 "reason": last.and_then(|last| last.reason),
                 "distance": last.and_then(|last| last.distance),
                 "level_dbfs": last.map(|last| last.level_dbfs),
-                "alarm": { "state": alarm.state, "since": Timestamp::from(alarm.since), "count": alarm.count },
+                "alarm": {
+                    "state": alarm.state, "kind": alarm.kind, "since": Timestamp::from(alarm.since), "count": alarm.count,
+                    "text": alarm.sentence(last.and_then(|last| last.reason)),
+                },
                 "baseline": {
                     "in_use": state.loaded.as_ref().and_then(|loaded| loaded.baseline(number))
                         .map(|(baseline, _)| messages::baseline_facts(&machine.config.id, baseline)),
                     "proposal": machine.learning.proposal.as_ref().map(|it| messages::baseline_facts(&machine.config.id, it)),
+                    "provisional": state.loaded.as_ref().and_then(|loaded| loaded.provisional(number)).map(provisional_msg),
                     "learning": machine.learning.learner.as_ref().map(|it| messages::describe_progress(&it.progress()).1),
                     "problem": state.loaded.as_ref().and_then(|loaded| loaded.baseline_problem(number))
                         .or(machine.learning.failed.as_deref()),

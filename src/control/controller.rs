@@ -15,6 +15,7 @@ use super::learning::Proposing;
 use super::messages::{self, agent_event, baseline_problems, describe_threshold, settings_msg};
 use super::outcome::{Change, Outcome};
 use super::output::Output;
+use super::provisional::Provisionals;
 use super::request::{Rejected, Request};
 use super::settings_change::use_settings;
 use super::shared::Shared;
@@ -33,12 +34,20 @@ pub struct Controller {
     store: StateStore,
     running: Option<Running>,
     proposing: Proposing,
+    provisionals: Provisionals,
     flushed: DateTime<Utc>,
 }
 
 impl Controller {
     pub fn new(shared: Arc<Shared>, store: StateStore, now: DateTime<Utc>) -> Controller {
-        Controller { shared, store, running: None, proposing: Proposing::default(), flushed: now }
+        Controller {
+            shared,
+            store,
+            running: None,
+            proposing: Proposing::default(),
+            provisionals: Provisionals::default(),
+            flushed: now,
+        }
     }
 
     /// What to send at start: the settings of every machine, whether some were lost, and which added machines are not there,
@@ -261,6 +270,7 @@ impl Controller {
     pub fn tick(&mut self, now: DateTime<Utc>) -> Vec<Output> {
         let mut out = self.expire(now);
         out.extend(self.proposing.tick(&self.shared, now));
+        out.extend(self.provisionals.tick(&self.shared, now));
         if let Some(result) = self.running.as_ref().and_then(Running::poll)
             && let Some(running) = self.running.take()
         {

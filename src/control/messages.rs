@@ -9,9 +9,11 @@ use super::output::Output;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::monitor::MonitorState;
-use crate::monitor::model::ActiveBundle;
+use crate::monitor::model::{ActiveBundle, ProvisionalBaseline};
 use crate::monitor::settings::{Effective, MachineSettings};
-use crate::mqtt::payload::{EventKind, EventMsg, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode};
+use crate::mqtt::payload::{
+    EventKind, EventMsg, Provisional, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode,
+};
 use crate::numbers::short;
 use crate::scoring::Baseline;
 use crate::scoring::baseline::LearnProgress;
@@ -57,6 +59,7 @@ pub fn settings_msg(
         judge: state.judge_with(number, settings, now),
         false_alarm_rate: state.rate_with(number, settings, now),
         baseline: state.loaded.as_ref().and_then(|l| l.baseline(number)).map(|(baseline, _)| baseline.learned.clone()),
+        provisional: state.loaded.as_ref().and_then(|loaded| loaded.provisional(number)).map(provisional_msg),
         revision: settings.revision.into(),
         by: changed.and_then(|changed| changed.by.clone()),
         reason: changed.and_then(|changed| changed.reason.clone()),
@@ -67,6 +70,12 @@ pub fn settings_msg(
         maintenance_until: maintenance.and_then(|maintenance| maintenance.until).map(Timestamp::from),
         clock: shared.clock.mark(),
     }
+}
+
+/// The same of a provisional baseline.
+pub fn provisional_msg(provisional: &ProvisionalBaseline) -> Provisional {
+    let ProvisionalBaseline { windows, heard_s, wanted_s, .. } = *provisional;
+    Provisional { windows, heard_s: heard_s.round(), wanted_s: wanted_s.round() }
 }
 
 /// What a baseline is and what it would have meant, in numbers.

@@ -22,6 +22,7 @@ pub mod messages;
 pub mod notify;
 pub mod outcome;
 pub mod output;
+pub mod provisional;
 pub mod rate_limit;
 pub mod request;
 pub mod settings_change;

@@ -14,6 +14,7 @@ use crate::monitor::Monitor;
 use crate::monitor::alarm_store::AlarmStore;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::history::History;
+use crate::monitor::journal::Journal;
 use crate::monitor::last_window::LastWindows;
 use crate::monitor::trend::Trend;
 use crate::mqtt::broker::BrokerLink;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub trend: Arc<Trend>,
     /// Alarms on disk.
     pub alarms: Arc<AlarmStore>,
+    /// All alarms that ever were.
+    pub journal: Arc<Journal>,
     /// Baselines on disk.
     pub baselines: Arc<BaselineStore>,
     /// The last window of each machine, where `privacy.allow_audio` lets it be asked for.

@@ -9,10 +9,10 @@ use super::baseline_store::BaselineStore;
 use super::settings::{MachineSettings, Maintenance};
 use crate::config::MachineConfig;
 use crate::scoring::alarm::Alarm;
-use crate::scoring::baseline::Learner;
+use crate::scoring::baseline::{LearnProgress, Learner, Origin as LearnOrigin};
 use crate::scoring::gate::SignalHealth;
 use crate::scoring::gate::debounce::SignalDebounce;
-use crate::scoring::{Assessment, Baseline};
+use crate::scoring::{Assessment, Baseline, Scored};
 
 /// One machine as the agent runs it.
 pub struct Machine {
@@ -57,6 +57,33 @@ impl Machine {
     }
 }
 
+/// A window that was left out of what is learned, because a provisional alarm stood.
+const LEFT_OUT_ALARM: &str = "alarm";
+
+impl Machine {
+    /// Takes one window into what is being learned, where something is; `had_fault`: a fault alarm stood before this window.
+    ///
+    /// While what has been learned until now finds a fault, windows are left out, and those that raised the alarm are taken
+    /// back: a fault must not become the normal.
+    pub fn learn(
+        &mut self,
+        scored: &Scored,
+        end: DateTime<Utc>,
+        origin: &LearnOrigin,
+        had_fault: bool,
+    ) -> Option<LearnProgress> {
+        let learner = self.learning.learner.as_mut()?;
+        if learner.settings().origin.check(origin).is_err() || learner.progress().complete {
+            return None;
+        }
+        let faulty = scored.assessment.provisional && self.alarm.has_fault();
+        if faulty && !had_fault {
+            learner.take_back(self.alarm.config().n as u64 - 1, LEFT_OUT_ALARM);
+        }
+        Some(if faulty { learner.leave_out(LEFT_OUT_ALARM) } else { learner.on_window(scored, end) })
+    }
+}
+
 /// What is being learned of a machine.
 #[derive(Debug, Default)]
 pub struct LearningState {
@@ -68,6 +95,18 @@ pub struct LearningState {
     pub proposal: Option<Arc<Baseline>>,
     /// Why learning came to nothing.
     pub failed: Option<String>,
+    /// When a provisional baseline was last made of the learner.
+    pub provisional: ProvisionalAttempt,
+}
+
+/// An attempt to make a provisional baseline.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProvisionalAttempt {
+    /// Of the learner.
+    pub generation: u64,
+    /// That it had then.
+    pub windows: u64,
+    pub failed: bool,
 }
 
 impl LearningState {
@@ -86,6 +125,7 @@ impl LearningState {
             generation: baselines.new_generation(),
             proposal: proposal.ok().flatten().map(Arc::new),
             failed: Some(problem).filter(|problem| !problem.is_empty()),
+            provisional: ProvisionalAttempt::default(),
         }
     }
 }

@@ -9,6 +9,7 @@
 pub mod alarm_store;
 pub mod baseline_store;
 pub mod history;
+pub mod journal;
 pub mod last_window;
 pub mod machine;
 pub mod machines;
@@ -27,11 +28,11 @@ use self::machine::Machine;
 use self::machines::Machines;
 use self::model::{ActiveBundle, MachineSetup};
 use self::settings::{Effective, MachineSettings};
-use crate::scoring::alarm::{AlarmState, StatusChange};
+use crate::scoring::alarm::{AlarmStatus, StatusChange};
 use crate::scoring::baseline::LearnProgress;
 use crate::scoring::gate::debounce::SignalChange;
 use crate::scoring::threshold::ThresholdSource;
-use crate::scoring::{Assessment, Judge, MachineModel, Reason, Scored, Verdict};
+use crate::scoring::{Assessment, Judge, MachineModel, Reason, Scored, Verdict, Why};
 use crate::window::Window;
 use crate::window::level_dbfs;
 
@@ -60,7 +61,7 @@ pub struct Assessed {
     /// The alarm changed: the change waits to be saved.
     pub alarm_changed: bool,
     /// With this window.
-    pub alarm_state: AlarmState,
+    pub alarm: AlarmStatus,
     /// How far learning has come, where this window was taken in or left out.
     pub learning: Option<LearnProgress>,
     /// Faults of the signal that began to last, or ended.
@@ -182,12 +183,10 @@ impl Monitor {
         let MonitorState { loaded, machines, .. } = &mut *state;
         let machine = machines.get_mut(window.machine)?;
         let scored = assess(loaded.as_mut(), machine, effective, window, end);
+        let had_fault = machine.alarm.has_fault();
+        let change = machine.alarm.on_verdict(&scored.assessment, end);
         let setup = loaded.as_ref().and_then(|loaded| loaded.setups.get(&window.machine));
-        let origin = setup.map(|setup| &setup.origin);
-        let learner = machine.learning.learner.as_mut().filter(|learner| {
-            origin.is_some_and(|origin| learner.settings().origin.check(origin).is_ok()) && !learner.progress().complete
-        });
-        let learning = learner.map(|learner| learner.on_window(&scored, end));
+        let learning = setup.and_then(|setup| machine.learn(&scored, end, &setup.origin, had_fault));
         let (assessment, signal) = (scored.assessment, scored.signal);
         let mut changes = Vec::new();
         // A machine that stands still is quiet, and says nothing about its microphone.
@@ -198,12 +197,20 @@ impl Monitor {
         machine.counts.windows += 1;
         machine.counts.assessed += u64::from(assessment.verdict != Verdict::Unknown);
         machine.last = Some(assessment.clone());
-        let change = machine.alarm.on_verdict(&assessment, end);
-        let alarm_state = machine.alarm.status().state;
+        let alarm = machine.alarm.status();
         let hop_s = machine.config.hop_s;
         let bundle = loaded.as_ref().map(ActiveBundle::label);
         let alarm_changed = state.note_alarm(window.machine, change);
-        Some(Assessed { assessment, bundle, alarm_changed, alarm_state, learning, signal: changes, hop_s })
+        Some(Assessed { assessment, bundle, alarm_changed, alarm, learning, signal: changes, hop_s })
+    }
+}
+
+impl Assessed {
+    /// What a person should know of the machine now, where there is something: of its alarm, else of this window.
+    pub fn sentence(&self) -> Option<String> {
+        let of_window = || self.assessment.why.as_ref().filter(|_| self.assessment.verdict == Verdict::Anomalous);
+        let of_window = || of_window().map(Why::to_string).filter(|why| !why.is_empty());
+        self.alarm.sentence(self.assessment.reason).or_else(of_window)
     }
 }
 
@@ -233,7 +240,7 @@ impl MonitorState {
 
     /// Share of normal windows that all lanes together call anomalous with these settings; `None` where they do not decide.
     pub fn rate_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Option<f64> {
-        let (baseline, _) = self.loaded.as_ref()?.baseline(machine)?;
+        let baseline = self.loaded.as_ref()?.judging(machine)?;
         let decides = self.judge_with(machine, settings, now) == Judge::Combined;
         decides.then(|| settings.false_alarm_rate.unwrap_or(baseline.false_alarm_rate))
     }
@@ -241,8 +248,7 @@ impl MonitorState {
     /// What decides over machine number `machine` with these settings.
     pub fn judge_with(&self, machine: usize, settings: &MachineSettings, now: DateTime<Utc>) -> Judge {
         let loaded = self.loaded.as_ref();
-        let lanes =
-            loaded.and_then(|loaded| loaded.baseline(machine)).is_some_and(|(baseline, _)| baseline.has_lanes());
+        let lanes = loaded.and_then(|loaded| loaded.judging(machine)).is_some_and(|baseline| baseline.has_lanes());
         let effective = self.threshold_with(machine, settings, now);
         match lanes {
             true => judge_under(self.machines[machine].config.judge, effective),

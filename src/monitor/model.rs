@@ -55,10 +55,23 @@ pub struct MachineSetup {
     pub(super) model: MachineModel,
     /// The baseline in `model` was learned on site, not enrolled with the bundle.
     on_site: bool,
+    /// The baseline in `model` is what has been learned until now.
+    provisional: Option<ProvisionalBaseline>,
     /// Why a baseline that is there is not used.
     problem: Option<String>,
     /// Why the bundle's own does not count.
     misfit: Option<String>,
+}
+
+/// What a machine is judged by while its normal is being learned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProvisionalBaseline {
+    /// Of the learner that it was made from.
+    pub generation: u64,
+    /// The learner's, when it was made.
+    pub windows: u64,
+    pub heard_s: f64,
+    pub wanted_s: f64,
 }
 
 impl ActiveBundle {
@@ -143,10 +156,21 @@ impl ActiveBundle {
         &self.setups[&machine].origin
     }
 
-    /// The baseline that machine number `machine` is judged by, and whether it was learned on site.
+    /// The baseline that machine number `machine` is judged by, and whether it was learned on site; `None` also while it is
+    /// provisional.
     pub fn baseline(&self, machine: usize) -> Option<(&Arc<Baseline>, bool)> {
         let setup = self.setups.get(&machine)?;
-        setup.model.baseline.as_ref().map(|baseline| (baseline, setup.on_site))
+        setup.baseline().map(|baseline| (baseline, setup.on_site))
+    }
+
+    /// What machine number `machine` is judged by while its normal is being learned.
+    pub fn provisional(&self, machine: usize) -> Option<&ProvisionalBaseline> {
+        self.setups.get(&machine)?.provisional.as_ref()
+    }
+
+    /// The baseline that windows of machine number `machine` are judged by, provisional or not.
+    pub fn judging(&self, machine: usize) -> Option<&Arc<Baseline>> {
+        self.setups.get(&machine)?.model.baseline.as_ref()
     }
 
     /// Why a baseline that machine number `machine` has is not used.
@@ -185,6 +209,19 @@ impl ActiveBundle {
     pub fn use_baseline(&mut self, machine: usize, baseline: Option<Arc<Baseline>>) {
         if let Some(setup) = self.setups.get_mut(&machine) {
             setup.learned(baseline);
+        }
+    }
+
+    /// Judges machine number `machine` by what has been learned until now, or no longer so.
+    pub fn use_provisional(&mut self, machine: usize, baseline: Option<(Arc<Baseline>, ProvisionalBaseline)>) {
+        let Some(setup) = self.setups.get_mut(&machine) else { return };
+        match baseline {
+            Some((baseline, provisional)) => {
+                let model = setup.bundled.clone().with_baseline(baseline, setup.bundled.judge);
+                setup.model = MachineModel { provisional: true, ..model };
+                (setup.on_site, setup.provisional) = (true, Some(provisional));
+            }
+            None => setup.learned(None),
         }
     }
 
@@ -234,9 +271,9 @@ impl MachineSetup {
         }
     }
 
-    /// The baseline that the machine is judged by.
+    /// The baseline that the machine is judged by, unless it is provisional.
     pub fn baseline(&self) -> Option<&Arc<Baseline>> {
-        self.model.baseline.as_ref()
+        self.model.baseline.as_ref().filter(|_| self.provisional.is_none())
     }
 
     /// What capture must deliver: rate in Hz and samples in a window.
@@ -248,6 +285,7 @@ impl MachineSetup {
     fn learned(&mut self, baseline: Option<Arc<Baseline>>) {
         self.on_site = baseline.is_some();
         self.problem = None;
+        self.provisional = None;
         self.model = match baseline {
             Some(baseline) => self.bundled.clone().with_baseline(baseline, self.bundled.judge),
             None => self.bundled.clone(),
@@ -286,5 +324,14 @@ fn fit(bundle: &Bundle, machine: &MachineConfig, config: &Config) -> Result<Mach
             }
         })?;
     let bundled = model.clone();
-    Ok(MachineSetup { model, bundled, threshold, origin, on_site: false, problem: None, misfit: None })
+    Ok(MachineSetup {
+        model,
+        bundled,
+        threshold,
+        origin,
+        on_site: false,
+        provisional: None,
+        problem: None,
+        misfit: None,
+    })
 }

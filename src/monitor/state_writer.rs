@@ -8,10 +8,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use parking_lot::Mutex;
 
 use super::alarm_store::AlarmStore;
 use super::baseline_store::BaselineStore;
+use super::journal::Journal;
 use super::{AlarmChange, Monitor};
 
 /// A write that takes longer stands still: an SD card that is cleaning up answers within a minute.
@@ -71,11 +73,12 @@ impl StateWriter {
         (handle, jobs): (WriterHandle, Jobs),
         monitor: Arc<Monitor>,
         alarms: Arc<AlarmStore>,
+        journal: Arc<Journal>,
         baselines: Arc<BaselineStore>,
         publish: impl Fn(&AlarmChange) + Send + 'static,
     ) -> io::Result<StateWriter> {
         let busy_since = Arc::new(Mutex::new(None));
-        let writer = Writer { monitor, alarms, baselines, publish, busy_since: busy_since.clone() };
+        let writer = Writer { monitor, alarms, journal, baselines, publish, busy_since: busy_since.clone() };
         let thread = std::thread::Builder::new().name("state-writer".into()).spawn(move || writer.run(&jobs.0))?;
         Ok(StateWriter { handle, thread, busy_since })
     }
@@ -105,6 +108,7 @@ impl StateWriter {
 struct Writer<P> {
     monitor: Arc<Monitor>,
     alarms: Arc<AlarmStore>,
+    journal: Arc<Journal>,
     baselines: Arc<BaselineStore>,
     publish: P,
     busy_since: Arc<Mutex<Option<Instant>>>,
@@ -127,7 +131,9 @@ impl<P: Fn(&AlarmChange)> Writer<P> {
                 learners.extend(self.monitor.lock().machines.numbers());
             }
             if alarms || stop {
-                self.alarms.save(&self.monitor).iter().for_each(&self.publish);
+                let changes = self.alarms.save(&self.monitor);
+                self.journal.follow(&self.monitor, Utc::now());
+                changes.iter().for_each(&self.publish);
             }
             learners.into_iter().for_each(|machine| self.save_learner(machine));
             *self.busy_since.lock() = None;
@@ -160,9 +166,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let monitor = Arc::new(Monitor::new(None, Vec::new()));
         let (alarms, baselines) = (AlarmStore::open(dir.path()).0, BaselineStore::new(dir.path()));
+        let journal = Arc::new(Journal::open(dir.path(), Utc::now()).0);
         let (handle, jobs) = channel();
         let writer = (handle.clone(), jobs);
-        let writer = StateWriter::start(writer, monitor.clone(), Arc::new(alarms), Arc::new(baselines), |_| ());
+        let writer =
+            StateWriter::start(writer, monitor.clone(), Arc::new(alarms), journal, Arc::new(baselines), |_| ());
         let writer = writer.expect("a thread");
         let soon = Instant::now() + STUCK_AFTER / 2;
         let late = Instant::now() + 2 * STUCK_AFTER;

@@ -61,13 +61,20 @@ impl Writer {
         let title = if repeated { format!("Still: {title}") } else { title };
         let measured = standing.why.as_ref().map(|why| why.to_string()).filter(|why| !why.is_empty());
         let measured = measured.map(|why| format!("Measured: {why}."));
+        let provisional = standing.why.as_ref().is_some_and(|why| why.provisional);
+        let provisional = provisional
+            .then(|| "Its normal is still being learned, so this may be wrong: listen to it first.".to_owned());
         let windows = (standing.kind == NotifyEvent::Fault && standing.count > 0).then(|| {
             let plural = if standing.count == 1 { "" } else { "s" };
             format!("{} anomalous window{plural} so far.", standing.count)
         });
         let detail = standing.detail.as_ref().map(|detail| format!("Reason: {detail}."));
         let repeat = repeated.then(|| "Nobody has acknowledged it.".to_owned());
-        let text = [Some(first), measured, windows, detail, repeat].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let text = [Some(first), measured, windows, provisional, detail, repeat]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
         Item {
             ts: now.into(),
             event: if repeated { Phase::Repeated } else { Phase::Raised },

@@ -33,13 +33,15 @@ pub struct MachineModel {
     pub judge: Judge,
     /// Below this share of normal windows all lanes together call one anomalous; `None`: the baseline's own.
     pub false_alarm_rate: Option<f64>,
+    /// `baseline` is what has been learned until now, while learning goes on.
+    pub provisional: bool,
 }
 
 impl MachineModel {
     /// A machine that is judged by its distance alone.
     pub fn new(index: u32, bank: Bank, threshold: f64, front_end: FrontEnd, gate: Gate) -> Self {
-        let (baseline, judge, false_alarm_rate) = (None, Judge::Distance, None);
-        MachineModel { index, bank, threshold, front_end, gate, baseline, judge, false_alarm_rate }
+        let (baseline, judge, false_alarm_rate, provisional) = (None, Judge::Distance, None, false);
+        MachineModel { index, bank, threshold, front_end, gate, baseline, judge, false_alarm_rate, provisional }
     }
 
     /// The same machine with a learned baseline: its bank and threshold in place of the bundle's. Whoever wants another
@@ -64,6 +66,7 @@ impl MachineModel {
         if assessment.verdict == Verdict::Unknown {
             return assessment;
         }
+        assessment.provisional = self.provisional;
         self.judge_by_lanes(&mut assessment, distance, features);
         if assessment.verdict == Verdict::Anomalous || assessment.p_value.is_some_and(|p| p < WORTH_TELLING) {
             assessment.why = Some(self.why(&assessment, distance, features));
@@ -77,8 +80,10 @@ impl MachineModel {
         Why {
             ratio: assessment.ratio().filter(|ratio| ratio.is_finite()),
             percentile: baseline.and_then(|baseline| baseline.distance_percentile(distance)),
+            p_value: assessment.p_value,
             lane: assessment.lane,
             bands: difference.map_or_else(Vec::new, |difference| why::bands(&difference, &self.front_end)),
+            provisional: self.provisional,
         }
     }
 

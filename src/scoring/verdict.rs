@@ -47,6 +47,8 @@ pub struct Assessment {
     pub lane: Option<Lane>,
     /// In what it differs from normal windows, where it does.
     pub why: Option<Why>,
+    /// Judged by what had been learned until then, while learning went on.
+    pub provisional: bool,
 }
 
 impl Assessment {
@@ -62,6 +64,7 @@ impl Assessment {
             p_value: None,
             lane: None,
             why: None,
+            provisional: false,
         }
     }
 
@@ -99,6 +102,7 @@ pub fn judge(distance: f64, threshold: f64, level_dbfs: f64) -> Assessment {
         p_value: None,
         lane: None,
         why: None,
+        provisional: false,
     }
 }
 

@@ -32,10 +32,14 @@ pub struct Why {
     pub ratio: Option<f64>,
     /// Share of the baseline's windows with a smaller distance, %.
     pub percentile: Option<f64>,
+    /// Share of normal windows that are as unlike the baseline, over all lanes.
+    pub p_value: Option<f64>,
     /// The lane that was the most surprised.
     pub lane: Option<Lane>,
     /// Where the spectrum differs most, the strongest first.
     pub bands: Vec<BandDifference>,
+    /// It was judged by what had been learned until then, while learning went on.
+    pub provisional: bool,
 }
 
 /// The sentence that stands wherever a person looks: `burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB`. Empty where nothing
@@ -46,6 +50,30 @@ impl fmt::Display for Why {
         let ratio = self.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
         let band = self.bands.first().map(BandDifference::to_string);
         f.write_str(&[lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Why {
+    /// Whether it is farther from normal: by all lanes where they are known, else by the distance.
+    pub fn is_worse_than(&self, other: Option<&Why>) -> bool {
+        let Some(other) = other else { return true };
+        match (self.p_value, other.p_value) {
+            (Some(own), Some(others)) if own != others => own < others,
+            _ => self.ratio > other.ratio,
+        }
+    }
+
+    /// How sure it is: `as unusual as 1 normal window in 3000`; `None` where nobody can say, or it is not unusual.
+    pub fn rarity(&self) -> Option<String> {
+        let windows = 1.0 / self.p_value.filter(|p_value| *p_value > 0.0 && *p_value < 0.1)?;
+        Some(match windows {
+            1e6.. => "rarer than 1 normal window in 1000000".to_owned(),
+            _ => {
+                // Two digits: more would promise too much.
+                let scale = 10f64.powf(windows.log10().floor() - 1.0);
+                format!("as unusual as 1 normal window in {:.0}", (windows / scale).round() * scale)
+            }
+        })
     }
 }
 
@@ -90,10 +118,23 @@ mod tests {
     #[test]
     fn the_sentence_says_what_is_known() {
         let bands = vec![BandDifference { from_hz: 2142.0, to_hz: 2302.0, difference_db: 7.6 }];
-        let why = Why { ratio: Some(2.31), percentile: Some(99.5), lane: Some(Lane::Burst), bands };
+        let lane = Some(Lane::Burst);
+        let why = Why { ratio: Some(2.31), percentile: Some(99.5), lane, bands, ..Why::default() };
         assert_eq!(why.to_string(), "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB");
         assert_eq!(Why { ratio: Some(1.04), ..Why::default() }.to_string(), "1.0 x threshold");
         assert_eq!(Why::default().to_string(), "");
+    }
+
+    #[test]
+    fn how_sure_it_is_is_said_in_windows() {
+        let of = |p_value: f64| Why { p_value: Some(p_value), ..Why::default() }.rarity();
+        assert_eq!(of(1.0 / 3041.0).as_deref(), Some("as unusual as 1 normal window in 3000"));
+        assert_eq!(of(0.04).as_deref(), Some("as unusual as 1 normal window in 25"));
+        assert_eq!(of(1e-9).as_deref(), Some("rarer than 1 normal window in 1000000"));
+        for p_value in [0.5, 0.0, f64::NAN, -1.0] {
+            assert_eq!(of(p_value), None);
+        }
+        assert_eq!(Why::default().rarity(), None);
     }
 
     #[test]

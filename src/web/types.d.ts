@@ -12,6 +12,8 @@ interface AlarmMsg {
   comment: string | null
   /** Windows that were evidence of the alarm, since shortly before it was raised; once it has cleared, in all. */
   count: number
+  /** Its number in the journal (`alarm.get`); null where nothing stands, or the journal cannot be written. Older agents do not say so. */
+  journal: number | null
   /** What the alarm is about; null when nothing stands. */
   kind: Kind | null
   /** The lane that was the most surprised; null without a learned baseline. */
@@ -20,6 +22,8 @@ interface AlarmMsg {
   machine: string
   /** Share of the baseline's windows with a smaller distance, %; null without a learned baseline. */
   percentile: number | null
+  /** It was raised by what had been learned until then, while learning went on: wrong more often. Older agents do not say so. */
+  provisional: boolean
   /** When the alarm of `kind` was raised, also while it is acknowledged or shelved; null where none stands. Version 0.1 does not say it. */
   raised: string | null
   /** The window that raised it: its distance as a multiple of the threshold; null where nothing stands. */
@@ -29,6 +33,8 @@ interface AlarmMsg {
   /** When this state began. */
   since: string
   state: AlarmState
+  /** One line for a person: lane, ratio, frequencies, how sure, how many windows when this was sent; null where nothing stands. Older agents do not say so. */
+  text: string | null
   ts: string
   /** When the shelving ends. */
   until: string | null
@@ -61,7 +67,7 @@ interface Command {
 
 type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "state_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
 
 interface EventMsg {
   agent: string
@@ -114,6 +120,8 @@ interface Health {
   dropped: number
   /** Control messages that were not taken in since this start, because too many came at once. */
   incoming_dropped: number
+  /** Why the alarms' journal cannot be written; null where it can. */
+  journal_error: string | null
   /** What last went wrong with the connection. */
   last_error: string | null
   /** One entry for each machine. */
@@ -205,6 +213,15 @@ interface MachineHealth {
 
 type OutboxState = "disk" | "memory"
 
+interface Provisional {
+  /** Normal running that was heard when it was made, s. */
+  heard_s: number
+  /** Normal running that is wanted for the whole one, s. */
+  wanted_s: number
+  /** Windows that it was made from. */
+  windows: number
+}
+
 type Reason = "silent" | "flat" | "clipped" | "dc_offset" | "noise" | "gap" | "no_signal" | "not_finite" | "overload" | "learning" | "machine_off" | "no_bundle" | "maintenance"
 
 interface Reply {
@@ -252,6 +269,8 @@ interface SettingsMsg {
   maintenance: boolean
   /** When the maintenance ends by itself. */
   maintenance_until: string | null
+  /** What has been learned until now judges, while learning goes on; null where it does not. Older agents do not say so. */
+  provisional: Provisional | null
   reason: string | null
   /** Counts the changes of this machine's settings. */
   revision: number
@@ -287,6 +306,8 @@ interface VerdictMsg {
   agent: string
   /** State of the machine's alarm with this window; null where nobody keeps one. */
   alarm: AlarmState | null
+  /** Windows that speak for the alarm by now; null where none stands. Older agents do not say so. */
+  alarm_windows: number | null
   /** Name and version of the bundle that it was scored with. */
   bundle: string | null
   clock?: ClockMark | null
@@ -303,6 +324,8 @@ interface VerdictMsg {
   machine: string
   /** Share of normal windows that are as unlike it. */
   p_value: number | null
+  /** Judged by what had been learned until then, while learning went on: wrong more often. Older agents do not say so. */
+  provisional: boolean
   /** distance / threshold. */
   ratio: number | null
   /** Why it is `unknown`; null otherwise. */
@@ -313,6 +336,8 @@ interface VerdictMsg {
   score: number | null
   /** Counts the machine's windows from 0, without gaps, across restarts. The outbox sets it. */
   seq: number
+  /** One line for a person: what stands about the machine, or in what this window differs; null where nothing does. Older agents do not say so. */
+  text: string | null
   /** Limit of the distance; null without a bundle. */
   threshold: number | null
   /** Time of the window's last sample. */

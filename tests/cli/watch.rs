@@ -95,7 +95,7 @@ fn agent(subscriber: &Subscriber, id: &str, machines: &[String]) {
 fn verdict(agent: &str, machine: &str, seq: u64, distance: f64) -> Value {
     json!({
         "schema": 1, "ts": TS, "seq": seq, "agent": agent, "machine": machine, "verdict": "normal", "reason": null,
-        "distance": distance, "threshold": 0.3, "ratio": distance / 0.3, "score": null, "p_value": null, "lane": null, "level_dbfs": -31.5, "bundle": "demo@1", "alarm": null, "learning_share": null, "late": false,
+        "distance": distance, "threshold": 0.3, "ratio": distance / 0.3, "score": null, "p_value": null, "lane": null, "text": null, "alarm_windows": null, "provisional": false, "level_dbfs": -31.5, "bundle": "demo@1", "alarm": null, "learning_share": null, "late": false,
     })
 }
 
@@ -109,7 +109,7 @@ fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
     }
     let alarm = json!({
         "schema": 1, "ts": TS, "agent": "pi-1", "machine": "fan-b", "state": "active", "kind": "fault", "since": TS, "count": 5,
-        "ratio": null, "percentile": null, "lane": null, "bands": [], "by": null, "comment": null, "until": null, "raised": TS, "at": null, "late": false,
+        "ratio": null, "percentile": null, "lane": null, "text": null, "journal": null, "provisional": false, "bands": [], "by": null, "comment": null, "until": null, "raised": TS, "at": null, "late": false,
     });
     publish(&subscriber, "pi-1/fan-b/alarm", true, &alarm);
     let terminal = Terminal::start(&broker);

@@ -220,6 +220,12 @@ impl Message {
     }
 }
 
+/// Fields that came after version 0.1: what waits in its outbox is sent as it wrote it.
+const LATER: [(&str, &[&str]); 2] = [
+    ("verdict", &["learning_share", "alarm_windows", "text", "provisional"]),
+    ("alarm", &["text", "journal", "provisional", "raised", "at"]),
+];
+
 /// JSON Schema of every payload, ready to check with.
 pub struct Schemas(HashMap<&'static str, jsonschema::Validator>);
 
@@ -255,7 +261,16 @@ impl Schemas {
     /// What is wrong with a payload of this name.
     pub fn fault_as(&self, name: &str, payload: &[u8]) -> Option<String> {
         match serde_json::from_slice::<Value>(payload) {
-            Ok(json) => self.0[name].validate(&json).err().map(|error| error.to_string()),
+            Ok(mut json) => {
+                let later = LATER.iter().find(|(of, _)| *of == name && json["late"] == true);
+                for field in later.into_iter().flat_map(|(_, fields)| *fields) {
+                    let none = if *field == "provisional" { Value::Bool(false) } else { Value::Null };
+                    if let Some(fields) = json.as_object_mut() {
+                        fields.entry(*field).or_insert(none);
+                    }
+                }
+                self.0[name].validate(&json).err().map(|error| error.to_string())
+            }
             Err(error) => Some(error.to_string()),
         }
     }

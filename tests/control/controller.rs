@@ -21,6 +21,7 @@ use auscult::monitor::Monitor;
 use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
 use auscult::monitor::history::History;
+use auscult::monitor::journal::Journal;
 use auscult::monitor::last_window::LastWindows;
 use auscult::monitor::machine::{LearningState, Machine, Origin};
 use auscult::monitor::settings::{Changed, MachineSettings, Maintenance, Override};
@@ -418,6 +419,7 @@ impl Agent {
             history: history.clone(),
             trend: Arc::new(Trend::new(dir.path())),
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
+            journal: Arc::new(Journal::open(dir.path(), Utc::now()).0),
             baselines: Arc::new(BaselineStore::new(dir.path())),
             evidence: evidence.clone(),
             notify: Arc::new(Notifier::new("pi-1", None, &[])),

@@ -18,6 +18,7 @@ use auscult::control::{Controller, Output, Shared};
 use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
 use auscult::monitor::history::History;
+use auscult::monitor::journal::Journal;
 use auscult::monitor::last_window::LastWindows;
 use auscult::monitor::machine::{LearningState, Machine, Origin as MachineOrigin};
 use auscult::monitor::model::ActiveBundle;
@@ -174,6 +175,7 @@ impl Rig {
             history: Arc::new(History::default()),
             trend: Arc::new(Trend::new(dir.path())),
             alarms: Arc::new(AlarmStore::open(dir.path()).0),
+            journal: Arc::new(Journal::open(dir.path(), Utc::now()).0),
             baselines: baselines.clone(),
             evidence: Arc::new(LastWindows::new(false)),
             notify: Arc::new(Notifier::new("pi-1", None, &[])),
@@ -192,8 +194,14 @@ impl Rig {
         let (writer, jobs) = state_writer::channel();
         let (publish, published) = mpsc::channel();
         let publish = move |change: &AlarmChange| drop(publish.send(change.clone()));
-        let state_writer =
-            StateWriter::start((writer.clone(), jobs), monitor.clone(), shared.alarms.clone(), baselines, publish);
+        let state_writer = StateWriter::start(
+            (writer.clone(), jobs),
+            monitor.clone(),
+            shared.alarms.clone(),
+            shared.journal.clone(),
+            baselines,
+            publish,
+        );
         let _writer = state_writer.expect("a thread");
         Rig { dir, monitor, shared, controller, writer, published, _writer }
     }

@@ -148,6 +148,7 @@ fn health(mqtt: &Mqtt, uptime: Duration) -> Health {
         disk_free_mb: None,
         mqtt: mqtt.stats(),
         trend_error: None,
+        journal_error: None,
         machines: Vec::new(),
         clock: None,
     }

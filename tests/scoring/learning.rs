@@ -122,6 +122,32 @@ fn what_is_not_normal_running_is_left_out_and_counted() {
     assert!(baseline.threshold < 5.0, "{}", baseline.threshold);
 }
 
+/// What a provisional alarm leaves out is as if it had never been heard.
+#[test]
+fn windows_that_are_taken_back_leave_nothing_behind() {
+    let learned = |count: usize| {
+        let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
+        for sample in &windows(7, count) {
+            let (scored, end) = scored(sample);
+            learner.on_window(&scored, end);
+        }
+        learner
+    };
+    let (fifty, mut more) = (learned(50), learned(57));
+    let progress = more.take_back(7, "alarm");
+    assert_eq!((progress.windows, progress.left_out["alarm"]), (50, 7));
+    assert!((progress.heard_s - fifty.progress().heard_s).abs() < 1e-6, "{progress:?}");
+    assert_eq!(more.leave_out("alarm").left_out["alarm"], 8);
+    let provisional = more.provisional().expect("fifty windows are enough");
+    assert_eq!(provisional.threshold, fifty.propose().expect("a baseline").threshold);
+    assert!(provisional.has_lanes());
+    // More than there are.
+    let progress = more.take_back(1000, "alarm");
+    assert_eq!((progress.windows, progress.heard_s), (0, 0.0));
+    assert!(more.provisional().is_err());
+    assert!(!more.takes_all() && more.taking_all().takes_all());
+}
+
 #[test]
 fn sound_faster_than_real_time_counts_by_its_own_time() {
     let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");

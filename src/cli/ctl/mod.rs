@@ -3,6 +3,7 @@
 mod export;
 mod extras;
 mod fleet;
+mod journal;
 mod table;
 mod trend;
 mod upload;
@@ -224,7 +225,8 @@ fn show(replies: &[Reply], extras: &Extras) -> std::io::Result<()> {
     {
         return all.values().try_for_each(|health| write!(out, "{}", extras::describe_health(health)));
     }
-    let text = trend::of(replies).unwrap_or_else(|| table::of(replies, table::width()));
+    let text =
+        trend::of(replies).or_else(|| journal::of(replies)).unwrap_or_else(|| table::of(replies, table::width()));
     write!(out, "{text}")
 }
 

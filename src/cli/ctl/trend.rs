@@ -66,6 +66,14 @@ fn line(table: &mut String, point: &Map<String, Value>, step: &str) {
     written.expect("a string takes every line");
 }
 
+/// As much of a line as fits.
+pub fn cut(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
+}
+
 /// Three digits that matter, in five columns.
 fn number(value: Option<f64>) -> String {
     match value {

@@ -266,6 +266,18 @@ impl WatchedMachine {
         set.or(self.verdict.as_ref().and_then(|verdict| verdict.threshold))
     }
 
+    /// What a person should know of it, in a line: of its alarm, else of its last window.
+    pub fn sentence(&self) -> Option<&str> {
+        let of_window = self.verdict.as_ref().and_then(|verdict| verdict.text.as_deref());
+        of_window.or(self.alarm.as_ref().and_then(|alarm| alarm.text.as_deref()))
+    }
+
+    /// Windows that speak for the alarm by now; those of the last change where the agent does not say so.
+    pub fn alarm_windows(&self) -> Option<u64> {
+        let now = self.verdict.as_ref().and_then(|verdict| verdict.alarm_windows);
+        now.or(self.alarm.as_ref().map(|alarm| alarm.count))
+    }
+
     /// Since when the alarm stands; `None` when none does.
     pub fn alarm_since(&self) -> Option<DateTime<Utc>> {
         let alarm = self.alarm.as_ref().filter(|alarm| alarm.state != AlarmState::Normal)?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Execute;
+use crate::config::BaselineMode;
 use crate::control::baselines::{
     ApplyBaseline, BeginLearning, DiscardBaseline, Discarded, NewLearner, Proposed, PutBack, What,
 };
@@ -14,6 +15,7 @@ use crate::control::learning;
 use crate::control::messages;
 use crate::control::outcome::Outcome;
 use crate::control::values::{FalseAlarmRate, Minutes, Target};
+use crate::scoring::baseline::Learner;
 
 /// Learn a machine's normal while it runs; what it comes to is proposed in an event.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -38,7 +40,9 @@ impl Execute for BaselineLearn {
         for number in context.targets(&self.machine)? {
             let state = shared.monitor.lock();
             let config = &state.machines[number].config;
-            if let Some(learner) = &state.machines[number].learning.learner {
+            // What the agent began by itself gives way: somebody says that all that comes is normal.
+            let by_itself = |learner: &&Learner| config.baseline == Some(BaselineMode::Auto) && !learner.takes_all();
+            if let Some(learner) = state.machines[number].learning.learner.as_ref().filter(|one| !by_itself(one)) {
                 let progress = learner.progress();
                 let share = (100.0 * progress.heard_s / progress.wanted_s).min(100.0);
                 let message = format!(
@@ -49,7 +53,7 @@ impl Execute for BaselineLearn {
                 return Err(CommandError::new(Code::Busy, message));
             }
             let rate = self.false_alarm_rate.map_or(config.false_alarm_rate, FalseAlarmRate::get);
-            let learner = learning::new_learner(&state, number, self.minutes.get(), rate, context.now)?;
+            let learner = learning::new_learner(&state, number, self.minutes.get(), rate, context.now)?.taking_all();
             let generation = shared.baselines.new_generation();
             machines.push(NewLearner { number, id: context.machine_id(number), generation, learner });
         }

@@ -9,6 +9,7 @@ mod baseline;
 mod bundle;
 mod devices;
 mod evidence;
+mod journal;
 mod keep;
 mod look;
 mod machine;
@@ -28,6 +29,7 @@ pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
 pub use bundle::{BundleInstall, BundleReload, BundleRollback};
 pub use devices::DevicesList;
 pub use evidence::EvidenceGet;
+pub use journal::{AlarmGet, AlarmList};
 pub use keep::{PIECE as EXPORT_PIECE, StateExport, StateImport};
 pub use look::{ConfigGet, LogGet};
 pub use machine::{MachineAdd, MachineList, MachineRemove, MachineSet};
@@ -178,6 +180,10 @@ commands! {
     "alarm.shelve" AlarmShelve
     /// End the shelving before its time.
     "alarm.unshelve" AlarmUnshelve
+    /// The alarms that were: what, when, how long, who took care.
+    "alarm.list" AlarmList
+    /// One alarm of the journal.
+    "alarm.get" AlarmGet
     /// A machine's past by minutes, hours or days: distance, score, level, how long it ran.
     "trend.get" TrendGet
     /// The last window's sound and spectrogram, to the machine's `evidence` topic.

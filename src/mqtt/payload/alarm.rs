@@ -31,6 +31,17 @@ pub struct AlarmMsg {
     /// The frequencies that differ most from the nearest normal windows, at most three ranges, the strongest first;
     /// empty without a learned baseline.
     pub bands: Vec<BandDifference>,
+    /// One line for a person: lane, ratio, frequencies, how sure, how many windows when this was sent; null where nothing
+    /// stands. Older agents do not say so.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Its number in the journal (`alarm.get`); null where nothing stands, or the journal cannot be written. Older agents do
+    /// not say so.
+    #[serde(default)]
+    pub journal: Option<i64>,
+    /// It was raised by what had been learned until then, while learning went on: wrong more often. Older agents do not say so.
+    #[serde(default)]
+    pub provisional: bool,
     /// Who acknowledged or shelved it.
     pub by: Option<String>,
     pub comment: Option<String>,

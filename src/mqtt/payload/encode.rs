@@ -34,6 +34,9 @@ mod tests {
         let ts = Timestamp::from(chrono::DateTime::UNIX_EPOCH);
         let agent = || "a".to_owned();
         let alarm = AlarmMsg {
+            text: None,
+            journal: None,
+            provisional: false,
             schema: SchemaVersion,
             ts,
             agent: agent(),

@@ -53,6 +53,8 @@ pub enum EventKind {
     BundleFailed,
     /// How far learning has come.
     BaselineLearning,
+    /// What has been learned until now judges while learning goes on.
+    BaselineProvisional,
     /// A baseline has been learned and waits to be applied.
     BaselineLearned,
     /// It is in use.

@@ -28,6 +28,9 @@ pub struct Health {
     /// Why the machines' past is not on disk; null where it is.
     #[serde(default)]
     pub trend_error: Option<String>,
+    /// Why the alarms' journal cannot be written; null where it can.
+    #[serde(default)]
+    pub journal_error: Option<String>,
     /// One entry for each machine.
     pub machines: Vec<MachineHealth>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,7 @@ pub use self::evidence::EvidenceMsg;
 pub use self::health::{Health, MachineHealth, MqttHealth, OutboxState};
 pub use self::reply::{Command, ErrorCode, Reply, ReplyError, ReplyStatus};
 pub use self::schema::schemas;
-pub use self::settings::SettingsMsg;
+pub use self::settings::{Provisional, SettingsMsg};
 pub use self::status::{AgentState, Info, Status};
 pub use self::verdict::VerdictMsg;
 pub use self::version::SchemaVersion;

@@ -27,6 +27,9 @@ pub struct SettingsMsg {
     pub false_alarm_rate: Option<f64>,
     /// When the baseline in use was learned; null where there is none.
     pub baseline: Option<String>,
+    /// What has been learned until now judges, while learning goes on; null where it does not. Older agents do not say so.
+    #[serde(default)]
+    pub provisional: Option<Provisional>,
     /// Counts the changes of this machine's settings.
     pub revision: u64,
     pub by: Option<String>,
@@ -43,4 +46,15 @@ pub struct SettingsMsg {
     pub maintenance_until: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
+}
+
+/// A baseline that is not whole yet.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Provisional {
+    /// Windows that it was made from.
+    pub windows: u64,
+    /// Normal running that was heard when it was made, s.
+    pub heard_s: f64,
+    /// Normal running that is wanted for the whole one, s.
+    pub wanted_s: f64,
 }

@@ -44,6 +44,16 @@ pub struct VerdictMsg {
     /// Version 0.1 does not say it.
     #[serde(default)]
     pub learning_share: Option<f64>,
+    /// Windows that speak for the alarm by now; null where none stands. Older agents do not say so.
+    #[serde(default)]
+    pub alarm_windows: Option<u64>,
+    /// One line for a person: what stands about the machine, or in what this window differs; null where nothing does. Older
+    /// agents do not say so.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Judged by what had been learned until then, while learning went on: wrong more often. Older agents do not say so.
+    #[serde(default)]
+    pub provisional: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     /// Sent after an outage: it is history, not news.
@@ -79,6 +89,9 @@ impl VerdictMsg {
             bundle: bundle.map(str::to_owned),
             alarm: None,
             learning_share: None,
+            alarm_windows: None,
+            text: None,
+            provisional: assessment.provisional,
             clock,
             late: false,
         }
@@ -105,7 +118,7 @@ pub(super) mod tests {
         let text = String::from_utf8(encode(&verdict(&assessment(0.5)))).expect("UTF-8");
         assert_eq!(
             text,
-            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","alarm":null,"learning_share":null,"late":false}"#
+            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","alarm":null,"learning_share":null,"alarm_windows":null,"text":null,"provisional":false,"late":false}"#
         );
         assert_eq!(serde_json::from_str::<VerdictMsg>(&text).expect("its own text"), verdict(&assessment(0.5)));
     }

@@ -81,7 +81,7 @@ impl World {
 
 fn standing(kind: NotifyEvent, since: DateTime<Utc>) -> Standing {
     let bands = vec![BandDifference { from_hz: 2142.0, to_hz: 2302.0, difference_db: 7.6 }];
-    let why = Why { ratio: Some(2.3), percentile: None, lane: Some(Lane::Burst), bands };
+    let why = Why { ratio: Some(2.3), lane: Some(Lane::Burst), bands, ..Why::default() };
     Standing { kind, since, acknowledged: false, why: Some(why), count: 5, detail: None, lasted: None }
 }
 

@@ -17,7 +17,7 @@ mod status;
 
 pub use config::AlarmConfig;
 pub use evidence::SlowCalibration;
-pub use status::{AlarmError, AlarmState, AlarmStatus, Kind, Note, StatusChange};
+pub use status::{AlarmError, AlarmRecord, AlarmState, AlarmStatus, Kind, Note, StatusChange};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -40,9 +40,23 @@ struct Standing {
     count: u64,
     acknowledged: Option<Note>,
     #[serde(default)]
+    acknowledged_at: Option<DateTime<Utc>>,
+    #[serde(default)]
     why: Option<Why>,
+    /// Of the worst window so far.
+    #[serde(default)]
+    worst: Option<Why>,
     /// The condition is gone; only latching holds it.
     over: bool,
+}
+
+impl Standing {
+    fn record(&self, ended: Option<DateTime<Utc>>) -> AlarmRecord {
+        let acknowledged = self.acknowledged.clone().zip(self.acknowledged_at);
+        let Standing { kind, since, count, .. } = *self;
+        let why = self.worst.clone().or(self.why.clone());
+        AlarmRecord { kind, since, ended, count, why, acknowledged }
+    }
 }
 
 /// Everything that must survive a restart.
@@ -57,6 +71,9 @@ pub struct SavedAlarm {
     /// Since when nothing stands, and how many windows the last alarm had.
     calm_since: DateTime<Utc>,
     last_count: u64,
+    /// The last of each kind that has ended, for the journal.
+    #[serde(default)]
+    ended: Vec<AlarmRecord>,
     /// When time last passed.
     seen: DateTime<Utc>,
 }
@@ -78,6 +95,7 @@ impl Alarm {
             calibration: None,
             calm_since: now,
             last_count: 0,
+            ended: Vec::new(),
             seen: now,
         };
         Alarm { config, state }
@@ -158,6 +176,7 @@ impl Alarm {
             let note = Note { by: by.map(Into::into), comment: comment.map(Into::into), until: None, at: Some(now) };
             for one in alarm.state.standing.iter_mut().filter(|one| one.acknowledged.is_none()) {
                 one.acknowledged = Some(note.clone());
+                one.acknowledged_at = Some(now);
             }
             for kind in KINDS {
                 if alarm.standing(kind).is_some_and(|one| one.over) {
@@ -214,6 +233,17 @@ impl Alarm {
     /// What stands beneath shelving and maintenance, the most serious first, with its beginning.
     pub fn standing_kinds(&self) -> Vec<(Kind, DateTime<Utc>)> {
         self.state.standing.iter().map(|one| (one.kind, one.since)).collect()
+    }
+
+    /// Whether windows speak for a fault now, shown or hidden. One that only latching holds does not count.
+    pub fn has_fault(&self) -> bool {
+        self.standing(Kind::Fault).is_some_and(|one| !one.over)
+    }
+
+    /// What stands, and the last of each kind that has ended: what the journal is made of.
+    pub fn records(&self) -> Vec<AlarmRecord> {
+        let standing = self.state.standing.iter().map(|one| one.record(None));
+        standing.chain(self.state.ended.iter().cloned()).collect()
     }
 
     /// What the `alarm` topic shows now.
@@ -282,6 +312,9 @@ impl Alarm {
             Kind::Wear => vote == Some(true),
             Kind::Deaf => assessment.verdict == Verdict::Unknown,
         });
+        if kind != Kind::Deaf && assessment.why.as_ref().is_some_and(|why| why.is_worse_than(one.worst.as_ref())) {
+            one.worst.clone_from(&assessment.why);
+        }
         match vote {
             Some(true) => one.over = false,
             Some(false) if self.config.latching && one.acknowledged.is_none() => one.over = true,
@@ -291,13 +324,18 @@ impl Alarm {
     }
 
     fn raise(&mut self, kind: Kind, count: u64, why: Option<Why>, now: DateTime<Utc>) {
-        self.state.standing.push(Standing { kind, since: now, count, acknowledged: None, why, over: false });
+        let (worst, since) = (why.clone(), now);
+        let (acknowledged, acknowledged_at, over) = (None, None, false);
+        self.state.standing.push(Standing { kind, since, count, acknowledged, acknowledged_at, why, worst, over });
         self.state.standing.sort_by_key(|one| one.kind);
     }
 
     fn clear(&mut self, kind: Kind, now: DateTime<Utc>) {
         if let Some(number) = self.state.standing.iter().position(|one| one.kind == kind) {
-            self.state.last_count = self.state.standing.remove(number).count;
+            let over = self.state.standing.remove(number);
+            self.state.last_count = over.count;
+            self.state.ended.retain(|record| record.kind != kind);
+            self.state.ended.push(over.record(Some(now)));
             self.state.calm_since = now;
         }
     }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scoring::why::Why;
+use crate::window::Reason;
 
 /// State of a machine's alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +60,53 @@ pub struct AlarmStatus {
     pub maintenance: bool,
 }
 
+impl AlarmStatus {
+    /// The sentence that stands wherever a person looks, without since when, which each tells in its own way:
+    /// `burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB; as unusual as 1 normal window in 3000; 14 windows`. `None` where
+    /// nothing stands. `reason`: why the machine cannot be assessed now.
+    pub fn sentence(&self, reason: Option<Reason>) -> Option<String> {
+        Some(sentence(self.kind?, self.why.as_ref(), self.count, reason))
+    }
+}
+
+fn sentence(kind: Kind, why: Option<&Why>, count: u64, reason: Option<Reason>) -> String {
+    let windows = match count {
+        0 => None,
+        1 => Some("1 window".to_owned()),
+        count => Some(format!("{count} windows")),
+    };
+    let what = match kind {
+        Kind::Deaf => reason.map(|reason| reason.in_words().to_owned()),
+        Kind::Fault | Kind::Wear => why.map(Why::to_string),
+    };
+    let why = why.filter(|_| kind != Kind::Deaf);
+    let provisional = why.filter(|why| why.provisional).map(|_| "provisional, learning goes on".to_owned());
+    let parts = [what.filter(|what| !what.is_empty()), why.and_then(Why::rarity), provisional, windows];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// One alarm from its beginning to its end, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlarmRecord {
+    pub kind: Kind,
+    pub since: DateTime<Utc>,
+    /// `None` while it stands.
+    pub ended: Option<DateTime<Utc>>,
+    /// Windows that spoke for it.
+    pub count: u64,
+    /// In what its worst window differed.
+    pub why: Option<Why>,
+    /// Who acknowledged it, and when.
+    pub acknowledged: Option<(Note, DateTime<Utc>)>,
+}
+
+impl AlarmRecord {
+    /// As [`AlarmStatus::sentence`], of its worst window.
+    pub fn sentence(&self) -> String {
+        sentence(self.kind, self.why.as_ref(), self.count, None)
+    }
+}
+
 /// The alarm's status has changed and must be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusChange {
@@ -77,4 +125,35 @@ pub enum AlarmError {
     BadEnd(f64, String),
     #[error("the alarm is not shelved")]
     NotShelved,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scoring::Lane;
+
+    fn status(kind: Option<Kind>, count: u64, why: Option<Why>) -> AlarmStatus {
+        let (since, note) = (DateTime::UNIX_EPOCH, Note::default());
+        AlarmStatus { state: AlarmState::Active, kind, since, raised: None, count, why, note, maintenance: false }
+    }
+
+    #[test]
+    fn the_sentence_says_what_how_sure_and_how_often() {
+        let why = Why { ratio: Some(2.31), lane: Some(Lane::Burst), p_value: Some(1e-4), ..Why::default() };
+        let said =
+            |kind, count, why, reason| status(Some(kind), count, why).sentence(reason).expect("something stands");
+        assert_eq!(
+            said(Kind::Fault, 14, Some(why.clone()), None),
+            "burst, 2.3 x threshold; as unusual as 1 normal window in 10000; 14 windows"
+        );
+        let provisional = Why { provisional: true, p_value: None, ..why };
+        assert_eq!(
+            said(Kind::Fault, 1, Some(provisional), None),
+            "burst, 2.3 x threshold; provisional, learning goes on; 1 window"
+        );
+        let deaf = said(Kind::Deaf, 120, None, Some(Reason::NoSignal));
+        assert_eq!(deaf, format!("{}; 120 windows", Reason::NoSignal.in_words()));
+        assert_eq!(said(Kind::Deaf, 3, None, None), "3 windows");
+        assert_eq!(status(None, 7, None).sentence(None), None);
+    }
 }

@@ -14,6 +14,8 @@ use crate::window::Reason;
 
 /// Windows kept while learning, at most; beyond that every second one is dropped, over the whole time alike.
 const MATERIAL_LIMIT: usize = 8192;
+/// A provisional baseline is made from so many windows at most, of the whole time alike: it takes less than a second.
+const PROVISIONAL_LIMIT: usize = 1024;
 
 /// How far learning has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +52,9 @@ pub struct Learner {
     windows: u64,
     heard_s: f64,
     left_out: BTreeMap<String, u64>,
+    /// Somebody said that all of it is normal: nothing is judged by what has been learned until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    takes_all: bool,
 }
 
 impl Learner {
@@ -59,7 +64,29 @@ impl Learner {
         super::check_rate(settings.false_alarm_rate)?;
         let left_out = BTreeMap::new();
         let samples = Vec::new();
-        Ok(Learner { settings, began: now, samples, stride: 1, last_at_s: None, windows: 0, heard_s: 0.0, left_out })
+        let (stride, windows, heard_s) = (1, 0, 0.0);
+        Ok(Learner {
+            settings,
+            began: now,
+            samples,
+            stride,
+            last_at_s: None,
+            windows,
+            heard_s,
+            left_out,
+            takes_all: false,
+        })
+    }
+
+    /// Somebody says that all that comes is normal.
+    #[must_use]
+    pub fn taking_all(self) -> Self {
+        Learner { takes_all: true, ..self }
+    }
+
+    /// Whether somebody said that all that comes is normal.
+    pub fn takes_all(&self) -> bool {
+        self.takes_all
     }
 
     /// Checks what was read, whatever wrote it.
@@ -108,6 +135,25 @@ impl Learner {
         self.progress()
     }
 
+    /// Leaves one window out, whatever it is like.
+    pub fn leave_out(&mut self, reason: &str) -> LearnProgress {
+        *self.left_out.entry(reason.to_owned()).or_default() += 1;
+        self.progress()
+    }
+
+    /// Leaves out what was taken in last: so many windows, or as many as there are.
+    pub fn take_back(&mut self, windows: u64, reason: &str) -> LearnProgress {
+        let (Some(last), windows) = (self.last_at_s, windows.min(self.windows)) else { return self.progress() };
+        let hop_s = self.settings.hop_s;
+        let first = last - (windows as f64 - 0.5) * hop_s;
+        self.samples.retain(|sample| sample.at_s < first);
+        self.windows -= windows;
+        let counted_s = hop_s.min(self.settings.origin.front_end.window_s);
+        self.heard_s = (self.heard_s - windows as f64 * counted_s).max(0.0);
+        *self.left_out.entry(reason.to_owned()).or_default() += windows;
+        self.progress()
+    }
+
     pub fn progress(&self) -> LearnProgress {
         LearnProgress {
             heard_s: self.heard_s,
@@ -128,6 +174,18 @@ impl Learner {
         for (reason, count) in &self.left_out {
             *baseline.left_out.entry(reason.clone()).or_default() += count;
         }
+        Ok(baseline)
+    }
+
+    /// A baseline from the windows so far, to judge by while learning goes on. Takes less than a second, and no window
+    /// should wait for it.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn provisional(&self) -> Result<Baseline, BaselineError> {
+        let stride = self.samples.len().div_ceil(PROVISIONAL_LIMIT).max(1);
+        let mut baseline = propose(self.samples.iter().step_by(stride).map(|sample| &**sample), &self.settings)?;
+        baseline.learned = self.began.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         Ok(baseline)
     }
 

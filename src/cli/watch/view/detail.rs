@@ -11,7 +11,7 @@ use super::words::{ago, clock, colour, number};
 use crate::cli::terminal::wrap;
 use crate::cli::watch::app::App;
 use crate::cli::watch::fleet::{Key, WatchedMachine};
-use crate::mqtt::payload::{AlarmMsg, SettingsMsg};
+use crate::mqtt::payload::{AlarmMsg, Provisional, SettingsMsg};
 use crate::numbers::short;
 use crate::scoring::alarm::{AlarmState, Kind};
 use crate::scoring::threshold::ThresholdSource;
@@ -55,7 +55,10 @@ fn facts(app: &App, key: &Key, machine: &WatchedMachine, width: usize) -> Vec<Li
         lines.extend(wrap(&text, width).into_iter().map(|line| Line::styled(line, style)));
     };
     if let Some(alarm) = &machine.alarm {
-        add(describe_alarm(app, alarm), Style::new());
+        add(describe_alarm(app, alarm, machine.alarm_windows().unwrap_or(alarm.count)), Style::new());
+    }
+    if let Some(sentence) = machine.sentence() {
+        add(sentence.to_owned(), Style::new());
     }
     if let Some(share) = machine.learning_share() {
         add(format!("learning what is normal: {:.0} % heard", (100.0 * share).floor()), Style::new());
@@ -91,7 +94,7 @@ fn facts(app: &App, key: &Key, machine: &WatchedMachine, width: usize) -> Vec<Li
 }
 
 /// `fault alarm raised 12 min ago, 5 windows; acknowledged by ana 87 s ago: "belt ordered"`.
-fn describe_alarm(app: &App, alarm: &AlarmMsg) -> String {
+fn describe_alarm(app: &App, alarm: &AlarmMsg, count: u64) -> String {
     let kind = match alarm.kind {
         Some(Kind::Fault) => "fault",
         Some(Kind::Wear) => "wear",
@@ -101,7 +104,7 @@ fn describe_alarm(app: &App, alarm: &AlarmMsg) -> String {
     // Version 0.1 says when what is shown began, which is the alarm itself unless it is shelved.
     let began = alarm.raised.or((alarm.state != AlarmState::Shelved).then_some(alarm.since));
     let raised = began.map(|began| format!(" raised {} ago", ago(app.now, began.utc()))).unwrap_or_default();
-    let windows = if alarm.count == 1 { "1 window".to_owned() } else { format!("{} windows", alarm.count) };
+    let windows = if count == 1 { "1 window".to_owned() } else { format!("{count} windows") };
     let what = format!("{kind} alarm{raised}, {windows}");
     let by = alarm.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     let shelved_at = (alarm.state == AlarmState::Shelved).then_some(alarm.since);
@@ -136,5 +139,8 @@ fn describe_settings(settings: &SettingsMsg) -> String {
         }
         (Judge::Distance, ..) => "; the distance decides".to_owned(),
     };
-    format!("threshold {} {source}{judge}", number(settings.threshold))
+    let provisional = settings.provisional.map(|Provisional { heard_s, wanted_s, .. }| {
+        format!("; provisional, {:.0} of {:.0} minutes heard", heard_s / 60.0, wanted_s / 60.0)
+    });
+    format!("threshold {} {source}{judge}{}", number(settings.threshold), provisional.unwrap_or_default())
 }

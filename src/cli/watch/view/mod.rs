@@ -272,6 +272,20 @@ mod tests {
     }
 
     #[test]
+    fn the_sentence_stands_in_the_list_and_the_detail_with_the_windows_by_now() {
+        let mut app = app();
+        let mut news = verdict(60, Some(0.5), None);
+        news["alarm"] = "active".into();
+        news["alarm_windows"] = 12.into();
+        news["text"] = "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB; 12 windows".into();
+        receive(&mut app.fleet, "pi-1/fan-2/verdict", &news);
+        assert!(shown(&mut app, 160, 24).contains("burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB"));
+        press(&mut app, "\n");
+        let text = shown(&mut app, 100, 30);
+        assert!(text.contains("raised 10 min ago, 12 windows") && text.contains("2142-2302 Hz"), "{text}");
+    }
+
+    #[test]
     fn the_selection_stays_in_sight_among_five_hundred_machines() {
         let mut app = app();
         for number in 0..50 {

@@ -148,7 +148,14 @@ fn row(key: &Key, look: &Look, machine: &WatchedMachine, columns: &Columns, now:
     }
     if columns.spark > 0 {
         spans.push(" ".into());
-        spans.extend(sparkline(machine, columns.spark));
+        let stands = matches!(look.standing, Standing::Alarm | Standing::Wear | Standing::Acknowledged);
+        match machine.sentence().filter(|_| stands) {
+            Some(sentence) => {
+                let width = columns.spark;
+                spans.push(format!("{:width$}", cut(sentence.to_owned(), width)).into());
+            }
+            None => spans.extend(sparkline(machine, columns.spark)),
+        }
     }
     let alarm = machine.alarm_since().map(|since| ago(now, since)).unwrap_or_default();
     let heard = machine.verdict_at.map(|at| ago(now, at)).unwrap_or_default();

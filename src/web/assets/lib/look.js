@@ -44,17 +44,17 @@ function saidOf ({ verdict, alarm, settings }) {
   const reason = verdict?.reason ?? null
   if (alarm?.state === 'active') {
     if (alarm.kind === 'deaf') return of('deaf', 'deaf', 'Not heard', reason ? words(reason) : '', alarm.since)
-    return of('alarm', 'alarm', alarm.kind === 'wear' ? 'Alarm: wear' : 'Alarm: fault', sentence(alarm), alarm.since)
+    return of('alarm', 'alarm', alarm.kind === 'wear' ? 'Alarm: wear' : 'Alarm: fault', sentence(alarm, verdict), alarm.since)
   }
   if (settings?.maintenance) return of('maintenance', 'idle', 'Maintenance', until(settings.maintenance_until), alarm?.since)
   if (alarm?.state === 'shelved') return of('shelved', 'idle', 'Shelved', until(alarm.until), alarm.since)
-  if (alarm?.state === 'acknowledged') return of('acknowledged', 'acknowledged', 'Acknowledged', [alarm.by && `by ${alarm.by}`, alarm.comment].filter(Boolean).join(': ') || sentence(alarm), alarm.since)
+  if (alarm?.state === 'acknowledged') return of('acknowledged', 'acknowledged', 'Acknowledged', [alarm.by && `by ${alarm.by}`, alarm.comment].filter(Boolean).join(': ') || sentence(alarm, verdict), alarm.since)
   const since = alarm?.since ?? null
   if (!verdict) return of('waiting', 'idle', 'No window yet')
   if (reason && FAULTS.includes(reason)) return of('deaf', 'deaf', cap(words(reason)), 'the window could not be judged', since)
   if (reason) return of(reason === 'learning' ? 'learning' : 'idle', 'idle', REASONS[/** @type {keyof typeof REASONS} */ (reason)] ?? cap(words(reason)), '', since)
   if (verdict.verdict === 'anomalous') return of('watch', 'watch', 'Above limit', `one window, ${whatSpoke(verdict)}`, since)
-  return of('normal', 'normal', 'Normal', '', since)
+  return of('normal', 'normal', 'Normal', provisional(settings), since)
 }
 
 /** @param {string | null | undefined} time */
@@ -70,18 +70,26 @@ export const band = ({ from_hz: from, to_hz: to, difference_db: db }) => `${hert
 /** @param {number} hz */
 const hertz = hz => (hz >= 1000 ? Math.round(hz) : number(hz))
 
-/** What an alarm is about, in one line. @param {AlarmMsg} alarm */
-export function sentence (alarm) {
+/** That learning goes on, and how far it is. @param {SettingsMsg | null | undefined} settings */
+export const provisional = settings => (settings?.provisional ? `provisional, ${Math.round(settings.provisional.heard_s / 60)} of ${Math.round(settings.provisional.wanted_s / 60)} minutes heard` : '')
+
+/** What an alarm is about, in one line: as the agent has it by now, or put together for one that does not say it.
+ * @param {AlarmMsg} alarm @param {VerdictMsg | null} verdict */
+export function sentence (alarm, verdict) {
+  const said = verdict?.text ?? alarm.text
+  if (said) return said
   if (!alarm.kind || alarm.kind === 'deaf') return ''
   const parts = [alarm.lane, alarm.ratio !== null && `${times(alarm.ratio)} threshold`, alarm.bands[0] && band(alarm.bands[0])]
   return parts.filter(Boolean).join(', ')
 }
 
-/** The long form, for the machine's own screen. @param {AlarmMsg} alarm */
-export function story (alarm) {
+/** The long form, for the machine's own screen. @param {AlarmMsg} alarm @param {VerdictMsg | null} verdict */
+export function story (alarm, verdict) {
   if (!alarm.kind) return ''
   const kind = KINDS[alarm.kind]
-  const rest = [sentence(alarm), alarm.percentile !== null && `above ${number(alarm.percentile, 4)} % of what was learned`, alarm.count > 0 && plural(alarm.count, 'window')]
+  const said = verdict?.text ?? alarm.text
+  if (said) return `${kind}: ${[said, alarm.percentile !== null && `farther than ${number(alarm.percentile, 4)} % of what was learned`].filter(Boolean).join(' · ')}`
+  const rest = [sentence(alarm, verdict), alarm.percentile !== null && `above ${number(alarm.percentile, 4)} % of what was learned`, alarm.count > 0 && plural(alarm.count, 'window')]
   return `${kind}: ${rest.filter(Boolean).join(' · ')}`
 }
 

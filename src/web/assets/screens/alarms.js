@@ -29,7 +29,7 @@ function alarmCard ({ machine, look }, now) {
   return html`<article class=${`alarm-card is-${look.name}`} key=${machine.key} data-alarm=${machine.key}>
     <div><h2><a href=${link('machine', machine.agent, machine.id)}>${nameOf(machine)}</a>${store.session?.home === 'fleet' && html`<small>${machine.agent}</small>`}</h2>
       <${State} look=${look} /> <small title=${moment(alarm.since)}>for ${span(now - Date.parse(alarm.since))}</small>
-      <p>${story(alarm) || look.detail}</p>
+      <p>${story(alarm, machine.verdict) || look.detail}</p>
       ${hand && html`<p class="note">${hand}${alarm.until && html`, until <${At} at=${alarm.until} />`}</p>`}</div>
     <div><${Spark} track=${machine.track} faint=${look.stale} /></div>
     <${Acts} machine=${machine} /></article>`

@@ -68,7 +68,7 @@ function Head ({ machine, shown }) {
   const { alarm, agent } = machine
   const hand = alarm && alarm.state !== 'normal' && [alarm.by && `by ${alarm.by}`, alarm.comment && `“${alarm.comment}”`, alarm.until && `until ${clock(alarm.until)}`].filter(Boolean).join(', ')
   return html`<header class="machine-head"><h1>${nameOf(machine)}</h1><div><${State} look=${shown} large=${true} /></div>
-    <p class="story">${alarm && alarm.kind ? html`<strong>${story(alarm)}</strong> · ` : shown.detail ? `${shown.detail} · ` : ''}
+    <p class="story">${alarm && alarm.kind ? html`<strong>${story(alarm, machine.verdict)}</strong> · ` : shown.detail ? `${shown.detail} · ` : ''}
       ${shown.since && html`<span title=${moment(shown.since)}>${alarm?.state === 'normal' ? 'no alarm for' : 'for'} ${span(Date.now() - Date.parse(shown.since))}</span> · `}${hand && `${hand} · `}${nameOf(machine) !== machine.id && html`<code>${machine.id}</code> `}on <a href=${link('agent', agent)}>${agent}</a></p>
     <${Acts} machine=${machine} maintenance=${true} /></header>`
 }

@@ -99,7 +99,7 @@ function MachineStep ({ agent, done, back, picked }) {
     <label class="field">Name<input autofocus maxlength="64" value=${name} placeholder="Blower, hall 2" onInput=${(/** @type {any} */ event) => setName(event.target.value)} /></label>
     <p class="note">${id ? html`In topics and files it is <code>${id}</code>.` : 'Any name; an id for topics and files is made from it.'}${taken && html` <b>There is a machine with this id already.</b>`}</p>
     <fieldset class="picks plain-set"><legend><h2>What is normal for it?</h2></legend>
-      <label class="pick"><input type="radio" name="model" checked=${!model} onChange=${() => setModel('')} /><span><b>Learn it here</b><small>It listens while the machine runs as usual. After an hour of that it begins to judge.</small></span></label>
+      <label class="pick"><input type="radio" name="model" checked=${!model} onChange=${() => setModel('')} /><span><b>Learn it here</b><small>It listens while the machine runs as usual. After some minutes it judges provisionally, after an hour for good.</small></span></label>
       ${models.length > 0 && html`<label class="pick"><input type="radio" name="model" checked=${!!model} onChange=${() => setModel(models[0])} /><span><b>Take it from the bundle</b><small>The bundle knows this very machine.</small>
         ${model && html`<select aria-label="Machine of the bundle" value=${model} onChange=${(/** @type {any} */ event) => setModel(event.target.value)}>${models.map((/** @type {string} */ one) => html`<option key=${one}>${one}</option>`)}</select>`}</span></label>`}</fieldset>
     <div role="alert">${state.problem && html`<p class="say bad">It was not added: ${state.problem}</p>`}</div>

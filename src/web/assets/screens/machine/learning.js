@@ -4,6 +4,7 @@ import { html, useState } from '../../ui/html.js'
 import { Button, Card, Choice, Progress, Twice } from '../../ui/parts.js'
 import { clock, level, number, percent, plural, span } from '../../lib/format.js'
 import { can, isBusy, send } from '../../lib/commands.js'
+import { provisional } from '../../lib/look.js'
 
 const MINUTES = [{ value: 20, label: '20 min' }, { value: 60, label: '1 h' }, { value: 480, label: '8 h' }, { value: 1440, label: '1 day' }]
 const RATES = [{ value: 0.001, label: '1 in 1000' }, { value: 0.01, label: '1 in 100' }, { value: 0.05, label: '1 in 20' }]
@@ -36,7 +37,8 @@ function Under ({ machine, learning }) {
   const left = Math.max(0, learning.wanted_s - learning.heard_s)
   return html`<p>Listening to what is normal: <b>${percent(share)}</b>, about ${span(left * 1000)} of sound to go.</p><${Progress} share=${share} label="Learning" />
     <p class="note">${plural(learning.windows, 'window')} heard${learning.left_out ? `, ${learning.left_out} left out because they could not be judged` : ', none left out'}. Let the machine run through all that is normal: loads, speeds, doors.</p>
-    ${learning.windows < 40 && html`<p class="note">Below 40 windows there is only a distance, no other lanes.</p>`}
+    ${provisional(machine.settings) ? html`<p class="say">Judged meanwhile by what was heard until now: <b>${provisional(machine.settings)}</b>. Alarms may be wrong more often, because it knows only the loads of these minutes. While one stands, its windows are left out.</p>`
+      : learning.windows < 40 && html`<p class="note">With a baseline that is learned by itself (<code>auto</code>), alarms begin provisionally from 40 windows on.</p>`}
     <${Twice} ask="Stop and drop it" kind="small" ...${act(machine, 'baseline.discard')} onClick=${() => send(machine.agent, 'baseline.discard', { machine: machine.id })}>Stop learning<//>`
 }
 

@@ -1,0 +1,88 @@
+//! The replies to `alarm.list` and `alarm.get` as a table: two or three lines an alarm, within 80 columns.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Local, Utc};
+
+use super::trend::cut;
+use crate::mqtt::payload::Reply;
+
+/// The journals of those who have answered with one; `None` where anybody has answered something else.
+pub fn of(replies: &[Reply]) -> Option<String> {
+    let tables: Vec<String> = replies.iter().filter_map(table).collect();
+    (!tables.is_empty() && tables.len() == replies.len()).then(|| tables.concat())
+}
+
+fn table(reply: &Reply) -> Option<String> {
+    let data = reply.data.as_ref()?;
+    let alarms = data.get("alarms")?.as_array()?;
+    let mut table = String::new();
+    for alarm in alarms {
+        let text = |name: &str| alarm[name].as_str().unwrap_or_default();
+        let time = |name: &str| text(name).parse::<DateTime<Utc>>().ok();
+        let moment = |time: DateTime<Utc>| time.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string();
+        let since = time("since").map(moment).unwrap_or_default();
+        let lasted = match time("since").zip(time("ended")) {
+            Some((since, ended)) => format!("lasted {}", span((ended - since).num_seconds())),
+            None => "stands".to_owned(),
+        };
+        let machine = format!("{}/{}", reply.agent, text("machine"));
+        let head = format!(
+            "{:>6}  {since}  {:<5} {machine}, {lasted}",
+            alarm["alarm"].as_i64().unwrap_or_default(),
+            text("kind")
+        );
+        let comment = alarm["comment"].as_str().map(|comment| format!(": {comment}")).unwrap_or_default();
+        let answer = match alarm["by"].as_str() {
+            Some(by) => Some(format!("acknowledged by {by}{comment}")),
+            None => alarm["acknowledged"].as_str().map(|_| format!("acknowledged{comment}")),
+        };
+        let rest = [Some(text("text").to_owned()), answer].into_iter().flatten().filter(|line| !line.is_empty());
+        let lines = std::iter::once(head).chain(rest.map(|line| format!("        {line}")));
+        lines.for_each(|line| writeln!(table, "{}", cut(&line, 80)).expect("a string takes every line"));
+    }
+    match (alarms.last(), data["more"] == true) {
+        (None, _) => writeln!(table, "{}: no alarm", reply.agent).ok()?,
+        (Some(last), true) => writeln!(table, "{}: older ones: --after {}", reply.agent, last["alarm"]).ok()?,
+        _ => {}
+    }
+    Some(table)
+}
+
+fn span(seconds: i64) -> String {
+    match seconds.max(0) {
+        s @ 0..100 => format!("{s} s"),
+        s @ 100..6000 => format!("{} min", s / 60),
+        s @ 6000..172_800 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn an_alarm_takes_lines_of_eighty_columns() {
+        let alarm = json!({
+            "alarm": 17, "machine": "blower-1", "kind": "fault", "since": "2026-03-01T12:00:00.000Z",
+            "ended": "2026-03-01T12:12:00.000Z", "windows": 14, "acknowledged": "2026-03-01T12:03:00.000Z", "by": "ana",
+            "comment": "on my way with the new bearing", "text": "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB; 14 windows",
+        });
+        let open = json!({ "alarm": 16, "machine": "fan-1", "kind": "deaf", "since": "2026-03-01T11:00:00.000Z", "ended": null, "text": "3 windows" });
+        let reply = |data: Value| -> Reply {
+            let reply = json!({
+                "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-7", "id": "1", "command": "alarm.list",
+                "status": "ok", "error": null, "data": data, "late": false,
+            });
+            serde_json::from_value(reply).expect("a reply")
+        };
+        let text = of(&[reply(json!({ "alarms": [alarm, open], "more": true }))]).expect("a table");
+        assert!(text.lines().all(|line| line.chars().count() <= 80) && text.lines().count() == 6, "{text}");
+        assert!(text.contains("pi-7/blower-1, lasted 12 min") && text.contains("acknowledged by ana"), "{text}");
+        assert!(text.contains("pi-7/fan-1, stands") && text.contains("--after 16"), "{text}");
+        assert_eq!(of(&[reply(json!({ "alarms": [], "more": false }))]).as_deref(), Some("pi-7: no alarm\n"));
+        assert_eq!(of(&[reply(json!({ "version": "1" }))]), None);
+    }
+}

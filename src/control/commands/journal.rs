@@ -1,0 +1,103 @@
+//! `alarm.list` and `alarm.get`: the journal.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Execute;
+use crate::clock::Timestamp;
+use crate::control::context::CommandContext;
+use crate::control::error::{Code, CommandError};
+use crate::control::outcome::Outcome;
+use crate::control::values::Target;
+use crate::monitor::journal::{JournalEntry, JournalQuery};
+use crate::sqlite::SqliteError;
+
+/// Alarms of one answer, where nobody says how many, and at most.
+const LIMIT: u16 = 50;
+const LIMIT_MOST: u16 = 200;
+
+/// The alarms that were, newest first.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmList {
+    /// Of this machine, also of one that was removed; default: all.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Target>,
+    /// That began from then on (RFC 3339, or -7d, -2h).
+    #[arg(long, value_parser = Timestamp::before, allow_hyphen_values = true)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// And before.
+    #[arg(long, value_parser = Timestamp::before, allow_hyphen_values = true)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+    /// So many, up to 200; default 50.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=200))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+    /// Those before the one of this number: the next page.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+}
+
+impl Execute for AlarmList {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let limit = self.limit.unwrap_or(LIMIT);
+        if !(1..=LIMIT_MOST).contains(&limit) {
+            return Err(CommandError::argument("limit", "a number from 1 to 200", limit));
+        }
+        let query = JournalQuery {
+            machine: match self.machine {
+                None | Some(Target::All) => None,
+                Some(Target::One(id)) => Some(id),
+            },
+            from: self.from.map(Timestamp::utc),
+            to: self.to.map(Timestamp::utc),
+            after: self.after,
+            // One more shows whether there is a next page.
+            limit: u32::from(limit) + 1,
+        };
+        let mut found = context.shared.journal.list(&query).map_err(unreadable)?;
+        let more = found.len() > usize::from(limit);
+        found.truncate(limit.into());
+        Ok(Outcome::Answer(json!({ "alarms": found.iter().map(shown).collect::<Vec<_>>(), "more": more })))
+    }
+}
+
+/// One alarm of the journal.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmGet {
+    /// Its number, as `alarm.list` and the retained alarm (`journal`) say.
+    #[arg(long)]
+    pub alarm: i64,
+}
+
+impl Execute for AlarmGet {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        match context.shared.journal.get(self.alarm).map_err(unreadable)? {
+            Some(entry) => Ok(Outcome::Answer(json!({ "alarms": [shown(&entry)] }))),
+            None => Err(CommandError::argument("alarm", "the number of an alarm in the journal", self.alarm)),
+        }
+    }
+}
+
+fn unreadable(error: SqliteError) -> CommandError {
+    CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"))
+}
+
+fn shown(JournalEntry { id, machine, record }: &JournalEntry) -> Value {
+    let why = record.why.clone().unwrap_or_default();
+    let (note, acknowledged) = record.acknowledged.clone().unzip();
+    let note = note.unwrap_or_default();
+    json!({
+        "alarm": id, "machine": machine, "kind": record.kind, "since": Timestamp::from(record.since),
+        "ended": record.ended.map(Timestamp::from), "windows": record.count,
+        "acknowledged": acknowledged.map(Timestamp::from), "by": note.by, "comment": note.comment,
+        "ratio": why.ratio, "percentile": why.percentile, "p_value": why.p_value, "lane": why.lane, "bands": why.bands,
+        "provisional": why.provisional, "text": record.sentence(),
+    })
+}

@@ -1,0 +1,404 @@
+//! Every alarm that ever was, from its beginning to its end: `journal.db` in the state directory.
+//!
+//! It follows the alarms, it does not lead them: `alarms.json` says what stands, and whoever has written that tells the
+//! journal all records ([`Alarm::records`](crate::scoring::alarm::Alarm::records)), those that have just ended among them. A
+//! record is known by its machine, kind and beginning, so that one that is told twice, before and after a power cut, is
+//! written once. docs/journal.md says why it is made so.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, Row, params};
+
+use super::Monitor;
+use crate::scoring::Why;
+use crate::scoring::alarm::{AlarmRecord, Kind, Note};
+use crate::sqlite::{self, Layout, SqliteError};
+use crate::state_files::{Lost, StateFiles};
+
+pub const FILE: &str = "journal.db";
+/// The oldest alarms beyond so many go: years of a bad plant, in some 20 MB.
+const KEPT: u32 = 50_000;
+
+const LAYOUT: Layout = Layout {
+    version: 1,
+    tables: "
+        CREATE TABLE alarm (id INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, kind TEXT NOT NULL,
+            since_ms INTEGER NOT NULL, ended_ms INTEGER, windows INTEGER NOT NULL, why TEXT,
+            acknowledged_ms INTEGER, by TEXT, comment TEXT, UNIQUE (machine, kind, since_ms));",
+    added: "",
+};
+
+/// What a record is known by: machine, kind, beginning in Unix ms.
+type Key = (String, Kind, i64);
+
+/// One alarm of the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalEntry {
+    pub id: i64,
+    pub machine: String,
+    pub record: AlarmRecord,
+}
+
+/// Which alarms are asked for; newest first.
+#[derive(Debug, Clone, Default)]
+pub struct JournalQuery {
+    pub machine: Option<String>,
+    /// Of when they began.
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+    /// Older than the one of this id.
+    pub after: Option<i64>,
+    pub limit: u32,
+}
+
+/// The journal.
+pub struct Journal {
+    file: PathBuf,
+    files: StateFiles,
+    writing: Mutex<Writing>,
+    reader: Mutex<Option<Connection>>,
+}
+
+#[derive(Default)]
+struct Writing {
+    db: Option<Connection>,
+    /// What is written of the records that may still change, and their ids.
+    known: BTreeMap<Key, (i64, AlarmRecord)>,
+    problem: Option<String>,
+}
+
+impl Journal {
+    /// Opens the journal, or begins it. A damaged one is set aside, and the loss is answered.
+    pub fn open(state_dir: &Path, now: DateTime<Utc>) -> (Journal, Option<Lost>) {
+        let (file, files) = (state_dir.join(FILE), StateFiles::new(state_dir));
+        let journal = Journal { file, files, writing: Mutex::default(), reader: Mutex::new(None) };
+        let lost =
+            |problem: String| Lost(format!("the alarms' journal is lost: {}: {problem}", journal.file.display()));
+        let is_missing = !journal.file.exists() && journal.files.mark(FILE).is_some();
+        let opened = std::fs::create_dir_all(state_dir).map_err(SqliteError::from).and_then(|()| journal.connect());
+        let lost = match opened {
+            Ok(()) => is_missing.then(|| lost("it is missing".into())),
+            Err(problem @ SqliteError::Damaged(_)) => Some(match sqlite::set_aside(&journal.file, now) {
+                Ok(aside) => {
+                    let again = journal.connect().err().map(|again| format!("; {again}")).unwrap_or_default();
+                    lost(format!("{problem}; set aside as {}{again}", aside.display()))
+                }
+                Err(error) => lost(format!("{problem}; could not be set aside: {error}")),
+            }),
+            Err(problem) => {
+                journal.writing.lock().problem = Some(problem.to_string());
+                Some(lost(format!("{problem}; tried again")))
+            }
+        };
+        (journal, lost)
+    }
+
+    fn connect(&self) -> Result<(), SqliteError> {
+        let db = sqlite::open(&self.file, &LAYOUT)?;
+        sqlite::check(&db)?;
+        let open = entries(&db, "WHERE ended_ms IS NULL", &[])?;
+        let known = open.into_iter().map(|entry| (key(&entry.machine, &entry.record), (entry.id, entry.record)));
+        *self.writing.lock() = Writing { known: known.collect(), db: Some(db), problem: None };
+        self.files.set_mark(FILE, 0);
+        Ok(())
+    }
+
+    /// The id of an alarm that stands.
+    pub fn id(&self, machine: &str, kind: Kind, since: DateTime<Utc>) -> Option<i64> {
+        let writing = self.writing.lock();
+        writing.known.get(&(machine.to_owned(), kind, since.timestamp_millis())).map(|(id, _)| *id)
+    }
+
+    /// Why it cannot be written, where that is so.
+    pub fn problem(&self) -> Option<String> {
+        self.writing.lock().problem.clone()
+    }
+
+    /// Writes what has changed since the last time. Not with the monitor locked; what cannot be written is tried again.
+    pub fn follow(&self, monitor: &Monitor, now: DateTime<Utc>) {
+        let records: Vec<(String, AlarmRecord)> = {
+            let state = monitor.lock();
+            let of = |(_, machine): (usize, &super::machine::Machine)| {
+                let id = machine.config.id.clone();
+                machine.alarm.records().into_iter().map(move |record| (id.clone(), record)).collect::<Vec<_>>()
+            };
+            state.machines.iter().flat_map(of).collect()
+        };
+        let is_open = self.writing.lock().db.is_some();
+        let opened = if is_open { Ok(()) } else { self.connect() };
+        if let Err(error) = opened {
+            self.writing.lock().problem = Some(error.to_string());
+            return;
+        }
+        let mut writing = self.writing.lock();
+        let outcome = writing.write(&records, now);
+        if let Err(error) = &outcome
+            && writing.problem.is_none()
+        {
+            tracing::error!(file = %self.file.display(), %error, "the alarms' journal cannot be written; tried again");
+        }
+        writing.problem = outcome.err().map(|error| error.to_string());
+    }
+
+    /// The alarms that are asked for, newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn list(&self, query: &JournalQuery) -> Result<Vec<JournalEntry>, SqliteError> {
+        let milliseconds = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
+        let filter =
+            "WHERE (?1 IS NULL OR machine = ?1) AND (?2 IS NULL OR since_ms >= ?2) AND (?3 IS NULL OR since_ms < ?3)
+             AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5";
+        let (from, to) = (milliseconds(query.from), milliseconds(query.to));
+        self.read(|db| entries(db, filter, &[&query.machine, &from, &to, &query.after, &query.limit]))
+    }
+
+    /// One alarm by its id.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn get(&self, id: i64) -> Result<Option<JournalEntry>, SqliteError> {
+        Ok(self.read(|db| entries(db, "WHERE id = ?1", &[&id]))?.pop())
+    }
+
+    /// On a connection of its own: who reads never waits for who writes.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, SqliteError>) -> Result<T, SqliteError> {
+        let mut reader = self.reader.lock();
+        if reader.is_none() {
+            let db = Connection::open_with_flags(&self.file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            db.pragma_update(None, "query_only", true)?;
+            *reader = Some(db);
+        }
+        let result = reader.as_ref().map_or_else(|| Err(SqliteError::unavailable("it is not open")), read);
+        if result.is_err() {
+            *reader = None;
+        }
+        result
+    }
+}
+
+impl Writing {
+    fn write(&mut self, records: &[(String, AlarmRecord)], now: DateTime<Utc>) -> Result<(), SqliteError> {
+        let Some(db) = &mut self.db else { return Ok(()) };
+        let known = &self.known;
+        let is_news = |(machine, record): &&(String, AlarmRecord)| {
+            known.get(&key(machine, record)).is_none_or(|(_, written)| written != record)
+        };
+        let mut news: Vec<(String, AlarmRecord)> = records.iter().filter(is_news).cloned().collect();
+        // What stood and is nowhere any more: its machine was removed, or the alarms' own file was lost.
+        let told: Vec<Key> = records.iter().map(|(machine, record)| key(machine, record)).collect();
+        let gone = known.iter().filter(|(key, (_, record))| record.ended.is_none() && !told.contains(key));
+        news.extend(gone.map(|(key, (_, record))| (key.0.clone(), AlarmRecord { ended: Some(now), ..record.clone() })));
+        if news.is_empty() {
+            return Ok(());
+        }
+        let transaction = db.transaction()?;
+        let ids: Vec<i64> =
+            news.iter().map(|(machine, record)| put(&transaction, machine, record)).collect::<Result<_, _>>()?;
+        transaction.execute(
+            "DELETE FROM alarm WHERE id <= (SELECT id FROM alarm ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+            [KEPT],
+        )?;
+        transaction.commit()?;
+        for ((machine, record), id) in news.into_iter().zip(ids) {
+            self.known.insert(key(&machine, &record), (id, record));
+        }
+        // Of what has ended only what may be told again is remembered.
+        self.known.retain(|key, (_, record)| record.ended.is_none() || told.contains(key));
+        Ok(())
+    }
+}
+
+fn key(machine: &str, record: &AlarmRecord) -> Key {
+    (machine.to_owned(), record.kind, record.since.timestamp_millis())
+}
+
+/// Writes a record, the first time or again; its id.
+fn put(db: &Connection, machine: &str, record: &AlarmRecord) -> Result<i64, SqliteError> {
+    let (note, at) = record.acknowledged.clone().unzip();
+    let note: Note = note.unwrap_or_default();
+    let milliseconds = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
+    let why = record.why.as_ref().and_then(|why| serde_json::to_string(why).ok());
+    let id = db
+        .prepare_cached(
+            "INSERT INTO alarm (machine, kind, since_ms, ended_ms, windows, why, acknowledged_ms, by, comment)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (machine, kind, since_ms) DO UPDATE SET ended_ms = coalesce(ended_ms, ?4), windows = ?5, why = ?6,
+                 acknowledged_ms = ?7, by = ?8, comment = ?9
+             RETURNING id",
+        )?
+        .query_row(
+            params![
+                machine,
+                word(record.kind),
+                record.since.timestamp_millis(),
+                milliseconds(record.ended),
+                record.count as i64,
+                why,
+                milliseconds(at),
+                note.by,
+                note.comment
+            ],
+            |row| row.get(0),
+        )?;
+    Ok(id)
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Fault => "fault",
+        Kind::Wear => "wear",
+        Kind::Deaf => "deaf",
+    }
+}
+
+fn entries(db: &Connection, filter: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<JournalEntry>, SqliteError> {
+    let columns = "id, machine, kind, since_ms, ended_ms, windows, why, acknowledged_ms, by, comment";
+    let mut select = db.prepare_cached(&format!("SELECT {columns} FROM alarm {filter}"))?;
+    let found = select.query_map(values, |row| Ok(entry(row)))?;
+    found.map(|entry| entry?).collect()
+}
+
+fn entry(row: &Row) -> Result<JournalEntry, SqliteError> {
+    let time = |milliseconds: i64| DateTime::from_timestamp_millis(milliseconds).unwrap_or_default();
+    let kind = match row.get_ref(2)?.as_str().unwrap_or_default() {
+        "fault" => Kind::Fault,
+        "wear" => Kind::Wear,
+        "deaf" => Kind::Deaf,
+        other => return Err(SqliteError::damaged(format!("expected a kind of alarm, found {other:?}"))),
+    };
+    let acknowledged = row.get::<_, Option<i64>>(7)?.map(time);
+    let note = Note { by: row.get(8)?, comment: row.get(9)?, until: None, at: acknowledged };
+    let why: Option<String> = row.get(6)?;
+    let record = AlarmRecord {
+        kind,
+        since: time(row.get(3)?),
+        ended: row.get::<_, Option<i64>>(4)?.map(time),
+        count: row.get::<_, i64>(5)?.max(0) as u64,
+        why: why.and_then(|why| serde_json::from_str::<Why>(&why).ok()),
+        acknowledged: acknowledged.map(|at| (note, at)),
+    };
+    Ok(JournalEntry { id: row.get(0)?, machine: row.get(1)?, record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::machine::{LearningState, Machine, Origin};
+    use crate::monitor::settings::MachineSettings;
+    use crate::scoring::alarm::{Alarm, AlarmConfig};
+    use crate::scoring::judge;
+    use serde_json::json;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a valid time")
+    }
+
+    fn monitor() -> Monitor {
+        let config = AlarmConfig { clear_after_s: 0.0, ..AlarmConfig::default() };
+        let machine = json!({ "id": "fan-1", "source": { "synth": "fan" } });
+        let machine = Machine::new(
+            serde_json::from_value(machine).expect("a machine"),
+            Origin::File,
+            MachineSettings::default(),
+            Alarm::new(config, at(0)),
+            LearningState::default(),
+            at(0),
+        );
+        Monitor::new(None, vec![machine])
+    }
+
+    /// Windows from a second on, each so far from normal.
+    fn hear(monitor: &Monitor, from: i64, distances: &[f64]) {
+        let mut state = monitor.lock();
+        for (number, distance) in distances.iter().enumerate() {
+            let mut assessment = judge(*distance, 1.0, -20.0);
+            let (ratio, provisional) = (Some(*distance), false);
+            assessment.why = Some(Why { ratio, provisional, ..Why::default() });
+            state.machines[0].alarm.on_verdict(&assessment, at(from + number as i64));
+        }
+    }
+
+    fn all(journal: &Journal) -> Vec<JournalEntry> {
+        journal.list(&JournalQuery { limit: 100, ..JournalQuery::default() }).expect("readable")
+    }
+
+    #[test]
+    fn an_alarm_is_one_entry_from_its_beginning_to_its_end_whatever_is_told_twice() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (journal, lost) = Journal::open(dir.path(), at(0));
+        assert_eq!(lost, None);
+        let monitor = monitor();
+        journal.follow(&monitor, at(1));
+        assert_eq!(all(&journal), []);
+        hear(&monitor, 10, &[2.0, 3.0, 5.0, 4.0, 2.0, 7.5, 2.0]);
+        journal.follow(&monitor, at(20));
+        let [entry] = &all(&journal)[..] else { panic!("one alarm") };
+        assert_eq!((entry.machine.as_str(), entry.record.kind, entry.record.since), ("fan-1", Kind::Fault, at(14)));
+        assert_eq!((entry.record.count, entry.record.ended), (7, None));
+        assert_eq!(entry.record.why.as_ref().and_then(|why| why.ratio), Some(7.5), "the worst window");
+        assert_eq!(journal.id("fan-1", Kind::Fault, at(14)), Some(entry.id));
+
+        // A power cut: the journal opened again is told the same.
+        let (journal, lost) = Journal::open(dir.path(), at(21));
+        assert_eq!(lost, None);
+        monitor.lock().machines[0].alarm.acknowledge("ana", Some("on my way"), at(22)).expect("it stands");
+        hear(&monitor, 23, &[0.1; 8]);
+        journal.follow(&monitor, at(40));
+        journal.follow(&monitor, at(41));
+        let [entry] = &all(&journal)[..] else { panic!("the same alarm") };
+        assert_eq!(entry.record.ended, Some(at(28)), "two of eight are left");
+        let (note, when) = entry.record.acknowledged.clone().expect("an answer");
+        assert_eq!((note.by.as_deref(), note.comment.as_deref(), when), (Some("ana"), Some("on my way"), at(22)));
+
+        // The next one is another.
+        hear(&monitor, 50, &[9.0; 8]);
+        journal.follow(&monitor, at(60));
+        assert_eq!(all(&journal).len(), 2);
+        let newest = &all(&journal)[0];
+        assert!(newest.record.ended.is_none() && newest.id > entry.id);
+        assert_eq!(journal.get(entry.id).expect("readable").as_ref(), Some(entry));
+        let before = JournalQuery { after: Some(newest.id), limit: 5, ..JournalQuery::default() };
+        assert_eq!(journal.list(&before).expect("readable").len(), 1);
+        let since = JournalQuery { from: Some(at(45)), machine: Some("fan-1".into()), limit: 5, ..before };
+        assert_eq!(journal.list(&JournalQuery { after: None, ..since.clone() }).expect("readable").len(), 1);
+        assert_eq!(journal.list(&JournalQuery { machine: Some("x".into()), ..since }).expect("readable").len(), 0);
+
+        // Its machine goes.
+        let removed = monitor.remove(&mut monitor.lock(), 0);
+        assert!(removed.is_some());
+        journal.follow(&monitor, at(70));
+        assert_eq!(all(&journal)[0].record.ended, Some(at(70)));
+        assert_eq!(journal.id("fan-1", Kind::Fault, newest.record.since), None);
+    }
+
+    #[test]
+    fn a_damaged_journal_is_set_aside_and_one_that_cannot_be_written_is_tried_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join(FILE);
+        Journal::open(dir.path(), at(0));
+        std::fs::write(&file, vec![7; 9000]).expect("a file");
+        let (_, lost) = Journal::open(dir.path(), at(1));
+        assert!(lost.is_some_and(|Lost(said)| said.contains("journal is lost") && said.contains("set aside as")));
+        std::fs::remove_file(&file).expect("removed");
+        let (_, lost) = Journal::open(dir.path(), at(2));
+        assert!(lost.is_some_and(|Lost(said)| said.contains("it is missing")));
+        assert_eq!(Journal::open(dir.path(), at(3)).1, None);
+
+        let elsewhere = tempfile::tempdir().expect("a temporary directory");
+        let link = elsewhere.path().join(FILE);
+        std::os::unix::fs::symlink("/nowhere/at/all", &link).expect("a link");
+        let (journal, lost) = Journal::open(elsewhere.path(), at(0));
+        assert!(lost.is_some() && journal.problem().is_some());
+        let monitor = monitor();
+        hear(&monitor, 10, &[2.0; 8]);
+        journal.follow(&monitor, at(20));
+        assert!(journal.problem().is_some());
+        std::fs::remove_file(&link).expect("our own link");
+        journal.follow(&monitor, at(30));
+        assert_eq!((journal.problem(), all(&journal).len()), (None, 1));
+    }
+}
