@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ClientError, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter,
-    SubscribeReasonCode, TlsConfiguration, Transport,
+    AsyncClient, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport, valid_topic,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -103,6 +103,15 @@ pub fn login(
     Ok(Some((user.to_owned(), password)))
 }
 
+/// Why a message was not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    #[error("nothing can be published to a topic with wildcards")]
+    Topic,
+    #[error("the connection has ended")]
+    Ended,
+}
+
 /// A connection, or an attempt at one. Ends when dropped.
 pub struct Connection {
     requests: AsyncClient,
@@ -169,22 +178,26 @@ impl Connection {
     /// Hands a message over.
     ///
     /// # Errors
-    /// More messages than agreed are in flight, or the topic is not valid.
-    pub fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), ClientError> {
-        self.requests.try_publish(topic, QoS::AtLeastOnce, retain, payload)
+    /// A topic that nothing can be published to, or a connection that has ended, which its next events say.
+    pub fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), NotSent> {
+        if !valid_topic(topic) {
+            return Err(NotSent::Topic);
+        }
+        // Its queue never fills up, so that this is the only reason.
+        self.requests.try_publish(topic, QoS::AtLeastOnce, retain, payload).map_err(|_| NotSent::Ended)
     }
 
     /// # Errors
-    /// As of [`Connection::publish`].
-    pub fn subscribe(&self, filters: &[String]) -> Result<(), ClientError> {
+    /// A connection that has ended.
+    pub fn subscribe(&self, filters: &[String]) -> Result<(), NotSent> {
         let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
-        self.requests.try_subscribe_many(filters)
+        self.requests.try_subscribe_many(filters).map_err(|_| NotSent::Ended)
     }
 
     /// # Errors
-    /// As of [`Connection::publish`].
-    pub fn disconnect(&self) -> Result<(), ClientError> {
-        self.requests.try_disconnect()
+    /// A connection that has ended.
+    pub fn disconnect(&self) -> Result<(), NotSent> {
+        self.requests.try_disconnect().map_err(|_| NotSent::Ended)
     }
 }
 
@@ -207,4 +220,30 @@ fn translate(event: Event, largest_message: usize) -> Option<ConnectionEvent> {
         Event::Outgoing(Outgoing::Disconnect) => ConnectionEvent::Disconnected,
         Event::Outgoing(_) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The events of a connection are read one after the other: what is published before the last one is read must not
+    /// count as sent, nor as a message that cannot be.
+    #[tokio::test]
+    async fn a_connection_that_has_ended_takes_no_message() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+        let url = format!("mqtt://{closed}").parse().expect("a URL");
+        let identity = Identity {
+            client_id: "test".into(),
+            login: None,
+            will: None,
+            keep_alive: Duration::from_secs(5),
+            keep_session: false,
+            largest_message: 1000,
+        };
+        let mut connection = Connection::open(&url, None, &identity, 4);
+        assert!(matches!(connection.next_event().await, ConnectionEvent::Lost(_)));
+        assert!(connection.task.is_finished() || (&mut connection.task).await.is_ok());
+        assert_eq!(connection.publish("auscult/pi/status", false, Vec::new()), Err(NotSent::Ended));
+        assert_eq!(connection.publish("auscult/#", false, Vec::new()), Err(NotSent::Topic));
+    }
 }

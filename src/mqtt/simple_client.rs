@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rumqttc::{ClientError, ConnectionError};
+use rumqttc::ConnectionError;
 
 use super::address::BrokerUrls;
 use super::config::MqttConfig;
-use super::connection::{self, Connection, ConnectionEvent, Identity, LoginError, MAX_MESSAGE_BYTES};
+use super::connection::{self, Connection, ConnectionEvent, Identity, LoginError, MAX_MESSAGE_BYTES, NotSent};
 use super::diagnose;
 use super::tls::{self, TlsError, TlsFiles};
 use super::topics::Topic;
@@ -30,7 +30,7 @@ pub enum SimpleClientError {
     #[error("{url}: {}", diagnose::describe(cause))]
     Lost { url: String, cause: Box<ConnectionError> },
     #[error("{what}")]
-    NotSent { what: String, source: ClientError },
+    NotSent { what: String, source: NotSent },
     #[error("{url}: no answer to a subscription")]
     NoAnswer { url: String },
     #[error("{url}: the broker's access rules do not let {filter} be read")]

@@ -17,7 +17,7 @@ use self::link::{ECHO_AGAIN, ECHO_WITHIN, Echo, IN_FLIGHT, Link, Outgoing, Sent}
 use self::problems::Problems;
 use self::stop::{CLOSE_TIME, Phase, Stop, StopReport, Stopping};
 use super::broker::BrokerSettings;
-use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, login};
+use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, NotSent, login};
 use super::incoming::IncomingSender;
 use super::options::MqttOptions;
 use super::outbox::{OutboxChange, OutboxReader};
@@ -269,7 +269,10 @@ impl Driver {
             let Some(Outgoing { topic, retain, payload, sent }) = next else { break };
             match connection.publish(&topic, retain, payload) {
                 Ok(()) => link.handed_over(sent),
-                Err(error) => {
+                // The events before the one that says so may not all have been read yet. What waits is sent by the next
+                // connection.
+                Err(NotSent::Ended) => break,
+                Err(error @ NotSent::Topic) => {
                     // No such topic can be built; if there were one, it must not block the rest.
                     tracing::error!(topic, %error, "a message cannot be sent and is dropped");
                     if let Sent::Row { id, .. } = sent {
