@@ -11,7 +11,7 @@ use auscult::config::Config;
 use auscult::control::state_archive::import::Staged;
 use auscult::control::state_archive::take::{self, TakeError};
 use auscult::control::store::StateStore;
-use auscult::mqtt::topics::AgentPart;
+use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::{Value, json};
 
 use crate::common::broker::Message;
@@ -89,6 +89,10 @@ fn a_new_card_goes_on_where_the_old_one_stopped() {
     );
     let until = (chrono::Utc::now() + chrono::TimeDelta::hours(8)).to_rfc3339();
     plant.ok(json!({ "command": "alarm.shelve", "machine": "fan-2", "until": until, "by": "ana" }));
+    // Judged by what was learned, not by what it is judged by until then.
+    plant.heard.wait_for("it is learned", |message| {
+        message.is_machine("fan-1", MachinePart::Event) && message.json()["event"] == "baseline_applied"
+    });
     plant.wait_assessed("fan-1", 2);
     plant.wait_assessed("fan-2", 2);
     let before = kept(&plant);
