@@ -153,7 +153,7 @@ fn guide(page: &Page) -> anyhow::Result<()> {
     match machine.model {
         Some(_) => println!("Its first verdict comes within seconds."),
         None => println!(
-            "It learns what is normal now: it judges provisionally after some minutes, for good after an hour of normal running."
+            "It learns what is normal now: it judges provisionally after some minutes, and\nfor good after an hour of normal running."
         ),
     }
     Ok(())
