@@ -64,7 +64,8 @@ impl Machine {
     /// Takes one window into what is being learned, where something is; `had_fault`: a fault alarm stood before this window.
     ///
     /// While what has been learned until now finds a fault, windows are left out, and those that raised the alarm are taken
-    /// back: a fault must not become the normal.
+    /// back: a fault must not become the normal. But a false alarm must not keep the machine from ever being learned: for no
+    /// longer than all of it is to take.
     pub fn learn(
         &mut self,
         scored: &Scored,
@@ -76,7 +77,8 @@ impl Machine {
         if learner.settings().origin.check(origin).is_err() || learner.progress().complete {
             return None;
         }
-        let faulty = scored.assessment.provisional && self.alarm.has_fault();
+        let waited = learner.left_out_s(LEFT_OUT_ALARM) >= learner.settings().wanted_s;
+        let faulty = scored.assessment.provisional && self.alarm.has_fault() && !waited;
         if faulty && !had_fault {
             learner.take_back(self.alarm.config().n as u64 - 1, LEFT_OUT_ALARM);
         }

@@ -141,12 +141,18 @@ impl Learner {
         self.progress()
     }
 
+    /// Seconds from the first to the last of the windows that were left out for this reason, had they come in one go.
+    pub fn left_out_s(&self, reason: &str) -> f64 {
+        self.left_out.get(reason).map_or(0.0, |windows| *windows as f64 * self.settings.hop_s)
+    }
+
     /// Leaves out what was taken in last: so many windows, or as many as there are.
     pub fn take_back(&mut self, windows: u64, reason: &str) -> LearnProgress {
         let (Some(last), windows) = (self.last_at_s, windows.min(self.windows)) else { return self.progress() };
         let hop_s = self.settings.hop_s;
         let first = last - (windows as f64 - 0.5) * hop_s;
         self.samples.retain(|sample| sample.at_s < first);
+        self.last_at_s = Some(last - windows as f64 * hop_s);
         self.windows -= windows;
         let counted_s = hop_s.min(self.settings.origin.front_end.window_s);
         self.heard_s = (self.heard_s - windows as f64 * counted_s).max(0.0);
