@@ -108,10 +108,12 @@ fn a_fault_in_the_first_hour_is_told_provisionally_and_not_learned() {
     let reply = plant.ask(json!({ "command": "baseline.learn", "machine": "fan-1", "minutes": 4, "by": "ana" }));
     assert_eq!(reply["status"], "ok", "{reply}");
     plant.heard.clear();
-    plant.wait(MachinePart::Verdict, "learning again", |verdict| verdict["reason"] == "learning");
+    let learning = plant.wait(MachinePart::Verdict, "learning again", |verdict| verdict["reason"] == "learning");
     let applied = plant.wait(MachinePart::Event, "the baseline", |event| event["event"] == "baseline_applied");
     assert!(applied["windows"].as_u64() >= Some(40), "{applied}");
-    let judged = plant.wait(MachinePart::Verdict, "a verdict", |verdict| verdict["verdict"] != "unknown");
+    let is_later = |verdict: &Value| verdict["seq"].as_u64() > learning["seq"].as_u64();
+    let judged =
+        plant.wait(MachinePart::Verdict, "a verdict", |verdict| verdict["verdict"] != "unknown" && is_later(verdict));
     assert_eq!((&judged["provisional"], judged["p_value"].is_number()), (&json!(false), true), "{judged}");
     assert_eq!(agent.terminate(), Some(0));
 }
