@@ -32,7 +32,7 @@ use auscult::mqtt::topics::{AgentPart, Topic};
 use auscult::notify::Notifier;
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
 use auscult::scoring::baseline::{LearnSettings, Learner, Origin};
-use auscult::scoring::lanes::Features;
+use auscult::scoring::lanes::FeatureExtractor;
 use auscult::scoring::{Reason, Scored, judge};
 use auscult::window::Window;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -289,6 +289,8 @@ impl Rig {
 /// A learner that has heard 60 windows of noise and wants so many.
 pub fn noise_learner(machine: &str, origin: Origin, wanted: f64) -> Learner {
     let window_s = origin.front_end.window_s;
+    let (n_mels, samples) = (origin.front_end.n_mels, origin.front_end.window_samples());
+    let mut extractor = FeatureExtractor::new(&origin.front_end);
     let settings = LearnSettings {
         machine: machine.into(),
         origin,
@@ -304,7 +306,7 @@ pub fn noise_learner(machine: &str, origin: Origin, wanted: f64) -> Learner {
         let scored = Scored {
             assessment: judge(0.1, 0.5, -30.0),
             embedding: Some(noise(32)),
-            features: Some(Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) }),
+            features: Some(extractor.extract(&noise(samples), &noise(n_mels), n_mels)),
             signal: None,
         };
         let end = DateTime::UNIX_EPOCH + TimeDelta::milliseconds((1000.0 * window_s * f64::from(number)) as i64);

@@ -130,13 +130,14 @@ impl<T: Fn(News)> Writer<T> {
             Err(problem) => return Err(problem),
         };
         let counted = store.counted()?;
+        // Told before what is left can be asked for.
+        if let Some(lost) = lost {
+            (self.tell)(News::Lost(format!("{}: {lost}", self.file.display())));
+        }
         self.trend.collected.lock().load(counted);
         self.store = Some(store);
         self.trend.reopen();
         self.files.set_mark(FILE, 0);
-        if let Some(lost) = lost {
-            (self.tell)(News::Lost(format!("{}: {lost}", self.file.display())));
-        }
         Ok(())
     }
 
