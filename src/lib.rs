@@ -20,6 +20,7 @@
 //! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
 //! backoff    pauses between attempts
+//! threads    waiting for threads, but not for ever
 //! token_bucket  limits of rate
 //! causes     errors in one line
 //! archive    unpacking what comes from elsewhere, within limits
@@ -58,6 +59,7 @@ mod sha256;
 mod sqlite;
 pub mod state_files;
 pub mod systemd;
+mod threads;
 mod token_bucket;
 pub mod validate;
 #[cfg(feature = "web")]

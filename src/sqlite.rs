@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// How long a statement waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,6 +87,15 @@ pub struct Layout {
 /// # Errors
 /// `Damaged` when the file has another layout or is no SQLite file, `Unavailable` when it cannot be opened or made.
 pub fn open(file: &Path, layout: &Layout) -> Result<Connection, SqliteError> {
+    open_or_make(file, layout).map(|(connection, _)| connection)
+}
+
+/// As [`open`], with whether its tables had to be made: also in a file that was there, as one is whose content was in a log
+/// that is gone.
+///
+/// # Errors
+/// As of [`open`].
+pub fn open_or_make(file: &Path, layout: &Layout) -> Result<(Connection, bool), SqliteError> {
     // SQLite takes an empty file, as a power cut may leave it, for a new store.
     if std::fs::metadata(file).is_ok_and(|file| file.is_file() && file.len() == 0) {
         return Err(SqliteError::damaged("expected a store, found an empty file"));
@@ -112,6 +121,17 @@ pub fn open(file: &Path, layout: &Layout) -> Result<Connection, SqliteError> {
     prepare(Connection::open(file)?, layout)
 }
 
+/// Opens a file that is there, for who only reads and does not wait for who writes.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_to_read(file: &Path) -> Result<Connection, SqliteError> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
 /// Checks a file through: every page is read.
 ///
 /// # Errors
@@ -126,10 +146,10 @@ pub fn check(connection: &Connection) -> Result<(), SqliteError> {
 /// # Errors
 /// A layout that is no SQL.
 pub fn open_in_memory(layout: &Layout) -> Result<Connection, SqliteError> {
-    prepare(Connection::open_in_memory()?, layout)
+    prepare(Connection::open_in_memory()?, layout).map(|(connection, _)| connection)
 }
 
-fn prepare(mut connection: Connection, layout: &Layout) -> Result<Connection, SqliteError> {
+fn prepare(mut connection: Connection, layout: &Layout) -> Result<(Connection, bool), SqliteError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -137,7 +157,8 @@ fn prepare(mut connection: Connection, layout: &Layout) -> Result<Connection, Sq
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let Layout { version, tables: wanted, added } = layout;
-    if (found, tables) == (0, 0) {
+    let is_new = (found, tables) == (0, 0);
+    if is_new {
         let transaction = connection.transaction()?;
         transaction.execute_batch(wanted)?;
         transaction.pragma_update(None, "user_version", version)?;
@@ -146,7 +167,7 @@ fn prepare(mut connection: Connection, layout: &Layout) -> Result<Connection, Sq
         return Err(SqliteError::damaged(format!("expected layout {version}, found {found}")));
     }
     connection.execute_batch(added)?;
-    Ok(connection)
+    Ok((connection, is_new))
 }
 
 /// Renames a damaged file and what SQLite keeps beside it: `NAME.db` becomes `NAME.corrupt-TIME.db`. Answers the new name.

@@ -25,6 +25,7 @@ use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
 use crate::scoring::baseline::LearnProgress;
 use crate::scoring::gate::debounce::OverloadDebounce;
+use crate::threads::join_until;
 use crate::window::Window;
 
 /// How long one wait for sound lasts; in between, time passes for alarms.
@@ -72,16 +73,7 @@ impl ScoringThread {
     /// Judges what capture, already stopped, has left, and ends; waits for that up to `until`.
     pub fn finish(self, until: Instant) {
         self.finish.store(true, Ordering::Release);
-        while !self.thread.is_finished() {
-            if Instant::now() >= until {
-                tracing::error!("the last windows could not be judged in time");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if self.thread.join().is_err() {
-            tracing::error!("the scoring thread had panicked");
-        }
+        join_until(self.thread, until, "the scoring thread", "the last windows could not be judged in time");
     }
 }
 

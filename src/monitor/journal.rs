@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::Monitor;
 use crate::scoring::Why;
@@ -77,10 +77,13 @@ impl Journal {
         let journal = Journal { file, files, writing: Mutex::default(), reader: Mutex::new(None) };
         let lost =
             |problem: String| Lost(format!("the alarms' journal is lost: {}: {problem}", journal.file.display()));
-        let is_missing = !journal.file.exists() && journal.files.mark(FILE).is_some();
+        let (was_there, is_known) = (journal.file.exists(), journal.files.mark(FILE).is_some());
         let opened = std::fs::create_dir_all(state_dir).map_err(SqliteError::from).and_then(|()| journal.connect());
         let lost = match opened {
-            Ok(()) => is_missing.then(|| lost("it is missing".into())),
+            Ok(is_new) => {
+                let problem = if was_there { "it holds nothing" } else { "it is missing" };
+                (is_new && is_known).then(|| lost(problem.into()))
+            }
             Err(problem @ SqliteError::Damaged(_)) => Some(match sqlite::set_aside(&journal.file, now) {
                 Ok(aside) => {
                     let again = journal.connect().err().map(|again| format!("; {again}")).unwrap_or_default();
@@ -96,14 +99,15 @@ impl Journal {
         (journal, lost)
     }
 
-    fn connect(&self) -> Result<(), SqliteError> {
-        let db = sqlite::open(&self.file, &LAYOUT)?;
+    /// Whether the file held nothing.
+    fn connect(&self) -> Result<bool, SqliteError> {
+        let (db, is_new) = sqlite::open_or_make(&self.file, &LAYOUT)?;
         sqlite::check(&db)?;
         let open = entries(&db, "WHERE ended_ms IS NULL", &[])?;
         let known = open.into_iter().map(|entry| (key(&entry.machine, &entry.record), (entry.id, entry.record)));
         *self.writing.lock() = Writing { known: known.collect(), db: Some(db), problem: None };
         self.files.set_mark(FILE, 0);
-        Ok(())
+        Ok(is_new)
     }
 
     /// The id of an alarm that stands.
@@ -128,7 +132,7 @@ impl Journal {
             state.machines.iter().flat_map(of).collect()
         };
         let is_open = self.writing.lock().db.is_some();
-        let opened = if is_open { Ok(()) } else { self.connect() };
+        let opened = if is_open { Ok(()) } else { self.connect().map(drop) };
         if let Err(error) = opened {
             self.writing.lock().problem = Some(error.to_string());
             return;
@@ -168,9 +172,7 @@ impl Journal {
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, SqliteError>) -> Result<T, SqliteError> {
         let mut reader = self.reader.lock();
         if reader.is_none() {
-            let db = Connection::open_with_flags(&self.file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            db.pragma_update(None, "query_only", true)?;
-            *reader = Some(db);
+            *reader = Some(sqlite::open_to_read(&self.file)?);
         }
         let result = reader.as_ref().map_or_else(|| Err(SqliteError::unavailable("it is not open")), read);
         if result.is_err() {

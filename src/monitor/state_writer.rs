@@ -15,6 +15,7 @@ use super::alarm_store::AlarmStore;
 use super::baseline_store::BaselineStore;
 use super::journal::Journal;
 use super::{AlarmChange, Monitor};
+use crate::threads::join_until;
 
 /// A write that takes longer stands still: an SD card that is cleaning up answers within a minute.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
@@ -92,16 +93,12 @@ impl StateWriter {
     /// Writes everything once more and ends; waits for that up to `until`.
     pub fn finish(self, until: Instant) {
         self.handle.send(Job::Stop);
-        while !self.thread.is_finished() {
-            if Instant::now() >= until {
-                tracing::error!("alarms and learners could not be saved in time");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if self.thread.join().is_err() {
-            tracing::error!("the writer of alarms and learners had panicked");
-        }
+        join_until(
+            self.thread,
+            until,
+            "the writer of alarms and learners",
+            "alarms and learners could not be saved in time",
+        );
     }
 }
 

@@ -34,6 +34,7 @@ use self::words::{Writer, system_zone};
 use crate::config::NotifyConfig;
 use crate::config::notify::NotifyEvent;
 use crate::control::notify::{Notify, TargetStatus, TestOutcome};
+use crate::threads::join_until;
 
 /// How long the thread waits where nothing happens: repetitions and quiet hours are late by this at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -182,13 +183,12 @@ impl Running {
             inner.stop = true;
             true
         });
-        while !self.thread.is_finished() {
-            if Instant::now() >= until {
-                tracing::error!("notifications that were not sent yet could not be saved in time");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        join_until(
+            self.thread,
+            until,
+            "the notifier",
+            "notifications that were not sent yet could not be saved in time",
+        );
     }
 }
 

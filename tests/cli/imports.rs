@@ -32,6 +32,7 @@ const LEAVES: &[&str] = &[
     "sqlite",
     "state_files",
     "systemd",
+    "threads",
     "token_bucket",
     "numbers",
     "validate",

@@ -205,9 +205,7 @@ impl Template {
             ("past", "trend_lost", "trend.db", "trend.db"),
         ] {
             let is_said = (said(event, words) || said("trend_failed", words)) && log.contains(in_log);
-            // Known and not mended: a store of another kind whose content is still in its log passes for a new one.
-            let is_known_gap = thing == "past" && what == "exchanged";
-            assert!(knows[thing] || is_said || is_known_gap, "{case}: the {thing} is lost without a word\n{log}");
+            assert!(knows[thing] || is_said, "{case}: the {thing} is lost without a word\n{log}");
             // What is whole is not given up.
             let may_be_lost = [name, self.other(name)].iter().any(|name| holds(name).contains(&thing));
             assert!(knows[thing] || may_be_lost, "{case}: the {thing} is lost\n{log}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::collected::{Batch, MINUTE_S, Minute, Waiting};
 use super::pack::{self, Steps};
@@ -71,12 +71,13 @@ impl Tier {
 pub struct TrendStore(Connection);
 
 impl TrendStore {
-    /// Opens the file, or makes it, and checks it through. Packs that cannot be read are removed; how many is answered.
+    /// Opens the file, or makes it, and checks it through. Packs that cannot be read are removed; how many is answered, and
+    /// whether the file held nothing.
     ///
     /// # Errors
     /// `Damaged` and `Unavailable`, as [`sqlite::open`].
-    pub fn open(file: &Path) -> Result<(TrendStore, u64), SqliteError> {
-        let db = sqlite::open(file, &LAYOUT)?;
+    pub fn open(file: &Path) -> Result<(TrendStore, u64, bool), SqliteError> {
+        let (db, is_new) = sqlite::open_or_make(file, &LAYOUT)?;
         sqlite::check(&db)?;
         let damaged = damaged_packs(&db)?;
         for (machine, step_s, start_s) in &damaged {
@@ -85,7 +86,7 @@ impl TrendStore {
                 params![machine, step_s, start_s],
             )?;
         }
-        Ok((TrendStore(db), damaged.len() as u64))
+        Ok((TrendStore(db), damaged.len() as u64, is_new))
     }
 
     /// What was counted of every machine.
@@ -219,10 +220,7 @@ impl Reader {
     /// It cannot be opened.
     pub fn ensure<'a>(reader: &'a mut Option<Reader>, file: &Path) -> Result<Option<&'a Reader>, SqliteError> {
         if reader.is_none() && file.is_file() {
-            let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            db.busy_timeout(std::time::Duration::from_secs(5))?;
-            db.pragma_update(None, "query_only", true)?;
-            *reader = Some(Reader(db));
+            *reader = Some(Reader(sqlite::open_to_read(file)?));
         }
         Ok(reader.as_ref())
     }

@@ -106,7 +106,7 @@ fn a_batch_counts_once_wherever_it_is() {
         let rows = reader.rows("fan-1", day, tier, collected.run(), collected.waiting("fan-1")).expect("rows");
         rows.values().map(|row| row.windows).sum()
     };
-    let (mut store, _) = TrendStore::open(&file).expect("a store");
+    let (mut store, ..) = TrendStore::open(&file).expect("a store");
     for tier in [Tier::Minute, Tier::Hour] {
         assert_eq!(windows(&collected, tier), 3);
     }
@@ -169,7 +169,7 @@ fn a_disk_that_fails_costs_nothing_until_it_is_back() {
 fn two_years_of_sixteen_machines_take_some_megabytes() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join(FILE);
-    let (mut store, _) = TrendStore::open(&file).expect("a store");
+    let (mut store, ..) = TrendStore::open(&file).expect("a store");
     let mut collected = Collected::new();
     let mut random = 1u64;
     let mut scatter = || {
@@ -214,7 +214,7 @@ fn two_years_of_sixteen_machines_take_some_megabytes() {
 #[test]
 fn a_clock_that_runs_ahead_for_a_while_costs_nothing_that_was_true() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (mut store, _) = TrendStore::open(&dir.path().join(FILE)).expect("a store");
+    let (mut store, ..) = TrendStore::open(&dir.path().join(FILE)).expect("a store");
     let mut collected = Collected::new();
     let mut write = |second: i64| {
         collected.note("fan-1", NOON_S + second, window(0.1));

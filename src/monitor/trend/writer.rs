@@ -13,6 +13,7 @@ use super::store::TrendStore;
 use super::{FILE, Trend};
 use crate::sqlite::{self, SqliteError};
 use crate::state_files::StateFiles;
+use crate::threads::join_until;
 
 /// A power cut costs so much of the past at most; each time costs the disk three syncs.
 const WRITE_EVERY: Duration = Duration::from_secs(300);
@@ -54,16 +55,12 @@ impl TrendWriter {
     pub fn finish(self, until: Instant) {
         // Only a thread that has ended does not hear it.
         let _ = self.stop.send(());
-        while !self.thread.is_finished() {
-            if Instant::now() >= until {
-                tracing::error!("the last minutes of the machines' past could not be written in time");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if self.thread.join().is_err() {
-            tracing::error!("the writer of the machines' past had panicked");
-        }
+        join_until(
+            self.thread,
+            until,
+            "the writer of the machines' past",
+            "the last minutes of the machines' past could not be written in time",
+        );
     }
 }
 
@@ -116,10 +113,13 @@ impl<T: Fn(News)> Writer<T> {
         if self.store.is_some() {
             return Ok(());
         }
-        let is_missing = !self.file.exists() && self.files.mark(FILE).is_some();
+        let (was_there, is_known) = (self.file.exists(), self.files.mark(FILE).is_some());
         let (store, lost) = match TrendStore::open(&self.file) {
-            Ok((store, 0)) => (store, is_missing.then(|| "it is missing; the machines' past begins anew".to_owned())),
-            Ok((store, damaged)) => {
+            Ok((store, 0, is_new)) => {
+                let problem = if was_there { "it holds nothing" } else { "it is missing" };
+                (store, (is_new && is_known).then(|| format!("{problem}; the machines' past begins anew")))
+            }
+            Ok((store, damaged, _)) => {
                 (store, Some(format!("{damaged} hours or days of machines were damaged and are gone")))
             }
             Err(problem @ SqliteError::Damaged(_)) => {
