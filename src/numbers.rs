@@ -22,6 +22,16 @@ pub fn significant(value: f64, digits: i32) -> String {
     }
 }
 
+/// A time in one unit: `95 s`, `12 min`, `7 h`, `3 d`.
+pub fn span(seconds: i64) -> String {
+    match seconds.max(0) {
+        s @ 0..100 => format!("{s} s"),
+        s @ 100..6000 => format!("{} min", s / 60),
+        s @ 6000..172_800 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,16 +4,17 @@ use std::fmt::Write;
 
 use chrono::{DateTime, Local, Utc};
 
-use super::trend::cut;
+use super::table;
+use crate::cli::terminal::cut;
 use crate::mqtt::payload::Reply;
+use crate::numbers;
 
 /// The journals of those who have answered with one; `None` where anybody has answered something else.
 pub fn of(replies: &[Reply]) -> Option<String> {
-    let tables: Vec<String> = replies.iter().filter_map(table).collect();
-    (!tables.is_empty() && tables.len() == replies.len()).then(|| tables.concat())
+    Some(table::of_all(replies, table_of)?.concat())
 }
 
-fn table(reply: &Reply) -> Option<String> {
+fn table_of(reply: &Reply) -> Option<String> {
     let data = reply.data.as_ref()?;
     let alarms = data.get("alarms")?.as_array()?;
     let mut table = String::new();
@@ -23,7 +24,7 @@ fn table(reply: &Reply) -> Option<String> {
         let moment = |time: DateTime<Utc>| time.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string();
         let since = time("since").map(moment).unwrap_or_default();
         let lasted = match time("since").zip(time("ended")) {
-            Some((since, ended)) => format!("lasted {}", span((ended - since).num_seconds())),
+            Some((since, ended)) => format!("lasted {}", numbers::span((ended - since).num_seconds())),
             None => "stands".to_owned(),
         };
         let machine = format!("{}/{}", reply.agent, text("machine"));
@@ -49,19 +50,11 @@ fn table(reply: &Reply) -> Option<String> {
     Some(table)
 }
 
-fn span(seconds: i64) -> String {
-    match seconds.max(0) {
-        s @ 0..100 => format!("{s} s"),
-        s @ 100..6000 => format!("{} min", s / 60),
-        s @ 6000..172_800 => format!("{} h", s / 3600),
-        s => format!("{} d", s / 86_400),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use crate::cli::ctl::table::reply;
+    use serde_json::json;
 
     #[test]
     fn an_alarm_takes_lines_of_eighty_columns() {
@@ -71,18 +64,14 @@ mod tests {
             "comment": "on my way with the new bearing", "text": "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB; 14 windows",
         });
         let open = json!({ "alarm": 16, "machine": "fan-1", "kind": "deaf", "since": "2026-03-01T11:00:00.000Z", "ended": null, "text": "3 windows" });
-        let reply = |data: Value| -> Reply {
-            let reply = json!({
-                "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-7", "id": "1", "command": "alarm.list",
-                "status": "ok", "error": null, "data": data, "late": false,
-            });
-            serde_json::from_value(reply).expect("a reply")
-        };
-        let text = of(&[reply(json!({ "alarms": [alarm, open], "more": true }))]).expect("a table");
+        let text = of(&[reply("alarm.list", &json!({ "alarms": [alarm, open], "more": true }))]).expect("a table");
         assert!(text.lines().all(|line| line.chars().count() <= 80) && text.lines().count() == 6, "{text}");
         assert!(text.contains("pi-7/blower-1, lasted 12 min") && text.contains("acknowledged by ana"), "{text}");
         assert!(text.contains("pi-7/fan-1, stands") && text.contains("--after 16"), "{text}");
-        assert_eq!(of(&[reply(json!({ "alarms": [], "more": false }))]).as_deref(), Some("pi-7: no alarm\n"));
-        assert_eq!(of(&[reply(json!({ "version": "1" }))]), None);
+        assert_eq!(
+            of(&[reply("alarm.list", &json!({ "alarms": [], "more": false }))]).as_deref(),
+            Some("pi-7: no alarm\n")
+        );
+        assert_eq!(of(&[reply("alarm.list", &json!({ "version": "1" }))]), None);
     }
 }

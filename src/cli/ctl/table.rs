@@ -171,19 +171,27 @@ fn list(rows: &[Row], most: usize) -> String {
     text
 }
 
+/// What each reply is as another table; `None` where anybody has answered something else, or nobody at all.
+pub fn of_all(replies: &[Reply], table: impl Fn(&Reply) -> Option<String>) -> Option<Vec<String>> {
+    let tables: Vec<String> = replies.iter().map(table).collect::<Option<_>>()?;
+    (!tables.is_empty()).then_some(tables)
+}
+
+/// An agent's reply with this data.
+#[cfg(test)]
+pub fn reply(command: &str, data: &Value) -> Reply {
+    let reply = serde_json::json!({
+        "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-7", "id": "c1", "command": command,
+        "status": "ok", "error": null, "data": data, "late": false,
+    });
+    serde_json::from_value(reply).expect("a reply")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn reply(data: &Value) -> Reply {
-        let reply = json!({
-            "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-1", "id": "c1", "command": "threshold.preview",
-            "status": "ok", "error": null, "data": data, "late": false,
-        });
-        serde_json::from_value(reply).expect("a reply")
-    }
 
     #[test]
     fn what_does_not_fit_as_a_table_is_told_line_by_line() {
@@ -192,13 +200,14 @@ mod tests {
             { "machine": "ventilator", "hours": 23.98, "windows": 720, "unassessed": 12, "preview": one, "now": one },
         ] });
         for width in [60, 80, 100] {
-            let text = of(&[reply(&data)], width);
+            let text = of(&[reply("threshold.preview", &data)], width);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
             assert!(text.contains("preview.threshold") && text.contains("0.3142"), "{text}");
             assert!(!text.contains("0.31415"), "{text}");
         }
-        assert!(of(&[reply(&data)], 300).lines().count() <= 5);
-        let short = of(&[reply(&json!({ "machines": [{ "machine": "fan", "threshold": 0.3 }] }))], 60);
+        assert!(of(&[reply("threshold.preview", &data)], 300).lines().count() <= 5);
+        let short =
+            of(&[reply("threshold.preview", &json!({ "machines": [{ "machine": "fan", "threshold": 0.3 }] }))], 60);
         assert!(short.contains('│') || short.contains('┌'), "{short}");
     }
 }

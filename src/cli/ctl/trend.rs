@@ -6,15 +6,15 @@ use std::fmt::Write;
 use chrono::{DateTime, Local, Utc};
 use serde_json::{Map, Value};
 
+use super::table;
 use crate::mqtt::payload::Reply;
 
-/// The tables of those who have answered with a past; `None` where none has.
+/// The tables of those who have answered with a past; `None` where anybody has answered something else.
 pub fn of(replies: &[Reply]) -> Option<String> {
-    let tables: Vec<String> = replies.iter().filter_map(table).collect();
-    (!tables.is_empty() && tables.len() == replies.len()).then(|| tables.join("\n"))
+    Some(table::of_all(replies, table_of)?.join("\n"))
 }
 
-fn table(reply: &Reply) -> Option<String> {
+fn table_of(reply: &Reply) -> Option<String> {
     let data = reply.data.as_ref()?.as_object()?;
     let names: Vec<&str> = data.get("fields")?.as_array()?.iter().filter_map(Value::as_str).collect();
     let points = data.get("points")?.as_array()?;
@@ -66,14 +66,6 @@ fn line(table: &mut String, point: &Map<String, Value>, step: &str) {
     written.expect("a string takes every line");
 }
 
-/// As much of a line as fits.
-pub fn cut(text: &str, width: usize) -> String {
-    match text.char_indices().nth(width) {
-        Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
-        None => text.to_owned(),
-    }
-}
-
 /// Three digits that matter, in five columns.
 fn number(value: Option<f64>) -> String {
     match value {
@@ -87,16 +79,9 @@ fn number(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::ctl::table::reply;
     use crate::control::commands::TREND_FIELDS;
     use serde_json::json;
-
-    fn reply(data: &Value) -> Reply {
-        let reply = json!({
-            "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-7", "id": "1", "command": "trend.get",
-            "status": "ok", "error": null, "data": data, "late": false,
-        });
-        serde_json::from_value(reply).expect("a reply")
-    }
 
     #[test]
     fn a_past_fits_eighty_columns() {
@@ -139,7 +124,7 @@ mod tests {
             15.0
         ]);
         let data = json!({ "machine": "blower-1", "from": "a", "to": "b", "step": "day", "step_s": 86400, "fields": TREND_FIELDS, "points": [point, none] });
-        let text = of(&[reply(&data)]).expect("a table");
+        let text = of(&[reply("trend.get", &data)]).expect("a table");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let words: Vec<_> = text.lines().nth(2).expect("a line").split_whitespace().collect();
         assert_eq!(
@@ -147,7 +132,7 @@ mod tests {
             ["2026-03-01", "72000", "100.0%", "10.1%", "0.100", "0.200", "123.5", "0.310", "0.200", "-119.9", "24.0h"]
         );
         let empty = json!({ "machine": "blower-1", "from": "a", "to": "b", "step": "day", "fields": TREND_FIELDS, "points": [] });
-        assert_eq!(of(&[reply(&empty)]).as_deref(), Some("pi-7 blower-1: no window from a to b\n"));
-        assert_eq!(of(&[reply(&json!({ "version": "1" }))]), None);
+        assert_eq!(of(&[reply("trend.get", &empty)]).as_deref(), Some("pi-7 blower-1: no window from a to b\n"));
+        assert_eq!(of(&[reply("trend.get", &json!({ "version": "1" }))]), None);
     }
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use ratatui::style::{Color, Modifier, Style};
 
 use crate::cli::watch::standing::Standing;
+use crate::numbers::span;
 
 /// Three significant digits, as a column of them reads best; `-` for none.
 pub fn number(value: Option<f64>) -> String {
@@ -12,12 +13,7 @@ pub fn number(value: Option<f64>) -> String {
 
 /// `95 s`, `12 min`, `7 h`, `3 d`.
 pub fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
-    match (now - then).num_seconds().max(0) {
-        s @ 0..100 => format!("{s} s"),
-        s @ 100..6000 => format!("{} min", s / 60),
-        s @ 6000..172_800 => format!("{} h", s / 3600),
-        s => format!("{} d", s / 86_400),
-    }
+    span((now - then).num_seconds())
 }
 
 /// The colour of a standing.
