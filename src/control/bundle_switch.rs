@@ -8,11 +8,11 @@ use chrono::{DateTime, Utc};
 use super::error::CommandError;
 use super::messages::{baseline_problems, event, settings_msg};
 use super::output::Output;
+use super::pieces::Pieces;
 use super::shared::Shared;
 use super::store::Commit;
 use super::transaction::Transaction;
 use crate::bundle::store::{BundleStore, Placed};
-use crate::bundle::upload;
 use crate::monitor::MonitorState;
 use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::EventKind;
@@ -81,21 +81,6 @@ pub struct InstallBundle {
     pub placed: Placed,
     /// Pieces of the archive, which are no longer needed then.
     pub pieces: Option<Pieces>,
-}
-
-/// The pieces of an archive that has arrived.
-#[derive(Clone)]
-pub struct Pieces {
-    pub dir: PathBuf,
-    pub sha256: String,
-}
-
-impl Pieces {
-    pub fn forget(&self) {
-        if let Err(error) = upload::forget(&self.dir, &self.sha256) {
-            tracing::warn!(%error, "the pieces of an archive cannot be removed");
-        }
-    }
 }
 
 impl Transaction for InstallBundle {

@@ -6,12 +6,12 @@
 //! read under the monitor's lock still holds when a file is written and the lock taken again.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
 
 use chrono::{DateTime, Utc};
 
 use super::baselines::{self, ApplyBaseline, Proposed};
 use super::error::{Code, CommandError};
+use super::fitting::Fitting;
 use super::messages::{baseline_facts, describe_baseline, event, progress_event};
 use super::output::Output;
 use super::shared::Shared;
@@ -20,18 +20,11 @@ use crate::config::BaselineMode;
 use crate::monitor::MonitorState;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Baseline;
-use crate::scoring::baseline::{BaselineError, LearnSettings, Learner};
+use crate::scoring::baseline::{LearnSettings, Learner};
 
-/// A proposal that is being worked out; one at a time.
+/// A proposal that is being worked out, of the generation of its learner; one at a time.
 #[derive(Default)]
-pub struct Proposing(Option<InWork>);
-
-struct InWork {
-    /// The machine's number, and the generation of its learner.
-    number: usize,
-    generation: u64,
-    outcome: Receiver<Result<Baseline, BaselineError>>,
-}
+pub struct Proposing(Option<Fitting<u64>>);
 
 impl Proposing {
     /// Begins what is to be learned by itself, works out what is complete, takes into use what is to be used by itself.
@@ -49,19 +42,17 @@ impl Proposing {
                 Some((number, machine.learning.generation, learner.clone()))
             });
             drop(state);
-            self.0 = found.and_then(|(number, generation, learner)| begin(number, generation, learner));
+            self.0 = found.and_then(|(number, generation, learner)| {
+                Fitting::begin(number, generation, move || learner.propose())
+            });
         }
         out
     }
 
     fn finish(&mut self, shared: &Arc<Shared>, now: DateTime<Utc>) -> Vec<Output> {
-        let Some(InWork { number, generation, outcome }) = &self.0 else { return Vec::new() };
-        let (number, generation) = (*number, *generation);
-        let result = match outcome.try_recv() {
-            Err(TryRecvError::Empty) => return Vec::new(),
-            Err(TryRecvError::Disconnected) => Err("the agent stumbled over it; its log says where".into()),
-            Ok(result) => result.map_err(|error| error.to_string()),
-        };
+        let Some(fitting) = &self.0 else { return Vec::new() };
+        let (number, generation) = (fitting.number, fitting.made_from);
+        let Some(result) = fitting.poll() else { return Vec::new() };
         self.0 = None;
         {
             let state = shared.monitor.lock();
@@ -93,19 +84,6 @@ impl Proposing {
                 drop(state);
                 vec![event(shared, number, EventKind::BaselineFailed, problem, None, now)]
             }
-        }
-    }
-}
-
-fn begin(number: usize, generation: u64, learner: Learner) -> Option<InWork> {
-    let (done, outcome) = mpsc::channel();
-    // Nobody listens any more when the agent is stopping; the learner is on disk.
-    let job = move || drop(done.send(learner.propose()));
-    match std::thread::Builder::new().name("baseline".into()).spawn(job) {
-        Ok(_) => Some(InWork { number, generation, outcome }),
-        Err(error) => {
-            tracing::warn!(%error, "no thread for a baseline; tried again");
-            None
         }
     }
 }

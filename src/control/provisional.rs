@@ -3,10 +3,10 @@
 //! its own; what is complete takes its place ([`learning`](super::learning)).
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
 
 use chrono::{DateTime, Utc};
 
+use super::fitting::Fitting;
 use super::messages::{event, settings_msg};
 use super::output::Output;
 use super::shared::Shared;
@@ -16,18 +16,11 @@ use crate::monitor::machine::ProvisionalAttempt;
 use crate::monitor::model::ProvisionalBaseline;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Baseline;
-use crate::scoring::baseline::{BaselineError, LANES_LEAST, Learner};
+use crate::scoring::baseline::{LANES_LEAST, Learner};
 
 /// A provisional baseline that is being made; one at a time.
 #[derive(Default)]
-pub struct Provisionals(Option<InWork>);
-
-struct InWork {
-    /// The machine's number.
-    number: usize,
-    made_from: ProvisionalBaseline,
-    outcome: Receiver<Result<Baseline, BaselineError>>,
-}
+pub struct Provisionals(Option<Fitting<ProvisionalBaseline>>);
 
 impl Provisionals {
     /// Takes into use what is made, ends what no longer holds, begins what is due.
@@ -45,19 +38,17 @@ impl Provisionals {
         if self.0.is_none() {
             let due = state.machines.numbers().into_iter().find_map(|number| due(&state, number));
             drop(state);
-            self.0 = due.and_then(|(number, learner, made_from)| begin(number, learner, made_from));
+            self.0 = due.and_then(|(number, learner, made_from)| {
+                Fitting::begin(number, made_from, move || learner.provisional())
+            });
         }
         out
     }
 
     fn finish(&mut self, shared: &Arc<Shared>, now: DateTime<Utc>) -> Vec<Output> {
-        let Some(InWork { number, made_from, outcome }) = &self.0 else { return Vec::new() };
-        let (number, made_from) = (*number, *made_from);
-        let result = match outcome.try_recv() {
-            Err(TryRecvError::Empty) => return Vec::new(),
-            Err(TryRecvError::Disconnected) => Err("the agent stumbled over it; its log says where".to_owned()),
-            Ok(result) => result.map_err(|error| error.to_string()),
-        };
+        let Some(fitting) = &self.0 else { return Vec::new() };
+        let (number, made_from) = (fitting.number, fitting.made_from);
+        let Some(result) = fitting.poll() else { return Vec::new() };
         self.0 = None;
         let mut state = shared.monitor.lock();
         if learner(&state, number).is_none_or(|(_, generation)| generation != made_from.generation) {
@@ -143,17 +134,4 @@ fn due(state: &MonitorState, number: usize) -> Option<(usize, Learner, Provision
     let is_due = is_new || 4 * windows >= 5 * last.windows;
     let made_from = ProvisionalBaseline { generation, windows, heard_s: progress.heard_s, wanted_s: progress.wanted_s };
     is_due.then(|| (number, learner.clone(), made_from))
-}
-
-fn begin(number: usize, learner: Learner, made_from: ProvisionalBaseline) -> Option<InWork> {
-    let (done, outcome) = mpsc::channel();
-    // Nobody listens any more when the agent is stopping.
-    let job = move || drop(done.send(learner.provisional()));
-    match std::thread::Builder::new().name("baseline".into()).spawn(job) {
-        Ok(_) => Some(InWork { number, made_from, outcome }),
-        Err(error) => {
-            tracing::warn!(%error, "no thread for a provisional baseline; tried again");
-            None
-        }
-    }
 }

@@ -13,11 +13,11 @@ use super::Execute;
 use crate::bundle::TrimOnDrop;
 use crate::bundle::download::{self, download};
 use crate::bundle::store::{self, BundleStore, InstallError};
-use crate::bundle::upload::Upload;
-use crate::control::bundle_switch::{BundleSwitch, InstallBundle, Pieces, ReloadBundle, Rollback};
+use crate::control::bundle_switch::{BundleSwitch, InstallBundle, ReloadBundle, Rollback};
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
 use crate::control::outcome::{Job, Outcome};
+use crate::control::pieces::{Gathered, Pieces};
 use crate::control::shared::Shared;
 use crate::control::values::{Bytes, Chunk, Sha256, ShortText};
 use crate::monitor::model::{ActiveBundle, Misfit};
@@ -103,26 +103,16 @@ impl Execute for BundleInstall {
                 let mut archive = archive.into_file();
                 install(&shared, &bundles, &mut archive, &sha256, None)
             }))),
-            (None, Some(Bytes(size)), None, None) => {
-                let dir = bundles.upload_dir()?;
-                let arrived = Upload::open(&dir, &sha256, size)?;
-                if arrived.progress().missing.is_some() {
-                    return Ok(Outcome::Answer(json!(arrived.progress())));
-                }
+            (None, Some(Bytes(size)), offset, data) if offset.is_some() == data.is_some() => {
+                let pieces = Pieces { dir: bundles.upload_dir()?, sha256 };
+                let arrived = match pieces.gather(size, offset.zip(data))? {
+                    Gathered::Part(progress) => return Ok(Outcome::Answer(json!(progress))),
+                    Gathered::All(arrived) => arrived,
+                };
                 Ok(Outcome::Job(Job::new(move || {
                     let mut archive = arrived.finish()?;
-                    let pieces = Pieces { dir, sha256 };
-                    let installed = install(&shared, &bundles, &mut archive, &pieces.sha256, Some(pieces.clone()));
-                    // One that is no good is not kept; where the disk failed, the same command may succeed later.
-                    if installed.as_ref().is_err_and(|error| !error.is_passing()) {
-                        pieces.forget();
-                    }
-                    installed
+                    pieces.settle(install(&shared, &bundles, &mut archive, &pieces.sha256, Some(pieces.clone())))
                 })))
-            }
-            (None, Some(Bytes(size)), Some(Bytes(offset)), Some(Chunk(piece))) => {
-                let progress = Upload::open(&bundles.upload_dir()?, &sha256, size)?.put(offset, &piece)?;
-                Ok(Outcome::Answer(json!(progress)))
             }
             _ => Err(CommandError::new(
                 Code::BadArgument,

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::Execute;
 use crate::bundle::store::InstallError;
-use crate::bundle::upload::Upload;
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
 use crate::control::outcome::{Job, Outcome};
+use crate::control::pieces::{Gathered, Pieces};
 use crate::control::shared::Shared;
 use crate::control::state_archive::export::{self, Exporter};
 use crate::control::state_archive::import::{ImportError, Staged};
@@ -124,29 +124,23 @@ impl Execute for StateImport {
         let (Some(sha256), Some(Bytes(size))) = (self.sha256, self.size) else {
             return Err(CommandError::argument("sha256, size", "both of the archive", "one or none"));
         };
-        let sha256 = sha256.as_str().to_owned();
+        if self.offset.is_some() != self.data.is_some() {
+            let message = "expected offset and data, or neither, found one of them";
+            return Err(CommandError::new(Code::BadArgument, message));
+        }
         let dir = context.shared.config.agent.state_dir.join(UPLOADS);
         fs::create_dir_all(&dir)?;
-        let arrived = Upload::open(&dir, &sha256, size).map_err(of_pieces)?;
-        match (self.offset, self.data) {
-            (None, None) if arrived.progress().missing.is_some() => Ok(Outcome::Answer(json!(arrived.progress()))),
-            (None, None) => {
-                let (shared, origin, before) = (context.shared.clone(), context.origin, exporter(context)?);
-                Ok(Outcome::Job(Job::new(move || {
-                    let mut archive = arrived.finish().map_err(of_pieces)?;
-                    let pieces = (dir, sha256);
-                    match Staged::new(&mut archive, &shared.config, origin == Origin::Page) {
-                        Ok(staged) => import(&shared, staged, origin, &before, pieces),
-                        Err(error) => Err(refused(error, &pieces)),
-                    }
-                })))
-            }
-            (Some(Bytes(offset)), Some(Chunk(piece))) => {
-                let mut arrived = arrived;
-                Ok(Outcome::Answer(json!(arrived.put(offset, &piece).map_err(of_pieces)?)))
-            }
-            _ => Err(CommandError::new(Code::BadArgument, "expected offset and data, or neither, found one of them")),
-        }
+        let pieces = Pieces { dir, sha256: sha256.as_str().to_owned() };
+        let arrived = match pieces.gather(size, self.offset.zip(self.data)).map_err(of_pieces)? {
+            Gathered::Part(progress) => return Ok(Outcome::Answer(json!(progress))),
+            Gathered::All(arrived) => arrived,
+        };
+        let (shared, origin, before) = (context.shared.clone(), context.origin, exporter(context)?);
+        Ok(Outcome::Job(Job::new(move || {
+            let mut archive = arrived.finish().map_err(of_pieces)?;
+            let staged = Staged::new(&mut archive, &shared.config, origin == Origin::Page).map_err(refused);
+            pieces.settle(staged.and_then(|staged| import(&shared, staged, origin, &before, pieces.clone())))
+        })))
     }
 }
 
@@ -160,14 +154,10 @@ fn of_pieces(error: InstallError) -> CommandError {
     CommandError::new(code, error)
 }
 
-/// One that is no good is not kept; where the disk failed, the same command may succeed later.
-fn refused(error: ImportError, (dir, sha256): &(PathBuf, String)) -> CommandError {
+fn refused(error: ImportError) -> CommandError {
     match error {
         ImportError::Disk(_) => CommandError::new(Code::Failed, error),
         ImportError::Archive(problem) => {
-            if let Err(error) = crate::bundle::upload::forget(dir, sha256) {
-                tracing::warn!(%error, "the pieces of an import cannot be removed");
-            }
             CommandError::new(Code::StateInvalid, format!("{problem}; nothing was changed"))
         }
     }
@@ -179,7 +169,7 @@ fn import(
     staged: Staged,
     origin: Origin,
     before: &Exporter,
-    pieces: (PathBuf, String),
+    pieces: Pieces,
 ) -> Result<Outcome, CommandError> {
     let kept = shared.config.agent.state_dir.join(BEFORE);
     before.write_to(&kept).map_err(|error| failed("what is there now cannot be kept beside", error))?;

@@ -1,21 +1,19 @@
 //! The command that imports: the archive is in its place before the reply is, and the agent starts anew.
 
-use std::path::PathBuf;
-
 use chrono::{DateTime, Utc};
 
 use super::import::Staged;
-use crate::bundle::upload;
 use crate::control::error::CommandError;
 use crate::control::output::Output;
+use crate::control::pieces::Pieces;
 use crate::control::transaction::Transaction;
 use crate::monitor::MonitorState;
 
 /// Puts an archive that was checked where the next start takes it.
 pub struct ImportState {
     pub staged: Staged,
-    /// Where its pieces are, and its SHA-256.
-    pub pieces: (PathBuf, String),
+    /// Of the archive, no longer needed then.
+    pub pieces: Pieces,
 }
 
 impl Transaction for ImportState {
@@ -34,10 +32,7 @@ impl Transaction for ImportState {
     }
 
     fn finish(self: Box<Self>) {
-        let (dir, sha256) = &self.pieces;
-        if let Err(error) = upload::forget(dir, sha256) {
-            tracing::warn!(%error, "the pieces of an import cannot be removed");
-        }
+        self.pieces.forget();
         tracing::warn!(from = self.staged.contents.manifest.agent, "a state was imported: the agent starts anew");
     }
 }
