@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use auscult::config::Config;
 use auscult::control::state_archive::import::Staged;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::common::broker::Message;
 use crate::common::bundles::{noise_baseline, sha256};
-use crate::common::wait::wait_until;
+use crate::common::wait::{random_moment, wait_until};
 use crate::machines::Plant;
 use crate::state_archives::{archive_of, archive_with, with};
 
@@ -295,7 +296,7 @@ fn a_kill_during_an_import_leaves_the_old_state_or_the_new_one() {
         plant.ok(piece);
         crate::agent_process::publish(&plant.broker, "auscult/pi-1/control", &command.to_string(), &[]);
         // Anywhere between the command's arrival and the agent's new beginning.
-        std::thread::sleep(std::time::Duration::from_millis(round * 41 % 1700));
+        random_moment(Duration::ZERO..Duration::from_millis(1700));
         drop(agent);
         let placed = state.join("import").exists();
         let _agent = plant.start(|_| {});

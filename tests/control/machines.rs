@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::common::agent_process::{Agent, Site};
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::disk::SmallDisk;
 use crate::common::sound::Rig;
-use crate::common::wait::wait_until;
+use crate::common::wait::{random_moment, wait_until};
 
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo")
@@ -368,7 +369,7 @@ fn a_kill_inside_a_command_leaves_the_machines_before_or_after_it() {
         };
         command["id"] = format!("k{round}").into();
         publish(&plant.broker, "auscult/pi-1/control", &command.to_string(), &[]);
-        std::thread::sleep(std::time::Duration::from_micros(round * 900));
+        random_moment(Duration::ZERO..Duration::from_millis(36));
         drop(agent);
         let agent = plant.start(|_| {});
         let found = ids(&plant);

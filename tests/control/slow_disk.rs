@@ -271,10 +271,9 @@ impl Rig {
 
     /// Hears enough of the first machine, until the baseline is proposed.
     fn learn(&mut self) {
-        let learner = {
-            let state = self.monitor.lock();
-            noise_learner("fan-1", state.loaded.as_ref().expect("a bundle").origin(0).clone(), 50.0)
-        };
+        // What it hears is made without the lock: only the agent's own work may hold it.
+        let origin = self.monitor.lock().loaded.as_ref().expect("a bundle").origin(0).clone();
+        let learner = noise_learner("fan-1", origin, 50.0);
         {
             let learning = &mut self.monitor.lock().machines[0].learning;
             (learning.learner, learning.generation) = (Some(learner), self.shared.baselines.new_generation());

@@ -2,32 +2,13 @@
 // learned, without a file. What the agent makes of it is checked by tests/cli/page.rs, which does what a line `please ...` asks for.
 // Arguments: the page's address, a folder for the screenshots, a broker that works, one that does not.
 import { strict as assert } from 'node:assert'
-import { axe, browser, faults, open, step } from './chromium.mjs'
+import { browser, faults, look, open, step } from './chromium.mjs'
 
 const [address, shots, good, bad] = process.argv.slice(2)
-const LOOKS = [[390, 844, 'light'], [390, 844, 'dark'], [1280, 900, 'light'], [1280, 900, 'dark']]
 
 const page = await open(address, { viewport: { width: 1280, height: 900 }, bypassCSP: true })
 const until = (what, found, argument) =>
   page.waitForFunction(found, argument, { timeout: 400000 }).catch(error => { throw new Error(`${what}: ${error.message}`) })
-
-/** Pictures in two sizes and themes; nothing is wider than the screen, and axe has no serious finding. */
-async function look (name) {
-  await page.evaluate(axe)
-  for (const [width, height, colorScheme] of LOOKS) {
-    await page.setViewportSize({ width, height })
-    await page.emulateMedia({ colorScheme })
-    await page.waitForTimeout(150) // the layout, once
-    const { violations } = await page.evaluate(() => globalThis.axe.run())
-    const serious = violations.filter(found => ['serious', 'critical'].includes(found.impact))
-    assert.deepEqual(serious.map(found => `${name} ${colorScheme} ${found.id}: ${found.nodes[0].html}`), [])
-    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
-    assert(over <= 0, `${name} is wider than ${width} px`)
-    await page.screenshot({ path: `${shots}/setup-${name}-${width}-${colorScheme}.png`, fullPage: true })
-  }
-  await page.emulateMedia({ colorScheme: 'light' })
-  await page.setViewportSize({ width: 1280, height: 900 })
-}
 
 /** Chooses the microphone whose level is by far the highest. */
 async function pickTheLoud () {
@@ -48,13 +29,13 @@ try {
   await page.waitForSelector('.pick >> nth=1')
   console.log('please play into the second microphone')
   assert.match(await pickTheLoud(), /1/)
-  await look('microphone')
+  await look(page, `${shots}/setup-microphone`)
   await page.click('text=Next')
   step('the guide opens by itself; the microphone is found by its level')
 
   await page.fill('.guide input:not([type=radio])', 'Blower, hall 2')
   await page.waitForSelector('code >> text=blower-hall-2')
-  await look('machine')
+  await look(page, `${shots}/setup-machine`)
   await page.click('button[type=submit]')
   await page.waitForSelector('h1 >> text=Is there an MQTT broker?')
   step('a name, and it is added')
@@ -62,7 +43,7 @@ try {
   await page.fill('.guide input >> nth=0', bad)
   await page.click('text=Test')
   await page.waitForSelector('.say.bad >> text=nothing listens there')
-  await look('broker')
+  await look(page, `${shots}/setup-broker`)
   await page.fill('.guide input >> nth=0', good)
   await page.click('text=Test')
   await page.waitForSelector('.say.good')
@@ -70,14 +51,14 @@ try {
   step('a broker that does not answer is refused with the reason, one that does is used')
 
   if (await page.waitForSelector('.steps [aria-current=step] >> text=/Messages|Done/').then(found => found.textContent()) === 'Messages') {
-    await look('messages')
+    await look(page, `${shots}/setup-messages`)
     await page.click('text=Later')
   }
   await page.waitForSelector('h1 >> text=It listens')
-  await look('done')
+  await look(page, `${shots}/setup-done`)
   await page.click('.guide a.main')
   await page.waitForSelector('[data-card=learning] [role=progressbar]')
-  await look('learning')
+  await look(page, `${shots}/setup-learning`)
   step('it listens and shows how far it has come')
 
   // A second one, while the first is being heard.
@@ -86,14 +67,14 @@ try {
   await page.waitForSelector('h1 >> text=Which microphone hears the new machine?')
   await page.waitForSelector('.pick small >> text=used by blower-hall-2')
   await page.check('.pick:not(:has(small:text("used by"))) input')
-  await look('second')
+  await look(page, `${shots}/setup-second`)
   await page.click('text=Next')
   await page.fill('.guide input:not([type=radio])', 'Pump')
   await page.click('button[type=submit]')
   await page.waitForSelector('h1 >> text=It listens')
   await page.click('text=To the machines')
   await page.waitForSelector('[data-machine$="/pump"]')
-  await look('machines')
+  await look(page, `${shots}/setup-machines`)
   step('a second machine is added')
 
   await page.evaluate(() => { location.hash = '#/agents' })
@@ -102,13 +83,13 @@ try {
   await page.waitForSelector('[data-card=log] pre >> text=hearing')
   await page.click('[data-card=config] button')
   await page.waitForSelector('[data-card=config] pre >> text=[mqtt]')
-  await look('agent')
+  await look(page, `${shots}/setup-agent`)
   step('the agent shows its disk, its log and its configuration')
 
   await page.click('a[href="#/machines"]')
   await page.click('[data-machine$="/blower-hall-2"] a')
   await until('a hundredth of the baseline', () => Number(document.querySelector('[data-card=learning] [role=progressbar]')?.getAttribute('aria-valuenow')) >= 1)
-  await look('learned')
+  await look(page, `${shots}/setup-learned`)
   step('what is learned grows')
   assert.deepEqual(faults, [])
 } catch (error) {

@@ -3,10 +3,9 @@
 // Arguments: the page's address, a folder for pictures and the export, the operator's and the viewer's password, the
 // address of a page behind TLS.
 import { strict as assert } from 'node:assert'
-import { axe, browser, faults, open as openAt, step } from './chromium.mjs'
+import { browser, faults, look, open as openAt, step } from './chromium.mjs'
 
 const [address, shots, operator, viewer, tls] = process.argv.slice(2)
-const LOOKS = [[390, 844, 'light'], [390, 844, 'dark'], [1280, 900, 'light'], [1280, 900, 'dark']]
 const WRONG = /status of (401|429|403)/
 let expected = WRONG
 
@@ -19,24 +18,6 @@ async function login (page, password) {
   await page.fill('input[type=password]', password)
   await page.keyboard.press('Enter')
   await page.waitForSelector('.side')
-}
-
-/** Pictures in two sizes and themes; nothing is wider than the screen, and axe has no serious finding. */
-async function look (page, name) {
-  await page.evaluate(axe)
-  for (const [width, height, colorScheme] of LOOKS) {
-    await page.setViewportSize({ width, height })
-    await page.emulateMedia({ colorScheme })
-    await page.waitForTimeout(150) // the layout, once
-    const { violations } = await page.evaluate(() => globalThis.axe.run())
-    const serious = violations.filter(found => ['serious', 'critical'].includes(found.impact))
-    assert.deepEqual(serious.map(found => `${name} ${colorScheme} ${found.id}: ${found.nodes[0].html}`), [])
-    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
-    assert(over <= 0, `${name} is wider than ${width} px`)
-    await page.screenshot({ path: `${shots}/keeping-${name}-${width}-${colorScheme}.png`, fullPage: true })
-  }
-  await page.emulateMedia({ colorScheme: 'light' })
-  await page.setViewportSize({ width: 1280, height: 900 })
 }
 
 /** What the page's stream answers to a command that a script sends by itself. */
@@ -65,7 +46,7 @@ try {
   for (const name of ['state.export', 'state.import', 'machine.remove', 'threshold.set']) {
     assert.match(await command(looking, { id: `v-${name}`, command: name, machine: 'pump-1', threshold: 1 }), /operator/)
   }
-  await look(looking, 'viewer')
+  await look(looking, `${shots}/keeping-viewer`)
   await looking.context().close()
   step('a viewer looks and commands nothing')
 
@@ -101,10 +82,10 @@ try {
   assert.equal(await page.locator('[data-card=settings] button').count(), 0)
   await go(page, 'machine/pi-1/fan-1')
   await page.waitForSelector('[data-do=change]')
-  await look(page, 'settings')
+  await look(page, `${shots}/keeping-settings`)
   await page.click('[data-do=change]')
   await page.waitForSelector('[data-form=machine]')
-  await look(page, 'form')
+  await look(page, `${shots}/keeping-form`)
   await page.fill('[name=notes]', 'call Ana')
   await page.fill('[name=k]', '3')
   await page.selectOption('[name=latching]', 'true')
@@ -129,7 +110,7 @@ try {
   // Export, then the machine goes, then it comes back.
   await go(page, 'agent/pi-1')
   await page.waitForSelector('[data-card=notified] li')
-  await look(page, 'agent')
+  await look(page, `${shots}/keeping-agent`)
   const [file] = await Promise.all([page.waitForEvent('download'), page.click('[data-do=export]')])
   assert.match(file.suggestedFilename(), /^auscult-pi-1-\d{8}-\d{6}\.tar\.gz$/)
   const kept = `${shots}/export.tar.gz`
@@ -138,7 +119,7 @@ try {
   await go(page, 'machine/pi-1/fan-1')
   await page.click('[data-do=remove]')
   await page.waitForSelector('dialog[open]')
-  await look(page, 'removal')
+  await look(page, `${shots}/keeping-removal`)
   await page.click('text=Keep it')
   await page.click('[data-do=remove]')
   await page.click('[data-do="machine.remove"]')
@@ -153,10 +134,10 @@ try {
   await page.waitForSelector('[data-kept=error] >> text=nothing was changed')
   await page.setInputFiles('[data-card=keeping] input[type=file]', kept)
   await page.waitForSelector('dialog[open]')
-  await look(page, 'import')
+  await look(page, `${shots}/keeping-import`)
   await page.click('[data-do=import-now]')
   await page.waitForSelector('[data-kept=ok] >> text=The agent starts anew')
-  await look(page, 'imported')
+  await look(page, `${shots}/keeping-imported`)
   await go(page, 'machines')
   await page.waitForSelector('[data-machine="pi-1/fan-1"]')
   await page.waitForSelector('text=Fan by the door')
@@ -182,7 +163,7 @@ try {
   const late = await page.context().request.post(`${address}/login`, { headers: { origin: address }, data: { password: operator } })
   assert.equal(late.status(), 429)
   assert(Number(late.headers()['retry-after']) > 0)
-  await look(page, 'too-many')
+  await look(page, `${shots}/keeping-too-many`)
   step('wrong passwords are too many after some, and the right one waits too')
 
   const safe = await open({ ignoreHTTPSErrors: true }, tls)
