@@ -54,8 +54,8 @@ const flows = [
     name: 'every second', props: [{ p: 'topic', vt: 'str' }], repeat: '1', crontab: '', once: false, onceDelay: 0.1, topic: 'tick', payload: '', payloadType: 'str'
   }, to('collect')),
   node('function', 'collect', 460, 110, {
-    name: 'collect', func: part('collect.js'), outputs: 1, timeout: 0, noerr: 0, initialize: '', finalize: '', libs: []
-  }, to('fleet')),
+    name: 'collect', func: part('collect.js'), outputs: 2, timeout: 0, noerr: 0, initialize: '', finalize: '', libs: []
+  }, to('fleet'), to('out')),
   node('ui-template', 'fleet', 620, 110, {
     group: 'auscult-group', page: '', ui: '', name: 'fleet', order: 1, width: '0', height: '0', head: '', format: part('fleet.vue'),
     storeOutMessages: false, passthru: false, resendOnRefresh: false, templateScope: 'local', className: ''

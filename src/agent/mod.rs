@@ -6,6 +6,7 @@
 //!                           \-> state writer -> disk -> outbox
 //! ```
 
+mod announcing;
 mod error;
 mod lock;
 mod log_lines;
@@ -26,6 +27,7 @@ use tokio::time::MissedTickBehavior;
 
 pub use self::error::AgentError;
 
+use self::announcing::Announcing;
 use self::lock::StateLock;
 pub use self::machines::{Roster, inputs};
 #[cfg(feature = "web")]
@@ -116,6 +118,7 @@ impl Agent {
         let mut tick = tokio::time::interval(TICK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut commands = rate_limit::for_commands(Instant::now());
+        let mut announcing = Announcing::default();
         let mut restart_at: Option<Instant> = None;
         tokio::pin!(shutdown);
         loop {
@@ -126,7 +129,9 @@ impl Agent {
                     let Some(message) = message else {
                         return Err(AgentError::Ended("MQTT client"));
                     };
-                    publisher.send(controller.receive(&message, Utc::now()));
+                    let outputs = controller.receive(&message, Utc::now());
+                    announcing.ask(&outputs, rand::random(), Instant::now());
+                    publisher.send(outputs);
                     commands.take(Instant::now());
                 }
                 // Time passes for overrides and maintenance.
@@ -137,6 +142,9 @@ impl Agent {
                     let outputs = controller.tick(Utc::now());
                     restart_at = restart_at.or(restart_of(&outputs));
                     publisher.send(outputs);
+                    if announcing.take(Instant::now()) {
+                        mqtt.announce();
+                    }
                     let broker = mqtt.broker().current();
                     let connected = mqtt.is_connected() || broker.urls.all().is_empty();
                     was_connected |= connected;

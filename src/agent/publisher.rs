@@ -310,7 +310,7 @@ impl Publisher {
                 }
                 Output::Health => self.health(),
                 // The supervisor's business.
-                Output::Restart => {}
+                Output::Announce(_) | Output::Restart => {}
             }
         }
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::announce::Asking;
 use super::broker::{BrokerArgs, converse};
 use super::{Failure, logging};
 use crate::backoff::Backoff;
@@ -240,6 +241,7 @@ impl Console {
     /// Follows the broker for ever, through its absences.
     pub(super) async fn run(&self, mqtt: &MqttConfig) {
         let mut queued = self.queued.lock().await;
+        let mut asking = Asking::default();
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
         loop {
             let problem = match connect(mqtt).await {
@@ -248,7 +250,9 @@ impl Console {
                     self.refuse_queued(&mut queued);
                     self.broker(Ok(client.url()));
                     backoff.reset();
-                    self.follow(&mut client, &mut queued).await
+                    let problem = self.follow(&mut client, &mut queued, &mut asking).await;
+                    asking.disconnected();
+                    problem
                 }
                 Err(problem) => problem,
             };
@@ -261,12 +265,24 @@ impl Console {
     }
 
     /// Passes messages and commands on until the connection breaks.
-    async fn follow(&self, client: &mut SimpleClient, queued: &mut mpsc::Receiver<Order>) -> SimpleClientError {
+    async fn follow(
+        &self,
+        client: &mut SimpleClient,
+        queued: &mut mpsc::Receiver<Order>,
+        asking: &mut Asking,
+    ) -> SimpleClientError {
+        asking.connected();
         loop {
             tokio::select! {
                 message = client.next() => match message {
-                    Ok(message) => self.take(message),
+                    Ok(message) => {
+                        asking.received(&message);
+                        self.take(message);
+                    }
                     Err(problem) => return problem,
+                },
+                () = asking.due() => if let Err(problem) = asking.ask(client).await {
+                    return problem;
                 },
                 Some(order) = queued.recv() => if let Err(problem) = carry_out(client, &order).await {
                     self.refuse(&order, "the broker went away while it was sent: it may still be done");

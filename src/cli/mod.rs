@@ -1,6 +1,7 @@
 //! The command line: one file per command. Human output by default, `--json` for one JSON object a line on stdout;
 //! logs go to stderr. Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 65 bad input data, 78 bad configuration.
 
+mod announce;
 mod broker;
 mod bundle;
 mod check;

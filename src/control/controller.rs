@@ -171,6 +171,9 @@ impl Controller {
             Outcome::Health(data) => {
                 [vec![Output::Health], self.answer(envelope, Some(command), Ok(data), now)].concat()
             }
+            Outcome::Announce(data, within) => {
+                [vec![Output::Announce(within)], self.answer(envelope, Some(command), Ok(data), now)].concat()
+            }
             Outcome::Evidence(data, parts) => {
                 let mut out = self.answer(envelope, Some(command), Ok(data), now);
                 out.extend(parts.into_iter().map(Output::Evidence));

@@ -1,5 +1,7 @@
 //! What a command results in: the answer, the change, the job.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::error::CommandError;
@@ -12,6 +14,8 @@ pub enum Outcome {
     Answer(Value),
     /// Nothing changes; the agent's health is published, then this is the answer.
     Health(Value),
+    /// Nothing changes; within the time, all that is retained is published again.
+    Announce(Value, Duration),
     /// The answer, and what goes to the machine's `evidence` topic.
     Evidence(Value, Vec<EvidenceMsg>),
     /// Something changes.

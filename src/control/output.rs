@@ -1,6 +1,7 @@
 //! What control hands to the agent to be sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::mqtt::payload::{EventMsg, EvidenceMsg, SettingsMsg};
 
@@ -25,6 +26,8 @@ pub enum Output {
     MachineRemoved(Arc<str>),
     /// The agent's health was asked for.
     Health,
+    /// All that is retained is to be published again, at a moment within this time.
+    Announce(Duration),
     /// The agent is to start anew.
     Restart,
 }

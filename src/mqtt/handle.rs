@@ -107,6 +107,7 @@ impl Mqtt {
                 topic: shared.topics.of_machine(&machine, MachinePart::Verdict),
                 payload: encode(&message),
             };
+            shared.keep_verdict(&own);
             tapped = shared.tap.get().map(|tap| (tap, own.topic.clone(), own.payload.clone()));
             let compat = shared.compat_topic.as_ref().zip(CompatRecord::of(&message));
             let compat = compat.map(|(topic, record)| Draft {
@@ -126,11 +127,18 @@ impl Mqtt {
         given
     }
 
+    /// Publishes status, info, settings, alarms and last verdicts once more, as they are.
+    pub fn announce(&self) {
+        self.shared.announce();
+        self.shared.wake.notify_one();
+    }
+
     /// A machine is removed: its retained state is cleared, and nothing that is still on its way becomes state again.
     pub fn retire_machine(&self, machine: &str) {
         let topics: Vec<_> = self.state_topics(machine).collect();
         let states = self.shared.states.lock();
         self.shared.retired.lock().extend(topics.iter().cloned());
+        self.shared.verdicts.lock().retain(|topic, _| !topics.contains(topic));
         drop(states);
         for topic in topics {
             self.retained(topic, Vec::new());

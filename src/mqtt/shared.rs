@@ -33,6 +33,8 @@ pub struct MqttShared {
     pub outbox: Outbox,
     /// Retained state: the newest payload of each topic, and whether it still has to be published.
     pub states: Mutex<BTreeMap<String, StateSlot>>,
+    /// The newest verdict of each topic. Locked after `states` and `retired`.
+    pub verdicts: Mutex<BTreeMap<String, StateSlot>>,
     /// Topics of machines that were removed: what is still on its way to them is sent, but not retained. Locked with
     /// nothing else but `states`, and after it.
     pub retired: Mutex<BTreeSet<String>>,
@@ -74,6 +76,7 @@ impl MqttShared {
             broker: Arc::new(broker),
             outbox,
             states: Mutex::default(),
+            verdicts: Mutex::default(),
             retired: Mutex::default(),
             volatile: Mutex::default(),
             evidence: Mutex::default(),
@@ -119,6 +122,32 @@ impl MqttShared {
         for state in self.states.lock().values_mut() {
             state.due = true;
         }
+    }
+
+    /// Marks what is retained of this agent as due, the machines' last verdicts too.
+    pub fn announce(&self) {
+        let own = format!("{}/{}/", self.topics.root(), self.topics.agent());
+        for (topic, state) in self.states.lock().iter_mut() {
+            state.due |= topic.starts_with(&own);
+        }
+        for verdict in self.verdicts.lock().values_mut() {
+            verdict.due = true;
+        }
+    }
+
+    /// Keeps a verdict, in case somebody asks for the last one. The outbox publishes it.
+    pub fn keep_verdict(&self, draft: &Draft) {
+        let slot = StateSlot { payload: draft.payload.clone(), due: false };
+        self.verdicts.lock().insert(draft.topic.clone(), slot);
+    }
+
+    /// A verdict that is due again.
+    pub fn verdict_due(&self) -> Option<Unstored> {
+        let retired = self.retired.lock();
+        let mut verdicts = self.verdicts.lock();
+        let (topic, verdict) = verdicts.iter_mut().find(|(topic, verdict)| verdict.due && !retired.contains(*topic))?;
+        verdict.due = false;
+        Some((topic.clone(), verdict.payload.clone()))
     }
 
     pub fn event_draft(&self, message: &EventMsg) -> Draft {

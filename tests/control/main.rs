@@ -4,6 +4,7 @@
 mod common;
 
 mod agent_process;
+mod announce;
 mod baseline;
 mod bundles;
 mod controller;

@@ -1,8 +1,9 @@
 // Collects what the agents say, by the topics' last parts; sends the dashboard what changed, once a second.
 // Input: MQTT messages, the state of the connection to the broker, the tick of once a second, and "hello" of a dashboard
-// that was just opened.
+// that was just opened. Outputs: what the dashboard shows; a question to the fleet.
 const KEEP = 360 // windows of each machine: half an hour of 5 s windows
 const GONE_MS = 90000 // after a new connection the broker has told of every agent by then: it keeps their status
+const ASK_MS = 2000 // what the broker keeps is there by then; where it gives nothing, the agents are asked to say it again
 const fleet = context.get('fleet') || {
     agents: {}, machines: {}, changed: {}, points: {}, news: [], broker: { connected: false, since: Date.now() }, found: null
 }
@@ -50,6 +51,7 @@ function addWindow (machine, verdict, kept) {
 }
 
 function take (topic, payload, kept) {
+    if (kept) fleet.askAt = null
     const root = env.get('ROOT') + '/'
     if (!topic.startsWith(root)) return
     const parts = topic.slice(root.length).split('/')
@@ -87,7 +89,10 @@ function take (topic, payload, kept) {
             if (machine.agent === agent && !said.machines.includes(machine.id)) forget(machine.key)
         }
         for (const id of said.machines) fleet.changed[`${agent}/${id}`] = machineOf(agent, id)
-    } else if (part === 'reply') fleet.news.push(said)
+    } else if (part === 'reply') {
+        if (said.command === 'announce') return
+        fleet.news.push(said)
+    }
     else return
     fleet.changedAgents = true
 }
@@ -99,6 +104,18 @@ function link (status) {
     fleet.broker = { connected, since: Date.now() }
     fleet.found = connected ? { ids: new Set(), until: Date.now() + GONE_MS } : null
     fleet.changedBroker = true
+    // A broker that ends the connection because of the question is not asked again.
+    if (!connected && fleet.askedAt && Date.now() - fleet.askedAt < 5000) fleet.mayNotAsk = true
+    fleet.askAt = connected && !fleet.mayNotAsk ? Date.now() + ASK_MS : null
+    fleet.askedAt = null
+}
+
+// The command that makes every agent publish its state again, when it is time for it.
+function question () {
+    if (!fleet.askAt || fleet.askAt > Date.now()) return null
+    Object.assign(fleet, { askAt: null, askedAt: Date.now() })
+    const command = { id: 'node-red-' + Date.now(), command: 'announce', within_s: 3, by: 'node-red' }
+    return { topic: env.get('ROOT') + '/fleet/control', payload: JSON.stringify(command), qos: 1, retain: false }
 }
 
 if (msg.status) {
@@ -119,7 +136,8 @@ if (fleet.found && fleet.found.until < Date.now()) {
     Object.keys(agents).filter(id => !ids.has(id)).forEach(forgetAgent)
 }
 const keys = Object.keys(fleet.changed)
-if (keys.length === 0 && !fleet.changedAgents && !fleet.changedBroker) return
+const asked = question()
+if (keys.length === 0 && !fleet.changedAgents && !fleet.changedBroker) return [null, asked]
 const delta = { full: false, now: Date.now(), broker: fleet.broker, agents: fleet.changedAgents ? agents : null, machines: {}, replies: fleet.news }
 for (const key of keys) {
     const machine = fleet.changed[key]
@@ -129,4 +147,4 @@ for (const key of keys) {
     delta.machines[key] = points === 'all' ? machine : { ...rest, points: points || [] }
 }
 Object.assign(fleet, { changed: {}, points: {}, news: [], changedAgents: false, changedBroker: false })
-return { payload: delta }
+return [{ payload: delta }, asked]

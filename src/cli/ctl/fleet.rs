@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::cli::Failure;
+use super::rights::{self, Rights};
+use crate::cli::{Failure, announce};
+use crate::config::MqttConfig;
 use crate::mqtt::payload::{AgentState, Info, Reply, Status};
 use crate::mqtt::simple_client::{Message, SimpleClient};
 use crate::mqtt::topics::{AgentPart, AgentTopics, Topic};
@@ -14,7 +16,13 @@ use crate::mqtt::topics::{AgentPart, AgentTopics, Topic};
 /// The broker has sent all that it keeps when nothing comes for this long.
 const QUIET: Duration = Duration::from_millis(500);
 /// What it keeps of one agent is there within this time.
-const PATIENCE: Duration = Duration::from_secs(3);
+const KEPT: Duration = Duration::from_secs(1);
+/// An agent that is asked who it is answers within this time; the others within this time after it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A fleet whose broker keeps nothing publishes its state within this time, in seconds.
+const ANNOUNCED_WITHIN_S: f64 = 3.0;
+/// Somebody has answered a command by then; otherwise it is worth a look why not.
+const ANSWERED: Duration = Duration::from_secs(3);
 
 /// Whom a command is for.
 pub enum Addressee {
@@ -31,6 +39,7 @@ struct Known {
 
 /// The agents that are addressed.
 pub struct FleetClient {
+    mqtt: MqttConfig,
     addressee: Addressee,
     known: BTreeMap<String, Known>,
     left_out: BTreeSet<String>,
@@ -55,7 +64,11 @@ impl FleetClient {
     ///
     /// # Errors
     /// A broken connection; nobody who is addressed is online.
-    pub async fn find(client: &mut SimpleClient, addressee: Addressee) -> Result<FleetClient, Failure> {
+    pub async fn find(
+        client: &mut SimpleClient,
+        mqtt: MqttConfig,
+        addressee: Addressee,
+    ) -> Result<FleetClient, Failure> {
         let one = match &addressee {
             Addressee::Agent(agent) => agent.as_str(),
             Addressee::Fleet { .. } => "+",
@@ -63,8 +76,8 @@ impl FleetClient {
         let topics = AgentTopics::new(client.root(), one);
         let filters = [AgentPart::Reply, AgentPart::Status, AgentPart::Info].map(|part| topics.of_agent(part));
         client.subscribe(&filters).await?;
-        let mut fleet = FleetClient { addressee, known: BTreeMap::new(), left_out: BTreeSet::new() };
-        let end = Instant::now() + PATIENCE;
+        let mut fleet = FleetClient { mqtt, addressee, known: BTreeMap::new(), left_out: BTreeSet::new() };
+        let end = Instant::now() + KEPT;
         loop {
             let message = match fleet.addressee {
                 Addressee::Agent(_) if fleet.known.values().any(|known| known.state.is_some()) => break,
@@ -74,10 +87,55 @@ impl FleetClient {
             let Ok(message) = message else { break };
             fleet.note(&message?);
         }
+        // Some brokers give nothing of what they keep, or something that is old.
         if fleet.asked().is_empty() {
-            return Err(anyhow::anyhow!(fleet.nobody(client)).into());
+            fleet.call(client).await?;
+        }
+        if fleet.asked().is_empty() {
+            let nobody = fleet.nobody(client);
+            return Err(match fleet.rights().await {
+                Rights::Known => anyhow::anyhow!(nobody),
+                Rights::Doubted(why) => anyhow::anyhow!("{nobody}; {why}"),
+            }
+            .into());
         }
         Ok(fleet)
+    }
+
+    /// Asks those who are addressed to say who they are; whoever answers is there.
+    async fn call(&mut self, client: &mut SimpleClient) -> Result<(), Failure> {
+        let (within_s, tag) = match &self.addressee {
+            Addressee::Agent(_) => (0.0, None),
+            Addressee::Fleet { tag } => (ANNOUNCED_WITHIN_S, tag.as_deref()),
+        };
+        let request = announce::command(within_s, tag);
+        let id = request.envelope.id.as_ref().map(|id| id.as_str().to_owned());
+        self.send(client, &request.to_json()).await?;
+        let mut end = Instant::now() + PATIENCE;
+        while matches!(self.addressee, Addressee::Fleet { .. }) || self.asked().is_empty() {
+            let Some(Answer { reply, .. }) = self.next_reply(client, end, |_| {}).await? else { break };
+            // One of an older version refuses the command: it is there as well.
+            if reply.id == id {
+                let tags = match &self.addressee {
+                    Addressee::Fleet { tag: Some(tag) } => Some(vec![tag.clone()]),
+                    _ => None,
+                };
+                let known = self.known.entry(reply.agent).or_default();
+                known.state = Some(AgentState::Online);
+                known.tags = known.tags.take().or(tags);
+                end = Instant::now() + PATIENCE;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a command gets through to the broker at all.
+    async fn rights(&self) -> Rights {
+        let topics = match &self.addressee {
+            Addressee::Agent(agent) => AgentTopics::new(&self.mqtt.root, agent).of_agent(AgentPart::Control),
+            Addressee::Fleet { .. } => AgentTopics::new(&self.mqtt.root, "fleet").fleet_control(),
+        };
+        rights::to_command(&self.mqtt, &topics).await
     }
 
     fn nobody(&self, client: &SimpleClient) -> String {
@@ -200,8 +258,20 @@ impl FleetClient {
         let silent = |fleet: &FleetClient, replies: &BTreeMap<String, Answer>| -> Vec<String> {
             fleet.asked().into_iter().filter(|agent| !replies.contains_key(agent)).collect()
         };
+        let mut look_at = (Instant::now() + ANSWERED).min(end);
         while !silent(self, &replies).is_empty() {
-            let Some(answer) = self.next_reply(client, end, &mut other).await? else { break };
+            let Some(answer) = self.next_reply(client, look_at, &mut other).await? else {
+                if look_at >= end {
+                    break;
+                }
+                look_at = end;
+                if replies.is_empty()
+                    && let Rights::Doubted(why) = self.rights().await
+                {
+                    eprintln!("no reply yet: {why}");
+                }
+                continue;
+            };
             let is_ours = answer.reply.id.as_deref() == command["id"].as_str();
             if is_ours && !replies.contains_key(&answer.reply.agent) {
                 came(&answer)?;

@@ -4,6 +4,7 @@ mod export;
 mod extras;
 mod fleet;
 mod journal;
+mod rights;
 mod table;
 mod trend;
 mod upload;
@@ -115,9 +116,10 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     let envelope = envelope(args);
     let id = envelope.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
     let mut extras = Extras::of(&command, &id);
-    let mut client = SimpleClient::connect(&args.broker.mqtt()?, "ctl").await?;
+    let mqtt = args.broker.mqtt()?;
+    let mut client = SimpleClient::connect(&mqtt, "ctl").await?;
     extras.subscribe(&mut client, args.agent.as_ref().map_or("+", |agent| agent.as_str())).await?;
-    let mut fleet = FleetClient::find(&mut client, addressee).await?;
+    let mut fleet = FleetClient::find(&mut client, mqtt, addressee).await?;
     let request = Request { envelope, command };
     let mut replies = match &upload {
         Some(archive) => archive.send(&mut client, &mut fleet, &request.envelope, timeout).await?,

@@ -9,6 +9,9 @@ use super::standing::Look;
 use crate::mqtt::payload::{Reply, ReplyStatus};
 use crate::scoring::Judge;
 
+/// An agent that is there replies within this time.
+const PATIENCE: chrono::TimeDelta = chrono::TimeDelta::seconds(4);
+
 /// What a key leads to, apart from the picture.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -47,8 +50,16 @@ pub struct Sent {
     pub id: String,
     pub agent: String,
     pub what: String,
+    pub at: DateTime<Utc>,
     /// `None`: no reply yet.
     pub outcome: Option<Result<(), String>>,
+}
+
+impl Sent {
+    /// No reply has come, and there was time for one.
+    pub fn is_overdue(&self, now: DateTime<Utc>) -> bool {
+        self.outcome.is_none() && now - self.at > PATIENCE
+    }
 }
 
 /// Everything that is shown.
@@ -57,6 +68,8 @@ pub struct App {
     pub fleet: WatchedFleet,
     /// The broker, or what is wrong with the connection.
     pub connection: Result<String, String>,
+    /// When the fleet was asked to announce itself, because this broker gives nothing that it keeps.
+    pub asked: Option<DateTime<Utc>>,
     /// Since when there is none.
     pub unconnected_since: DateTime<Utc>,
     pub sort: Sort,
@@ -80,6 +93,7 @@ impl App {
         App {
             fleet: WatchedFleet::default(),
             connection: Err("connecting".into()),
+            asked: None,
             unconnected_since: now,
             sort: Sort::Urgency,
             filter: String::new(),
@@ -118,6 +132,16 @@ impl App {
         let current = self.current();
         self.selected.clone_from(&current);
         current
+    }
+
+    /// There is a connection, to this broker.
+    pub fn connected(&mut self, url: String) {
+        (self.connection, self.asked) = (Ok(url), None);
+    }
+
+    /// The fleet was asked to announce itself, and had the time for it.
+    pub fn had_time_to_announce(&self) -> bool {
+        self.asked.is_some_and(|asked| self.now - asked > PATIENCE)
     }
 
     /// The connection has been lost, or could not be made.
@@ -248,7 +272,8 @@ impl App {
             }
             _ => {
                 let outcome = Some(Err(format!("expected a number, found {text:?}")));
-                self.sent = Some(Sent { id: String::new(), agent: key.0, what: what.to_owned(), outcome });
+                self.sent =
+                    Some(Sent { id: String::new(), agent: key.0, what: what.to_owned(), at: self.now, outcome });
                 Action::None
             }
         }
@@ -262,7 +287,7 @@ impl App {
             command.extend(rest.clone());
         }
         let what = format!("{agent}/{machine}: {what}");
-        self.sent = Some(Sent { id, agent: agent.clone(), what, outcome: None });
+        self.sent = Some(Sent { id, agent: agent.clone(), what, at: self.now, outcome: None });
         Action::Send { agent, command }
     }
 

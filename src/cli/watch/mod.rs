@@ -2,6 +2,7 @@
 
 mod app;
 mod fleet;
+mod link;
 mod past;
 mod standing;
 mod view;
@@ -16,19 +17,20 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use self::app::{Action, App};
 use self::fleet::Heard;
+use self::link::{Link, News, connect};
 use self::past::Past;
+use super::announce::Asking;
 use super::broker::{BrokerArgs, converse, who};
 use super::{Failure, terminal};
 use crate::causes::with_causes;
 use crate::config::MqttConfig;
-use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
-use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
+use crate::mqtt::simple_client::Message;
+use crate::mqtt::topics::{AgentPart, Topic};
 
 /// At most so many pictures a second.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// Ages go on also when nothing comes.
 const TICK_EVERY: Duration = Duration::from_secs(1);
-const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The fleet in the terminal: machines, alarms, distances, and keys to acknowledge and to set a threshold
 ///
@@ -66,30 +68,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
     outcome
 }
 
-/// Everything of the fleet that is worth a picture.
-fn filters(root: &str) -> Vec<String> {
-    let topics = AgentTopics::new(root, "+");
-    let agents = [AgentPart::Status, AgentPart::Info, AgentPart::Reply].map(|part| topics.of_agent(part));
-    let machines = [MachinePart::Verdict, MachinePart::Alarm, MachinePart::Settings, MachinePart::Event]
-        .map(|part| topics.of_machine("+", part));
-    agents.into_iter().chain(machines).collect()
-}
-
-async fn connect(mqtt: &MqttConfig) -> Result<SimpleClient, SimpleClientError> {
-    let mut client = SimpleClient::connect(mqtt, "watch").await?;
-    client.subscribe(&filters(&mqtt.root)).await?;
-    Ok(client)
-}
-
-async fn connect_at(mqtt: &MqttConfig, at: Instant) -> Result<SimpleClient, SimpleClientError> {
-    sleep_until(at).await;
-    connect(mqtt).await
-}
-
 async fn print(mqtt: &MqttConfig) -> Result<(), Failure> {
     let mut client = connect(mqtt).await?;
+    let mut asking = Asking::default();
+    asking.connected();
     loop {
-        let Message { topic, payload, .. } = client.next().await?;
+        let message = tokio::select! {
+            message = client.next() => message?,
+            () = asking.due() => {
+                asking.ask(&mut client).await?;
+                continue;
+            }
+        };
+        asking.received(&message);
+        let Message { topic, payload, .. } = message;
         // What is no JSON is shown as the text that it is.
         let payload = serde_json::from_slice(&payload)
             .unwrap_or_else(|_| serde_json::Value::from(String::from_utf8_lossy(&payload)));
@@ -100,9 +92,8 @@ async fn print(mqtt: &MqttConfig) -> Result<(), Failure> {
 
 async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttConfig) -> Result<(), Failure> {
     let mut keys = keyboard()?;
-    let mut client: Option<SimpleClient> = None;
+    let mut link = Link::new(mqtt);
     let mut past = Past::default();
-    let mut connecting = Box::pin(connect_at(mqtt, Instant::now()));
     let mut draw_at = Instant::now();
     let mut dirty = true;
     let mut tick = tokio::time::interval(TICK_EVERY);
@@ -114,72 +105,46 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
             dirty = false;
             draw_at = Instant::now() + DRAW_EVERY;
         }
-        ask_for_the_past(&mut client, &mut past, &app, mqtt).await;
-        tokio::select! {
+        if let Some((agent, command)) = past.question(&app.fleet, app.now).filter(|_| app.connection.is_ok()) {
+            // A connection that breaks here is noticed when the next message is waited for.
+            let _ = link.send(&agent, &command).await;
+        }
+        let problem = tokio::select! {
             // Keys go first: a flood of messages does not hold the person up.
             biased;
-            input = keys.recv() => match input {
-                None => return Ok(()),
-                Some(Input::Resized) => { draw_at = Instant::now(); dirty = true; }
-                Some(Input::Key(key)) => {
-                    draw_at = Instant::now();
-                    dirty = true;
-                    match app.key(key) {
-                        Action::None => {}
-                        Action::Quit => return Ok(()),
-                        Action::Send { agent, command } => {
-                            let topic = AgentTopics::new(&mqtt.root, &agent).of_agent(AgentPart::Control);
-                            let sent = match &mut client {
-                                Some(client) => client.publish(&topic, false, command.to_string().into()).await,
-                                None => { app.unsent(); continue }
-                            };
-                            if let Err(problem) = sent {
-                                app.disconnected(with_causes(&problem));
-                                client = None;
-                                connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
-                            }
-                        }
+            input = keys.recv() => {
+                let Some(input) = input else { return Ok(()) };
+                draw_at = Instant::now();
+                dirty = true;
+                let Input::Key(key) = input else { continue };
+                match app.key(key) {
+                    Action::None => continue,
+                    Action::Quit => return Ok(()),
+                    Action::Send { agent, command } => match link.send(&agent, &command).await {
+                        Ok(true) => continue,
+                        Ok(false) => { app.unsent(); continue }
+                        Err(problem) => problem,
                     }
                 }
             },
-            () = sleep_until(draw_at), if dirty => {}
-            _ = tick.tick() => dirty = true,
-            // What the fleet says.
-            message = next(&mut client) => {
-                match message {
-                    Ok(message) => take(&mut app, &mut past, &message),
-                    Err(problem) => {
-                        app.disconnected(with_causes(&problem));
-                        client = None;
-                        connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
-                    }
-                }
+            () = sleep_until(draw_at), if dirty => continue,
+            _ = tick.tick() => {
                 dirty = true;
+                continue;
             }
-            // The broker, for the first time or again.
-            connected = &mut connecting, if client.is_none() => {
-                match connected {
-                    Ok(connected) => {
-                        app.connection = Ok(connected.url().to_owned());
-                        client = Some(connected);
-                    }
-                    Err(problem) => {
-                        app.disconnected(with_causes(&problem));
-                        connecting = Box::pin(connect_at(mqtt, Instant::now() + CONNECT_AGAIN_AFTER));
-                    }
-                }
+            // What the fleet says; and the broker, for the first time or again.
+            news = link.next() => {
                 dirty = true;
+                match news {
+                    Ok(News::Message(message)) => { take(&mut app, &mut past, &message); continue }
+                    Ok(News::Connected(url)) => { app.connected(url); continue }
+                    Ok(News::Asked) => { app.asked = Some(app.now); continue }
+                    Err(problem) => problem,
+                }
             }
-        }
-    }
-}
-
-/// A connection that breaks here is noticed when the next message is waited for.
-async fn ask_for_the_past(client: &mut Option<SimpleClient>, past: &mut Past, app: &App, mqtt: &MqttConfig) {
-    let Some(client) = client else { return };
-    if let Some((agent, command)) = past.question(&app.fleet, app.now) {
-        let topic = AgentTopics::new(&mqtt.root, &agent).of_agent(AgentPart::Control);
-        let _ = client.publish(&topic, false, command.to_string().into()).await;
+        };
+        app.disconnected(with_causes(&problem));
+        link.lost();
     }
 }
 
@@ -193,13 +158,6 @@ fn take(app: &mut App, past: &mut Past, message: &Message) {
     }
     let heard = Heard { at: app.now, retained: message.retained };
     app.fleet.take(&message.topic, &message.payload, heard);
-}
-
-async fn next(client: &mut Option<SimpleClient>) -> Result<Message, SimpleClientError> {
-    match client {
-        Some(client) => client.next().await,
-        None => std::future::pending().await,
-    }
 }
 
 enum Input {

@@ -4,6 +4,7 @@
 //! (clap) and gives the JSON Schema, so the three cannot differ. What it does is its [`Execute::run`].
 
 mod alarm;
+mod announce;
 mod arguments;
 mod baseline;
 mod bundle;
@@ -25,6 +26,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
 pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
+pub use announce::Announce;
 pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
 pub use bundle::{BundleInstall, BundleReload, BundleRollback};
 pub use devices::DevicesList;
@@ -119,6 +121,7 @@ impl Command {
             other => !matches!(
                 other,
                 Command::Ping(_)
+                    | Command::Announce(_)
                     | Command::StateGet(_)
                     | Command::HealthGet(_)
                     | Command::ThresholdGet(_)
@@ -142,6 +145,8 @@ commands! {
     "state.get" StateGet
     /// Publish the agent's health now.
     "health.get" HealthGet
+    /// Publish what is retained again, for those to whom the broker gives nothing of it.
+    "announce" Announce
     /// Override a machine's threshold, until reset or until a time.
     "threshold.set" ThresholdSet
     /// A machine's threshold and where it comes from.

@@ -173,6 +173,10 @@ impl Link {
             let retain = retain && !shared.retired.lock().contains(&topic);
             return Some(Outgoing { topic, retain, payload, sent: Sent::Row { id, replayed: false } });
         }
+        // All that came before it has gone, so that the newest one stays retained.
+        if let Some(verdict) = shared.verdict_due() {
+            return Some(unstored(verdict, true));
+        }
         if let Some(message) = shared.evidence.lock().pop_front() {
             return Some(unstored(message, false));
         }

@@ -111,6 +111,10 @@ fn footer(app: &App, width: usize) -> Vec<Line<'static>> {
     }
     let Some(sent) = &app.sent else { return vec![keys(app.detail, width)] };
     let (outcome, style) = match &sent.outcome {
+        None if sent.is_overdue(app.now) => {
+            let problem = ": no reply yet; is the agent there, and does the broker let this login command it?";
+            (problem.to_owned(), Style::new().fg(Color::Yellow))
+        }
         None => (" …".to_owned(), Style::new().fg(Color::Yellow)),
         Some(Ok(())) => (" done".to_owned(), Style::new().fg(Color::Green)),
         Some(Err(problem)) => (format!(": {problem}"), Style::new().fg(Color::Red)),

@@ -81,6 +81,10 @@ pub fn draw(frame: &mut Frame, app: &mut App, area: Rect) {
     if rows.is_empty() {
         app.marked = None;
         let text = match (app.fleet.machines.is_empty(), app.connection.is_ok()) {
+            (true, true) if app.had_time_to_announce() => {
+                "No machine has been heard of, and no agent answers the question who is there. Either no agent is connected to \
+                 this broker with the same mqtt.root, or the broker's access rules do not let this login see them, or ask."
+            }
             (true, true) => {
                 "No machine has been heard of yet. A machine appears here once its agent is connected to this broker, \
                  with the same mqtt.root."
