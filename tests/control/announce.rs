@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::{Value, json};
 
-use crate::agent_process::{Site, ctl, new_id, publish};
+use crate::agent_process::{Site, ctl, new_id};
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::wait::wait_until;
 use crate::retuning::recording;
@@ -96,8 +96,9 @@ fn an_agent_that_does_not_know_the_command_is_found_by_its_refusal() {
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let old = |is: &'static str, error: Value| {
-        let asked = subscriber
-            .wait_for(is, |message| message.topic == "auscult/fleet/control" && message.json()["command"] == is);
+        let asked = subscriber.wait_for(is, |message| {
+            message.topic == "auscult/fleet/control" && !message.payload.is_empty() && message.json()["command"] == is
+        });
         let status = if error.is_null() { "ok" } else { "error" };
         let mut reply = json!({
             "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "id": asked.json()["id"], "command": is, "agent": "pi-old",
@@ -106,7 +107,7 @@ fn an_agent_that_does_not_know_the_command_is_found_by_its_refusal() {
         if !error.is_null() {
             reply["error"] = error;
         }
-        publish(&broker, "auscult/pi-old/reply", &reply.to_string(), &[]);
+        subscriber.publish("auscult/pi-old/reply", false, reply.to_string());
     };
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| ctl(&broker, &["--fleet", "ping", "--json"]));

@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(500);
 /// What it keeps of one agent is there within this time.
 const KEPT: Duration = Duration::from_secs(1);
 /// An agent that is asked who it is answers within this time; the others within this time after it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A fleet whose broker keeps nothing publishes its state within this time, in seconds.
 const ANNOUNCED_WITHIN_S: f64 = 3.0;
 /// Somebody has answered a command by then; otherwise it is worth a look why not.
