@@ -109,7 +109,7 @@ impl Bench {
                 let (Some(embedding), Some(features)) = (scored.embedding, scored.features) else { continue };
                 let step_s = if case.train.len() > 1 { 0.2 } else { 5.0 };
                 let (at_s, level_dbfs) = (number as f64 * step_s, scored.assessment.level_dbfs);
-                heard.push(Sample { recording: recording as u32, at_s, level_dbfs, embedding, features });
+                heard.push(Sample::new(recording as u32, at_s, level_dbfs, embedding, features));
             }
         }
         let settings = LearnSettings {

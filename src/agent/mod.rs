@@ -37,6 +37,7 @@ use self::scoring_thread::ScoringThread;
 use crate::audio::capture::Capture;
 use crate::config::{BrokerOrigin, Config};
 use crate::control::{Controller, Output, rate_limit};
+use crate::monitor::clips::ClipKeeper;
 use crate::monitor::state_writer::StateWriter;
 use crate::monitor::trend::writer::TrendWriter;
 use crate::mqtt::{IncomingReceiver, Mqtt};
@@ -99,6 +100,7 @@ struct Agent {
     scoring: ScoringThread,
     writer: StateWriter,
     trend: TrendWriter,
+    clips: ClipKeeper,
     notifier: Notifier,
     notify: notify::Running,
     #[cfg(feature = "web")]
@@ -182,6 +184,7 @@ impl Agent {
         self.scoring.finish(end - GOODBYE);
         self.writer.finish(end - GOODBYE);
         self.trend.finish(end - GOODBYE);
+        self.clips.finish(end - GOODBYE);
         self.notify.finish(end - GOODBYE);
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {

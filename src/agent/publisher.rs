@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::config::{Config, MachineConfig};
 use crate::control::Output;
 use crate::control::commands::Command;
+use crate::monitor::clips::Clips;
 use crate::monitor::journal::Journal;
 use crate::monitor::machine::{Machine, WindowCounts};
 use crate::monitor::model::ActiveBundle;
@@ -35,6 +36,7 @@ use crate::scoring::gate::debounce::SignalChange;
 pub struct Records {
     pub trend: Arc<Trend>,
     pub journal: Arc<Journal>,
+    pub clips: Arc<Clips>,
 }
 
 /// Makes messages and hands them to the client. Cheap to clone.
@@ -377,6 +379,7 @@ impl Publisher {
             mqtt: self.mqtt.stats(),
             trend_error: self.records.trend.problem(),
             journal_error: self.records.journal.problem(),
+            evidence_error: self.records.clips.problem(),
             machines,
             clock: self.mqtt.clock().mark(),
         });

@@ -22,6 +22,7 @@ use crate::control::store::StateStore;
 use crate::control::{self, Controller};
 use crate::monitor::alarm_store::{AlarmStore, SavedAlarms};
 use crate::monitor::baseline_store::BaselineStore;
+use crate::monitor::clips::{self, ClipKeeper, Clips};
 use crate::monitor::history::History;
 use crate::monitor::journal::Journal;
 use crate::monitor::last_window::LastWindows;
@@ -66,6 +67,7 @@ impl Agent {
             journal: Arc::new(journal),
             baselines: Arc::new(baselines),
             evidence: Arc::new(LastWindows::new(config.privacy.allow_audio)),
+            clips: Arc::new(Clips::open(&config.agent.state_dir, config.evidence.keep_mb)),
             notify: Arc::new(notifier.clone()),
             clock: mqtt.clock().clone(),
             boot: mqtt.boot().to_owned(),
@@ -161,7 +163,7 @@ impl Opened {
             capture.clone(),
             handle.clone(),
             notifier.clone(),
-            Records { trend: shared.trend.clone(), journal: shared.journal.clone() },
+            Records { trend: shared.trend.clone(), journal: shared.journal.clone(), clips: shared.clips.clone() },
         );
         // Before anything is published, so that the page misses nothing.
         #[cfg(feature = "web")]
@@ -180,7 +182,13 @@ impl Opened {
         };
         let (alarms, baselines) = (shared.alarms.clone(), shared.baselines.clone());
         let (writer, journal) = ((handle.clone(), jobs), shared.journal.clone());
-        let writer = StateWriter::start(writer, monitor.clone(), alarms, journal, baselines, publish);
+        let (keeper, jobs) = clips_channel(shared);
+        let began = {
+            let keeper = keeper.clone();
+            move |entry| keeper.begin(entry)
+        };
+        let clips = ClipKeeper::start((keeper, jobs));
+        let writer = StateWriter::start(writer, monitor.clone(), alarms, journal, baselines, began, publish);
         roster.removed.iter().for_each(|id| shared.trend.forget(id));
         let trend = {
             let publisher = publisher.clone();
@@ -199,6 +207,7 @@ impl Opened {
         let agent = Agent {
             writer: writer.map_err(thread)?,
             trend: trend.map_err(thread)?,
+            clips: clips.map_err(thread)?,
             scoring: ScoringThread::start(work).map_err(thread)?,
             config,
             capture,
@@ -243,6 +252,15 @@ fn waits_for_setup(page: Option<&str>) {
     };
     tracing::warn!("{line}");
     systemd::status(&line);
+}
+
+/// Where alarms' clips are asked for; the last minute of sound is kept from now on, where any are made.
+fn clips_channel(shared: &control::Shared) -> (clips::KeeperHandle, clips::Jobs) {
+    if shared.clips.are_kept() {
+        shared.capture.keep_recent();
+    }
+    let capture = shared.capture.clone();
+    clips::channel(shared.monitor.clone(), shared.clips.clone(), Arc::new(move |number| capture.recent(number)))
 }
 
 /// The microphones, for whoever chooses one; those that machines listen to are left to the capture.

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod compressed;
 pub mod config;
 pub mod device;
+pub mod flac;
 mod levels;
 pub mod meters;
 mod paced;

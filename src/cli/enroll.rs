@@ -63,7 +63,7 @@ impl Recorded {
         let level_dbfs = scored.assessment.level_dbfs;
         match (scored.embedding, scored.features) {
             (Some(embedding), Some(features)) => {
-                self.samples.push(Sample { recording, at_s, level_dbfs, embedding, features });
+                self.samples.push(Sample::new(recording, at_s, level_dbfs, embedding, features));
             }
             _ => {
                 let reason = scored.assessment.reason.map_or("not_assessed".into(), |reason| reason.to_string());

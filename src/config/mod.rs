@@ -3,6 +3,7 @@
 //! Every field's documentation states its default. Unknown keys are errors that name the nearest known one.
 
 mod error;
+mod evidence;
 mod log;
 mod machine;
 pub mod notify;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::ConfigError;
 use self::error::describe;
+pub use self::evidence::EvidenceConfig;
 pub use self::log::{LogConfig, LogFormat};
 pub use self::machine::{
     BASELINE_MINUTES, BaselineMode, LONGEST_NAME, LONGEST_NOTES, MachineConfig, check_id, default_false_alarm_rate,
@@ -50,6 +52,7 @@ pub struct Config {
     pub gate: Gate,
     /// When an alarm is raised and cleared; each machine may override single fields.
     pub alarm: AlarmConfig,
+    pub evidence: EvidenceConfig,
     pub privacy: PrivacyConfig,
     pub web: WebConfig,
     /// Who is told of alarms.
@@ -62,7 +65,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrivacyConfig {
-    /// `evidence.get` may send the last window's sound and picture; default false.
+    /// `evidence.get` may send the sound of the last window and of alarms' clips; default false.
     pub allow_audio: bool,
 }
 
@@ -179,6 +182,7 @@ impl Config {
         self.mqtt.check()?;
         check_range("agent.health_every_s", self.agent.health_every_s, 1.0, 86_400.0)?;
         self.outbox.check()?;
+        self.evidence.check()?;
         self.compat.check(&self.mqtt.root)?;
         self.homeassistant.check()?;
         self.gate.check().map_err(|problem| ConfigError(format!("gate.{problem}")))?;

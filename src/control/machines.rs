@@ -182,6 +182,7 @@ impl Transaction for RemoveMachine {
         self.shared.history.forget(&self.id);
         self.shared.trend.forget(&self.id);
         self.shared.evidence.forget(self.number);
+        self.shared.clips.remove_machine(&self.id);
         // Where that fails, or a power cut comes first, the next start does it: the machine is known as removed.
         warn(&self.id, self.shared.baselines.remove_machine(&self.id, self.generation));
         tracing::info!("{}: the machine was removed", self.id);

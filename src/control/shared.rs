@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::monitor::Monitor;
 use crate::monitor::alarm_store::AlarmStore;
 use crate::monitor::baseline_store::BaselineStore;
+use crate::monitor::clips::Clips;
 use crate::monitor::history::History;
 use crate::monitor::journal::Journal;
 use crate::monitor::last_window::LastWindows;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub baselines: Arc<BaselineStore>,
     /// The last window of each machine, where `privacy.allow_audio` lets it be asked for.
     pub evidence: Arc<LastWindows>,
+    /// Sound and picture of alarms.
+    pub clips: Arc<Clips>,
     /// Tells people of alarms.
     pub notify: Arc<dyn Notify>,
     pub clock: Clock,

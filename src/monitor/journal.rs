@@ -122,7 +122,8 @@ impl Journal {
     }
 
     /// Writes what has changed since the last time. Not with the monitor locked; what cannot be written is tried again.
-    pub fn follow(&self, monitor: &Monitor, now: DateTime<Utc>) {
+    /// The alarms that are written for the first time.
+    pub fn follow(&self, monitor: &Monitor, now: DateTime<Utc>) -> Vec<JournalEntry> {
         let records: Vec<(String, AlarmRecord)> = {
             let state = monitor.lock();
             let of = |(_, machine): (usize, &super::machine::Machine)| {
@@ -135,7 +136,7 @@ impl Journal {
         let opened = if is_open { Ok(()) } else { self.connect().map(drop) };
         if let Err(error) = opened {
             self.writing.lock().problem = Some(error.to_string());
-            return;
+            return Vec::new();
         }
         let mut writing = self.writing.lock();
         let outcome = writing.write(&records, now);
@@ -144,7 +145,8 @@ impl Journal {
         {
             tracing::error!(file = %self.file.display(), %error, "the alarms' journal cannot be written; tried again");
         }
-        writing.problem = outcome.err().map(|error| error.to_string());
+        writing.problem = outcome.as_ref().err().map(ToString::to_string);
+        outcome.unwrap_or_default()
     }
 
     /// The alarms that are asked for, newest first.
@@ -183,8 +185,13 @@ impl Journal {
 }
 
 impl Writing {
-    fn write(&mut self, records: &[(String, AlarmRecord)], now: DateTime<Utc>) -> Result<(), SqliteError> {
-        let Some(db) = &mut self.db else { return Ok(()) };
+    /// What is new of it.
+    fn write(
+        &mut self,
+        records: &[(String, AlarmRecord)],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<JournalEntry>, SqliteError> {
+        let Some(db) = &mut self.db else { return Ok(Vec::new()) };
         let known = &self.known;
         let is_news = |(machine, record): &&(String, AlarmRecord)| {
             known.get(&key(machine, record)).is_none_or(|(_, written)| written != record)
@@ -195,7 +202,7 @@ impl Writing {
         let gone = known.iter().filter(|(key, (_, record))| record.ended.is_none() && !told.contains(key));
         news.extend(gone.map(|(key, (_, record))| (key.0.clone(), AlarmRecord { ended: Some(now), ..record.clone() })));
         if news.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let transaction = db.transaction()?;
         let ids: Vec<i64> =
@@ -205,12 +212,15 @@ impl Writing {
             [KEPT],
         )?;
         transaction.commit()?;
+        let mut began = Vec::new();
         for ((machine, record), id) in news.into_iter().zip(ids) {
-            self.known.insert(key(&machine, &record), (id, record));
+            if self.known.insert(key(&machine, &record), (id, record.clone())).is_none() {
+                began.push(JournalEntry { id, machine, record });
+            }
         }
         // Of what has ended only what may be told again is remembered.
         self.known.retain(|key, (_, record)| record.ended.is_none() || told.contains(key));
-        Ok(())
+        Ok(began)
     }
 }
 
@@ -235,7 +245,7 @@ fn put(db: &Connection, machine: &str, record: &AlarmRecord) -> Result<i64, Sqli
         .query_row(
             params![
                 machine,
-                word(record.kind),
+                record.kind.word(),
                 record.since.timestamp_millis(),
                 milliseconds(record.ended),
                 record.count as i64,
@@ -249,14 +259,6 @@ fn put(db: &Connection, machine: &str, record: &AlarmRecord) -> Result<i64, Sqli
     Ok(id)
 }
 
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Fault => "fault",
-        Kind::Wear => "wear",
-        Kind::Deaf => "deaf",
-    }
-}
-
 fn entries(db: &Connection, filter: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<JournalEntry>, SqliteError> {
     let columns = "id, machine, kind, since_ms, ended_ms, windows, why, acknowledged_ms, by, comment";
     let mut select = db.prepare_cached(&format!("SELECT {columns} FROM alarm {filter}"))?;
@@ -266,12 +268,9 @@ fn entries(db: &Connection, filter: &str, values: &[&dyn rusqlite::ToSql]) -> Re
 
 fn entry(row: &Row) -> Result<JournalEntry, SqliteError> {
     let time = |milliseconds: i64| DateTime::from_timestamp_millis(milliseconds).unwrap_or_default();
-    let kind = match row.get_ref(2)?.as_str().unwrap_or_default() {
-        "fault" => Kind::Fault,
-        "wear" => Kind::Wear,
-        "deaf" => Kind::Deaf,
-        other => return Err(SqliteError::damaged(format!("expected a kind of alarm, found {other:?}"))),
-    };
+    let word = row.get_ref(2)?.as_str().unwrap_or_default();
+    let unknown = || SqliteError::damaged(format!("expected a kind of alarm, found {word:?}"));
+    let kind = Kind::of_word(word).ok_or_else(unknown)?;
     let acknowledged = row.get::<_, Option<i64>>(7)?.map(time);
     let note = Note { by: row.get(8)?, comment: row.get(9)?, until: None, at: acknowledged };
     let why: Option<String> = row.get(6)?;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::baseline_store::BaselineStore;
+use super::heard::HeardWindows;
 use super::settings::{MachineSettings, Maintenance};
 use crate::config::MachineConfig;
 use crate::scoring::alarm::Alarm;
@@ -25,6 +26,8 @@ pub struct Machine {
     pub last: Option<Assessment>,
     pub learning: LearningState,
     pub signal: SignalState,
+    /// Its windows of the last minute.
+    pub heard: HeardWindows,
 }
 
 /// Where a machine's configuration comes from.
@@ -53,7 +56,17 @@ impl Machine {
             alarm.set_maintenance(settings.maintenance(now).map(Maintenance::note), now);
         }
         let (counts, signal) = (WindowCounts::default(), SignalState::default());
-        Machine { config, origin, settings, alarm, counts, last: None, learning, signal }
+        Machine {
+            config,
+            origin,
+            settings,
+            alarm,
+            counts,
+            last: None,
+            learning,
+            signal,
+            heard: HeardWindows::default(),
+        }
     }
 }
 

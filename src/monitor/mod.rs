@@ -8,6 +8,8 @@
 
 pub mod alarm_store;
 pub mod baseline_store;
+pub mod clips;
+pub mod heard;
 pub mod history;
 pub mod journal;
 pub mod last_window;
@@ -187,6 +189,7 @@ impl Monitor {
         let change = machine.alarm.on_verdict(&scored.assessment, end);
         let setup = loaded.as_ref().and_then(|loaded| loaded.setups.get(&window.machine));
         let learning = setup.and_then(|setup| machine.learn(&scored, end, &setup.origin, had_fault));
+        machine.heard.note(&scored, end);
         let (assessment, signal) = (scored.assessment, scored.signal);
         let mut changes = Vec::new();
         // A machine that stands still is quiet, and says nothing about its microphone.

@@ -246,6 +246,11 @@ impl ActiveBundle {
         &self.setups[&machine].bundled.front_end
     }
 
+    /// What a machine that is judged is scored with; `None` where there is none of this number.
+    pub fn origin_of(&self, machine: usize) -> Option<&Origin> {
+        self.setups.get(&machine).map(|setup| &setup.origin)
+    }
+
     /// What capture must deliver for machine number `machine`: rate in Hz and samples in a window.
     pub fn window_of(&self, machine: usize) -> (u32, usize) {
         self.setups[&machine].window()

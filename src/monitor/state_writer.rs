@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::alarm_store::AlarmStore;
 use super::baseline_store::BaselineStore;
-use super::journal::Journal;
+use super::journal::{Journal, JournalEntry};
 use super::{AlarmChange, Monitor};
 use crate::threads::join_until;
 
@@ -66,7 +66,7 @@ pub struct StateWriter {
 }
 
 impl StateWriter {
-    /// `publish` gets every change of an alarm once it is on disk, in order.
+    /// `publish` gets every change of an alarm once it is on disk, in order; `began` every alarm that is new in the journal.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -76,10 +76,11 @@ impl StateWriter {
         alarms: Arc<AlarmStore>,
         journal: Arc<Journal>,
         baselines: Arc<BaselineStore>,
+        began: impl Fn(JournalEntry) + Send + 'static,
         publish: impl Fn(&AlarmChange) + Send + 'static,
     ) -> io::Result<StateWriter> {
         let busy_since = Arc::new(Mutex::new(None));
-        let writer = Writer { monitor, alarms, journal, baselines, publish, busy_since: busy_since.clone() };
+        let writer = Writer { monitor, alarms, journal, baselines, began, publish, busy_since: busy_since.clone() };
         let thread = std::thread::Builder::new().name("state-writer".into()).spawn(move || writer.run(&jobs.0))?;
         Ok(StateWriter { handle, thread, busy_since })
     }
@@ -102,16 +103,17 @@ impl StateWriter {
     }
 }
 
-struct Writer<P> {
+struct Writer<B, P> {
     monitor: Arc<Monitor>,
     alarms: Arc<AlarmStore>,
     journal: Arc<Journal>,
     baselines: Arc<BaselineStore>,
+    began: B,
     publish: P,
     busy_since: Arc<Mutex<Option<Instant>>>,
 }
 
-impl<P: Fn(&AlarmChange)> Writer<P> {
+impl<B: Fn(JournalEntry), P: Fn(&AlarmChange)> Writer<B, P> {
     fn run(&self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
             *self.busy_since.lock() = Some(Instant::now());
@@ -129,7 +131,7 @@ impl<P: Fn(&AlarmChange)> Writer<P> {
             }
             if alarms || stop {
                 let changes = self.alarms.save(&self.monitor);
-                self.journal.follow(&self.monitor, Utc::now());
+                self.journal.follow(&self.monitor, Utc::now()).into_iter().for_each(&self.began);
                 changes.iter().for_each(&self.publish);
             }
             learners.into_iter().for_each(|machine| self.save_learner(machine));
@@ -167,7 +169,7 @@ mod tests {
         let (handle, jobs) = channel();
         let writer = (handle.clone(), jobs);
         let writer =
-            StateWriter::start(writer, monitor.clone(), Arc::new(alarms), journal, Arc::new(baselines), |_| ());
+            StateWriter::start(writer, monitor.clone(), Arc::new(alarms), journal, Arc::new(baselines), |_| (), |_| ());
         let writer = writer.expect("a thread");
         let soon = Instant::now() + STUCK_AFTER / 2;
         let late = Instant::now() + 2 * STUCK_AFTER;

@@ -118,6 +118,8 @@ interface Health {
   disk_free_mb: number | null
   /** Messages that were given up unsent since the store was made: it was full, or they were too old. */
   dropped: number
+  /** Why the sound of the last alarm is not kept; null where it is. Older agents do not say so. */
+  evidence_error: string | null
   /** Control messages that were not taken in since this start, because too many came at once. */
   incoming_dropped: number
   /** Why the alarms' journal cannot be written; null where it can. */

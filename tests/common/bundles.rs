@@ -94,6 +94,7 @@ pub fn noise_baseline() -> String {
     let samples: Vec<_> = (0..20)
         .map(|number| Sample {
             recording: 0,
+            confirmed: false,
             at_s: 5.0 * f64::from(number),
             level_dbfs: -30.0,
             embedding: noise(8),

@@ -20,6 +20,7 @@ use auscult::control::{Controller, Output, Shared};
 use auscult::monitor::Monitor;
 use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
+use auscult::monitor::clips::Clips;
 use auscult::monitor::history::History;
 use auscult::monitor::journal::Journal;
 use auscult::monitor::last_window::LastWindows;
@@ -69,7 +70,9 @@ fn command() -> impl Strategy<Value = Command> {
             Command::ThresholdSet(ThresholdSet { machine, threshold, until })
         }),
         target().prop_map(|machine| Command::ThresholdGet(ThresholdGet { machine })),
-        target().prop_map(|machine| Command::EvidenceGet(EvidenceGet { machine, out: None })),
+        target().prop_map(|machine| {
+            Command::EvidenceGet(EvidenceGet { machine: Some(machine), ..EvidenceGet::default() })
+        }),
         target().prop_map(|machine| Command::ThresholdReset(ThresholdReset { machine })),
         (target(), threshold())
             .prop_map(|(machine, threshold)| Command::ThresholdPreview(ThresholdPreview { machine, threshold })),
@@ -422,6 +425,7 @@ impl Agent {
             journal: Arc::new(Journal::open(dir.path(), Utc::now()).0),
             baselines: Arc::new(BaselineStore::new(dir.path())),
             evidence: evidence.clone(),
+            clips: Arc::new(Clips::open(dir.path(), 500)),
             notify: Arc::new(Notifier::new("pi-1", None, &[])),
             clock: Clock::new(true),
             boot: "b1".into(),

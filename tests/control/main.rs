@@ -8,6 +8,7 @@ mod announce;
 mod baseline;
 mod bundles;
 mod controller;
+mod evidence;
 mod fleet;
 mod install;
 mod journal;

@@ -17,6 +17,7 @@ use auscult::control::store::StateStore;
 use auscult::control::{Controller, Output, Shared};
 use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
+use auscult::monitor::clips::Clips;
 use auscult::monitor::history::History;
 use auscult::monitor::journal::Journal;
 use auscult::monitor::last_window::LastWindows;
@@ -178,6 +179,7 @@ impl Rig {
             journal: Arc::new(Journal::open(dir.path(), Utc::now()).0),
             baselines: baselines.clone(),
             evidence: Arc::new(LastWindows::new(false)),
+            clips: Arc::new(Clips::open(dir.path(), 0)),
             notify: Arc::new(Notifier::new("pi-1", None, &[])),
             clock: Clock::new(true),
             boot: "b1".into(),
@@ -200,6 +202,7 @@ impl Rig {
             shared.alarms.clone(),
             shared.journal.clone(),
             baselines,
+            |_| (),
             publish,
         );
         let _writer = state_writer.expect("a thread");

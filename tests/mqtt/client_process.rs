@@ -149,6 +149,7 @@ fn health(mqtt: &Mqtt, uptime: Duration) -> Health {
         mqtt: mqtt.stats(),
         trend_error: None,
         journal_error: None,
+        evidence_error: None,
         machines: Vec::new(),
         clock: None,
     }

@@ -30,6 +30,7 @@ fn windows(seed: u64, count: usize) -> Vec<Sample> {
     (0..count)
         .map(|number| Sample {
             recording: 0,
+            confirmed: false,
             at_s: 5.0 * (number + 1) as f64,
             level_dbfs: -30.0 + f64::from(noise(1)[0]),
             embedding: noise(4),

@@ -7,6 +7,7 @@ use super::cutter::{Cut, Cutter};
 use super::event::{CaptureEvent, Captured};
 use super::live::LiveTap;
 use super::output::CaptureOutput;
+use super::recent::RecentTap;
 use crate::audio::config::{Channel, MachineInput, take_channel};
 use crate::audio::resample::Resampler;
 use crate::audio::source::Format;
@@ -22,6 +23,7 @@ pub(super) struct CaptureLane {
     channel: Channel,
     output: Arc<CaptureOutput>,
     live: Option<Arc<LiveTap>>,
+    recent: Option<Arc<RecentTap>>,
     /// Live sound never waits for room in the queue.
     realtime: bool,
     hop: Duration,
@@ -56,6 +58,7 @@ impl CaptureLane {
         CaptureLane {
             channel,
             live: output.live(input.machine),
+            recent: output.recent(input.machine),
             output,
             realtime,
             hop,
@@ -121,6 +124,9 @@ impl CaptureLane {
         }
         if let Some(live) = &self.live {
             live.leave(&resampled);
+        }
+        if let Some(recent) = self.recent.as_ref().filter(|_| self.output.keeps_recent()) {
+            recent.leave(&resampled, end);
         }
         self.taken += self.mono.len() as u64;
         self.cut(&resampled, format, end);

@@ -7,6 +7,7 @@ mod live;
 mod open;
 mod output;
 mod queue;
+mod recent;
 mod stream;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 pub use self::event::{CaptureEvent, CaptureState, Captured, MachineStats};
 pub use self::live::{LIVE_SAMPLES, LiveSound};
 use self::open::{Joining, Planned, SharedDevice};
+pub use self::recent::{RECENT_S, RecentSound};
 pub use self::stream::{Opener, StreamSpec};
 
 use self::output::CaptureOutput;
@@ -190,6 +192,16 @@ impl Capture {
     /// The newest sound of a machine; kept while it is asked for, a few times a second. `None`: nothing new.
     pub fn live(&self, machine: usize) -> Option<LiveSound> {
         self.output.live(machine)?.take()
+    }
+
+    /// From now on the last minute of every machine is kept.
+    pub fn keep_recent(&self) {
+        self.output.keep_recent();
+    }
+
+    /// The last minute of a machine's sound; `None` where none is kept.
+    pub fn recent(&self, machine: usize) -> Option<RecentSound> {
+        self.output.recent(machine)?.sound()
     }
 
     /// The devices that machines listen to.

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::event::{CaptureEvent, Captured, MachineStats};
 use super::live::LiveTap;
 use super::queue::Queue;
+use super::recent::RecentTap;
 use crate::audio::config::MachineInput;
 use crate::audio::levels::ChannelLevels;
 use crate::audio::meters::HeardDevice;
@@ -20,6 +21,9 @@ pub(super) struct CaptureOutput {
     stats: Mutex<Vec<MachineStats>>,
     /// By the machine's number.
     live: RwLock<HashMap<usize, Arc<LiveTap>>>,
+    /// By the machine's number; used once the last minute is to be kept.
+    recent: RwLock<HashMap<usize, Arc<RecentTap>>>,
+    keeps_recent: AtomicBool,
     /// The devices that machines listen to.
     devices: Mutex<Vec<OpenDevice>>,
 }
@@ -40,6 +44,8 @@ impl CaptureOutput {
             stop: AtomicBool::new(false),
             stats: Mutex::default(),
             live: RwLock::default(),
+            recent: RwLock::default(),
+            keeps_recent: AtomicBool::new(false),
             devices: Mutex::default(),
         }
     }
@@ -90,18 +96,33 @@ impl CaptureOutput {
     /// A machine is to be captured: it has statistics from now on.
     pub fn join(&self, input: &MachineInput) {
         self.live.write().insert(input.machine, Arc::new(LiveTap::new(input.rate_hz)));
+        self.recent.write().insert(input.machine, Arc::new(RecentTap::new(input.rate_hz)));
         self.stats.lock().push(MachineStats::new(input));
     }
 
     /// A machine is captured no more: what of it waits in the queue is dropped, and so is what still comes.
     pub fn leave(&self, machine: usize) {
         self.live.write().remove(&machine);
+        self.recent.write().remove(&machine);
         self.stats.lock().retain(|stats| stats.machine != machine);
         self.queue.shut_out(machine);
     }
 
     pub fn live(&self, machine: usize) -> Option<Arc<LiveTap>> {
         self.live.read().get(&machine).cloned()
+    }
+
+    pub fn recent(&self, machine: usize) -> Option<Arc<RecentTap>> {
+        self.recent.read().get(&machine).cloned()
+    }
+
+    /// From now on the last minute of every machine is kept.
+    pub fn keep_recent(&self) {
+        self.keeps_recent.store(true, Ordering::Relaxed);
+    }
+
+    pub fn keeps_recent(&self) -> bool {
+        self.keeps_recent.load(Ordering::Relaxed)
     }
 
     pub fn update(&self, machine: usize, change: impl FnOnce(&mut MachineStats)) {

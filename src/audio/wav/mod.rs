@@ -1,7 +1,9 @@
 //! WAV files: read whatever recorder wrote them, found in directories and cut into windows, written.
 
 pub mod files;
+mod memory;
 mod reader;
 pub mod recorder;
 
+pub use memory::{from_bytes, to_bytes};
 pub use reader::{MAX_CHANNELS, WavReader};

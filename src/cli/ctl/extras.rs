@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, timeout_at};
 
+use super::clip::Content;
 use crate::cli::Failure;
 use crate::control::commands::{Command, EvidenceGet};
 use crate::fs::write_output;
@@ -28,6 +29,8 @@ pub enum Extras {
     Evidence {
         id: String,
         out: PathBuf,
+        /// The one file that is wanted.
+        output: Option<PathBuf>,
         files: BTreeMap<(String, String), Pieces>,
     },
 }
@@ -47,9 +50,10 @@ impl Extras {
     pub fn of(command: &Command, id: &str) -> Extras {
         match command {
             Command::HealthGet(_) => Extras::Health(BTreeMap::new()),
-            Command::EvidenceGet(EvidenceGet { out, .. }) => Extras::Evidence {
+            Command::EvidenceGet(EvidenceGet { machine: Some(_), out, output, .. }) => Extras::Evidence {
                 id: id.to_owned(),
                 out: out.clone().unwrap_or_else(|| ".".into()),
+                output: output.clone(),
                 files: BTreeMap::new(),
             },
             _ => Extras::None,
@@ -95,6 +99,17 @@ impl Extras {
         }
     }
 
+    /// The files that replies have promised, by agent and name.
+    pub fn promised(&self, replies: &[crate::mqtt::payload::Reply]) -> Vec<(String, String)> {
+        let Extras::Evidence { .. } = self else { return Vec::new() };
+        let files = replies.iter().flat_map(|reply| {
+            let files = reply.data.as_ref().and_then(|data| data.get("files")).and_then(|files| files.as_array());
+            let names = files.into_iter().flatten().filter_map(|file| file.get("file")?.as_str());
+            names.map(|name| (reply.agent.clone(), name.to_owned())).collect::<Vec<_>>()
+        });
+        files.collect()
+    }
+
     /// Waits for what the replies have promised: `agent` and `file` of each file.
     ///
     /// # Errors
@@ -126,44 +141,50 @@ impl Extras {
     /// # Errors
     /// A file that did not come whole; one that cannot be written.
     pub fn save(self, promised: &[(String, String)]) -> Result<Vec<String>, Failure> {
-        let Extras::Evidence { out, mut files, .. } = self else { return Ok(Vec::new()) };
+        let Extras::Evidence { out, output, mut files, .. } = self else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
         for key in promised {
             let Some(pieces) = files.remove(key) else {
                 return Err(anyhow::anyhow!("{}: {} has not come; ask again, with another --id", key.0, key.1).into());
             };
-            lines.push(pieces.save(&out, key)?);
+            let wanted = output.as_deref().map(|path| Ok::<_, Failure>((path, Content::of(path)?))).transpose()?;
+            match wanted {
+                Some((_, content)) if !content.comes_from(&key.1) => {}
+                Some((path, content)) => {
+                    let bytes = content.from(&key.1, pieces.whole(key)?)?;
+                    write_output(path, &bytes).with_context(|| path.display().to_string())?;
+                    lines.push(format!("{} ({} bytes)", path.display(), bytes.len()));
+                }
+                None => lines.push(pieces.save(&out, key)?),
+            }
         }
         Ok(lines)
     }
 }
 
 impl Pieces {
-    fn save(self, out: &Path, (agent, file): &(String, String)) -> Result<String, Failure> {
-        let Pieces { machine, count, bytes, sha256, parts } = self;
+    /// The file's content.
+    fn whole(self, (agent, file): &(String, String)) -> Result<Vec<u8>, Failure> {
+        let Pieces { count, bytes, sha256, parts, .. } = self;
         let came = parts.len();
         let content = parts.into_values().collect::<Vec<_>>().concat();
         if content.len() as u64 != bytes || sha256_hex(&content) != sha256 {
             let problem = format!("{agent}: {file} did not come whole ({came} of {count} parts); ask again");
             return Err(anyhow::anyhow!("{problem}, with another --id").into());
         }
+        Ok(content)
+    }
+
+    fn save(self, out: &Path, key: &(String, String)) -> Result<String, Failure> {
+        let (machine, file) = (self.machine.clone(), &key.1);
+        let content = self.whole(key)?;
         // The name comes from outside: nothing but a name.
         let name: String = format!("{machine}-{file}").chars().filter(|c| !matches!(c, '/' | '\\' | '\0')).collect();
         std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
         let path = out.join(name);
         write_output(&path, &content).with_context(|| path.display().to_string())?;
-        Ok(format!("{} ({bytes} bytes)", path.display()))
+        Ok(format!("{} ({} bytes)", path.display(), content.len()))
     }
-}
-
-/// What a reply to `evidence.get` has promised.
-pub fn promised(replies: &[crate::mqtt::payload::Reply]) -> Vec<(String, String)> {
-    let files = replies.iter().flat_map(|reply| {
-        let files = reply.data.as_ref().and_then(|data| data.get("files")).and_then(|files| files.as_array());
-        let names = files.into_iter().flatten().filter_map(|file| file.get("file")?.as_str());
-        names.map(|name| (reply.agent.clone(), name.to_owned())).collect::<Vec<_>>()
-    });
-    files.collect()
 }
 
 /// An agent's figures, for a person.

@@ -1,9 +1,11 @@
 //! `auscult ctl`: one control command to one agent, to a tag or to the fleet, and the replies.
 
+mod clip;
 mod export;
 mod extras;
 mod fleet;
 mod journal;
+mod pieces;
 mod rights;
 mod table;
 mod trend;
@@ -21,7 +23,7 @@ use self::upload::{Kind, Upload};
 use super::Failure;
 use super::broker::{BrokerArgs, converse, who};
 use crate::clock::Timestamp;
-use crate::control::commands::{BundleInstall, Command, StateExport, StateImport};
+use crate::control::commands::{BundleInstall, Command, EvidenceGet, StateExport, StateImport};
 use crate::control::envelope::Envelope;
 use crate::control::request::Request;
 use crate::control::values::ShortText;
@@ -83,7 +85,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             return Err(Failure::usage(anyhow::anyhow!("--agent: expected an agent's id, found {agent:?}")));
         }
         (Some(agent), _) => Addressee::Agent(agent.as_str().to_owned()),
-        (None, true) if matches!(args.command, Command::StateExport(_) | Command::StateImport(_)) => {
+        (None, true) if is_for_one(&args.command) => {
             let name = args.command.name();
             return Err(Failure::usage(anyhow::anyhow!(
                 "{name}: expected --agent ID, one agent at a time, found --fleet"
@@ -92,6 +94,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         (None, true) => Addressee::Fleet { tag: args.tag.clone().map(String::from) },
         (None, false) => return Err(Failure::usage(anyhow::anyhow!("expected --agent ID or --fleet, found neither"))),
     };
+    if let Command::EvidenceGet(EvidenceGet { output: Some(output), .. }) = &args.command {
+        clip::Content::of(output)?;
+    }
     let timeout = match args.timeout {
         None if args.command.name().starts_with("bundle.") => Duration::from_secs(300),
         None if args.command.name().starts_with("state.") => Duration::from_secs(60),
@@ -100,6 +105,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             .map_err(|_| Failure::usage(anyhow::anyhow!("--timeout: expected seconds, found {seconds}")))?,
     };
     converse(talk(args, addressee, timeout))
+}
+
+/// It makes no sense for several agents at once.
+fn is_for_one(command: &Command) -> bool {
+    match command {
+        Command::StateExport(_) | Command::StateImport(_) => true,
+        Command::EvidenceGet(evidence) => evidence.alarm.is_some() || evidence.output.is_some(),
+        _ => false,
+    }
 }
 
 async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<(), Failure> {
@@ -145,12 +159,19 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     let Answers { replies: last, silent } = asking.await?;
     let took = begin.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let promised = extras::promised(&last.iter().map(|answer| answer.reply.clone()).collect::<Vec<_>>());
+    let promised = extras.promised(&last.iter().map(|answer| answer.reply.clone()).collect::<Vec<_>>());
     extras.wait(&mut client, &promised, tokio::time::Instant::now() + timeout).await?;
     if let (Command::StateExport(StateExport { out, .. }), [Answer { reply, .. }]) = (&args.command, &last[..])
         && reply.status == ReplyStatus::Ok
     {
         export::fetch(&mut client, &mut fleet, &request.envelope, reply, out, timeout).await?;
+    }
+    let mut written = Vec::new();
+    if let (Command::EvidenceGet(asked @ EvidenceGet { alarm: Some(_), .. }), [Answer { reply, .. }]) =
+        (&args.command, &last[..])
+        && reply.status == ReplyStatus::Ok
+    {
+        written = clip::fetch(&mut client, &mut fleet, &request.envelope, reply, asked, timeout).await?;
     }
     // The replies are there; whatever a farewell says changes nothing.
     let _ = client.close().await;
@@ -159,7 +180,8 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     if !args.json {
         show(&replies, &extras)?;
     }
-    for line in extras.save(&promised)? {
+    written.extend(extras.save(&promised)?);
+    for line in written {
         eprintln!("wrote {line}");
     }
     if args.fleet && silent.is_empty() {
@@ -202,6 +224,7 @@ pub fn example(command: &clap::Command) -> String {
         "on" => "true",
         "file" => "site-fans-2025.1.tar.gz",
         "id" => "blower-1",
+        "alarm" => "12",
         "source" => "'{\"device\":\"usb-path:1-1.3\"}'",
         "urls" | "url" => "mqtt://broker:1883",
         _ => "VALUE",
@@ -226,6 +249,9 @@ fn show(replies: &[Reply], extras: &Extras) -> std::io::Result<()> {
         && replies.iter().all(|reply| all.contains_key(&reply.agent))
     {
         return all.values().try_for_each(|health| write!(out, "{}", extras::describe_health(health)));
+    }
+    if let Some(clips) = replies.iter().map(clip::describe).collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()) {
+        return write!(out, "{}", clips.concat());
     }
     let text =
         trend::of(replies).or_else(|| journal::of(replies)).unwrap_or_else(|| table::of(replies, table::width()));

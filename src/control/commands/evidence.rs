@@ -1,6 +1,5 @@
-//! `evidence.get`: what a machine sounded like a moment ago, as a WAV file and a picture, in parts.
+//! `evidence.get`: what a machine sounded like a moment ago, as a WAV file and a picture, in parts; or at an alarm.
 
-use std::io::Cursor;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,12 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Execute;
+use super::{Execute, clip};
+use crate::audio::wav;
 use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
 use crate::control::outcome::Outcome;
-use crate::control::values::Target;
+use crate::control::values::{Bytes, Target};
 use crate::features::picture::Picture;
 use crate::features::{FrontEnd, MelExtractor};
 use crate::monitor::model::ActiveBundle;
@@ -28,53 +28,87 @@ use crate::window::level_dbfs;
 /// Bytes of a file in one message. A multiple of three, so that only the last part's Base64 is padded.
 const PART: usize = 24 * 1024;
 
-/// The last window's sound and spectrogram.
-#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+/// Sound and spectrogram of a machine's last window, or of an alarm. What an alarm sounded like is given out in pieces:
+/// without `file` the reply says which files there are.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceGet {
-    /// The machine; one at a time.
-    #[arg(long)]
-    pub machine: Target,
+    /// The machine whose last window is wanted; one at a time.
+    #[arg(long, required_unless_present = "alarm")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Target>,
+    /// The number of an alarm in the journal: the sound around the moment at which it was raised.
+    #[arg(long, conflicts_with = "machine")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<i64>,
+    /// Of an alarm: the file that a piece is wanted of, `sound.flac` or `spectrogram.png`.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// And where in it the piece begins.
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<Bytes>,
     /// Directory that the files are written to, with the machine's id before their names [default: this one].
     #[arg(long)]
     #[serde(skip)]
     pub out: Option<PathBuf>,
+    /// Write this file alone: sound as .wav or .flac, the picture as .png.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "out")]
+    #[serde(skip)]
+    pub output: Option<PathBuf>,
 }
 
 impl Execute for EvidenceGet {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        if self.machine == Target::All {
-            return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
+        match (self.machine, self.alarm, self.file, self.offset) {
+            (Some(machine), None, None, None) => last_window(&machine, context),
+            (None, Some(alarm), None, None) => clip::about(context, alarm),
+            (None, Some(alarm), Some(file), offset) => {
+                clip::piece(context, alarm, &file, offset.map_or(0, |Bytes(offset)| offset))
+            }
+            _ => {
+                let message =
+                    "expected machine alone, or alarm, for a piece with file and offset; found something else";
+                Err(CommandError::new(Code::BadArgument, message))
+            }
         }
-        let machine = context.targets(&self.machine)?[0];
-        let evidence = &context.shared.evidence;
-        if !evidence.is_allowed() {
-            let message = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
-            return Err(CommandError::new(Code::NotAllowed, message));
-        }
-        let Some(window) = evidence.get(machine) else {
-            let message = format!("nothing was heard of {:?} since the start", context.machine_id(machine));
-            return Err(CommandError::new(Code::Failed, message));
-        };
-        evidence.take_turn(Instant::now()).map_err(|wait| {
-            let message = format!("evidence was sent a moment ago; again in {:.0} s", wait.as_secs_f64().ceil());
-            CommandError::new(Code::Busy, message)
-        })?;
-        let front_end = front_end(context, machine, &window);
-        let mut files = vec![("audio.wav", wav(&window, front_end.rate_hz)?)];
-        // A window that cannot be drawn, because its samples are not finite, can still be heard.
-        files.extend(picture(&context.machine_id(machine), &window, &front_end).map(|png| ("spectrogram.png", png)));
-        let described: Vec<_> = files.iter().map(|(name, bytes)| describe_file(name, bytes)).collect();
-        let data = json!({
-            "machine": &*context.machine_id(machine),
-            "ts": Timestamp::from(DateTime::from(window.end)),
-            "seconds": window.samples.len() as f64 / f64::from(front_end.rate_hz),
-            "level_dbfs": level_dbfs(&window.samples),
-            "files": described,
-        });
-        let messages = files.iter().flat_map(|(name, bytes)| parts(context, machine, &window, name, bytes)).collect();
-        Ok(Outcome::Evidence(data, messages))
     }
+}
+
+/// What the machine has sounded like last.
+fn last_window(wanted: &Target, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+    if *wanted == Target::All {
+        return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
+    }
+    let machine = context.targets(wanted)?[0];
+    let evidence = &context.shared.evidence;
+    if !evidence.is_allowed() {
+        let message = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
+        return Err(CommandError::new(Code::NotAllowed, message));
+    }
+    let Some(window) = evidence.get(machine) else {
+        let message = format!("nothing was heard of {:?} since the start", context.machine_id(machine));
+        return Err(CommandError::new(Code::Failed, message));
+    };
+    evidence.take_turn(Instant::now()).map_err(|wait| {
+        let message = format!("evidence was sent a moment ago; again in {:.0} s", wait.as_secs_f64().ceil());
+        CommandError::new(Code::Busy, message)
+    })?;
+    let front_end = front_end(context, machine, &window);
+    let mut files = vec![("audio.wav", wav(&window, front_end.rate_hz)?)];
+    // A window that cannot be drawn, because its samples are not finite, can still be heard.
+    files.extend(picture(&context.machine_id(machine), &window, &front_end).map(|png| ("spectrogram.png", png)));
+    let described: Vec<_> = files.iter().map(|(name, bytes)| describe_file(name, bytes)).collect();
+    let data = json!({
+        "machine": &*context.machine_id(machine),
+        "ts": Timestamp::from(DateTime::from(window.end)),
+        "seconds": window.samples.len() as f64 / f64::from(front_end.rate_hz),
+        "level_dbfs": level_dbfs(&window.samples),
+        "files": described,
+    });
+    let messages = files.iter().flat_map(|(name, bytes)| parts(context, machine, &window, name, bytes)).collect();
+    Ok(Outcome::Evidence(data, messages))
 }
 
 /// The front-end that the window was made for; without a bundle the standard one.
@@ -86,22 +120,10 @@ fn front_end(context: &CommandContext, machine: usize, window: &Window) -> Front
 
 /// Mono, 16 bits.
 fn wav(window: &Window, rate_hz: u32) -> Result<Vec<u8>, CommandError> {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: rate_hz,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut bytes = Cursor::new(Vec::new());
-    let write = |bytes: &mut Cursor<Vec<u8>>| -> Result<(), hound::Error> {
-        let mut writer = hound::WavWriter::new(bytes, spec)?;
-        for sample in &window.samples {
-            writer.write_sample((sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16)?;
-        }
-        writer.finalize()
-    };
-    write(&mut bytes).map_err(|error| CommandError::new(Code::Failed, format!("no WAV file can be made: {error}")))?;
-    Ok(bytes.into_inner())
+    let whole = |sample: &f32| (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16;
+    let samples: Vec<i16> = window.samples.iter().map(whole).collect();
+    let failed = |error| CommandError::new(Code::Failed, format!("no WAV file can be made: {error}"));
+    wav::to_bytes(&samples, rate_hz).map_err(failed)
 }
 
 fn picture(machine: &str, window: &Window, front_end: &FrontEnd) -> Option<Vec<u8>> {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Execute;
+use super::{Execute, clip};
 use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
@@ -63,7 +63,9 @@ impl Execute for AlarmList {
         let mut found = context.shared.journal.list(&query).map_err(unreadable)?;
         let more = found.len() > usize::from(limit);
         found.truncate(limit.into());
-        Ok(Outcome::Answer(json!({ "alarms": found.iter().map(shown).collect::<Vec<_>>(), "more": more })))
+        Ok(Outcome::Answer(
+            json!({ "alarms": found.iter().map(|entry| shown(context, entry)).collect::<Vec<_>>(), "more": more }),
+        ))
     }
 }
 
@@ -78,18 +80,27 @@ pub struct AlarmGet {
 
 impl Execute for AlarmGet {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        match context.shared.journal.get(self.alarm).map_err(unreadable)? {
-            Some(entry) => Ok(Outcome::Answer(json!({ "alarms": [shown(&entry)] }))),
-            None => Err(CommandError::argument("alarm", "the number of an alarm in the journal", self.alarm)),
-        }
+        let entry = entry_of(context, self.alarm)?;
+        Ok(Outcome::Answer(json!({ "alarms": [shown(context, &entry)] })))
     }
+}
+
+/// The alarm of a number.
+///
+/// # Errors
+/// There is none, or the journal cannot be read.
+pub fn entry_of(context: &CommandContext, alarm: i64) -> Result<JournalEntry, CommandError> {
+    let found = context.shared.journal.get(alarm).map_err(unreadable)?;
+    found.ok_or_else(|| CommandError::argument("alarm", "the number of an alarm in the journal", alarm))
 }
 
 fn unreadable(error: SqliteError) -> CommandError {
     CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"))
 }
 
-fn shown(JournalEntry { id, machine, record }: &JournalEntry) -> Value {
+fn shown(context: &CommandContext, entry: &JournalEntry) -> Value {
+    let JournalEntry { id, machine, record } = entry;
+    let summary = context.shared.clips.summary(&clip::key_of(entry));
     let why = record.why.clone().unwrap_or_default();
     let (note, acknowledged) = record.acknowledged.clone().unzip();
     let note = note.unwrap_or_default();
@@ -99,5 +110,6 @@ fn shown(JournalEntry { id, machine, record }: &JournalEntry) -> Value {
         "acknowledged": acknowledged.map(Timestamp::from), "by": note.by, "comment": note.comment,
         "ratio": why.ratio, "percentile": why.percentile, "p_value": why.p_value, "lane": why.lane, "bands": why.bands,
         "provisional": why.provisional, "text": record.sentence(),
+        "clip": summary.as_ref().map(clip::shown),
     })
 }

@@ -8,6 +8,7 @@ mod announce;
 mod arguments;
 mod baseline;
 mod bundle;
+mod clip;
 mod devices;
 mod evidence;
 mod journal;
@@ -133,6 +134,8 @@ impl Command {
                     | Command::DevicesList(_)
                     | Command::SetupFindBrokers(_)
                     | Command::TrendGet(_)
+                    | Command::AlarmList(_)
+                    | Command::AlarmGet(_)
             ),
         }
     }
@@ -191,7 +194,7 @@ commands! {
     "alarm.get" AlarmGet
     /// A machine's past by minutes, hours or days: distance, score, level, how long it ran.
     "trend.get" TrendGet
-    /// The last window's sound and spectrogram, to the machine's `evidence` topic.
+    /// Sound and spectrogram of a machine's last window, to its `evidence` topic, or of an alarm.
     "evidence.get" EvidenceGet
     /// What the agent is set to, without secrets.
     "config.get" ConfigGet

@@ -31,6 +31,9 @@ pub struct Health {
     /// Why the alarms' journal cannot be written; null where it can.
     #[serde(default)]
     pub journal_error: Option<String>,
+    /// Why the sound of the last alarm is not kept; null where it is. Older agents do not say so.
+    #[serde(default)]
+    pub evidence_error: Option<String>,
     /// One entry for each machine.
     pub machines: Vec<MachineHealth>,
     #[serde(skip_serializing_if = "Option::is_none")]

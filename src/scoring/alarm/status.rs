@@ -29,6 +29,22 @@ pub enum Kind {
     Deaf,
 }
 
+impl Kind {
+    /// As it is written everywhere.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Fault => "fault",
+            Kind::Wear => "wear",
+            Kind::Deaf => "deaf",
+        }
+    }
+
+    /// What such a word stands for.
+    pub fn of_word(word: &str) -> Option<Kind> {
+        [Kind::Fault, Kind::Wear, Kind::Deaf].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
 /// Who did something about the alarm, why, and until when.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -213,7 +213,7 @@ impl Learner {
             return;
         }
         let (embedding, features) = (embedding.to_vec(), features.clone());
-        self.samples.push(Arc::new(Sample { recording: 0, at_s, level_dbfs, embedding, features }));
+        self.samples.push(Arc::new(Sample::new(0, at_s, level_dbfs, embedding, features)));
         if self.samples.len() > MATERIAL_LIMIT {
             let mut number = 0u64;
             self.samples.retain(|_| {

@@ -16,6 +16,15 @@ pub struct Sample {
     #[serde(with = "base64_f32")]
     pub embedding: Vec<f32>,
     pub features: Features,
+    /// Somebody has said that it is normal: never left out, however far it stands out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
+}
+
+impl Sample {
+    pub fn new(recording: u32, at_s: f64, level_dbfs: f64, embedding: Vec<f32>, features: Features) -> Sample {
+        Sample { recording, at_s, level_dbfs, embedding, features, confirmed: false }
+    }
 }
 
 /// What is to be learned.

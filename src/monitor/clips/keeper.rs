@@ -1,0 +1,160 @@
+//! Makes the clips on a thread of its own, which may be late: scoring and capture never wait for it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{ClipKey, Clips, Material, make};
+use crate::audio::capture::RecentSound;
+use crate::monitor::Monitor;
+use crate::monitor::journal::JournalEntry;
+use crate::scoring::alarm::Kind;
+use crate::threads::join_until;
+
+/// The sound of a clip, before and after the alarm was raised.
+const BEFORE: TimeDelta = TimeDelta::seconds(40);
+const AFTER: TimeDelta = TimeDelta::seconds(20);
+/// A block of sound comes this late at most.
+const GRACE: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The last minute of a machine's sound, by its number.
+type Sound = Arc<dyn Fn(usize) -> Option<RecentSound> + Send + Sync>;
+
+enum Job {
+    Begin(Box<Pending>),
+    Stop,
+}
+
+/// An alarm whose clip is made once its sound is there.
+struct Pending {
+    number: usize,
+    entry: JournalEntry,
+    /// What was kept when it was raised: nothing of it is lost where the clip comes late.
+    sound: RecentSound,
+    due: Instant,
+}
+
+/// Tells the keeper of alarms; never waits. Cheap to clone.
+#[derive(Clone)]
+pub struct KeeperHandle {
+    jobs: Sender<Job>,
+    monitor: Arc<Monitor>,
+    clips: Arc<Clips>,
+    sound: Sound,
+}
+
+/// What the handles ask for, until [`ClipKeeper::start`] takes it.
+pub struct Jobs(Receiver<Job>);
+
+/// A handle, and what it leads to.
+pub fn channel(monitor: Arc<Monitor>, clips: Arc<Clips>, sound: Sound) -> (KeeperHandle, Jobs) {
+    let (jobs, receiver) = mpsc::channel();
+    (KeeperHandle { jobs, monitor, clips, sound }, Jobs(receiver))
+}
+
+impl KeeperHandle {
+    /// An alarm was raised: its clip is made once the sound after it is there.
+    pub fn begin(&self, entry: JournalEntry) {
+        let record = &entry.record;
+        if !self.clips.are_kept() || record.kind == Kind::Deaf || record.ended.is_some() {
+            return;
+        }
+        let Some(number) = self.monitor.number(&entry.machine) else { return };
+        let Some(sound) = (self.sound)(number) else { return };
+        let left = (record.since + AFTER - Utc::now()).to_std().unwrap_or_default();
+        // A clock that was set does not hold the clip up.
+        let due = Instant::now() + left.min(AFTER.to_std().unwrap_or_default()) + GRACE;
+        let pending = Pending { number, entry, sound, due };
+        // Only a keeper that has been stopped is gone.
+        let _ = self.jobs.send(Job::Begin(Box::new(pending)));
+    }
+}
+
+/// The running thread.
+pub struct ClipKeeper {
+    handle: KeeperHandle,
+    thread: JoinHandle<()>,
+}
+
+impl ClipKeeper {
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start((handle, jobs): (KeeperHandle, Jobs)) -> io::Result<ClipKeeper> {
+        let work = handle.clone();
+        let thread = std::thread::Builder::new().name("clips".into()).spawn(move || work.run(&jobs.0))?;
+        Ok(ClipKeeper { handle, thread })
+    }
+
+    /// Makes the clips that wait of the sound that is there, and ends; waits for that up to `until`.
+    pub fn finish(self, until: Instant) {
+        let _ = self.handle.jobs.send(Job::Stop);
+        join_until(self.thread, until, "the keeper of clips", "the last alarms' clips could not be kept in time");
+    }
+}
+
+impl KeeperHandle {
+    fn run(&self, jobs: &Receiver<Job>) {
+        let mut pending: Vec<Pending> = Vec::new();
+        loop {
+            let next = pending.iter().map(|one| one.due).min();
+            let wait = next.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+            let stop = match jobs.recv_timeout(wait) {
+                Ok(Job::Begin(one)) => {
+                    pending.push(*one);
+                    false
+                }
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+            };
+            let now = Instant::now();
+            let (due, waiting) = pending.into_iter().partition(|one| stop || one.due <= now);
+            pending = waiting;
+            let due: Vec<Pending> = due;
+            due.into_iter().for_each(|one| self.keep(one));
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn keep(&self, pending: Pending) {
+        let (machine, since) = (pending.entry.machine.clone(), pending.entry.record.since);
+        let key = ClipKey::new(&machine, pending.entry.record.kind, since);
+        let Some(material) = self.material(pending) else {
+            tracing::info!("{machine}: the sound of the alarm was gone before a clip could be made of it");
+            return;
+        };
+        let was_failing = self.clips.problem().is_some();
+        let kept = match make(material) {
+            Ok(made) => self.clips.keep(&made).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match kept {
+            Ok(()) => tracing::info!("{machine}: the sound of the alarm is kept in {}", key.dir().display()),
+            Err(error) if !was_failing => tracing::error!(machine, error, "the sound of an alarm is not kept"),
+            Err(error) => tracing::debug!(machine, error, "the sound of an alarm is not kept"),
+        }
+    }
+
+    /// `None` where nothing of the sound is there.
+    fn material(&self, Pending { number, entry, sound, .. }: Pending) -> Option<Material> {
+        let JournalEntry { machine, record, .. } = entry;
+        let (from, to): (DateTime<Utc>, DateTime<Utc>) = (record.since - BEFORE, record.since + AFTER);
+        let sound = match (self.sound)(number) {
+            Some(later) => sound.joined(later),
+            None => sound,
+        };
+        let sound = sound.part(from.into(), to.into())?;
+        let state = self.monitor.lock();
+        let windows = state.machines.get(number).map(|machine| machine.heard.between(from, to)).unwrap_or_default();
+        let origin = state.loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned();
+        drop(state);
+        let text = record.sentence();
+        Some(Material { machine, kind: record.kind, since: record.since, text, sound, windows, origin })
+    }
+}

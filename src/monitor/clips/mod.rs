@@ -1,0 +1,290 @@
+//! Clips of alarms: the sound around the moment at which each was raised, its picture, and what was made of it. They lie
+//! below `clips/` of the state directory, one directory for each; docs/evidence.md says what is in it.
+//!
+//! A clip is there whole or not at all: its directory is written beside its place and renamed. What a power cut left half
+//! done is removed at the next start. The list of clips is in memory, read from the directories once.
+
+mod clip;
+mod keeper;
+mod make;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use self::clip::FORMAT;
+pub use self::clip::{ABOUT, Clip, ClipKey, ClipSummary, FaultExample, PICTURE, SOUND, WINDOWS};
+pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, channel};
+pub use self::make::{Made, Material, make};
+use super::heard::HeardWindow;
+use crate::fs::{UNFINISHED, replace, sync_dir};
+
+/// Directory below the state directory.
+pub const DIR: &str = "clips";
+/// So much of the disk is left to others.
+const LEAST_FREE: u64 = 64_000_000;
+
+/// Why there is no clip.
+#[derive(Debug, thiserror::Error)]
+pub enum ClipError {
+    #[error("{bytes} bytes do not fit into evidence.keep_mb beside the clips of faults, which are kept")]
+    Full { bytes: u64 },
+    #[error("the disk has {free} bytes left, of which {LEAST_FREE} are left to others")]
+    Disk { free: u64 },
+    #[error("{}: {error}", .path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// All clips of an agent.
+pub struct Clips {
+    root: PathBuf,
+    /// Bytes; 0: none are kept.
+    most: u64,
+    free: fn(&Path) -> Option<u64>,
+    known: Mutex<BTreeMap<ClipKey, ClipSummary>>,
+    problem: Mutex<Option<String>>,
+}
+
+impl Clips {
+    /// Reads what is there and removes what is half done. `keep_mb` is `evidence.keep_mb`.
+    pub fn open(state_dir: &Path, keep_mb: u64) -> Clips {
+        Clips::with_free_space(state_dir, keep_mb * 1_000_000, free_space)
+    }
+
+    fn with_free_space(state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> Clips {
+        let root = state_dir.join(DIR);
+        let (known, problem) = (Mutex::new(scan(&root)), Mutex::default());
+        Clips { root, most, free, known, problem }
+    }
+
+    /// Whether any are made.
+    pub fn are_kept(&self) -> bool {
+        self.most > 0
+    }
+
+    /// Why the last one could not be kept.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
+    }
+
+    /// How many there are, and their bytes.
+    pub fn total(&self) -> (usize, u64) {
+        let known = self.known.lock();
+        (known.len(), known.values().map(|clip| clip.bytes).sum())
+    }
+
+    /// What is known of a clip without reading it.
+    pub fn summary(&self, key: &ClipKey) -> Option<ClipSummary> {
+        self.known.lock().get(key).cloned()
+    }
+
+    /// All, oldest first.
+    pub fn all(&self) -> Vec<(ClipKey, ClipSummary)> {
+        self.known.lock().iter().map(|(key, clip)| (key.clone(), clip.clone())).collect()
+    }
+
+    /// A file of a clip; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&self, key: &ClipKey, file: &str) -> Result<Option<Vec<u8>>, ClipError> {
+        if self.summary(key).is_none() {
+            return Ok(None);
+        }
+        let path = self.root.join(key.dir()).join(file);
+        match crate::fs::read(&path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ClipError::Io { path, error }),
+        }
+    }
+
+    /// What a clip says of itself.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn clip(&self, key: &ClipKey) -> Result<Option<Clip>, ClipError> {
+        self.parsed(key, ABOUT)
+    }
+
+    /// The windows of a clip with what a baseline is made of.
+    ///
+    /// # Errors
+    /// They cannot be read, or are damaged.
+    pub fn windows(&self, key: &ClipKey) -> Result<Option<Vec<HeardWindow>>, ClipError> {
+        self.parsed(key, WINDOWS)
+    }
+
+    fn parsed<T: serde::de::DeserializeOwned>(&self, key: &ClipKey, file: &str) -> Result<Option<T>, ClipError> {
+        let Some(content) = self.read(key, file)? else { return Ok(None) };
+        serde_json::from_slice(&content).map(Some).map_err(|error| {
+            let (path, error) = (self.root.join(key.dir()).join(file), io::Error::from(error));
+            ClipError::Io { path, error }
+        })
+    }
+
+    /// Puts a clip on the disk, and removes older ones where there is no room. Says in [`Clips::problem`] how it went.
+    ///
+    /// # Errors
+    /// Why it is not kept; no clip was removed for it then, unless the disk failed while it was written.
+    pub fn keep(&self, made: &Made) -> Result<(), ClipError> {
+        let kept = self.put(made);
+        *self.problem.lock() = kept.as_ref().err().map(ToString::to_string);
+        kept
+    }
+
+    fn put(&self, made: &Made) -> Result<(), ClipError> {
+        let key = made.clip.key();
+        if self.summary(&key).is_some() {
+            return Ok(());
+        }
+        self.make_room(made.bytes())?;
+        let dir = self.root.join(key.dir());
+        write(&dir, &made.files)?;
+        self.known.lock().insert(key, ClipSummary::of(&made.clip, made.bytes()));
+        Ok(())
+    }
+
+    /// Says which fault can be heard in a clip, or that none can.
+    ///
+    /// # Errors
+    /// It cannot be read or written; it is then unchanged.
+    pub fn set_fault(&self, key: &ClipKey, fault: Option<FaultExample>) -> Result<(), ClipError> {
+        let Some(clip) = self.clip(key)? else { return Ok(()) };
+        if clip.fault == fault {
+            return Ok(());
+        }
+        let path = self.root.join(key.dir()).join(ABOUT);
+        let content = make::json(&Clip { fault, ..clip });
+        replace(&path, &content).map_err(|error| ClipError::Io { path, error })?;
+        let dir = self.root.join(key.dir());
+        let summary = summary(&dir).map_err(|error| ClipError::Io { path: dir, error })?;
+        self.known.lock().insert(key.clone(), summary);
+        Ok(())
+    }
+
+    /// Removes all clips of a machine, also those of faults.
+    pub fn remove_machine(&self, machine: &str) {
+        let keys: Vec<_> = self.known.lock().keys().filter(|key| key.machine == machine).cloned().collect();
+        for key in keys {
+            if let Err(error) = self.remove(&key) {
+                tracing::warn!(machine, %error, "a clip cannot be removed");
+            }
+        }
+        // What is still in it is no clip.
+        let _ = std::fs::remove_dir(self.root.join(machine));
+    }
+
+    /// Removes the oldest clips that are not of faults until `bytes` more have room; none, where that would not do.
+    fn make_room(&self, bytes: u64) -> Result<(), ClipError> {
+        let used = self.total().1;
+        let free = (self.free)(&self.root).unwrap_or(u64::MAX);
+        let over = (used + bytes).saturating_sub(self.most);
+        let short = (bytes + LEAST_FREE).saturating_sub(free);
+        let (mut going, mut gained) = (Vec::new(), 0);
+        for (key, clip) in self.all() {
+            if gained >= over.max(short) {
+                break;
+            }
+            if clip.fault.is_none() {
+                gained += clip.bytes;
+                going.push(key);
+            }
+        }
+        match (gained < over, gained < short) {
+            (true, _) => Err(ClipError::Full { bytes }),
+            (_, true) => Err(ClipError::Disk { free }),
+            _ => going.iter().try_for_each(|key| self.remove(key)),
+        }
+    }
+
+    fn remove(&self, key: &ClipKey) -> Result<(), ClipError> {
+        let dir = self.root.join(key.dir());
+        // In one step it is no clip any more.
+        let aside = dir.with_file_name(format!("{UNFINISHED}{}", key.since_ms));
+        let of = |path: &Path, error: io::Error| ClipError::Io { path: path.to_owned(), error };
+        match std::fs::rename(&dir, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of(&dir, error)),
+            _ => drop(self.known.lock().remove(key)),
+        }
+        match std::fs::remove_dir_all(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of(&aside, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes a directory beside its place, syncs it and renames it.
+fn write(dir: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), ClipError> {
+    let of = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ClipError::Io { path, error }
+    };
+    let parent = crate::fs::parent(dir);
+    std::fs::create_dir_all(parent).map_err(of(parent))?;
+    // Removed again where anything fails.
+    let staging = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent).map_err(of(parent))?;
+    for (name, content) in files {
+        let path = staging.path().join(name);
+        let written = File::create_new(&path).and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        });
+        written.map_err(of(&path))?;
+    }
+    sync_dir(staging.path()).map_err(of(dir))?;
+    std::fs::rename(staging.path(), dir).map_err(of(dir))?;
+    let _ = staging.keep();
+    sync_dir(parent).map_err(of(parent))
+}
+
+/// The clips that are there; what is half done goes.
+fn scan(root: &Path) -> BTreeMap<ClipKey, ClipSummary> {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().collect::<Vec<_>>();
+    let mut known = BTreeMap::new();
+    for machine in entries(root) {
+        for entry in entries(&machine.path()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(UNFINISHED) {
+                if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                    tracing::warn!(dir = %entry.path().display(), %error, "a clip that is half done cannot be removed");
+                }
+                continue;
+            }
+            let Some(key) = ClipKey::parse(&machine.file_name().to_string_lossy(), &name) else { continue };
+            match summary(&entry.path()) {
+                Ok(clip) => drop(known.insert(key, clip)),
+                Err(error) => {
+                    tracing::error!(dir = %entry.path().display(), %error, "a clip is damaged, it is left out")
+                }
+            }
+        }
+    }
+    known
+}
+
+fn summary(dir: &Path) -> io::Result<ClipSummary> {
+    let clip: Clip = serde_json::from_slice(&crate::fs::read(&dir.join(ABOUT))?)?;
+    if clip.format != FORMAT {
+        let problem = format!("expected format {FORMAT}, found {}", clip.format);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    let sizes = std::fs::read_dir(dir)?.flatten().filter_map(|file| Some(file.metadata().ok()?.len()));
+    Ok(ClipSummary::of(&clip, sizes.sum()))
+}
+
+/// Of the disk of a directory, or of the first above it that is there.
+fn free_space(dir: &Path) -> Option<u64> {
+    let disk = dir.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok())?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use crate::audio::capture::RecentSound;
+use crate::scoring::alarm::Kind;
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a valid time")
+}
+
+/// A clip of an alarm at a second, with a second of sound.
+fn made(second: i64) -> Made {
+    let samples = (0..8000).map(|n| ((n * 7919) % 20_011) as i16).collect();
+    let sound = RecentSound { rate_hz: 8000, samples, end: (at(second) + Duration::from_secs(1)).into() };
+    let (machine, kind, since, text) = ("fan-1".to_owned(), Kind::Fault, at(second), String::new());
+    make(Material { machine, kind, since, text, sound, windows: Vec::new(), origin: None }).expect("made")
+}
+
+fn key(second: i64) -> ClipKey {
+    ClipKey::new("fan-1", Kind::Fault, at(second))
+}
+
+fn seconds(clips: &Clips) -> Vec<i64> {
+    clips.all().iter().map(|(key, _)| (key.since_ms - at(0).timestamp_millis()) / 1000).collect()
+}
+
+fn fault() -> FaultExample {
+    FaultExample { name: "bearing".into() }
+}
+
+#[test]
+fn a_clip_is_found_again_and_what_is_half_done_goes() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let clips = Clips::open(dir.path(), 500);
+    assert_eq!((clips.total(), clips.clip(&key(1)).expect("readable")), ((0, 0), None));
+    clips.keep(&made(1)).expect("kept");
+    clips.keep(&made(1)).expect("the same again");
+    clips.keep(&made(2)).expect("kept");
+    clips.set_fault(&key(2), Some(fault())).expect("locked");
+    let half = dir.path().join("clips/fan-1/.staging-x");
+    std::fs::create_dir(&half).expect("a directory");
+    std::fs::write(half.join(ABOUT), "{").expect("a file");
+    let damaged = dir.path().join("clips/fan-1/fault-5");
+    std::fs::create_dir(&damaged).expect("a directory");
+    std::fs::write(damaged.join(ABOUT), "{").expect("a file");
+
+    let again = Clips::open(dir.path(), 500);
+    assert_eq!(again.all(), clips.all());
+    assert_eq!(seconds(&again), [1, 2]);
+    assert!(!half.exists());
+    assert_eq!(again.summary(&key(2)).and_then(|clip| clip.fault), Some(fault()));
+    let clip = again.clip(&key(2)).expect("readable").expect("there");
+    assert_eq!(clip, Clip { fault: Some(fault()), ..made(2).clip });
+    let sound = again.read(&key(1), SOUND).expect("readable").expect("there");
+    assert!(sound.starts_with(b"fLaC"));
+    assert_eq!(again.windows(&key(1)).expect("readable"), Some(Vec::new()));
+    again.remove_machine("fan-1");
+    assert_eq!(Clips::open(dir.path(), 500).total(), (0, 0));
+}
+
+#[test]
+fn the_oldest_go_for_room_and_those_of_faults_stay() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let size = made(1).bytes();
+    let clips = Clips::with_free_space(dir.path(), 3 * size + size / 2, |_| Some(u64::MAX));
+    for second in 1..=3 {
+        clips.keep(&made(second)).expect("kept");
+    }
+    clips.set_fault(&key(1), Some(fault())).expect("locked");
+    clips.keep(&made(4)).expect("kept");
+    assert_eq!(seconds(&clips), [1, 3, 4]);
+    clips.set_fault(&key(3), Some(fault())).expect("locked");
+    clips.set_fault(&key(4), Some(fault())).expect("locked");
+    let error = clips.keep(&made(5)).expect_err("nothing may go");
+    assert!(error.to_string().contains("do not fit"), "{error}");
+    assert_eq!(clips.problem(), Some(error.to_string()));
+    assert_eq!(seconds(&clips), [1, 3, 4]);
+    clips.set_fault(&key(1), None).expect("unlocked");
+    clips.keep(&made(5)).expect("kept");
+    assert_eq!((seconds(&clips), clips.problem()), (vec![3, 4, 5], None));
+}
+
+#[test]
+fn a_full_disk_keeps_what_it_has() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let clips = Clips::open(dir.path(), 500);
+    clips.keep(&made(1)).expect("kept");
+    let full = Clips::with_free_space(dir.path(), u64::MAX / 2, |_| Some(LEAST_FREE / 2));
+    let error = full.keep(&made(2)).expect_err("no room");
+    assert!(error.to_string().contains("are left to others"), "{error}");
+    assert_eq!((seconds(&full), full.problem()), (vec![1], Some(error.to_string())));
+    // A file in the place of the directory: the disk refuses.
+    let blocked = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(blocked.path().join(DIR), "").expect("a file");
+    let clips = Clips::open(blocked.path(), 500);
+    assert!(clips.keep(&made(1)).is_err());
+    assert_eq!(clips.total(), (0, 0));
+}

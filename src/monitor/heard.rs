@@ -1,0 +1,88 @@
+//! The windows of the last minute of a machine, as they were scored: what is kept beside the sound of an alarm.
+
+use std::collections::VecDeque;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::scoring::baseline::Sample;
+use crate::scoring::{Scored, Verdict};
+
+/// So long windows are kept.
+const KEPT: TimeDelta = TimeDelta::seconds(90);
+/// And so many at most, where they overlap much.
+const MOST: usize = 256;
+
+/// One window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeardWindow {
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    pub verdict: Verdict,
+    pub distance: Option<f64>,
+    pub threshold: Option<f64>,
+    /// `-log10` of its probability over all lanes.
+    pub score: Option<f64>,
+    pub level_dbfs: f64,
+    /// What a baseline is made of, where it was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+}
+
+/// The windows of the last minute, oldest first.
+#[derive(Debug, Default)]
+pub struct HeardWindows(VecDeque<HeardWindow>);
+
+impl HeardWindows {
+    /// Keeps a window that ended at `end`.
+    pub fn note(&mut self, scored: &Scored, end: DateTime<Utc>) {
+        let assessment = &scored.assessment;
+        let sample = scored.embedding.as_ref().zip(scored.features.as_ref()).map(|(embedding, features)| {
+            let at_s = end.timestamp_millis() as f64 / 1000.0;
+            Sample::new(0, at_s, assessment.level_dbfs, embedding.clone(), features.clone())
+        });
+        self.0.push_back(HeardWindow {
+            at: end,
+            verdict: assessment.verdict,
+            distance: assessment.distance,
+            threshold: assessment.threshold,
+            score: assessment.score,
+            level_dbfs: assessment.level_dbfs,
+            sample,
+        });
+        // Also of a clock that was set.
+        let is_old = |window: &HeardWindow| (end - window.at).abs() > KEPT;
+        while self.0.len() > MOST || self.0.front().is_some_and(is_old) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Those that ended between two times.
+    pub fn between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<HeardWindow> {
+        self.0.iter().filter(|window| window.at > from && window.at <= to).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scoring::judge;
+
+    #[test]
+    fn the_windows_of_the_last_minute_are_kept() {
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a valid time");
+        let mut heard = HeardWindows::default();
+        for second in 0..200_i64 {
+            let assessment = judge(second as f64, 100.0, -20.0);
+            let scored = Scored { assessment, embedding: None, features: None, signal: None };
+            heard.note(&scored, at(second));
+        }
+        let all = heard.between(at(-1000), at(1000));
+        assert_eq!((all.len(), all[0].at), (91, at(109)));
+        let some = heard.between(at(150), at(155));
+        assert_eq!(some.iter().map(|one| one.at).collect::<Vec<_>>(), (151..=155).map(at).collect::<Vec<_>>());
+        assert_eq!(some[0].verdict, Verdict::Anomalous);
+        heard.note(&Scored { assessment: judge(1.0, 2.0, 0.0), embedding: None, features: None, signal: None }, at(5));
+        assert_eq!(heard.between(at(-1000), at(1000)).len(), 1, "the clock was set back");
+    }
+}
