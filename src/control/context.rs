@@ -16,6 +16,7 @@ use super::store::StateStore;
 use super::values::Target;
 use crate::clock::Timestamp;
 use crate::monitor::history::Entry;
+use crate::monitor::journal::JournalEntry;
 use crate::monitor::model::ActiveBundle;
 use crate::monitor::settings::{Changed, Effective, MachineSettings};
 use crate::monitor::trend::Counted;
@@ -135,6 +136,16 @@ impl CommandContext<'_> {
         let messages: Vec<_> = machines.iter().map(|new| &new.message).collect();
         let data = json!({ "machines": messages });
         Ok(Outcome::change(data, SettingsChange { shared: self.shared.clone(), kind, machines }))
+    }
+
+    /// The alarm of a number in the journal.
+    ///
+    /// # Errors
+    /// There is none, or the journal cannot be read.
+    pub fn alarm(&self, number: i64) -> Result<JournalEntry, CommandError> {
+        let failed = |error| CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"));
+        let found = self.shared.journal.get(number).map_err(failed)?;
+        found.ok_or_else(|| CommandError::argument("alarm", "the number of an alarm in the journal", number))
     }
 
     pub fn machine_id(&self, number: usize) -> Arc<str> {

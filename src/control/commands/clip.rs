@@ -4,7 +4,6 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::journal::entry_of;
 use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
@@ -19,7 +18,7 @@ const NO_SOUND: &str = "no sound leaves this agent: its configuration has no `pr
 
 /// What the clip of an alarm says, and which files of it may be asked for.
 pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandError> {
-    let entry = entry_of(context, alarm)?;
+    let entry = context.alarm(alarm)?;
     let (key, clips) = (key_of(&entry), &context.shared.clips);
     let clip = clips.clip(&key).map_err(unreadable)?.ok_or_else(|| none(alarm))?;
     let may_hear = context.shared.config.privacy.allow_audio;
@@ -53,7 +52,7 @@ pub fn piece(context: &CommandContext, alarm: i64, file: &str, offset: u64) -> R
     if name == SOUND && !context.shared.config.privacy.allow_audio {
         return Err(CommandError::new(Code::NotAllowed, NO_SOUND));
     }
-    let entry = entry_of(context, alarm)?;
+    let entry = context.alarm(alarm)?;
     let content = context.shared.clips.read(&key_of(&entry), name).map_err(unreadable)?.ok_or_else(|| none(alarm))?;
     let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
     let piece = &content[begin..content.len().min(begin.saturating_add(PIECE))];

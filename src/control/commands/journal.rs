@@ -80,18 +80,9 @@ pub struct AlarmGet {
 
 impl Execute for AlarmGet {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        let entry = entry_of(context, self.alarm)?;
+        let entry = context.alarm(self.alarm)?;
         Ok(Outcome::Answer(json!({ "alarms": [shown(context, &entry)] })))
     }
-}
-
-/// The alarm of a number.
-///
-/// # Errors
-/// There is none, or the journal cannot be read.
-pub fn entry_of(context: &CommandContext, alarm: i64) -> Result<JournalEntry, CommandError> {
-    let found = context.shared.journal.get(alarm).map_err(unreadable)?;
-    found.ok_or_else(|| CommandError::argument("alarm", "the number of an alarm in the journal", alarm))
 }
 
 fn unreadable(error: SqliteError) -> CommandError {
