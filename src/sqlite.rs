@@ -111,7 +111,8 @@ pub fn open_or_make(file: &Path, layout: &Layout) -> Result<(Connection, bool), 
     }
     for suffix in ["-wal", "-shm"] {
         let beside = with_suffix(file, suffix);
-        if beside.exists() && !beside.is_file() {
+        // A link to nothing is there too, and SQLite cannot open it.
+        if beside.symlink_metadata().is_ok() && !beside.is_file() {
             let aside = free_name(&beside, Utc::now());
             let found = if beside.is_dir() { "a directory" } else { "something else" };
             tracing::error!("{}: {found} is in its place; set aside as {}", beside.display(), aside.display());
@@ -252,6 +253,8 @@ mod tests {
         set_aside(&file, Utc::now()).expect("renamed");
         open(&file, &LAYOUT).expect("a new file");
         std::fs::create_dir(dir.path().join("words.db-shm")).expect("a directory");
+        open(&file, &LAYOUT).expect("the file, its index made anew");
+        std::os::unix::fs::symlink("nothing", dir.path().join("words.db-shm")).expect("a link");
         open(&file, &LAYOUT).expect("the file, its index made anew");
         let blocked = dir.path().join("no such directory/words.db");
         let error = open(&blocked, &LAYOUT).expect_err("no directory");
