@@ -168,15 +168,16 @@ impl MelExtractor {
 }
 
 /// In eight lanes, so that the compiler may vectorise a sum whose order it must keep otherwise.
+#[allow(clippy::needless_range_loop, reason = "the lanes are counted; what iterators are given may be compiled apart")]
 fn dot(left: &[f32], right: &[f32]) -> f32 {
-    let (mut left, mut right) = (left.chunks_exact(8), right.chunks_exact(8));
     let mut lanes = [0.0f32; 8];
-    for (left, right) in left.by_ref().zip(right.by_ref()) {
-        for (lane, (left, right)) in lanes.iter_mut().zip(left.iter().zip(right)) {
-            *lane += left * right;
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    for (left, right) in left.iter().zip(right) {
+        for lane in 0..8 {
+            lanes[lane] += left[lane] * right[lane];
         }
     }
-    let rest: f32 = left.remainder().iter().zip(right.remainder()).map(|(left, right)| left * right).sum();
+    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
     lanes.iter().sum::<f32>() + rest
 }
 

@@ -74,14 +74,14 @@ impl<const L: usize, const FUSED: bool, const R: usize> Vector for Lanes<L, FUSE
 
     #[inline(always)]
     fn load(values: &[f32]) -> Self {
-        let mut lanes = [0.0; L];
-        lanes.copy_from_slice(&values[..L]);
-        Lanes(lanes)
+        Lanes(*values[..L].first_chunk().unwrap_or(&[0.0; L]))
     }
 
     #[inline(always)]
     fn store(self, values: &mut [f32]) {
-        values[..L].copy_from_slice(&self.0);
+        if let Some(lanes) = values[..L].first_chunk_mut() {
+            *lanes = self.0;
+        }
     }
 
     #[inline(always)]

@@ -33,8 +33,8 @@ pub fn share(window: &[f32]) -> f64 {
         Some(step) if span.is_finite() => {
             let band = step.max(BAND * span);
             let tone = is_tone(window, step, span);
-            let side = |depth: &dyn Fn(f32) -> f32| clipped(window, band, span, tone, depth);
-            side(&|sample| most - sample) + side(&|sample| sample - least)
+            clipped(window, band, span, tone, |sample| most - sample)
+                + clipped(window, band, span, tone, |sample| sample - least)
         }
         _ => 0,
     };
@@ -53,19 +53,24 @@ fn step(window: &[f32]) -> Option<f32> {
 /// after a few samples, its peaks pile up without being cut.
 fn is_tone(window: &[f32], step: f32, span: f32) -> bool {
     let mean = window.iter().map(|&sample| f64::from(sample)).sum::<f64>() / window.len() as f64;
-    // (neighbours, sample) of each sample that has two.
-    let pairs =
-        || window.windows(3).map(|s| [s[0] + s[2], s[1]].map(f64::from)).map(|[a, b]| (a - 2.0 * mean, b - mean));
-    let power: f64 = pairs().map(|(_, sample)| sample * sample).sum();
-    let factor = pairs().map(|(neighbours, sample)| neighbours * sample).sum::<f64>() / power;
-    let rest: f64 = pairs().map(|(neighbours, sample)| (neighbours - factor * sample).powi(2)).sum();
+    // Of each sample that has two neighbours, and of the sum of these: their powers and what they have in common.
+    let (mut power, mut power_of_neighbours, mut common) = (0.0, 0.0, 0.0);
+    for three in window.windows(3) {
+        let sample = f64::from(three[1]) - mean;
+        let neighbours = f64::from(three[0] + three[2]) - 2.0 * mean;
+        power += sample * sample;
+        power_of_neighbours += neighbours * neighbours;
+        common += neighbours * sample;
+    }
+    // What the best factor leaves of the neighbours.
+    let rest = (power_of_neighbours - common * common / power).max(0.0);
     // Rounding leaves `(step / amplitude)^2`.
     rest / power < 8.0 * f64::from(2.0 * step / span).powi(2) + 1e-6
 }
 
 /// How many samples are clipped at one extreme; `depth` is how far a sample lies from it.
-fn clipped(window: &[f32], band: f32, span: f32, tone: bool, depth: &dyn Fn(f32) -> f32) -> usize {
-    let tops = flat_tops(window, band, depth);
+fn clipped(window: &[f32], band: f32, span: f32, tone: bool, depth: impl Fn(f32) -> f32) -> usize {
+    let tops = flat_tops(window, band, &depth);
     if tone {
         return tops;
     }
@@ -85,21 +90,23 @@ fn piles_up(zone: &[f32], band: f32, span: f32) -> bool {
 
 /// Samples in runs at the extreme that end abruptly. A round peak of the same width is a parabola: `beside` samples further
 /// it has fallen by `band * (1 + 2 * beside / run)^2`.
-fn flat_tops(window: &[f32], band: f32, depth: &dyn Fn(f32) -> f32) -> usize {
-    let at_extreme = |sample: f32| depth(sample) < band;
-    let (mut samples, mut start) = (0, 0);
-    for run in window.chunk_by(|&a, &b| at_extreme(a) == at_extreme(b)) {
-        let end = start + run.len();
-        if run.len() >= FLAT_TOP && at_extreme(run[0]) {
-            let beside = (run.len() / 4).max(1);
-            let round = band * (1.0 + 2.0 * beside as f32 / run.len() as f32).powi(2);
+fn flat_tops(window: &[f32], band: f32, depth: impl Fn(f32) -> f32) -> usize {
+    let at_extreme = |&sample: &f32| depth(sample) < band;
+    let (mut samples, mut end) = (0, 0);
+    // Few samples are at the extreme: what lies between is passed over quickly.
+    while let Some(before) = window[end..].iter().position(at_extreme) {
+        let start = end + before;
+        let run = window[start..].iter().position(|sample| !at_extreme(sample)).unwrap_or(window.len() - start);
+        end = start + run;
+        if run >= FLAT_TOP {
+            let beside = (run / 4).max(1);
+            let round = band * (1.0 + 2.0 * beside as f32 / run as f32).powi(2);
             let sides = [start.checked_sub(beside), Some(end + beside - 1)];
             let falls = sides.into_iter().flatten().filter_map(|n| window.get(n)).map(|&sample| depth(sample));
             if falls.fold(0.0, f32::max) > 4.0 * round {
-                samples += run.len();
+                samples += run;
             }
         }
-        start = end;
     }
     samples
 }
