@@ -252,21 +252,21 @@ fn decode(sample: Sample, bytes: &[u8], samples: &mut Vec<f32>) {
     const FULL_SCALE: f32 = 1.0 / (1u32 << 31) as f32;
     match sample {
         Sample::Byte => samples.extend(bytes.iter().map(|&byte| (f32::from(byte) - 128.0) / 128.0)),
+        // What nearly every file holds, without a loop over the bytes of each sample.
+        Sample::Int { bytes: 2, shift } => samples.extend(
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&stored| (i32::from(u16::from_le_bytes(stored)) << shift) as f32 * FULL_SCALE),
+        ),
         Sample::Int { bytes: width, shift } => samples.extend(bytes.chunks_exact(width).map(|stored| {
             let mut word = [0; 4];
             word[..width].copy_from_slice(stored);
             (i32::from_le_bytes(word) << shift) as f32 * FULL_SCALE
         })),
-        Sample::Float => samples.extend(
-            bytes.chunks_exact(4).map(|stored| f32::from_le_bytes(stored.try_into().expect("chunks of four bytes"))),
-        ),
-        Sample::Double => {
-            samples.extend(
-                bytes
-                    .chunks_exact(8)
-                    .map(|stored| f64::from_le_bytes(stored.try_into().expect("chunks of eight bytes")) as f32),
-            );
-        }
+        Sample::Float => samples.extend(bytes.as_chunks().0.iter().map(|&stored| f32::from_le_bytes(stored))),
+        Sample::Double => samples.extend(bytes.as_chunks().0.iter().map(|&stored| f64::from_le_bytes(stored) as f32)),
     }
 }
 
