@@ -141,7 +141,7 @@ impl Learner {
         self.progress()
     }
 
-    /// Seconds from the first to the last of the windows that were left out for this reason, had they come in one go.
+    /// Seconds of sound that were left out for this reason: what overlaps counts once.
     pub fn left_out_s(&self, reason: &str) -> f64 {
         self.left_out.get(reason).map_or(0.0, |windows| *windows as f64 * self.settings.hop_s)
     }
