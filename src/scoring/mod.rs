@@ -6,6 +6,7 @@ mod bank;
 pub mod baseline;
 pub mod gate;
 pub mod lanes;
+pub mod likeness;
 mod pool;
 mod scorer;
 pub mod stats;

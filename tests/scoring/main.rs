@@ -4,6 +4,7 @@
 mod common;
 
 mod alarm;
+mod answers;
 mod bundle;
 mod bundle_memory;
 mod encoder;

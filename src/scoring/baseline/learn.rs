@@ -55,6 +55,9 @@ pub struct Learner {
     /// Somebody said that all of it is normal: nothing is judged by what has been learned until then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     takes_all: bool,
+    /// What is learned is added to the baseline in use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    adds: bool,
 }
 
 impl Learner {
@@ -75,6 +78,7 @@ impl Learner {
             heard_s,
             left_out,
             takes_all: false,
+            adds: false,
         })
     }
 
@@ -82,6 +86,22 @@ impl Learner {
     #[must_use]
     pub fn taking_all(self) -> Self {
         Learner { takes_all: true, ..self }
+    }
+
+    /// What comes is added to the baseline in use.
+    #[must_use]
+    pub fn adding(self) -> Self {
+        Learner { adds: true, ..self }
+    }
+
+    /// Whether what is learned is added to the baseline in use.
+    pub fn adds(&self) -> bool {
+        self.adds
+    }
+
+    /// What was heard, each window confirmed as normal by whoever began to learn.
+    pub fn confirmed_samples(&self) -> Vec<Sample> {
+        self.samples.iter().map(|sample| Sample { confirmed: true, ..(**sample).clone() }).collect()
     }
 
     /// Whether somebody said that all that comes is normal.
@@ -180,7 +200,7 @@ impl Learner {
         for (reason, count) in &self.left_out {
             *baseline.left_out.entry(reason.clone()).or_default() += count;
         }
-        Ok(baseline)
+        Ok(baseline.keeping(self.samples.iter().map(|sample| &**sample)))
     }
 
     /// A baseline from the windows so far, to judge by while learning goes on. Takes less than a second, and no window

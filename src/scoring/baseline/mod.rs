@@ -14,11 +14,13 @@
 //! A `Learner` can be written at any time (serde) and goes on after a restart. Nothing here reads a clock or a file.
 
 mod coreset;
+mod extend;
 mod learn;
 mod propose;
 mod sample;
 
 pub use coreset::coreset;
+pub use extend::{Changes, SAMPLES_LIMIT};
 pub use learn::{LearnProgress, Learner};
 pub use propose::{LANES_LEAST, propose};
 pub use sample::{LearnSettings, Sample};
@@ -152,6 +154,12 @@ pub struct Baseline {
     bank: Rows,
     #[serde(rename = "judgement")]
     calibration: Option<LaneCalibration>,
+    /// Windows that it was made from, so that more can be added; those of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    samples: Vec<Sample>,
+    /// What the windows that were added last have changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
 }
 
 /// Why there is no baseline. One line.
@@ -167,6 +175,10 @@ pub enum BaselineError {
     Rate(f64),
     #[error("expected a baseline, found {0}")]
     File(String),
+    #[error("the baseline was learned by an earlier version, which kept no windows: learn it again to add to it")]
+    NoSamples,
+    #[error("{0}")]
+    Refused(String),
     #[error("made with another {what}: expected {expected}, found {found}; learn it again")]
     Origin { what: &'static str, expected: String, found: String },
 }
@@ -206,6 +218,10 @@ impl Baseline {
         });
         if !self.bank.is_valid() || self.bank.len() > BANK_LIMIT || !calibration_valid {
             return fault("parts that do not fit together".into());
+        }
+        let width = self.bank.width();
+        if self.samples.len() > SAMPLES_LIMIT || self.samples.iter().any(|sample| sample.embedding.len() != width) {
+            return fault("windows that do not fit the bank".into());
         }
         Ok(())
     }

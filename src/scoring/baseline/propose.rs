@@ -26,6 +26,9 @@ const JUDGED_LIMIT: usize = 2048;
 const OUTLYING: f64 = 8.0;
 /// ... unless there are more than this share of such.
 const OUTLYING_SHARE: f64 = 0.03;
+/// Windows that somebody has confirmed as normal count as this share of all, at least: at a false alarm rate of 0.01 seven of
+/// eight like them are normal.
+const CONFIRMED_SHARE: f64 = 0.08;
 /// So far below the quietest hundredth of normal running the machine stands still, dB.
 const OFF_MARGIN_DB: f64 = 10.0;
 
@@ -45,7 +48,7 @@ pub fn propose<'a>(
     windows.sort_by(|a, b| a.recording.cmp(&b.recording).then(a.at_s.total_cmp(&b.at_s)));
 
     let mut judged = judge_each(&windows, settings)?;
-    let outlying = outlying(&judged);
+    let outlying = outlying(&judged, |number| windows[number].confirmed);
     if !outlying.is_empty() {
         let mut number = 0;
         windows.retain(|_| {
@@ -55,12 +58,13 @@ pub fn propose<'a>(
         judged = judge_each(&windows, settings)?;
     }
 
-    let distances: Vec<f64> = judged.iter().filter_map(|scores| score_of(scores, Lane::Distance)).collect();
+    let weighed = weighed(&windows, &judged);
+    let distances: Vec<f64> = weighed.iter().filter_map(|scores| score_of(scores, Lane::Distance)).collect();
     if distances.len() < DISTANCES_LEAST {
         return Err(BaselineError::TooFew { expected: DISTANCES_LEAST, found: distances.len() });
     }
     let (threshold, threshold_by) = threshold(&distances, settings.false_alarm_rate)?;
-    let mut calibration = calibrate(&windows, &judged, settings);
+    let mut calibration = calibrate(&windows, &judged, &weighed, settings);
     let projected = projected(&windows, &judged, threshold, calibration.as_ref(), settings);
 
     let embeddings: Vec<&[f32]> = windows.iter().map(|one| one.embedding.as_slice()).collect();
@@ -91,6 +95,8 @@ pub fn propose<'a>(
         off_below_dbfs: levels[levels.len() / 100] - OFF_MARGIN_DB,
         bank,
         calibration,
+        samples: Vec::new(),
+        changes: None,
     })
 }
 
@@ -158,8 +164,19 @@ fn score_of(scores: &Scores, wanted: Lane) -> Option<f64> {
 
 const LANES: [Lane; 4] = [Lane::Distance, Lane::Spectrum, Lane::Envelope, Lane::Burst];
 
-/// Numbers of the windows that stand out so far, in any lane, that they are no normal running.
-fn outlying(judged: &[Scores]) -> Vec<usize> {
+/// The scores, those of confirmed windows so often that they make up [`CONFIRMED_SHARE`]: what was heard for a minute counts
+/// as if it were heard again and again.
+fn weighed(windows: &[&Sample], judged: &[Scores]) -> Vec<Scores> {
+    let confirmed = windows.iter().zip(judged).filter(|(window, _)| window.confirmed).map(|(_, scores)| scores);
+    let count = confirmed.clone().count();
+    let wanted = (CONFIRMED_SHARE * judged.len() as f64) as usize;
+    let copies = wanted.saturating_sub(count);
+    judged.iter().cloned().chain(confirmed.cycle().take(if count > 0 { copies } else { 0 }).cloned()).collect()
+}
+
+/// Numbers of the windows that stand out so far, in any lane, that they are no normal running; none that somebody has
+/// confirmed.
+fn outlying(judged: &[Scores], is_confirmed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut found = std::collections::BTreeSet::new();
     for lane in LANES {
         let mut sorted: Vec<f64> = judged.iter().filter_map(|scores| score_of(scores, lane)).collect();
@@ -170,7 +187,7 @@ fn outlying(judged: &[Scores]) -> Vec<usize> {
         let (lower, upper) = (sorted[sorted.len() / 4], sorted[sorted.len() * 3 / 4]);
         let limit = upper + OUTLYING * (upper - lower);
         let beyond = judged.iter().enumerate().filter(|(_, scores)| score_of(scores, lane) > Some(limit));
-        found.extend(beyond.map(|(number, _)| number));
+        found.extend(beyond.map(|(number, _)| number).filter(|number| !is_confirmed(*number)));
     }
     // More than a few are part of how this machine runs.
     let most = (OUTLYING_SHARE * judged.len() as f64) as usize;
@@ -190,7 +207,12 @@ fn threshold(distances: &[f64], rate: f64) -> Result<(f64, ThresholdBy), Baselin
 }
 
 /// Fits the lanes to all windows, and their tails to how each window was judged by the others.
-fn calibrate(windows: &[&Sample], judged: &[Scores], settings: &LearnSettings) -> Option<LaneCalibration> {
+fn calibrate(
+    windows: &[&Sample],
+    judged: &[Scores],
+    weighed: &[Scores],
+    settings: &LearnSettings,
+) -> Option<LaneCalibration> {
     if windows.len() < LANES_LEAST {
         return None;
     }
@@ -200,14 +222,15 @@ fn calibrate(windows: &[&Sample], judged: &[Scores], settings: &LearnSettings) -
     };
     let features: Vec<&Features> = windows.iter().map(|one| &one.features).collect();
     let lanes = Lanes::fit(&features, near)?;
-    let scores = |lane: Lane| -> Vec<f64> { judged.iter().filter_map(|scores| score_of(scores, lane)).collect() };
+    let scores = |lane: Lane| -> Vec<f64> { weighed.iter().filter_map(|scores| score_of(scores, lane)).collect() };
     let tails: Vec<(Lane, Tail)> =
         LANES.into_iter().filter_map(|lane| Some((lane, Tail::fit(&scores(lane))?))).collect();
     let complete = |scores: &&Scores| scores.len() == tails.len();
     let surprises: Vec<f64> =
-        judged.iter().filter(complete).filter_map(|scores| Some(loudest(&tails, scores)?.0)).collect();
+        weighed.iter().filter(complete).filter_map(|scores| Some(loudest(&tails, scores)?.0)).collect();
     let combined = Tail::fit(&surprises)?;
-    let slow = SlowCalibration { windows: surprises.len(), correlation: correlation(judged, &tails, &combined) };
+    let windows = judged.iter().filter(complete).count();
+    let slow = SlowCalibration { windows, correlation: correlation(judged, &tails, &combined) };
     Some(LaneCalibration { lanes, tails, combined, slow })
 }
 
