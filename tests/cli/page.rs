@@ -269,3 +269,28 @@ fn what_is_set_is_changed_and_goes_to_a_new_card_through_the_page() {
     let removed = subscriber.wait_for("the removal", last).json();
     assert_eq!(removed["detail"], "by ana");
 }
+
+#[test]
+#[ignore = "heavy: Chromium, packages from npm"]
+fn an_alarm_is_heard_answered_and_applied_on_the_page() {
+    let Some(encoder) = common::bundles::encoder() else { return };
+    done(Command::new("bash").arg(Path::new(ROOT).join("tests/page/setup.sh")));
+    let tsc = Path::new(ROOT).join("target/page/node_modules/.bin/tsc");
+    done(Command::new(tsc).arg("-p").arg(Path::new(ROOT).join("src/web/tsconfig.json")));
+    let port = free_port();
+    let more = format!(
+        "[web]\nlisten = \"127.0.0.1:{port}\"\n[privacy]\nallow_audio = true\n[alarm]\nclear_after_s = 0.0\n[[machine]]\n\
+         id = \"fan-1\"\nbaseline = \"auto\"\nbaseline_minutes = 8\nsource = {{ synth = \"fan\", speed = 20.0 }}\n"
+    );
+    let site = common::agent_process::Site::new("none", Path::new("bundle"), &more);
+    let mut parts = common::bundles::Parts::valid(&encoder);
+    parts.manifest("halls", "1.0", "");
+    parts.write(&site.dir.path().join("bundle"));
+    let agent = site.agent();
+    let shots = Path::new(ROOT).join("target/page/shots");
+    std::fs::create_dir_all(&shots).expect("a folder for screenshots");
+    drive("alarm.mjs", &[&format!("http://127.0.0.1:{port}"), &shots.to_string_lossy()], |what| {
+        panic!("what is {what:?}?")
+    });
+    assert_eq!(agent.terminate(), Some(0));
+}

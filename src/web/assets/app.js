@@ -11,6 +11,7 @@ import { changed, onChange, store } from './lib/store.js'
 import { connect, disconnect } from './lib/stream.js'
 import { answer, changeName, isAsking, who } from './lib/who.js'
 import { Agents } from './screens/agents.js'
+import { Alarm } from './screens/alarm.js'
 import { Alarms } from './screens/alarms.js'
 import { Bundles } from './screens/bundles.js'
 import { FirstPassword, Login } from './screens/login.js'
@@ -19,7 +20,7 @@ import { Machines } from './screens/machines.js'
 import { isSetUp, Setup } from './screens/setup.js'
 
 /** @type {{ name: string, word: string, symbol: string, also?: string }[]} */
-const NAV = [{ name: 'machines', word: 'Machines', symbol: 'machines', also: 'machine' }, { name: 'alarms', word: 'Alarms', symbol: 'bell' },
+const NAV = [{ name: 'machines', word: 'Machines', symbol: 'machines', also: 'machine' }, { name: 'alarms', word: 'Alarms', symbol: 'bell', also: 'alarm' },
   { name: 'bundles', word: 'Bundles', symbol: 'box' }, { name: 'agents', word: 'Agent', symbol: 'agent', also: 'agent' }]
 const THEMES = ['system', 'light', 'dark']
 
@@ -52,6 +53,7 @@ function App () {
 function Screen ({ screen, rest }) {
   if (screen === 'machine') return html`<${Machine} agent=${rest[0]} id=${rest[1]} key=${rest.join('/')} />`
   if (screen === 'alarms') return html`<${Alarms} />`
+  if (screen === 'alarm') return html`<${Alarm} agent=${rest[0]} id=${rest[1]} key=${rest.join('/')} />`
   if (screen === 'bundles') return html`<${Bundles} />`
   if (screen === 'agents') return html`<${Agents} />`
   if (screen === 'agent') return html`<${Agents} id=${rest[0]} key=${rest[0]} />`
