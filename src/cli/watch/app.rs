@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Value, json};
 
+use super::answer;
 use super::fleet::{Key, Sort, WatchedFleet};
+pub use super::prompt::Prompt;
 use super::standing::Look;
 use crate::mqtt::payload::{Reply, ReplyStatus};
 use crate::scoring::Judge;
@@ -22,26 +24,6 @@ pub enum Action {
         agent: String,
         command: Value,
     },
-}
-
-/// What the keyboard writes into.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prompt {
-    Filter,
-    Threshold(Key),
-    Rate(Key),
-    Comment(Key),
-}
-
-impl Prompt {
-    pub fn label(&self) -> String {
-        match self {
-            Prompt::Filter => "filter".into(),
-            Prompt::Threshold((agent, machine)) => format!("threshold of {agent}/{machine}"),
-            Prompt::Rate((agent, machine)) => format!("false alarm rate of {agent}/{machine}"),
-            Prompt::Comment((agent, machine)) => format!("acknowledge {agent}/{machine}, comment"),
-        }
-    }
 }
 
 /// A command and what became of it.
@@ -200,6 +182,13 @@ impl App {
             KeyCode::Char('a') => {
                 self.prompt = self.choose_marked().map(|key| (Prompt::Comment(key), String::new()));
             }
+            // Only what stands has a number here; of what was, `ctl alarm.confirm` says it.
+            KeyCode::Char('c') => {
+                self.prompt = self.choose_marked().and_then(|key| {
+                    let alarm = self.fleet.machines.get(&key)?.alarm.as_ref()?.journal?;
+                    Some((Prompt::Answer(key, alarm), String::new()))
+                });
+            }
             KeyCode::Char('t') => {
                 self.prompt = self.choose_marked().map(|key| {
                     let threshold = self.fleet.machines.get(&key).and_then(|machine| machine.threshold());
@@ -257,6 +246,17 @@ impl App {
             // The agent knows what it takes; only what is no number at all is not worth the way.
             Prompt::Threshold(key) => self.send_number(key, text, "threshold", "threshold.set", "threshold"),
             Prompt::Rate(key) => self.send_number(key, text, "false alarm rate", "rate.set", "false_alarm_rate"),
+            Prompt::Answer(key, alarm) => match answer::read(text) {
+                Ok(mut answer) => {
+                    answer["alarm"] = alarm.into();
+                    self.send(key, "answer", "alarm.confirm", &answer)
+                }
+                Err(problem) => {
+                    let (agent, what, outcome) = (key.0, "answer".to_owned(), Some(Err(problem)));
+                    self.sent = Some(Sent { id: String::new(), agent, what, at: self.now, outcome });
+                    Action::None
+                }
+            },
             Prompt::Comment(key) => {
                 let comment = text.trim();
                 let rest = if comment.is_empty() { json!({}) } else { json!({ "comment": comment }) };
@@ -282,7 +282,11 @@ impl App {
     fn send(&mut self, (agent, machine): Key, what: &str, name: &str, rest: &Value) -> Action {
         let id = format!("watch-{:016x}", rand::random::<u64>());
         let expires = (self.now + chrono::TimeDelta::minutes(1)).to_rfc3339();
-        let mut command = json!({ "id": id, "command": name, "machine": machine, "by": self.by, "expires": expires });
+        let mut command = json!({ "id": id, "command": name, "by": self.by, "expires": expires });
+        // The number of an alarm says which machine is meant.
+        if rest.get("alarm").is_none() {
+            command["machine"] = machine.as_str().into();
+        }
         if let (Some(command), Some(rest)) = (command.as_object_mut(), rest.as_object()) {
             command.extend(rest.clone());
         }

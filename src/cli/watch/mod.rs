@@ -1,9 +1,11 @@
 //! `auscult watch`: the fleet in the terminal.
 
+mod answer;
 mod app;
 mod fleet;
 mod link;
 mod past;
+mod prompt;
 mod standing;
 mod view;
 

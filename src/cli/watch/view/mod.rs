@@ -133,7 +133,7 @@ fn hint(app: &App, prompt: &Prompt, width: usize) -> Vec<Line<'static>> {
 /// The keys, as many as have room, the needed ones first.
 fn keys(detail: bool, width: usize) -> Line<'static> {
     let esc = if detail { "Esc list" } else { "Enter detail" };
-    let all = ["↑↓ choose", esc, "a acknowledge", "t threshold", "q quit", "s sort", "/ filter"];
+    let all = ["↑↓ choose", esc, "a acknowledge", "t threshold", "q quit", "s sort", "/ filter", "c what it was"];
     let mut text = String::new();
     for key in all {
         if text.chars().count() + key.chars().count() + 2 > width + 2 {
