@@ -13,7 +13,8 @@ use crate::clock::Timestamp;
 use crate::config::{Config, MachineConfig};
 use crate::control::Output;
 use crate::control::commands::Command;
-use crate::monitor::clips::Clips;
+use crate::monitor::alarm_stats;
+use crate::monitor::clips::{ClipKey, Clips};
 use crate::monitor::journal::Journal;
 use crate::monitor::machine::{Machine, WindowCounts};
 use crate::monitor::model::ActiveBundle;
@@ -196,11 +197,20 @@ impl Publisher {
             let last = state.machines.get(machine).and_then(|machine| machine.last.as_ref());
             last.and_then(|last| last.reason)
         };
+        let id = self.monitor.id(machine);
+        let like = status.kind.zip(status.raised).and_then(|(kind, began)| {
+            let like = self.records.clips.liked(&ClipKey::new(&id, kind, began))?;
+            Some(like.to_string())
+        });
+        let text = status.sentence(reason).map(|text| match &like {
+            Some(like) => format!("{text}; {like}"),
+            None => text,
+        });
         AlarmMsg {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
             agent: self.config.agent.id.clone(),
-            machine: self.monitor.id(machine).to_string(),
+            machine: id.to_string(),
             state: status.state,
             kind: status.kind,
             since: status.since.into(),
@@ -209,11 +219,9 @@ impl Publisher {
             percentile: why.and_then(|why| why.percentile),
             lane: why.and_then(|why| why.lane),
             bands: why.map_or_else(Vec::new, |why| why.bands.clone()),
-            text: status.sentence(reason),
-            journal: status
-                .kind
-                .zip(status.raised)
-                .and_then(|(kind, began)| self.records.journal.id(&self.monitor.id(machine), kind, began)),
+            text,
+            like,
+            journal: status.kind.zip(status.raised).and_then(|(kind, began)| self.records.journal.id(&id, kind, began)),
             provisional: why.is_some_and(|why| why.provisional),
             by: status.note.by.clone(),
             comment: status.note.comment.clone(),
@@ -367,6 +375,11 @@ impl Publisher {
         let machines = machines.collect();
         *reported = known.into_iter().map(|(number, (counts, ..))| (number, counts)).collect();
         drop(reported);
+        let stats = {
+            let ids: Vec<String> =
+                self.monitor.lock().machines.values().map(|machine| machine.config.id.clone()).collect();
+            alarm_stats::read(&self.records.journal, &self.records.trend, &ids, Utc::now()).ok()
+        };
         self.mqtt.health(&Health {
             schema: SchemaVersion,
             ts: self.mqtt.clock().now(),
@@ -380,6 +393,10 @@ impl Publisher {
             trend_error: self.records.trend.problem(),
             journal_error: self.records.journal.problem(),
             evidence_error: self.records.clips.problem(),
+            alarms: stats.as_ref().map(|stats| stats.alarms as u64),
+            alarms_per_day: stats.as_ref().map(|stats| stats.per_day),
+            acknowledge_median_s: stats.as_ref().and_then(|stats| stats.acknowledge_median_s),
+            alarm_fault_share: stats.as_ref().and_then(|stats| stats.fault_share),
             machines,
             clock: self.mqtt.clock().mark(),
         });

@@ -13,6 +13,7 @@ mod demo;
 mod devices;
 mod engine;
 mod enroll;
+mod export;
 mod failure;
 mod generate;
 mod interrupt;
@@ -55,6 +56,7 @@ enum Command {
     Demo(demo::Args),
     Score(score::Args),
     Enroll(enroll::Args),
+    Export(export::Args),
     Replay(replay::Args),
     Spectrogram(spectrogram::Args),
     Bundle(bundle::Args),
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Score(args) => score::run(args),
         Command::Enroll(args) => enroll::run(args),
+        Command::Export(args) => export::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Spectrogram(args) => spectrogram::run(args),
         Command::Bundle(args) => bundle::run(args),

@@ -60,6 +60,8 @@ impl Transaction for BeginLearning {
 pub struct ApplyBaseline {
     pub shared: Arc<Shared>,
     pub machines: Vec<Proposed>,
+    /// What is taken into use is the one before, and takes its place.
+    pub rolls_back: bool,
     /// Who and why, for the event.
     pub why: String,
 }
@@ -79,7 +81,13 @@ pub struct Proposed {
 impl Transaction for ApplyBaseline {
     fn persist(&mut self) -> Result<(), CommandError> {
         // The proposal stays until the end: after a power cut the same command finds it again.
-        let save = |one: &Proposed| self.shared.baselines.save_in_use(&one.id, &one.baseline);
+        // The one before is kept first, unless it is itself what is read from there.
+        let store = &self.shared.baselines;
+        let keep = |one: &Proposed| one.previous.as_ref().map_or(Ok(()), |before| store.save_previous(&one.id, before));
+        let save = |one: &Proposed| match self.rolls_back {
+            true => store.save_in_use(&one.id, &one.baseline).and_then(|()| keep(one)),
+            false => keep(one).and_then(|()| store.save_in_use(&one.id, &one.baseline)),
+        };
         Ok(self.machines.iter().try_for_each(save)?)
     }
 
@@ -97,6 +105,9 @@ impl Transaction for ApplyBaseline {
                     None => self.shared.baselines.remove_in_use(&one.id, &one.baseline),
                 },
             );
+            if self.rolls_back {
+                warn(&one.id, self.shared.baselines.save_previous(&one.id, &one.baseline));
+            }
         }
     }
 

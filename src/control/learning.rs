@@ -16,15 +16,27 @@ use super::messages::{baseline_facts, describe_baseline, event, progress_event};
 use super::output::Output;
 use super::shared::Shared;
 use super::transaction::Transaction;
+use crate::clock::Timestamp;
 use crate::config::BaselineMode;
 use crate::monitor::MonitorState;
+use crate::monitor::clips::{Rules, review};
+use crate::monitor::machine::{Addition, Machine};
 use crate::mqtt::payload::EventKind;
-use crate::scoring::Baseline;
-use crate::scoring::baseline::{LearnSettings, Learner};
+use crate::scoring::baseline::{BaselineError, LearnSettings, Learner};
+use crate::scoring::{Baseline, Judge};
 
-/// A proposal that is being worked out, of the generation of its learner; one at a time.
+/// A proposal that is being worked out; one at a time.
 #[derive(Default)]
-pub struct Proposing(Option<Fitting<u64>>);
+pub struct Proposing(Option<Fitting<MadeFrom>>);
+
+/// What a proposal is made from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MadeFrom {
+    /// The learner of this generation.
+    Learner(u64),
+    /// The windows of an alarm that was answered as normal.
+    Answer,
+}
 
 impl Proposing {
     /// Begins what is to be learned by itself, works out what is complete, takes into use what is to be used by itself.
@@ -35,29 +47,25 @@ impl Proposing {
             out.extend(auto_learn(shared, number, now));
         }
         if self.0.is_none() {
-            let state = shared.monitor.lock();
-            let complete = |learner: &&Learner| learner.progress().complete;
-            let found = state.machines.iter().find_map(|(number, machine)| {
-                let learner = machine.learning.learner.as_ref().filter(complete)?;
-                Some((number, machine.learning.generation, learner.clone()))
-            });
-            drop(state);
-            self.0 = found.and_then(|(number, generation, learner)| {
-                Fitting::begin(number, generation, move || learner.propose())
-            });
+            self.0 = begin(shared, now);
         }
         out
     }
 
     fn finish(&mut self, shared: &Arc<Shared>, now: DateTime<Utc>) -> Vec<Output> {
         let Some(fitting) = &self.0 else { return Vec::new() };
-        let (number, generation) = (fitting.number, fitting.made_from);
+        let (number, made_from) = (fitting.number, fitting.made_from);
         let Some(result) = fitting.poll() else { return Vec::new() };
         self.0 = None;
         {
             let state = shared.monitor.lock();
-            let learning = state.machines.get(number).map(|machine| &machine.learning);
-            if !learning.is_some_and(|learning| learning.learner.is_some() && learning.generation == generation) {
+            let is_wanted = |machine: &Machine| match made_from {
+                MadeFrom::Learner(generation) => {
+                    machine.learning.learner.is_some() && machine.learning.generation == generation
+                }
+                MadeFrom::Answer => true,
+            };
+            if !state.machines.get(number).is_some_and(is_wanted) {
                 // Discarded meanwhile, or the machine was removed.
                 return Vec::new();
             }
@@ -67,11 +75,15 @@ impl Proposing {
             Ok(()) => Ok(Arc::new(baseline)),
             Err(error) => Err(format!("the baseline cannot be saved: {error}")),
         });
-        // A learner that is still there after a power cut proposes once more.
-        baselines::warn(&id, store.end_learner(&id, generation));
+        if let MadeFrom::Learner(generation) = made_from {
+            // A learner that is still there after a power cut proposes once more.
+            baselines::warn(&id, store.end_learner(&id, generation));
+        }
         let mut state = shared.monitor.lock();
         let learning = &mut state.machines[number].learning;
-        learning.learner = None;
+        if made_from != MadeFrom::Answer {
+            learning.learner = None;
+        }
         match saved {
             Ok(baseline) => {
                 let facts = baseline_facts(&id, &baseline);
@@ -88,6 +100,77 @@ impl Proposing {
     }
 }
 
+/// Begins with what waits: an answer first.
+fn begin(shared: &Arc<Shared>, now: DateTime<Utc>) -> Option<Fitting<MadeFrom>> {
+    let mut state = shared.monitor.lock();
+    let waits = state.machines.iter().find(|(_, machine)| !machine.learning.additions.is_empty());
+    if let Some(number) = waits.map(|(number, _)| number) {
+        let addition = state.machines[number].learning.additions.remove(0);
+        let extend = extend(shared, &state, number, addition, now);
+        drop(state);
+        return Fitting::begin(number, MadeFrom::Answer, extend);
+    }
+    let complete = |learner: &&Learner| learner.progress().complete;
+    let (number, generation, learner) = state.machines.iter().find_map(|(number, machine)| {
+        let learner = machine.learning.learner.as_ref().filter(complete)?;
+        Some((number, machine.learning.generation, learner.clone()))
+    })?;
+    let made_from = MadeFrom::Learner(generation);
+    if learner.adds() {
+        let addition = Addition { alarm: None, samples: Arc::new(learner.confirmed_samples()) };
+        let extend = extend(shared, &state, number, addition, now);
+        drop(state);
+        return Fitting::begin(number, made_from, extend);
+    }
+    drop(state);
+    Fitting::begin(number, made_from, move || learner.propose())
+}
+
+/// Adds windows to a machine's baseline, and looks what that would have changed.
+fn extend(
+    shared: &Arc<Shared>,
+    state: &MonitorState,
+    number: usize,
+    Addition { alarm, samples }: Addition,
+    now: DateTime<Utc>,
+) -> impl FnOnce() -> Result<Baseline, BaselineError> + Send + 'static {
+    let base = base(state, number);
+    let Machine { config, alarm: own, learning, .. } = &state.machines[number];
+    let rules = Rules { judge: config.judge.unwrap_or(Judge::Combined), alarm: own.config().clone() };
+    let (hop_s, learned) = (config.hop_s, Timestamp::from(now).to_string());
+    let proposed = learning.proposal.as_ref().and_then(|proposal| proposal.changes.clone());
+    let (clips, journal) = (shared.clips.clone(), shared.journal.clone());
+    move || {
+        let mut baseline = base.map_err(BaselineError::Refused)?.extended(&samples, hop_s, learned)?;
+        let mut changes = review(&clips, &baseline, &rules, |key| journal.number(key));
+        changes.alarm = alarm;
+        // What waits already is added to, and counts from the one in use on.
+        if let Some(before) = proposed {
+            changes.added += before.added;
+            changes.previous_threshold = before.previous_threshold;
+        }
+        baseline.changes = Some(changes);
+        Ok(baseline)
+    }
+}
+
+/// The baseline that windows can be added to: one that waits with an addition, else the one in use.
+///
+/// # Errors
+/// Why there is none.
+pub fn base(state: &MonitorState, number: usize) -> Result<Arc<Baseline>, String> {
+    let proposal = state.machines[number].learning.proposal.as_ref();
+    let base = match proposal {
+        Some(proposal) if proposal.changes.is_some() => proposal.clone(),
+        Some(_) => return Err("a proposed baseline waits: apply or discard it first".into()),
+        None => in_use(state, number).ok_or("it has no baseline that was learned here")?,
+    };
+    match base.can_be_added_to() {
+        true => Ok(base),
+        false => Err(BaselineError::NoSamples.to_string()),
+    }
+}
+
 /// What `baseline = "auto"` does without being asked, and the end of what no longer fits the bundle.
 fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Output> {
     let mut out = end_misfit(shared, number, now);
@@ -97,13 +180,19 @@ fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Ou
     if machine.config.baseline != Some(BaselineMode::Auto) {
         return out;
     }
-    let fits = |baseline: &Arc<Baseline>| baseline.check_origin(loaded.origin(number)).is_ok();
+    // What was added is for a person to apply.
+    let fits =
+        |baseline: &Arc<Baseline>| baseline.changes.is_none() && baseline.check_origin(loaded.origin(number)).is_ok();
     if let Some(proposal) = machine.learning.proposal.clone().filter(fits) {
         let previous = in_use(&state, number);
         drop(state);
         let proposed = Proposed { number, id: shared.monitor.id(number), baseline: proposal, previous, settings: None };
-        let mut apply =
-            Box::new(ApplyBaseline { shared: shared.clone(), machines: vec![proposed], why: " by itself".into() });
+        let mut apply = Box::new(ApplyBaseline {
+            shared: shared.clone(),
+            machines: vec![proposed],
+            rolls_back: false,
+            why: " by itself".into(),
+        });
         match apply.persist() {
             Ok(()) => {
                 out.extend(apply.apply(&mut shared.monitor.lock(), now));

@@ -16,7 +16,7 @@ use crate::mqtt::payload::{
 };
 use crate::numbers::short;
 use crate::scoring::Baseline;
-use crate::scoring::baseline::LearnProgress;
+use crate::scoring::baseline::{Changes, LearnProgress};
 use crate::scoring::threshold::ThresholdSource;
 
 /// Describes a threshold in words.
@@ -100,6 +100,8 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
         "previous_share": projected.previous_share,
         "baseline_dbfs": baseline.level_dbfs,
         "off_below_dbfs": baseline.off_below_dbfs,
+        "can_be_added_to": baseline.can_be_added_to(),
+        "changes": baseline.changes,
     })
 }
 
@@ -107,6 +109,9 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
 pub fn describe_baseline(baseline: &Baseline) -> String {
     let projected = &baseline.projected;
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
+    if let Some(changes) = &baseline.changes {
+        return describe_changes(baseline.threshold, changes);
+    }
     let previous = projected.previous_share.map(|before| format!(", {} with the present one", share(before)));
     format!(
         "threshold {:.4}: {} of {} windows would have been anomalous{}; apply or discard it",
@@ -115,6 +120,21 @@ pub fn describe_baseline(baseline: &Baseline) -> String {
         projected.windows,
         previous.unwrap_or_default(),
     )
+}
+
+/// What an addition changes, in words.
+fn describe_changes(threshold: f64, changes: &Changes) -> String {
+    let Changes { added, previous_threshold, gone, still, found, missed, .. } = changes;
+    let mut parts = vec![format!("{added} windows added, threshold {previous_threshold:.4} -> {threshold:.4}")];
+    let alarms = gone.len() + still.len();
+    if alarms > 0 {
+        parts.push(format!("{} of {alarms} alarms with a clip would not have come", gone.len()));
+    }
+    let faults = found.len() + missed.len();
+    if faults > 0 {
+        parts.push(format!("{} of {faults} known faults would still be found", found.len()));
+    }
+    format!("{}; apply or discard it", parts.join("; "))
 }
 
 /// How far learning has come.

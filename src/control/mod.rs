@@ -7,6 +7,7 @@
 //!         -> out          reply, settings, events
 //! ```
 
+pub mod answers;
 pub mod background;
 pub mod baselines;
 pub mod bundle_switch;

@@ -17,8 +17,9 @@ use crate::state_files::{Lost, StateFiles};
 
 const PROPOSAL: &str = "proposal.json";
 const LEARNING: &str = "learning.json";
-/// And before the encoder's first digits.
+/// And before the encoder's first digits: the one that is in use, and the one before it.
 const IN_USE: &str = "in-use-";
+const PREVIOUS: &str = "previous-";
 const ENCODER_DIGITS: usize = 12;
 
 /// The directory of all machines' baselines. One object for the whole agent.
@@ -210,6 +211,23 @@ impl BaselineStore {
         self.files.write(&in_use_name(machine, &baseline.origin.encoder_sha256), &baseline.to_json())
     }
 
+    /// The baseline that was in use before the present one under this encoder.
+    ///
+    /// # Errors
+    /// It is lost.
+    pub fn previous(&self, machine: &str, encoder_sha256: &str) -> Result<Option<Baseline>, Lost> {
+        let name = encoder_name(PREVIOUS, machine, encoder_sha256);
+        self.read(&name, |text| Baseline::from_json(text).map_err(|error| error.to_string()))
+    }
+
+    /// Keeps a baseline to go back to.
+    ///
+    /// # Errors
+    /// Any I/O error; the file is then unchanged.
+    pub fn save_previous(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
+        self.files.write(&encoder_name(PREVIOUS, machine, &baseline.origin.encoder_sha256), &baseline.to_json())
+    }
+
     /// # Errors
     /// Any I/O error.
     pub fn remove_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
@@ -230,8 +248,12 @@ pub fn is_file_name(file: &str) -> bool {
 }
 
 fn in_use_name(machine: &str, encoder_sha256: &str) -> String {
+    encoder_name(IN_USE, machine, encoder_sha256)
+}
+
+fn encoder_name(kind: &str, machine: &str, encoder_sha256: &str) -> String {
     let short: String = encoder_sha256.chars().take(ENCODER_DIGITS).collect();
-    name(machine, &format!("{IN_USE}{short}.json"))
+    name(machine, &format!("{kind}{short}.json"))
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {

@@ -34,11 +34,13 @@ pub struct HeardWindow {
 pub struct HeardWindows(VecDeque<HeardWindow>);
 
 impl HeardWindows {
-    /// Keeps a window that ended at `end`.
-    pub fn note(&mut self, scored: &Scored, end: DateTime<Utc>) {
+    /// Keeps a window that ended at `end`; `hop_s`: from one to the next. Sound that comes faster than in real time is dated
+    /// by it, as a baseline wants it.
+    pub fn note(&mut self, scored: &Scored, end: DateTime<Utc>, hop_s: f64) {
         let assessment = &scored.assessment;
         let sample = scored.embedding.as_ref().zip(scored.features.as_ref()).map(|(embedding, features)| {
-            let at_s = end.timestamp_millis() as f64 / 1000.0;
+            let last = self.0.back().and_then(|last| Some(last.sample.as_ref()?.at_s + 0.999 * hop_s));
+            let at_s = (end.timestamp_millis() as f64 / 1000.0).max(last.unwrap_or(f64::NEG_INFINITY));
             Sample::new(0, at_s, assessment.level_dbfs, embedding.clone(), features.clone())
         });
         self.0.push_back(HeardWindow {
@@ -57,9 +59,16 @@ impl HeardWindows {
         }
     }
 
-    /// Those that ended between two times.
-    pub fn between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<HeardWindow> {
-        self.0.iter().filter(|window| window.at > from && window.at <= to).cloned().collect()
+    /// The last so many that ended until a time.
+    pub fn last_until(&self, until: DateTime<Utc>, most: usize) -> Vec<HeardWindow> {
+        let mut found: Vec<_> = self.0.iter().rev().filter(|window| window.at <= until).take(most).cloned().collect();
+        found.reverse();
+        found
+    }
+
+    /// The first so many that ended after a time.
+    pub fn first_after(&self, after: DateTime<Utc>, most: usize) -> Vec<HeardWindow> {
+        self.0.iter().filter(|window| window.at > after).take(most).cloned().collect()
     }
 }
 
@@ -75,14 +84,16 @@ mod tests {
         for second in 0..200_i64 {
             let assessment = judge(second as f64, 100.0, -20.0);
             let scored = Scored { assessment, embedding: None, features: None, signal: None };
-            heard.note(&scored, at(second));
+            heard.note(&scored, at(second), 1.0);
         }
-        let all = heard.between(at(-1000), at(1000));
+        let all = heard.first_after(at(-1000), 1000);
         assert_eq!((all.len(), all[0].at), (91, at(109)));
-        let some = heard.between(at(150), at(155));
-        assert_eq!(some.iter().map(|one| one.at).collect::<Vec<_>>(), (151..=155).map(at).collect::<Vec<_>>());
-        assert_eq!(some[0].verdict, Verdict::Anomalous);
-        heard.note(&Scored { assessment: judge(1.0, 2.0, 0.0), embedding: None, features: None, signal: None }, at(5));
-        assert_eq!(heard.between(at(-1000), at(1000)).len(), 1, "the clock was set back");
+        let times = |windows: Vec<HeardWindow>| windows.iter().map(|one| one.at).collect::<Vec<_>>();
+        assert_eq!(times(heard.last_until(at(155), 5)), (151..=155).map(at).collect::<Vec<_>>());
+        assert_eq!(times(heard.first_after(at(155), 3)), (156..=158).map(at).collect::<Vec<_>>());
+        assert_eq!(all[50].verdict, Verdict::Anomalous);
+        let scored = Scored { assessment: judge(1.0, 2.0, 0.0), embedding: None, features: None, signal: None };
+        heard.note(&scored, at(5), 1.0);
+        assert_eq!(heard.first_after(at(-1000), 1000).len(), 1, "the clock was set back");
     }
 }

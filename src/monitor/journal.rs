@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Row, params};
 
 use super::Monitor;
+use super::answers::{self, AlarmAnswer};
+use super::clips::ClipKey;
 use crate::scoring::Why;
 use crate::scoring::alarm::{AlarmRecord, Kind, Note};
 use crate::sqlite::{self, Layout, SqliteError};
@@ -28,7 +30,7 @@ const LAYOUT: Layout = Layout {
         CREATE TABLE alarm (id INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, kind TEXT NOT NULL,
             since_ms INTEGER NOT NULL, ended_ms INTEGER, windows INTEGER NOT NULL, why TEXT,
             acknowledged_ms INTEGER, by TEXT, comment TEXT, UNIQUE (machine, kind, since_ms));",
-    added: "",
+    added: answers::TABLE,
 };
 
 /// What a record is known by: machine, kind, beginning in Unix ms.
@@ -40,6 +42,8 @@ pub struct JournalEntry {
     pub id: i64,
     pub machine: String,
     pub record: AlarmRecord,
+    /// What somebody has said of it.
+    pub answer: Option<AlarmAnswer>,
 }
 
 /// Which alarms are asked for; newest first.
@@ -170,6 +174,23 @@ impl Journal {
         Ok(self.read(|db| entries(db, "WHERE id = ?1", &[&id]))?.pop())
     }
 
+    /// The number of the alarm that a clip was made of.
+    pub fn number(&self, key: &ClipKey) -> Option<i64> {
+        let (kind, filter) = (key.kind.word(), "WHERE machine = ?1 AND kind = ?2 AND since_ms = ?3");
+        let found = self.read(|db| entries(db, filter, &[&key.machine, &kind, &key.since_ms]));
+        found.ok()?.pop().map(|entry| entry.id)
+    }
+
+    /// Keeps what somebody has said of an alarm, in place of the answer before; `None` takes it back.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn answer(&self, alarm: i64, answer: Option<&AlarmAnswer>) -> Result<(), SqliteError> {
+        let writing = self.writing.lock();
+        let db = writing.db.as_ref().ok_or_else(|| SqliteError::unavailable("it is not open"))?;
+        answers::put(db, alarm, answer)
+    }
+
     /// On a connection of its own: who reads never waits for who writes.
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, SqliteError>) -> Result<T, SqliteError> {
         let mut reader = self.reader.lock();
@@ -211,11 +232,12 @@ impl Writing {
             "DELETE FROM alarm WHERE id <= (SELECT id FROM alarm ORDER BY id DESC LIMIT 1 OFFSET ?1)",
             [KEPT],
         )?;
+        transaction.execute("DELETE FROM answer WHERE alarm < (SELECT min(id) FROM alarm)", [])?;
         transaction.commit()?;
         let mut began = Vec::new();
         for ((machine, record), id) in news.into_iter().zip(ids) {
             if self.known.insert(key(&machine, &record), (id, record.clone())).is_none() {
-                began.push(JournalEntry { id, machine, record });
+                began.push(JournalEntry { id, machine, record, answer: None });
             }
         }
         // Of what has ended only what may be told again is remembered.
@@ -261,7 +283,8 @@ fn put(db: &Connection, machine: &str, record: &AlarmRecord) -> Result<i64, Sqli
 
 fn entries(db: &Connection, filter: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<JournalEntry>, SqliteError> {
     let columns = "id, machine, kind, since_ms, ended_ms, windows, why, acknowledged_ms, by, comment";
-    let mut select = db.prepare_cached(&format!("SELECT {columns} FROM alarm {filter}"))?;
+    let (answer, from) = (answers::COLUMNS, "alarm LEFT JOIN answer ON answer.alarm = alarm.id");
+    let mut select = db.prepare_cached(&format!("SELECT {columns}, {answer} FROM {from} {filter}"))?;
     let found = select.query_map(values, |row| Ok(entry(row)))?;
     found.map(|entry| entry?).collect()
 }
@@ -282,7 +305,7 @@ fn entry(row: &Row) -> Result<JournalEntry, SqliteError> {
         why: why.and_then(|why| serde_json::from_str::<Why>(&why).ok()),
         acknowledged: acknowledged.map(|at| (note, at)),
     };
-    Ok(JournalEntry { id: row.get(0)?, machine: row.get(1)?, record })
+    Ok(JournalEntry { id: row.get(0)?, machine: row.get(1)?, record, answer: answers::read(row, 10)? })
 }
 
 #[cfg(test)]

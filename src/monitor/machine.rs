@@ -10,7 +10,7 @@ use super::heard::HeardWindows;
 use super::settings::{MachineSettings, Maintenance};
 use crate::config::MachineConfig;
 use crate::scoring::alarm::Alarm;
-use crate::scoring::baseline::{LearnProgress, Learner, Origin as LearnOrigin};
+use crate::scoring::baseline::{LearnProgress, Learner, Origin as LearnOrigin, Sample};
 use crate::scoring::gate::SignalHealth;
 use crate::scoring::gate::debounce::SignalDebounce;
 use crate::scoring::{Assessment, Baseline, Scored};
@@ -112,6 +112,16 @@ pub struct LearningState {
     pub failed: Option<String>,
     /// When a provisional baseline was last made of the learner.
     pub provisional: ProvisionalAttempt,
+    /// Wait to be worked into the baseline.
+    pub additions: Vec<Addition>,
+}
+
+/// Windows of an alarm that was answered as normal.
+#[derive(Debug, Clone)]
+pub struct Addition {
+    /// Its number in the journal.
+    pub alarm: Option<i64>,
+    pub samples: Arc<Vec<Sample>>,
 }
 
 /// An attempt to make a provisional baseline.
@@ -141,6 +151,7 @@ impl LearningState {
             proposal: proposal.ok().flatten().map(Arc::new),
             failed: Some(problem).filter(|problem| !problem.is_empty()),
             provisional: ProvisionalAttempt::default(),
+            additions: Vec::new(),
         }
     }
 }

@@ -6,7 +6,9 @@
 //! taken in this order: whoever writes the alarms' file, the state, the alarms that are written but do not count yet, the
 //! ids. Only the first is held while a file is written, and scoring never takes it.
 
+pub mod alarm_stats;
 pub mod alarm_store;
+pub mod answers;
 pub mod baseline_store;
 pub mod clips;
 pub mod heard;
@@ -189,7 +191,7 @@ impl Monitor {
         let change = machine.alarm.on_verdict(&scored.assessment, end);
         let setup = loaded.as_ref().and_then(|loaded| loaded.setups.get(&window.machine));
         let learning = setup.and_then(|setup| machine.learn(&scored, end, &setup.origin, had_fault));
-        machine.heard.note(&scored, end);
+        machine.heard.note(&scored, end, machine.config.hop_s);
         let (assessment, signal) = (scored.assessment, scored.signal);
         let mut changes = Vec::new();
         // A machine that stands still is quiet, and says nothing about its microphone.

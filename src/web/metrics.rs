@@ -48,6 +48,10 @@ const HEALTH: &[Field] = &[
     ("outbox_depth", "auscult_outbox_messages", "Messages that wait for the broker"),
     ("outbox_bytes", "auscult_outbox_bytes", "Bytes of the outbox on disk"),
     ("dropped", "auscult_dropped_messages", "Messages that were given up unsent since the outbox was made"),
+    ("alarms", "auscult_alarms", "Alarms of the last 30 days"),
+    ("alarms_per_day", "auscult_alarms_per_day", "The same a day"),
+    ("acknowledge_median_s", "auscult_acknowledge_median_seconds", "Until half of those acknowledged were"),
+    ("alarm_fault_share", "auscult_alarm_fault_ratio", "Share of faults among the alarms that were answered"),
     ("reconnects", "auscult_reconnects", "Connections to the broker after the first since the agent started"),
 ];
 

@@ -19,6 +19,8 @@ interface AlarmMsg {
   /** The lane that was the most surprised; null without a learned baseline. */
   lane: Lane | null
   late: boolean
+  /** The fault of this machine that it sounds like, as somebody has named it: `like the bearing of 3 March 2026`; null where it sounds like none, or that is not sure. Older agents do not say so. */
+  like: string | null
   machine: string
   /** Share of the baseline's windows with a smaller distance, %; null without a learned baseline. */
   percentile: number | null
@@ -67,7 +69,7 @@ interface Command {
 
 type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "state_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "alarm_confirmed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
 
 interface EventMsg {
   agent: string
@@ -109,7 +111,15 @@ interface EvidenceMsg {
 }
 
 interface Health {
+  /** Seconds until half of those that were acknowledged were; null without any. */
+  acknowledge_median_s: number | null
   agent: string
+  /** Share of faults among those that somebody has answered, 0..1; null without any. */
+  alarm_fault_share: number | null
+  /** Alarms of the last 30 days; null while the journal cannot be read. Older agents do not say so. */
+  alarms: number | null
+  /** The same a day. */
+  alarms_per_day: number | null
   boot: string
   clock?: ClockMark | null
   /** Temperature of the CPU, degrees Celsius. */

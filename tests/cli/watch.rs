@@ -109,7 +109,7 @@ fn keys_set_a_threshold_and_acknowledge_and_replies_are_shown() {
     }
     let alarm = json!({
         "schema": 1, "ts": TS, "agent": "pi-1", "machine": "fan-b", "state": "active", "kind": "fault", "since": TS, "count": 5,
-        "ratio": null, "percentile": null, "lane": null, "text": null, "journal": null, "provisional": false, "bands": [], "by": null, "comment": null, "until": null, "raised": TS, "at": null, "late": false,
+        "ratio": null, "percentile": null, "lane": null, "text": null, "journal": null, "like": null, "provisional": false, "bands": [], "by": null, "comment": null, "until": null, "raised": TS, "at": null, "late": false,
     });
     publish(&subscriber, "pi-1/fan-b/alarm", true, &alarm);
     let terminal = Terminal::start(&broker);

@@ -223,7 +223,7 @@ impl Message {
 /// Fields that came after version 0.1: what waits in its outbox is sent as it wrote it.
 const LATER: [(&str, &[&str]); 2] = [
     ("verdict", &["learning_share", "alarm_windows", "text", "provisional"]),
-    ("alarm", &["text", "journal", "provisional", "raised", "at"]),
+    ("alarm", &["text", "journal", "like", "provisional", "raised", "at"]),
 ];
 
 /// JSON Schema of every payload, ready to check with.

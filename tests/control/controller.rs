@@ -90,6 +90,7 @@ fn command() -> impl Strategy<Value = Command> {
                 machine,
                 minutes,
                 false_alarm_rate: rate.and_then(FalseAlarmRate::new),
+                add: None,
             })
         }),
         target().prop_map(|machine| Command::BaselineDiscard(BaselineDiscard { machine })),

@@ -201,3 +201,79 @@ fn fetch(heard: &Subscriber, alarm: &Value, file: &Value) -> u64 {
         length += data.len() as u64;
     }
 }
+
+#[test]
+fn an_answer_is_kept_and_a_normal_one_is_proposed_applied_and_rolled_back() {
+    let Some(encoder) = encoder() else { return };
+    let broker = Broker::start();
+    let heard = Subscriber::start(&broker);
+    let site = site(&broker, &encoder, "");
+    let text = fs::read_to_string(&site.config).expect("the configuration");
+    fs::write(&site.config, format!("{text}baseline = \"auto\"\nbaseline_minutes = 8\n")).expect("written");
+    let event = |what: &'static str| {
+        heard.wait_for(what, |message| {
+            message.is_machine("fan-1", MachinePart::Event) && message.json()["event"] == what
+        })
+    };
+    let agent = site.agent();
+    let applied = event("baseline_applied").json();
+    assert_eq!(applied["can_be_added_to"], true, "{applied}");
+    let (first, second) = (alarm(&heard), alarm(&heard));
+    assert_eq!(agent.terminate(), Some(0));
+    heard.clear();
+    let agent = site.agent();
+    ready(&heard);
+
+    // A fault has a name, and is kept as an example; what has none is refused.
+    let confirm = |alarm: i64, outcome: &str| json!({ "command": "alarm.confirm", "alarm": alarm, "outcome": outcome });
+    let refused = ask(&heard, confirm(first, "fault"));
+    assert!(refused["error"]["message"].as_str().is_some_and(|said| said.contains("the fault's name")), "{refused}");
+    let mut fault = confirm(first, "fault");
+    (fault["name"], fault["by"], fault["comment"]) = (json!("bearing"), json!("ana"), json!("inner ring"));
+    assert_eq!(ok(&heard, fault)["proposal"], false);
+    event("alarm_confirmed");
+    let about = ok(&heard, json!({ "command": "evidence.get", "alarm": first }));
+    assert_eq!(about["fault"], "bearing", "{about}");
+
+    // What is normal is proposed, with what it would change.
+    let reply = ok(&heard, confirm(second, "normal"));
+    assert_eq!((&reply["proposal"], &reply["note"]), (&json!(true), &Value::Null), "{reply}");
+    let proposed = event("baseline_learned").json();
+    let changes = &proposed["changes"];
+    assert_eq!((&changes["alarm"], &changes["gone"]), (&json!(second), &json!([second])), "{proposed}");
+    assert!(changes["added"].as_u64() >= Some(5), "{proposed}");
+    // These are windows of the healthy machine, so that one is no fault to either.
+    assert_eq!(changes["missed"], json!([first]), "{proposed}");
+    drop(agent);
+    heard.clear();
+    let agent = site.agent();
+    ready(&heard);
+    let state = |heard: &Subscriber| ok(heard, json!({ "command": "state.get" }))["machines"][0]["baseline"].clone();
+    let before = state(&heard);
+    assert_eq!(before["proposal"]["changes"]["alarm"], second, "it waits for a person, also after a kill: {before}");
+    ok(&heard, json!({ "command": "baseline.apply", "machine": "fan-1" }));
+    let after = state(&heard);
+    assert_eq!((&after["proposal"], &after["in_use"]["threshold"]), (&Value::Null, &before["proposal"]["threshold"]));
+    let rollback = json!({ "command": "baseline.rollback", "machine": "fan-1" });
+    ok(&heard, rollback.clone());
+    assert_eq!(state(&heard)["in_use"]["learned"], before["in_use"]["learned"]);
+    ok(&heard, rollback);
+    assert_eq!(state(&heard)["in_use"]["learned"], after["in_use"]["learned"], "and forth again");
+    let late = ok(&heard, confirm(second, "disturbance"));
+    assert_eq!(late["proposal"], false);
+
+    // All of it is in the journal, and counts.
+    let answers: Vec<_> = alarms(&heard).iter().map(|alarm| alarm["answer"]["outcome"].clone()).collect();
+    assert_eq!(answers, ["disturbance", "fault"]);
+    let (_, text) = ctl(&broker, &["alarm.list"]);
+    assert!(text.contains("was a fault: bearing (ana: inner ring)") && text.contains("a clip of"), "{text}");
+    let stats = ok(&heard, json!({ "command": "alarm.stats" }));
+    assert_eq!((&stats["alarms"], &stats["answered"], &stats["fault_share"]), (&json!(2), &json!(2), &json!(0.5)));
+
+    // More of another load, by hand.
+    heard.clear();
+    ok(&heard, json!({ "command": "baseline.learn", "machine": "fan-1", "minutes": 1, "add": true }));
+    let more = event("baseline_learned").json();
+    assert!(more["changes"]["alarm"].is_null() && more["changes"]["added"].as_u64() >= Some(10), "{more}");
+    assert_eq!(agent.terminate(), Some(0));
+}

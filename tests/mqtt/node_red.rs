@@ -81,7 +81,7 @@ fn the_flow_shows_the_fleet_and_commands_it() {
     let alarm = json!({
         "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": "pi-3", "machine": "fan-d", "state": "active", "kind": "fault",
         "since": "2026-03-01T12:00:00.000Z", "count": 5, "ratio": null, "percentile": null, "lane": null, "bands": [],
-        "text": null, "journal": null, "provisional": false, "by": null, "comment": null, "until": null, "raised": "2026-03-01T12:00:00.000Z", "at": null, "late": false,
+        "text": null, "journal": null, "like": null, "provisional": false, "by": null, "comment": null, "until": null, "raised": "2026-03-01T12:00:00.000Z", "at": null, "late": false,
     });
     subscriber.publish("auscult/pi-3/fan-d/alarm", true, alarm.to_string());
     let port = free_port();

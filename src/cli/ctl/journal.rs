@@ -34,11 +34,21 @@ fn table_of(reply: &Reply) -> Option<String> {
             text("kind")
         );
         let comment = alarm["comment"].as_str().map(|comment| format!(": {comment}")).unwrap_or_default();
-        let answer = match alarm["by"].as_str() {
+        let taken_care = match alarm["by"].as_str() {
             Some(by) => Some(format!("acknowledged by {by}{comment}")),
             None => alarm["acknowledged"].as_str().map(|_| format!("acknowledged{comment}")),
         };
-        let rest = [Some(text("text").to_owned()), answer].into_iter().flatten().filter(|line| !line.is_empty());
+        let clip = alarm["clip"]["seconds"].as_f64().map(|seconds| format!("a clip of {seconds:.0} s"));
+        let rest = [
+            Some(text("text").to_owned()),
+            alarm["like"].as_str().map(str::to_owned),
+            taken_care,
+            clip,
+            answer(&alarm["answer"]),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|line| !line.is_empty());
         let lines = std::iter::once(head).chain(rest.map(|line| format!("        {line}")));
         lines.for_each(|line| writeln!(table, "{}", cut(&line, 80)).expect("a string takes every line"));
     }
@@ -48,6 +58,18 @@ fn table_of(reply: &Reply) -> Option<String> {
         _ => {}
     }
     Some(table)
+}
+
+/// What somebody has said of an alarm: `was a fault: bearing (ana: the inner ring)`.
+fn answer(answer: &serde_json::Value) -> Option<String> {
+    let text = |name: &str| answer[name].as_str();
+    let what = match text("outcome")? {
+        "fault" => format!("was a fault: {}", text("name").unwrap_or_default()),
+        "normal" => "was normal".to_owned(),
+        _ => "was a disturbance".to_owned(),
+    };
+    let said = [text("by"), text("comment")].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    Some(if said.is_empty() { what } else { format!("{what} ({said})") })
 }
 
 #[cfg(test)]

@@ -225,6 +225,7 @@ pub fn example(command: &clap::Command) -> String {
         "file" => "site-fans-2025.1.tar.gz",
         "id" => "blower-1",
         "alarm" => "12",
+        "outcome" => "normal",
         "source" => "'{\"device\":\"usb-path:1-1.3\"}'",
         "urls" | "url" => "mqtt://broker:1883",
         _ => "VALUE",

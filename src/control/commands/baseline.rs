@@ -14,7 +14,7 @@ use crate::control::error::{Code, CommandError};
 use crate::control::learning;
 use crate::control::messages;
 use crate::control::outcome::Outcome;
-use crate::control::values::{FalseAlarmRate, Minutes, Target};
+use crate::control::values::{FalseAlarmRate, Minutes, OnOff, Target};
 use crate::scoring::baseline::Learner;
 
 /// Learn a machine's normal while it runs; what it comes to is proposed in an event.
@@ -31,6 +31,10 @@ pub struct BaselineLearn {
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub false_alarm_rate: Option<FalseAlarmRate>,
+    /// true: what is heard is added to the baseline in use, as another load or season is.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add: Option<OnOff>,
 }
 
 impl Execute for BaselineLearn {
@@ -54,6 +58,14 @@ impl Execute for BaselineLearn {
             }
             let rate = self.false_alarm_rate.map_or(config.false_alarm_rate, FalseAlarmRate::get);
             let learner = learning::new_learner(&state, number, self.minutes.get(), rate, context.now)?.taking_all();
+            let learner = match self.add {
+                Some(OnOff(true)) => {
+                    let refused = |why| CommandError::new(Code::BadArgument, format!("add: {}: {why}", config.id));
+                    learning::base(&state, number).map_err(refused)?;
+                    learner.adding()
+                }
+                _ => learner,
+            };
             let generation = shared.baselines.new_generation();
             machines.push(NewLearner { number, id: context.machine_id(number), generation, learner });
         }
@@ -107,7 +119,49 @@ impl Execute for BaselineApply {
         }
         let facts: Vec<_> = machines.iter().map(|one| messages::baseline_facts(&one.id, &one.baseline)).collect();
         let data = json!({ "machines": facts });
-        Ok(Outcome::change(data, ApplyBaseline { shared, machines, why: context.why() }))
+        Ok(Outcome::change(data, ApplyBaseline { shared, machines, rolls_back: false, why: context.why() }))
+    }
+}
+
+/// Go back to the baseline that was in use before this one; the present one is kept in its place.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineRollback {
+    /// The machine; one at a time.
+    #[arg(long)]
+    pub machine: Target,
+}
+
+impl Execute for BaselineRollback {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        if self.machine == Target::All {
+            return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
+        }
+        let (shared, number) = (context.shared.clone(), context.targets(&self.machine)?[0]);
+        let id = context.machine_id(number);
+        let origin = {
+            let state = shared.monitor.lock();
+            state.loaded.as_ref().ok_or_else(learning::no_bundle)?.origin(number).clone()
+        };
+        let kept = shared.baselines.previous(&id, &origin.encoder_sha256);
+        let kept =
+            kept.map_err(|lost| CommandError::new(Code::Failed, format!("the baseline before is lost: {lost}")))?;
+        let Some(baseline) = kept else {
+            let message = format!("machine: {id} has no baseline before this one");
+            return Err(CommandError::new(Code::BadArgument, message));
+        };
+        baseline
+            .check_origin(&origin)
+            .map_err(|error| CommandError::new(Code::BadArgument, format!("{id}: {error}")))?;
+        let state = shared.monitor.lock();
+        let mut settings = state.machines[number].settings.clone();
+        settings.reset_threshold(context.changed());
+        let previous = learning::in_use(&state, number);
+        drop(state);
+        let data = json!({ "machines": [messages::baseline_facts(&id, &baseline)] });
+        let machines = vec![Proposed { number, id, baseline: baseline.into(), previous, settings: Some(settings) }];
+        let why = format!(", as before{}", context.why());
+        Ok(Outcome::change(data, ApplyBaseline { shared, machines, rolls_back: true, why }))
     }
 }
 

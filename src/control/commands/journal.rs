@@ -1,4 +1,4 @@
-//! `alarm.list` and `alarm.get`: the journal.
+//! `alarm.list`, `alarm.get`, `alarm.stats`: the journal.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,8 @@ use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
 use crate::control::outcome::Outcome;
 use crate::control::values::Target;
+use crate::monitor::alarm_stats;
+use crate::monitor::answers::AlarmAnswer;
 use crate::monitor::journal::{JournalEntry, JournalQuery};
 use crate::sqlite::SqliteError;
 
@@ -85,12 +87,27 @@ impl Execute for AlarmGet {
     }
 }
 
+/// How good the alarms were: how many, how soon somebody took care, how many were faults; over the last 30 days.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmStats {}
+
+impl Execute for AlarmStats {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let shared = context.shared;
+        let machines: Vec<String> =
+            shared.monitor.lock().machines.values().map(|machine| machine.config.id.clone()).collect();
+        let stats = alarm_stats::read(&shared.journal, &shared.trend, &machines, context.now).map_err(unreadable)?;
+        Ok(Outcome::Answer(json!(stats)))
+    }
+}
+
 fn unreadable(error: SqliteError) -> CommandError {
     CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"))
 }
 
 fn shown(context: &CommandContext, entry: &JournalEntry) -> Value {
-    let JournalEntry { id, machine, record } = entry;
+    let JournalEntry { id, machine, record, answer } = entry;
     let summary = context.shared.clips.summary(&clip::key_of(entry));
     let why = record.why.clone().unwrap_or_default();
     let (note, acknowledged) = record.acknowledged.clone().unzip();
@@ -101,6 +118,12 @@ fn shown(context: &CommandContext, entry: &JournalEntry) -> Value {
         "acknowledged": acknowledged.map(Timestamp::from), "by": note.by, "comment": note.comment,
         "ratio": why.ratio, "percentile": why.percentile, "p_value": why.p_value, "lane": why.lane, "bands": why.bands,
         "provisional": why.provisional, "text": record.sentence(),
+        "like": context.shared.clips.liked(&clip::key_of(entry)).map(|like| like.to_string()),
         "clip": summary.as_ref().map(clip::shown),
+        "answer": answer.as_ref().map(shown_answer),
     })
+}
+
+fn shown_answer(AlarmAnswer { outcome, name, by, comment, at }: &AlarmAnswer) -> Value {
+    json!({ "outcome": outcome, "name": name, "by": by, "comment": comment, "at": Timestamp::from(*at) })
 }

@@ -9,6 +9,7 @@ mod arguments;
 mod baseline;
 mod bundle;
 mod clip;
+mod confirm;
 mod devices;
 mod evidence;
 mod journal;
@@ -28,11 +29,12 @@ use serde_json::{Map, Value};
 
 pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
 pub use announce::Announce;
-pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn};
+pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn, BaselineRollback};
 pub use bundle::{BundleInstall, BundleReload, BundleRollback};
+pub use confirm::AlarmConfirm;
 pub use devices::DevicesList;
 pub use evidence::EvidenceGet;
-pub use journal::{AlarmGet, AlarmList};
+pub use journal::{AlarmGet, AlarmList, AlarmStats};
 pub use keep::{PIECE as EXPORT_PIECE, StateExport, StateImport};
 pub use look::{ConfigGet, LogGet};
 pub use machine::{MachineAdd, MachineList, MachineRemove, MachineSet};
@@ -136,6 +138,7 @@ impl Command {
                     | Command::TrendGet(_)
                     | Command::AlarmList(_)
                     | Command::AlarmGet(_)
+                    | Command::AlarmStats(_)
             ),
         }
     }
@@ -182,6 +185,8 @@ commands! {
     "baseline.apply" BaselineApply
     /// Drop what is being learned, was proposed or is in use.
     "baseline.discard" BaselineDiscard
+    /// Go back to the baseline before.
+    "baseline.rollback" BaselineRollback
     /// Say that somebody takes care of a machine's alarm.
     "alarm.acknowledge" AlarmAcknowledge
     /// Hide a machine's alarm until a time; listening goes on beneath.
@@ -192,6 +197,10 @@ commands! {
     "alarm.list" AlarmList
     /// One alarm of the journal.
     "alarm.get" AlarmGet
+    /// How good the alarms of the last 30 days were.
+    "alarm.stats" AlarmStats
+    /// Say what an alarm was: a fault, normal, a disturbance.
+    "alarm.confirm" AlarmConfirm
     /// A machine's past by minutes, hours or days: distance, score, level, how long it ran.
     "trend.get" TrendGet
     /// Sound and spectrogram of a machine's last window, to its `evidence` topic, or of an alarm.

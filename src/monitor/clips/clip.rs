@@ -1,5 +1,6 @@
 //! What a clip says of itself, and where it lies.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
@@ -70,12 +71,29 @@ pub struct Clip {
     /// Somebody has said that it is a fault: the clip is never removed for room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultExample>,
+    /// The known fault that it sounded like when the alarm was raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<Like>,
 }
 
 /// Which fault can be heard in a clip.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultExample {
     pub name: String,
+}
+
+/// The fault that an alarm sounds like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Like {
+    pub name: String,
+    /// When that alarm was raised.
+    pub since: DateTime<Utc>,
+}
+
+impl fmt::Display for Like {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "like the {} of {}", self.name, self.since.format("%-d %B %Y"))
+    }
 }
 
 impl Clip {
@@ -97,11 +115,13 @@ pub struct ClipSummary {
     pub to: DateTime<Utc>,
     pub rate_hz: u32,
     pub fault: Option<FaultExample>,
+    pub like: Option<Like>,
 }
 
 impl ClipSummary {
     pub fn of(clip: &Clip, bytes: u64) -> ClipSummary {
-        ClipSummary { bytes, from: clip.from, to: clip.to, rate_hz: clip.rate_hz, fault: clip.fault.clone() }
+        let (fault, like) = (clip.fault.clone(), clip.like.clone());
+        ClipSummary { bytes, from: clip.from, to: clip.to, rate_hz: clip.rate_hz, fault, like }
     }
 
     pub fn seconds(&self) -> f64 {

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{ClipKey, Clips, Material, make};
 use crate::audio::capture::RecentSound;
 use crate::monitor::Monitor;
+use crate::monitor::heard::HeardWindow;
 use crate::monitor::journal::JournalEntry;
 use crate::scoring::alarm::Kind;
 use crate::threads::join_until;
@@ -36,6 +37,8 @@ struct Pending {
     entry: JournalEntry,
     /// What was kept when it was raised: nothing of it is lost where the clip comes late.
     sound: RecentSound,
+    /// The windows until then.
+    windows: Vec<HeardWindow>,
     due: Instant,
 }
 
@@ -65,14 +68,39 @@ impl KeeperHandle {
             return;
         }
         let Some(number) = self.monitor.number(&entry.machine) else { return };
+        let windows = self.look(number, &entry);
         let Some(sound) = (self.sound)(number) else { return };
         let left = (record.since + AFTER - Utc::now()).to_std().unwrap_or_default();
         // A clock that was set does not hold the clip up.
         let due = Instant::now() + left.min(AFTER.to_std().unwrap_or_default()) + GRACE;
-        let pending = Pending { number, entry, sound, due };
+        let pending = Pending { number, entry, sound, windows, due };
         // Only a keeper that has been stopped is gone.
         let _ = self.jobs.send(Job::Begin(Box::new(pending)));
     }
+}
+
+impl KeeperHandle {
+    /// The windows that led to an alarm; what they sound like is noted.
+    fn look(&self, number: usize, entry: &JournalEntry) -> Vec<HeardWindow> {
+        let (windows, origin) = {
+            let state = self.monitor.lock();
+            let Some(machine) = state.machines.get(number) else { return Vec::new() };
+            let before = windows_in(BEFORE, machine.config.hop_s);
+            let windows = machine.heard.last_until(entry.record.since, before);
+            (windows, state.loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned())
+        };
+        let like = origin.and_then(|origin| self.clips.like(&entry.machine, &origin, &windows));
+        if let Some(like) = like {
+            tracing::info!("{}: the alarm sounds {like}", entry.machine);
+            self.clips.note_like(ClipKey::new(&entry.machine, entry.record.kind, entry.record.since), like);
+        }
+        windows
+    }
+}
+
+/// Windows that end within a time.
+fn windows_in(span: TimeDelta, hop_s: f64) -> usize {
+    (span.as_seconds_f64() / hop_s).ceil().max(1.0) as usize
 }
 
 /// The running thread.
@@ -142,7 +170,7 @@ impl KeeperHandle {
     }
 
     /// `None` where nothing of the sound is there.
-    fn material(&self, Pending { number, entry, sound, .. }: Pending) -> Option<Material> {
+    fn material(&self, Pending { number, entry, sound, mut windows, .. }: Pending) -> Option<Material> {
         let JournalEntry { machine, record, .. } = entry;
         let (from, to): (DateTime<Utc>, DateTime<Utc>) = (record.since - BEFORE, record.since + AFTER);
         let sound = match (self.sound)(number) {
@@ -151,10 +179,14 @@ impl KeeperHandle {
         };
         let sound = sound.part(from.into(), to.into())?;
         let state = self.monitor.lock();
-        let windows = state.machines.get(number).map(|machine| machine.heard.between(from, to)).unwrap_or_default();
+        if let Some(machine) = state.machines.get(number) {
+            let after = windows_in(AFTER, machine.config.hop_s);
+            windows.extend(machine.heard.first_after(record.since, after));
+        }
         let origin = state.loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned();
         drop(state);
         let text = record.sentence();
-        Some(Material { machine, kind: record.kind, since: record.since, text, sound, windows, origin })
+        let like = self.clips.liked(&ClipKey::new(&machine, record.kind, record.since));
+        Some(Material { machine, kind: record.kind, since: record.since, text, sound, windows, origin, like })
     }
 }

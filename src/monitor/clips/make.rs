@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::clip::{ABOUT, Clip, FORMAT, PICTURE, SOUND, WINDOWS};
+use super::clip::{ABOUT, Clip, FORMAT, Like, PICTURE, SOUND, WINDOWS};
 use crate::audio::capture::RecentSound;
 use crate::audio::flac::{self, FlacError};
 use crate::clock::Timestamp;
@@ -28,6 +28,7 @@ pub struct Material {
     pub sound: RecentSound,
     pub windows: Vec<HeardWindow>,
     pub origin: Option<Origin>,
+    pub like: Option<Like>,
 }
 
 /// A clip that is not on the disk yet.
@@ -48,7 +49,7 @@ impl Made {
 /// # Errors
 /// Sound that cannot be encoded.
 pub fn make(material: Material) -> Result<Made, FlacError> {
-    let Material { machine, kind, since, text, sound, windows, origin } = material;
+    let Material { machine, kind, since, text, sound, windows, origin, like } = material;
     let samples: Vec<f32> = sound.samples.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
     let step = ((LEVEL_STEP_S * f64::from(sound.rate_hz)) as usize).max(1);
     let level = |part: &[f32]| (10.0 * level_dbfs(part)).round() / 10.0;
@@ -62,6 +63,7 @@ pub fn make(material: Material) -> Result<Made, FlacError> {
         level_dbfs: samples.chunks(step).map(level).collect(),
         windows: windows.iter().map(without_sample).collect(),
         fault: None,
+        like,
         machine,
         kind,
         since,
@@ -122,7 +124,8 @@ mod tests {
     fn made(sound: RecentSound) -> Made {
         let since = DateTime::from(sound.end - Duration::from_secs(20));
         let (machine, kind, text) = ("fan-1".to_owned(), Kind::Fault, "burst".to_owned());
-        make(Material { machine, kind, since, text, sound, windows: Vec::new(), origin: None }).expect("made")
+        make(Material { machine, kind, since, text, sound, windows: Vec::new(), origin: None, like: None })
+            .expect("made")
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 mod clip;
 mod keeper;
+mod like;
 mod make;
+mod review;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,9 +18,10 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use self::clip::FORMAT;
-pub use self::clip::{ABOUT, Clip, ClipKey, ClipSummary, FaultExample, PICTURE, SOUND, WINDOWS};
+pub use self::clip::{ABOUT, Clip, ClipKey, ClipSummary, FaultExample, Like, PICTURE, SOUND, WINDOWS};
 pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, channel};
 pub use self::make::{Made, Material, make};
+pub use self::review::{Rules, review};
 use super::heard::HeardWindow;
 use crate::fs::{UNFINISHED, replace, sync_dir};
 
@@ -26,6 +29,9 @@ use crate::fs::{UNFINISHED, replace, sync_dir};
 pub const DIR: &str = "clips";
 /// So much of the disk is left to others.
 const LEAST_FREE: u64 = 64_000_000;
+
+/// Alarms of which it is remembered what they sounded like until their clip is made.
+const LIKES: usize = 256;
 
 /// Why there is no clip.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,8 @@ pub struct Clips {
     free: fn(&Path) -> Option<u64>,
     known: Mutex<BTreeMap<ClipKey, ClipSummary>>,
     problem: Mutex<Option<String>>,
+    /// Of the newest alarms those that sounded like a known fault.
+    likes: Mutex<BTreeMap<ClipKey, Like>>,
 }
 
 impl Clips {
@@ -60,8 +68,16 @@ impl Clips {
 
     fn with_free_space(state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> Clips {
         let root = state_dir.join(DIR);
+        remove_half_done(&root);
         let (known, problem) = (Mutex::new(scan(&root)), Mutex::default());
-        Clips { root, most, free, known, problem }
+        Clips { root, most, free, known, problem, likes: Mutex::default() }
+    }
+
+    /// For who only looks, also while an agent is at it.
+    pub fn read_only(state_dir: &Path) -> Clips {
+        let root = state_dir.join(DIR);
+        let (known, problem) = (Mutex::new(scan(&root)), Mutex::default());
+        Clips { root, most: 0, free: free_space, known, problem, likes: Mutex::default() }
     }
 
     /// Whether any are made.
@@ -83,6 +99,20 @@ impl Clips {
     /// What is known of a clip without reading it.
     pub fn summary(&self, key: &ClipKey) -> Option<ClipSummary> {
         self.known.lock().get(key).cloned()
+    }
+
+    /// The known fault that an alarm sounded like when it was raised.
+    pub fn liked(&self, key: &ClipKey) -> Option<Like> {
+        self.likes.lock().get(key).cloned().or_else(|| self.summary(key)?.like)
+    }
+
+    /// An alarm sounds like a known fault.
+    fn note_like(&self, key: ClipKey, like: Like) {
+        let mut likes = self.likes.lock();
+        likes.insert(key, like);
+        while likes.len() > LIKES {
+            likes.pop_first();
+        }
     }
 
     /// All, oldest first.
@@ -245,19 +275,26 @@ fn write(dir: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), ClipError>
     sync_dir(parent).map_err(of(parent))
 }
 
-/// The clips that are there; what is half done goes.
+fn entries(dir: &Path) -> Vec<std::fs::DirEntry> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().collect()
+}
+
+fn remove_half_done(root: &Path) {
+    for entry in entries(root).iter().flat_map(|machine| entries(&machine.path())) {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED)
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(dir = %entry.path().display(), %error, "a clip that is half done cannot be removed");
+        }
+    }
+}
+
+/// The clips that are there.
 fn scan(root: &Path) -> BTreeMap<ClipKey, ClipSummary> {
-    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().collect::<Vec<_>>();
     let mut known = BTreeMap::new();
     for machine in entries(root) {
         for entry in entries(&machine.path()) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(UNFINISHED) {
-                if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-                    tracing::warn!(dir = %entry.path().display(), %error, "a clip that is half done cannot be removed");
-                }
-                continue;
-            }
             let Some(key) = ClipKey::parse(&machine.file_name().to_string_lossy(), &name) else { continue };
             match summary(&entry.path()) {
                 Ok(clip) => drop(known.insert(key, clip)),

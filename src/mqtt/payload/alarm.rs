@@ -35,6 +35,10 @@ pub struct AlarmMsg {
     /// stands. Older agents do not say so.
     #[serde(default)]
     pub text: Option<String>,
+    /// The fault of this machine that it sounds like, as somebody has named it: `like the bearing of 3 March 2026`; null where
+    /// it sounds like none, or that is not sure. Older agents do not say so.
+    #[serde(default)]
+    pub like: Option<String>,
     /// Its number in the journal (`alarm.get`); null where nothing stands, or the journal cannot be written. Older agents do
     /// not say so.
     #[serde(default)]

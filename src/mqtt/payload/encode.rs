@@ -37,6 +37,7 @@ mod tests {
             text: None,
             journal: None,
             provisional: false,
+            like: None,
             schema: SchemaVersion,
             ts,
             agent: agent(),

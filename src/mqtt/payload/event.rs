@@ -63,6 +63,8 @@ pub enum EventKind {
     BaselineDiscarded,
     /// Learning came to nothing, or what was learned does not count under this bundle.
     BaselineFailed,
+    /// Somebody has said what an alarm was.
+    AlarmConfirmed,
     MaintenanceOn,
     MaintenanceOff,
     /// A machine was added, changed or removed while the agent runs.

@@ -34,6 +34,18 @@ pub struct Health {
     /// Why the sound of the last alarm is not kept; null where it is. Older agents do not say so.
     #[serde(default)]
     pub evidence_error: Option<String>,
+    /// Alarms of the last 30 days; null while the journal cannot be read. Older agents do not say so.
+    #[serde(default)]
+    pub alarms: Option<u64>,
+    /// The same a day.
+    #[serde(default)]
+    pub alarms_per_day: Option<f64>,
+    /// Seconds until half of those that were acknowledged were; null without any.
+    #[serde(default)]
+    pub acknowledge_median_s: Option<f64>,
+    /// Share of faults among those that somebody has answered, 0..1; null without any.
+    #[serde(default)]
+    pub alarm_fault_share: Option<f64>,
     /// One entry for each machine.
     pub machines: Vec<MachineHealth>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,129 @@
+//! `alarm.confirm`: what an alarm was. A fault's clip is kept as an example, a normal one is proposed for the baseline.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Execute, clip};
+use crate::control::answers::{Answered, ConfirmAlarm};
+use crate::control::context::CommandContext;
+use crate::control::error::CommandError;
+use crate::control::learning;
+use crate::control::outcome::Outcome;
+use crate::control::values::ShortText;
+use crate::monitor::answers::{AlarmAnswer, AlarmOutcome};
+use crate::monitor::journal::JournalEntry;
+use crate::monitor::machine::Addition;
+use crate::scoring::baseline::Sample;
+use crate::scoring::{Baseline, Verdict};
+
+/// Say what an alarm was. A fault is kept as an example; what is normal is proposed as an addition to the baseline.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmConfirm {
+    /// Its number, as `alarm.list` and the retained alarm (`journal`) say.
+    #[arg(long)]
+    pub alarm: i64,
+    /// What it was.
+    #[arg(long)]
+    pub outcome: AlarmOutcome,
+    /// Of a fault: what it is called, such as bearing.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<ShortText<64>>,
+    /// What was found.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<ShortText<200>>,
+}
+
+impl Execute for AlarmConfirm {
+    fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
+        let entry = context.alarm(self.alarm)?;
+        let name = self.name.map(String::from);
+        match (self.outcome, &name) {
+            (AlarmOutcome::Fault, None) => {
+                return Err(CommandError::argument("name", "the fault's name, such as bearing", "none"));
+            }
+            (AlarmOutcome::Normal | AlarmOutcome::Disturbance, Some(name)) => {
+                return Err(CommandError::argument(
+                    "name",
+                    "none, it belongs to outcome \"fault\"",
+                    format!("{name:?}"),
+                ));
+            }
+            _ => {}
+        }
+        let (by, reason) = context.who();
+        let comment = self.comment.map(String::from).or(reason);
+        let answer = AlarmAnswer { outcome: self.outcome, name, by, comment, at: context.now };
+        let (addition, note) = match self.outcome {
+            AlarmOutcome::Normal => match addition(context, &entry)? {
+                Ok(addition) => (Some(addition), None),
+                Err(why) => (None, Some(format!("the answer is kept; the baseline stays as it is: {why}"))),
+            },
+            AlarmOutcome::Fault => (None, taken_in(context, &entry)?),
+            AlarmOutcome::Disturbance => (None, None),
+        };
+        let data = json!({
+            "alarm": entry.id, "machine": entry.machine, "outcome": answer.outcome, "name": answer.name,
+            "by": answer.by, "comment": answer.comment, "proposal": addition.is_some(),
+        });
+        let answered = Answered { entry, answer, addition };
+        Ok(Outcome::change(data, ConfirmAlarm::new(context.shared.clone(), answered)).with_note(note))
+    }
+}
+
+/// The windows of an alarm's clip for its machine's baseline, with the machine's number; or why there is nothing to add.
+type Added = Result<(usize, Addition), String>;
+
+fn addition(context: &CommandContext, entry: &JournalEntry) -> Result<Added, CommandError> {
+    let (clips, key) = (&context.shared.clips, clip::key_of(entry));
+    let Some(about) = clips.clip(&key).map_err(clip::unreadable)? else {
+        return Ok(Err("there is no clip of this alarm".into()));
+    };
+    let windows = clips.windows(&key).map_err(clip::unreadable)?.unwrap_or_default();
+    let judged = windows.into_iter().filter(|window| window.verdict != Verdict::Unknown);
+    let sample = |window: crate::monitor::heard::HeardWindow| {
+        let confirmed = window.verdict == Verdict::Anomalous;
+        window.sample.map(|sample| Sample { confirmed, ..sample })
+    };
+    let samples: Vec<Sample> = judged.filter_map(sample).collect();
+    if samples.is_empty() {
+        return Ok(Err("the clip has no windows that were judged".into()));
+    }
+    let state = context.shared.monitor.lock();
+    let Some(number) = state.find(&entry.machine) else { return Ok(Err("the machine was removed".into())) };
+    if state.machines[number].learning.learner.is_some() {
+        return Ok(Err("it is being learned: answer again when that is done".into()));
+    }
+    let base = match learning::base(&state, number) {
+        Ok(base) => base,
+        Err(why) => return Ok(Err(why)),
+    };
+    let fits = about.origin.as_ref().is_some_and(|origin| base.origin.check(origin).is_ok());
+    Ok(match fits {
+        true => Ok((number, Addition { alarm: Some(entry.id), samples: Arc::new(samples) })),
+        false => Err("the clip was scored with another encoder or front-end".into()),
+    })
+}
+
+/// What a person should know who calls something a fault that was taken for normal before.
+fn taken_in(context: &CommandContext, entry: &JournalEntry) -> Result<Option<String>, CommandError> {
+    let windows = context.shared.clips.windows(&clip::key_of(entry)).map_err(clip::unreadable)?.unwrap_or_default();
+    let at_s: Vec<f64> = windows.iter().filter_map(|window| Some(window.sample.as_ref()?.at_s)).collect();
+    let state = context.shared.monitor.lock();
+    let Some(number) = state.find(&entry.machine) else { return Ok(None) };
+    let has = |baseline: &Arc<Baseline>| baseline.has_confirmed(&at_s);
+    let proposed = state.machines[number].learning.proposal.as_ref().is_some_and(has);
+    let in_use = learning::in_use(&state, number).as_ref().is_some_and(has);
+    Ok(match (in_use, proposed) {
+        (true, _) => {
+            Some("this alarm's windows are in the baseline as normal: baseline.rollback takes them out".into())
+        }
+        (_, true) => Some("this alarm's windows are in the proposed baseline: baseline.discard drops it".into()),
+        _ => None,
+    })
+}
