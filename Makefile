@@ -33,7 +33,7 @@ test:                      ## every test but the heavy ones
 	tests/setup.sh
 	tests/run.sh
 
-test-heavy:                ## the heavy ones: Node-RED in a browser, InfluxDB, training, packages, long outages
+test-heavy:                ## the heavy ones: Node-RED in a browser, InfluxDB, training, packages, long outages, clusters of brokers
 	tests/setup.sh
 	tests/run.sh -- --ignored
 

@@ -3,7 +3,8 @@
 #
 #   ./certificates.sh ca                       ca.pem, ca.key
 #   ./certificates.sh broker NAME [NAME|IP...] broker.pem, broker.key: the names by which agents reach the broker
-#   ./certificates.sh agent ID                 ID.pem, ID.key: ID is the agent's agent.id
+#   ./certificates.sh node NAME [NAME|IP...]   NAME.pem, NAME.key: of one broker in a cluster, which also shows it to the others
+#   ./certificates.sh agent ID                 ID.pem, ID.key: ID is the agent's agent.id, or who else logs in by certificate
 #
 # In the folder CERTS (default ./certs). Keys are readable by their owner only. Expiry: the authority after CA_DAYS
 # (default 3650), the others after DAYS (default 825); the dates are printed, and `openssl x509 -enddate -noout -in FILE`
@@ -16,7 +17,7 @@ days=${DAYS:-825}
 ca_days=${CA_DAYS:-3650}
 
 die() { echo "error: $*" >&2; exit 1; }
-usage() { sed -n '4,6s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,7s/^# *//p' "$0" >&2; exit 2; }
 
 key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1"; }
 
@@ -54,7 +55,7 @@ case $what in
     chmod 644 "$certs/ca.pem"
     until_when "$certs/ca.pem"
     ;;
-  broker)
+  broker | node)
     [ $# -ge 1 ] || usage
     names=
     for name in "$@"; do
@@ -64,9 +65,11 @@ case $what in
         *) names="$names,DNS:$name" ;;
       esac
     done
-    sign broker "$1" "subjectAltName=${names#,}
+    case $what in broker) file=broker usage=serverAuth ;; node) file=$1 usage=serverAuth,clientAuth ;; esac
+    case $file in ca | *:*) die "expected the node's host name first, found '$1'" ;; esac
+    sign "$file" "$1" "subjectAltName=${names#,}
 keyUsage=critical,digitalSignature
-extendedKeyUsage=serverAuth"
+extendedKeyUsage=$usage"
     ;;
   agent)
     [ $# -eq 1 ] || usage

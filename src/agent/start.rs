@@ -32,6 +32,7 @@ use crate::monitor::trend::Trend;
 use crate::monitor::trend::writer::TrendWriter;
 use crate::monitor::{AlarmChange, Monitor};
 use crate::mqtt::payload::EventKind;
+use crate::mqtt::topics;
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
 use crate::notify::Notifier;
 use crate::state_files::{Lost, StateFiles};
@@ -53,6 +54,11 @@ impl Agent {
         let (inputs, waiting) = roster.inputs(loaded.as_ref());
         let machines = roster.restore(&config, &store, loaded.as_ref(), saved, &baselines, now)?;
         let capture = Arc::new(capture::start_with(inputs, waiting)?);
+        if let Some(warning) = topics::awkward(&config.mqtt.root, &config.agent.id)
+            && !config.mqtt.url.all().is_empty()
+        {
+            tracing::warn!("{warning}");
+        }
         let options = MqttOptions { least_seqs: imported::least_seqs(&config.agent.state_dir), ..options_of(&config) };
         let (mqtt, incoming) =
             Mqtt::start(options, clock).map_err(AgentError::system("cannot start the MQTT client"))?;

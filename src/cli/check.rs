@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use serde_json::json;
 
 use super::{EXIT_CONFIG, EXIT_DATA, Failure, stored};
@@ -16,7 +17,9 @@ use crate::config::{Config, MachineConfig, MqttConfig, PACKAGED};
 use crate::fs::not_a_directory;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
-use crate::mqtt::simple_client::SimpleClient;
+use crate::mqtt::payload::{AgentState, SchemaVersion, Status, encode};
+use crate::mqtt::tls::{Ending, TlsFiles};
+use crate::mqtt::{topics, trial};
 use crate::notify;
 
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
@@ -24,8 +27,9 @@ const LISTEN: Duration = Duration::from_secs(5);
 
 /// Check configuration, machines, bundle, devices, broker and [[notify]], with a line for each; changes nothing
 ///
-/// Listens to each source for a moment, connects to each broker, under another client id than the agent's, and to the
-/// server of each [[notify]], without sending a message. Exit codes: 0 all is well, 78 the configuration is wrong, 65 the
+/// Listens to each source for a moment; connects to each broker, under another client id than the agent's, and tries what the
+/// agent may do there: it publishes the agent's status as the broker has it, not retained, and empty commands, which agents
+/// pass over; connects to the server of each [[notify]], without sending a message. Exit codes: 0 all is well, 78 the configuration is wrong, 65 the
 /// bundle is, 1 a source or a server cannot be reached.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  auscult check --config /etc/auscult/agent.toml")]
@@ -247,23 +251,52 @@ fn describe(machine: &MachineConfig) -> String {
     source.device.clone().or(file).or(synth).unwrap_or_default()
 }
 
-/// Connects to each with the agent's login and certificates, under another client id, and leaves again.
+/// Connects to each with the agent's login and certificates, under another client id, tries what the agent needs, and leaves
+/// again.
 fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if config.mqtt.url.all().is_empty() {
         report.ok("broker", "none: the agent has its page alone")?;
+        return Ok(());
+    }
+    let agent = &config.agent.id;
+    if let Some(warning) = topics::awkward(&config.mqtt.root, agent) {
+        report.warn("broker", warning)?;
+    }
+    if config.mqtt.url.all().iter().any(|url| url.tls)
+        && let Some(ending) = Ending::first(&TlsFiles::from_config(&config.mqtt))
+        && let Some(warning) = ending.warning(Utc::now())
+    {
+        report.warn("broker", warning)?;
     }
     for url in config.mqtt.url.all() {
         let mqtt = MqttConfig { url: url.clone().into(), ..config.mqtt.clone() };
-        let visit = async { SimpleClient::connect(&mqtt, "check").await?.close().await };
-        match runtime.block_on(visit) {
-            Ok(()) => report.ok("broker", format!("{url}: connection accepted"))?,
+        match runtime.block_on(trial::try_rights(&mqtt, agent, unknown_status())) {
+            Ok(silent) => {
+                report.ok("broker", format!("{url}: connection accepted, the agent may write and read"))?;
+                if !silent.is_empty() {
+                    let topics = silent.join(" and ");
+                    report.warn(
+                        "broker",
+                        format!(
+                            "{url}: what is published to {topics} does not come back: either commands to this agent do not \
+                             arrive, or it may not send any itself, which it need not"
+                        ),
+                    )?;
+                }
+            }
             Err(problem) => report.fail("broker", 1, with_causes(&problem))?,
         }
     }
     // A name that does not resolve leaves its thread behind.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// What is published as the agent's status, not retained, where the broker knows none.
+fn unknown_status() -> Vec<u8> {
+    let (state, boot, ts) = (AgentState::Stopped, format!("check-{:08x}", rand::random::<u32>()), Utc::now().into());
+    encode(&Status { schema: SchemaVersion, state, boot, ts, clock: None })
 }
 
 /// Whether the servers of `[[notify]]` can be reached, with its files and logins; nobody is told anything.

@@ -43,6 +43,18 @@ pub fn describe(error: &ConnectionError) -> String {
     }
 }
 
+/// As [`describe`], of a connection that the broker has not accepted yet: over TLS or not.
+pub fn describe_attempt(error: &ConnectionError, tls: bool) -> String {
+    let line = describe(error);
+    let is_garbled =
+        matches!(error, ConnectionError::MqttState(StateError::Deserialization(_)) | ConnectionError::NotConnAck(_));
+    match tls {
+        false if line == CLOSED || is_garbled => format!("{line}: is it a port for TLS (mqtts://)?"),
+        true if line == CLOSED => format!("{line} before it accepted the login: is it a port without TLS (mqtt://)?"),
+        _ => line,
+    }
+}
+
 fn refused(code: ConnectReturnCode) -> String {
     match code {
         ConnectReturnCode::BadUserNamePassword => "the broker refuses the login: wrong user name or password".into(),
@@ -99,8 +111,7 @@ fn tls(error: &TlsError) -> String {
                 "the broker's certificate is signed by an unknown authority: does mqtt.ca_file fit?".into()
             }
             CertificateError::Revoked => "the broker's certificate is revoked".into(),
-            // As for a self-signed one, or a version 1 certificate.
-            other => format!("the broker's certificate cannot be accepted: {other:?}"),
+            other => unacceptable(&format!("{other:?}")),
         },
         TlsError::AlertReceived(alert) => match alert {
             AlertDescription::CertificateExpired => "the broker says that our certificate has expired".into(),
@@ -118,6 +129,21 @@ fn tls(error: &TlsError) -> String {
         TlsError::InvalidMessage(_) => "what answers does not speak TLS: is it the port of mqtt://?".into(),
         other => format!("TLS: {other}"),
     }
+}
+
+/// rustls has no types for these.
+fn unacceptable(problem: &str) -> String {
+    if problem.contains("UnsupportedCertVersion") {
+        return "the broker's certificate is of X.509 version 1, which nobody accepts any more: make it anew, with extensions \
+                (as certificates.sh does)"
+            .into();
+    }
+    if problem.contains("CaUsedAsEndEntity") {
+        return "the broker shows the certificate of an authority, perhaps one that it signed itself: make one for the broker, \
+                signed by the authority in mqtt.ca_file"
+            .into();
+    }
+    format!("the broker's certificate cannot be accepted: {problem}")
 }
 
 /// rustls writes the names in a certificate as Rust does: `DnsName("broker")`.
@@ -141,6 +167,13 @@ mod tests {
         ] {
             assert_eq!(describe(&error), "the broker's certificate has expired", "{error:?}");
         }
+        for problem in ["UnsupportedCertVersion", "CaUsedAsEndEntity"] {
+            let words = unacceptable(&format!("Other(OtherError({problem}))"));
+            assert!(!words.contains(problem), "{words}");
+        }
+        let closed = ConnectionError::Io(io::ErrorKind::UnexpectedEof.into());
+        assert!(describe_attempt(&closed, false).contains("mqtts://"));
+        assert!(describe_attempt(&closed, true).contains("without TLS"));
         let refused = ConnectionError::Io(io::ErrorKind::ConnectionRefused.into());
         assert_eq!(describe(&refused), "nothing listens there (connection refused)");
         let login = ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword);

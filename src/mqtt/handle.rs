@@ -254,6 +254,7 @@ impl Mqtt {
             reconnects: shared.reconnects.load(Ordering::Relaxed),
             incoming_dropped: shared.incoming_dropped.load(Ordering::Relaxed),
             last_error: shared.last_error.lock().clone(),
+            certificate_until: *shared.certificate_until.lock(),
         }
     }
 

@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod broker;
+pub mod certificate;
 mod client;
 pub mod config;
 pub(crate) mod connection;

@@ -14,7 +14,7 @@ use super::payload::status::{AgentState, Status};
 use super::payload::version::SchemaVersion;
 use super::payload::{EventKind, EventMsg, encode};
 use super::topics::{AgentPart, AgentTopics, MachinePart};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 
 /// A message that is not stored: topic and payload.
 pub type Unstored = (String, Vec<u8>);
@@ -48,6 +48,8 @@ pub struct MqttShared {
     pub reconnects: AtomicU64,
     pub incoming_dropped: AtomicU64,
     pub last_error: Mutex<Option<String>>,
+    /// When the first of the certificates that the connection needs ends.
+    pub certificate_until: Mutex<Option<Timestamp>>,
     pub tap: OnceLock<Tap>,
     /// Weak, so that the receiver knows when the driver has ended.
     pub deliver: WeakIncomingSender,
@@ -85,6 +87,7 @@ impl MqttShared {
             reconnects: AtomicU64::new(0),
             incoming_dropped: AtomicU64::new(0),
             last_error: Mutex::default(),
+            certificate_until: Mutex::default(),
             tap: OnceLock::new(),
             deliver,
         }

@@ -29,12 +29,16 @@ pub enum SimpleClientError {
     Tls(#[from] TlsError),
     #[error("{url}: {}", diagnose::describe(cause))]
     Lost { url: String, cause: Box<ConnectionError> },
+    #[error("{url}: {}", diagnose::describe_attempt(cause, *tls))]
+    NotConnected { url: String, tls: bool, cause: Box<ConnectionError> },
+    #[error("{url}: the broker ended the connection when {what} was asked for: do its access rules deny it?")]
+    Ended { url: String, what: String },
     #[error("{what}")]
     NotSent { what: String, source: NotSent },
     #[error("{url}: no answer to a subscription")]
     NoAnswer { url: String },
-    #[error("{url}: the broker's access rules do not let {filter} be read")]
-    Denied { url: String, filter: String },
+    #[error("{url}: the broker's access rules do not let {} be read", filters.join(", "))]
+    Denied { url: String, filters: Vec<String> },
 }
 
 /// A message, with its topic taken apart.
@@ -88,7 +92,8 @@ impl SimpleClient {
         let files = TlsFiles::from_config(config);
         let mut problem = SimpleClientError::NoBroker;
         for url in BrokerUrls::all(&config.url) {
-            let tls = url.tls.then(|| tls::client_config(&files)).transpose()?;
+            let over_tls = url.tls;
+            let tls = over_tls.then(|| tls::client_config(&files)).transpose()?;
             let mut connection = Connection::open(url, tls, &identity, IN_FLIGHT);
             let url = url.to_string();
             problem = loop {
@@ -98,7 +103,7 @@ impl SimpleClient {
                         return Ok(SimpleClient { connection, url, root, in_flight: 0, waiting: VecDeque::new() });
                     }
                     ConnectionEvent::Lost(cause) => {
-                        break SimpleClientError::Lost { url, cause: Box::new(cause) };
+                        break SimpleClientError::NotConnected { url, tls: over_tls, cause: Box::new(cause) };
                     }
                     _ => {}
                 }
@@ -131,12 +136,18 @@ impl SimpleClient {
                 }
             }
         });
-        let accepted = accepted.await;
-        let accepted = accepted.map_err(|_| SimpleClientError::NoAnswer { url: self.url.clone() })??;
-        match filters.iter().zip(accepted).find(|(_, accepted)| !accepted) {
-            None => Ok(()),
-            Some((filter, _)) => Err(SimpleClientError::Denied { url: self.url.clone(), filter: filter.clone() }),
-        }
+        let (accepted, url) = (accepted.await, self.url.clone());
+        let accepted = match accepted {
+            // RabbitMQ says so in this way.
+            Ok(Err(SimpleClientError::Lost { .. })) => {
+                return Err(SimpleClientError::Ended { url, what: filters.join(", ") });
+            }
+            Ok(answer) => answer?,
+            Err(_) => return Err(SimpleClientError::NoAnswer { url }),
+        };
+        let denied = filters.iter().zip(accepted).filter(|(_, accepted)| !accepted);
+        let filters: Vec<String> = denied.map(|(filter, _)| filter.clone()).collect();
+        if filters.is_empty() { Ok(()) } else { Err(SimpleClientError::Denied { url, filters }) }
     }
 
     /// Publishes with QoS 1; waits only while too much is without acknowledgement.

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::certificate;
 use super::config::MqttConfig;
 
 /// Paths as of `[mqtt]` in the configuration.
@@ -37,6 +40,8 @@ pub enum TlsError {
     NoCertificate(PathBuf),
     #[error("{}", path.display())]
     Authority { path: PathBuf, source: rustls::Error },
+    #[error("{}: the key in {} belongs to another certificate", cert.display(), key.display())]
+    Mismatch { cert: PathBuf, key: PathBuf },
     #[error("{} with the key {}", cert.display(), key.display())]
     Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
     #[error("the system has no certificate authorities: set mqtt.ca_file")]
@@ -64,10 +69,12 @@ pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
             let chain = certificates(cert)?;
             let private =
                 PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem { path: key.clone(), source })?;
-            builder.with_client_auth_cert(chain, private).map_err(|source| TlsError::Pair {
-                cert: cert.clone(),
-                key: key.clone(),
-                source,
+            builder.with_client_auth_cert(chain, private).map_err(|source| {
+                let (cert, key) = (cert.clone(), key.clone());
+                match source {
+                    rustls::Error::InconsistentKeys(_) => TlsError::Mismatch { cert, key },
+                    source => TlsError::Pair { cert, key, source },
+                }
             })?
         }
         (Some(_), None) => return Err(TlsError::NoKeyFile),
@@ -102,4 +109,61 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(TlsError::NoCertificate(path.to_owned()));
     }
     Ok(found)
+}
+
+/// People should know so long before a certificate ends.
+pub const WARN_DAYS: i64 = 30;
+
+/// The certificate among the agent's own files that ends first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    pub path: PathBuf,
+    pub until: DateTime<Utc>,
+}
+
+impl Ending {
+    /// Of the agent's certificate and of the authority's; files that cannot be read are told of elsewhere.
+    pub fn first(files: &TlsFiles) -> Option<Ending> {
+        let paths = files.cert.iter().chain(&files.ca);
+        let endings = paths.filter_map(|path| {
+            let until = certificates(path).ok()?.iter().filter_map(|der| certificate::valid_until(der)).min()?;
+            Some(Ending { path: path.clone(), until })
+        });
+        endings.min_by_key(|ending| ending.until)
+    }
+
+    /// For a person, where it is time: it ends within [`WARN_DAYS`], or has ended.
+    pub fn warning(&self, now: DateTime<Utc>) -> Option<String> {
+        let (path, until) = (self.path.display(), self.until.to_rfc3339_opts(SecondsFormat::Secs, true));
+        let left = self.until - now;
+        match left.num_days() {
+            _ if left < chrono::TimeDelta::zero() => {
+                Some(format!("{path}: the certificate has expired: it was valid until {until}"))
+            }
+            0 => Some(format!("{path}: the certificate expires within a day, at {until}")),
+            days if days < WARN_DAYS => Some(format!("{path}: the certificate expires in {days} days, at {until}")),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_said_thirty_days_before() {
+        let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().expect("a time");
+        let warning = |days: i64| {
+            let until = now + chrono::TimeDelta::days(days);
+            Ending { path: "pi-7.pem".into(), until }.warning(now)
+        };
+        assert_eq!(warning(30), None);
+        assert_eq!(
+            warning(29).as_deref(),
+            Some("pi-7.pem: the certificate expires in 29 days, at 2026-03-30T12:00:00Z")
+        );
+        assert!(warning(0).is_some_and(|words| words.contains("within a day")));
+        assert!(warning(-1).is_some_and(|words| words.contains("has expired")));
+    }
 }

@@ -112,6 +112,19 @@ impl fmt::Display for Topic {
     }
 }
 
+/// What some brokers do not carry in the topics of this agent, for a person.
+pub fn awkward(root: &str, agent: &str) -> Option<String> {
+    let (what, found) = match (agent.contains('.'), root.contains(['.', '*', '>', ' '])) {
+        (true, _) => ("agent.id", agent),
+        (_, true) => ("mqtt.root", root),
+        _ => return None,
+    };
+    Some(format!(
+        "{what}: expected letters, digits, _ and - alone where the broker is NATS or RabbitMQ, found {found:?}: they take a '.' in a \
+         topic for a '/' or refuse it, and messages do not arrive; other brokers carry it"
+    ))
+}
+
 /// The topics of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentTopics {
@@ -187,6 +200,13 @@ mod tests {
             }
             assert_eq!(topics.parse(&topics.fleet_control()), Some(Topic::FleetControl));
         }
+    }
+
+    #[test]
+    fn what_a_broker_cannot_carry_is_named() {
+        assert_eq!(awkward("plant/hall-2", "pi-7"), None);
+        assert!(awkward("auscult", "pi.7").is_some_and(|words| words.contains("agent.id") && words.contains("pi.7")));
+        assert!(awkward("plant.north", "pi-7").is_some_and(|words| words.contains("mqtt.root")));
     }
 
     #[test]

@@ -69,7 +69,7 @@ interface Command {
 
 type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "state_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "alarm_confirmed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "alarm_confirmed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "certificate_ends" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
 
 interface EventMsg {
   agent: string
@@ -121,6 +121,8 @@ interface Health {
   /** The same a day. */
   alarms_per_day: number | null
   boot: string
+  /** When the first of the agent's certificate and its authority's ends; null without TLS files. */
+  certificate_until: string | null
   clock?: ClockMark | null
   /** Temperature of the CPU, degrees Celsius. */
   cpu_temp_c: number | null

@@ -10,14 +10,23 @@ pub struct KillOnDrop(Child);
 impl KillOnDrop {
     /// For the process `pid`, which this process has started and not yet waited for, and its directory.
     pub fn new(pid: u32, dir: Option<&Path>) -> KillOnDrop {
+        KillOnDrop::watch(&pid.to_string(), dir)
+    }
+
+    /// As [`KillOnDrop::new`], for the process and those that it starts: it leads a group of its own.
+    pub fn group(pid: u32, dir: Option<&Path>) -> KillOnDrop {
+        KillOnDrop::watch(&format!("-{pid}"), dir)
+    }
+
+    fn watch(target: &str, dir: Option<&Path>) -> KillOnDrop {
         // The pipe closes with this process, however it ends.
         let watcher = Command::new("sh")
             .args([
                 "-c",
-                "trap '' INT TERM HUP; read -r _; kill -9 \"$1\"; [ -z \"$2\" ] || rm -rf \"$2\"",
+                "trap '' INT TERM HUP; read -r _; kill -9 -- \"$1\"; [ -z \"$2\" ] || rm -rf \"$2\"",
                 "kill-on-drop",
             ])
-            .arg(pid.to_string())
+            .arg(target)
             .arg(dir.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

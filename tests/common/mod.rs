@@ -4,6 +4,7 @@
 pub mod agent_process;
 pub mod broker;
 pub mod bundles;
+pub mod cluster;
 pub mod disk;
 pub mod faults;
 pub mod inbox;

@@ -100,13 +100,10 @@ fn an_agent_that_does_not_know_the_command_is_found_by_its_refusal() {
             message.topic == "auscult/fleet/control" && !message.payload.is_empty() && message.json()["command"] == is
         });
         let status = if error.is_null() { "ok" } else { "error" };
-        let mut reply = json!({
+        let reply = json!({
             "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "id": asked.json()["id"], "command": is, "agent": "pi-old",
-            "status": status,
+            "status": status, "error": error, "data": null, "late": false,
         });
-        if !error.is_null() {
-            reply["error"] = error;
-        }
         subscriber.publish("auscult/pi-old/reply", false, reply.to_string());
     };
     std::thread::scope(|scope| {

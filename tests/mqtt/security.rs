@@ -27,7 +27,7 @@ fn certificates(dir: &Path, clock: &str, arguments: &[&str]) -> Result<String, S
     let run = Command::new(deployed("certificates.sh"))
         .args(arguments)
         .env("CERTS", dir.join("certs"))
-        .env("DAYS", "30")
+        .env("DAYS", "60")
         .env("LD_PRELOAD", faketime())
         .env("FAKETIME", clock)
         .output()
@@ -40,9 +40,9 @@ fn make(dir: &Path, arguments: &[&str]) {
     certificates(dir, "+0", arguments).expect("certificates are made");
 }
 
-/// Made 40 days ago for 30 days.
+/// Made 70 days ago for 60 days.
 fn make_expired(dir: &Path, arguments: &[&str]) {
-    certificates(dir, "-40d", arguments).expect("certificates are made");
+    certificates(dir, "-70d", arguments).expect("certificates are made");
 }
 
 /// An authority and a broker's certificate for this machine.
@@ -95,6 +95,7 @@ fn type_in(dir: &Path, root: &Path, commands: &str) {
             while [ $# -gt 0 ]; do case $1 in -o | -g) shift 2 ;; *) words+=("$1"); shift ;; esac; done
             command install "${words[@]}"
         }
+        nano() { :; }
         mosquitto_passwd() { command mosquitto_passwd -b "$1" "$2" "$2-secret"; }
     "#;
     let commands = commands.replace(" /etc/", &format!(" {}/etc/", root.display()));
@@ -121,10 +122,13 @@ fn deployed_broker() -> BrokerOptions {
         }
         std::fs::create_dir_all(dir.join("etc/mosquitto/conf.d")).expect("a directory");
         let blocks = readme("sh");
-        let [certificates, broker, pi] = blocks.as_slice() else { panic!("three blocks: {blocks:?}") };
+        let [certificates, broker, pi, operator, _] = blocks.as_slice() else { panic!("five blocks: {blocks:?}") };
         type_in(dir, dir, certificates);
         type_in(dir, dir, broker);
         type_in(&dir.join("certs"), &dir.join("pi"), pi);
+        std::fs::copy(deployed("operator.toml"), dir.join("certs/operator.toml")).expect("a copy");
+        type_in(&dir.join("certs"), &dir.join("desk"), operator);
+        std::fs::write(dir.join("desk/etc/auscult/operator.password"), "operator-secret\n").expect("a file");
         type_in(dir, dir, "./certificates.sh agent pi-8");
         let installed = std::fs::read(dir.join("etc/mosquitto/conf.d/auscult.conf")).expect("installed");
         assert_eq!(installed, std::fs::read(deployed("auscult.conf")).expect("the configuration"));
@@ -198,6 +202,31 @@ fn the_shipped_broker_lets_each_do_what_is_theirs_only() {
     let verdicts = viewer.messages().into_iter().filter(|message| message.topic.ends_with("blower-1/verdict"));
     assert_eq!(verdicts.count(), 1, "others wrote a verdict of pi-7");
 
+    // How the README says that an operator commands, and a viewer, who may not.
+    let desk = broker.dir().join("desk/etc/auscult");
+    let file = std::fs::read_to_string(desk.join("operator.toml")).expect("the operator's file");
+    let file = file
+        .replace("broker.plant.example:8884", &format!("localhost:{}", broker.port2()))
+        .replace("/etc/auscult", &desk.display().to_string());
+    std::fs::write(desk.join("operator.toml"), &file).expect("a file");
+    let commands = readme("sh");
+    let ctl = commands[4].lines().find(|line| line.starts_with("auscult ctl ")).expect("a line with auscult ctl");
+    let ctl = ctl.replace("/etc/auscult", &desk.display().to_string()).replace("--fleet", "--agent pi-7");
+    let run = |more: &str| {
+        let program = env!("CARGO_BIN_EXE_auscult");
+        let line = ctl.replace("auscult ctl", &format!("{program} ctl"));
+        let output = Command::new("sh").args(["-c", &format!("{line}{more}")]).output().expect("sh");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    // The client in this test takes commands and does not answer.
+    assert!(run(" --timeout 1").contains("no reply within 1 s from pi-7"));
+    let command = incoming.blocking_recv().expect("a command").payload.expect("a small message");
+    assert!(String::from_utf8_lossy(&command).contains("ping"));
+    let password = desk.join("viewer.password");
+    std::fs::write(&password, "viewer-secret\n").expect("a file");
+    let refused = run(&format!(" --timeout 7 --username viewer --password-file {}", password.display()));
+    assert!(refused.contains("access rules probably do not let it command"), "{refused}");
+
     // How the README says that one looks at it.
     let text = std::fs::read_to_string(deployed("README.md")).expect("the README");
     let look = text.split('`').find(|code| code.starts_with("mosquitto_sub ")).expect("a line with mosquitto_sub");
@@ -216,7 +245,9 @@ fn refused(name: &str, setup: Setup, words: &str) {
     let setup = Setup { state_dir: dir.path().to_owned(), machines: 1, every_ms: 50, ..setup };
     let agent = AgentProcess::start(&setup);
     agent.wait_for_attempts(5);
-    let printed = agent.lines_with("WARN");
+    // That our own certificate has ended is said beside what the broker makes of it.
+    let mut printed = agent.lines_with("WARN");
+    printed.retain(|line| !line.contains("pi-7.pem: the certificate has expired"));
     assert_eq!(printed.len(), 1, "{name}: {printed:?}");
     assert!(printed[0].contains(words), "{name}: {:?}", printed[0]);
     assert!(!agent.lines().iter().any(|line| line.contains("wrong-secret")), "{name}: the password is told");
@@ -247,7 +278,11 @@ fn what_is_refused_is_one_line() {
         ..Setup::default()
     };
     let good = tls(plant, "");
-    refused("plain TCP to TLS", Setup { url: good.url(), ..Setup::default() }, "the broker closed the connection");
+    refused(
+        "plain TCP to TLS",
+        Setup { url: good.url(), ..Setup::default() },
+        "the broker closed the connection: is it a port for TLS (mqtts://)?",
+    );
     refused(
         "TLS to plain TCP",
         Setup { url: format!("mqtts://localhost:{}", login.port()), ..setup(&good, "localhost") },
@@ -280,6 +315,22 @@ fn what_is_refused_is_one_line() {
         "",
     );
     refused("expired", setup(&expired, "localhost"), "has expired: it was valid until");
+    let old_kind = tls(
+        |dir| {
+            plant(dir);
+            let sign = "cd certs && openssl req -new -key broker.key -subj /CN=localhost | openssl x509 -req -days 60 \
+                        -CA ca.pem -CAkey ca.key -set_serial 7 -out broker.pem";
+            let signed = Command::new("sh").args(["-c", sign]).current_dir(dir).output().expect("sh");
+            assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+        },
+        "",
+    );
+    refused("X.509 version 1", setup(&old_kind, "localhost"), "is of X.509 version 1");
+    let pair = |cert: &str, key: &str| {
+        let file = |name: &str| Some(good.dir().join("certs").join(name));
+        Setup { cert: file(cert), key: file(key), ..setup(&good, "localhost") }
+    };
+    refused("a key of another certificate", pair("broker.pem", "ca.key"), "ca.key belongs to another certificate");
     let mutual = tls(
         |dir| {
             plant(dir);

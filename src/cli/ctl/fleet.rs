@@ -10,7 +10,7 @@ use super::rights::{self, Rights};
 use crate::cli::{Failure, announce};
 use crate::config::MqttConfig;
 use crate::mqtt::payload::{AgentState, Info, Reply, Status};
-use crate::mqtt::simple_client::{Message, SimpleClient};
+use crate::mqtt::simple_client::{Message, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, Topic};
 
 /// The broker has sent all that it keeps when nothing comes for this long.
@@ -78,6 +78,7 @@ impl FleetClient {
         client.subscribe(&filters).await?;
         let mut fleet = FleetClient { mqtt, addressee, known: BTreeMap::new(), left_out: BTreeSet::new() };
         let end = Instant::now() + KEPT;
+        let mut any_kept = false;
         loop {
             let message = match fleet.addressee {
                 Addressee::Agent(_) if fleet.known.values().any(|known| known.state.is_some()) => break,
@@ -85,10 +86,15 @@ impl FleetClient {
                 Addressee::Fleet { .. } => timeout(QUIET, client.next()).await,
             };
             let Ok(message) = message else { break };
-            fleet.note(&message?);
+            let message = match message {
+                Ok(message) => message,
+                Err(problem) => return Err(fleet.explain(problem).await),
+            };
+            any_kept |= message.retained;
+            fleet.note(&message);
         }
-        // Some brokers give nothing of what they keep, or something that is old.
-        if fleet.asked().is_empty() {
+        // Some brokers give nothing of what they keep, or something that is old; who has just come is not all of a fleet.
+        if fleet.asked().is_empty() || !any_kept {
             fleet.call(client).await?;
         }
         if fleet.asked().is_empty() {
@@ -127,6 +133,14 @@ impl FleetClient {
             }
         }
         Ok(())
+    }
+
+    /// What broke the connection, and whether this login's rights did: some brokers end it on a command that they deny.
+    async fn explain(&self, problem: SimpleClientError) -> Failure {
+        match (&problem, self.rights().await) {
+            (SimpleClientError::Lost { .. }, Rights::Doubted(why)) => anyhow::anyhow!("{problem}: {why}").into(),
+            _ => problem.into(),
+        }
     }
 
     /// Whether a command gets through to the broker at all.
@@ -225,7 +239,10 @@ impl FleetClient {
     ) -> Result<Option<Answer>, Failure> {
         loop {
             let Ok(message) = timeout_at(end, client.next()).await else { return Ok(None) };
-            let message = message?;
+            let message = match message {
+                Ok(message) => message,
+                Err(problem) => return Err(self.explain(problem).await),
+            };
             // One that comes online while we wait gets the command too, and is waited for.
             if self.note(&message) {
                 continue;

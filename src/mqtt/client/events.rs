@@ -25,7 +25,11 @@ impl Driver {
             ConnectionEvent::Connected => self.on_connected(),
             ConnectionEvent::Lost(error) => {
                 let url = session.url.clone();
-                self.failed(url, diagnose::describe(&error));
+                let problem = match session.link {
+                    Some(_) => diagnose::describe(&error),
+                    None => diagnose::describe_attempt(&error, url.starts_with("mqtts:")),
+                };
+                self.failed(url, problem);
             }
             ConnectionEvent::Subscribed(accepted) => self.on_subscribed(&accepted),
             ConnectionEvent::Message(message) => self.on_message(message),
@@ -85,7 +89,13 @@ impl Driver {
             if *accepted {
                 self.problems.solved(&filter);
             } else {
-                let problem = "the broker denies the subscription: do its access rules allow it?";
+                let problem = match self.echo_received {
+                    true => {
+                        "the broker denies the subscription, which it took earlier: does it work as a whole, or were its access \
+                             rules changed?"
+                    }
+                    false => "the broker denies the subscription: do its access rules allow it?",
+                };
                 self.report_problem(filter, problem.into());
             }
         }

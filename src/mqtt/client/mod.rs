@@ -2,6 +2,7 @@
 //!
 //! It has its own thread, so that a slow disk or a flood of messages delays nobody else.
 
+mod certificates;
 mod events;
 pub mod link;
 mod problems;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use self::certificates::Certificates;
 use self::link::{ECHO_AGAIN, ECHO_WITHIN, Echo, IN_FLIGHT, Link, Outgoing, Sent};
 use self::problems::Problems;
 use self::stop::{CLOSE_TIME, Phase, Stop, StopReport, Stopping};
@@ -30,6 +32,9 @@ use crate::causes::with_causes;
 use crate::systemd;
 
 const RULES: &str = "do the broker's access rules allow this agent to write and read it?";
+/// Where it did come back earlier, the rules are not what to look at first.
+const AWAY: &str = "earlier it did: does the broker work as a whole (in a cluster, is the node there that has this agent's session; \
+                    RabbitMQ: mqtt.durable_queue_type = quorum), or were its access rules changed?";
 
 /// Starts the driver on its own thread.
 pub fn spawn(
@@ -56,6 +61,7 @@ pub fn spawn(
         stopping: None,
         problems: Problems::default(),
         flood_logged: None,
+        certificates: Certificates::default(),
     };
     let thread = std::thread::Builder::new().name("mqtt".into());
     thread.spawn(move || runtime.block_on(driver.run(changes, brokers, stop))).map(drop)
@@ -79,6 +85,7 @@ struct Driver {
     stopping: Option<Stopping>,
     problems: Problems,
     flood_logged: Option<Instant>,
+    certificates: Certificates,
 }
 
 /// A connection, or an attempt at one.
@@ -110,6 +117,8 @@ impl Driver {
             }
             self.pump();
             self.watch();
+            let over_tls = self.options.broker.urls.all().iter().any(|url| url.tls);
+            self.certificates.look(over_tls.then_some(&self.options.tls), &self.shared);
             if self.advance_stop(settled) {
                 break;
             }
@@ -160,6 +169,7 @@ impl Driver {
         self.discard_from = none.then(|| self.discard_from.unwrap_or(self.shared.outbox.next_id()));
         self.options.broker = broker;
         (self.next_url, self.connect_at, self.echo_received) = (0, Instant::now(), false);
+        self.certificates = Certificates::default();
         (self.backoff, self.problems) = (Backoff::new(self.options.pause.0, self.options.pause.1), Problems::default());
     }
 
@@ -233,10 +243,15 @@ impl Driver {
             // mosquitto 2.0.11 sometimes closes the connection on a message that its rules deny.
             Some(_) => {
                 let topic = self.shared.topics.of_agent(AgentPart::Status);
-                format!("the connection was lost before {topic} came back ({problem}): {RULES}")
+                format!("the connection was lost before {topic} came back ({problem}): {}", self.why_no_echo())
             }
         };
         self.report_problem(url, problem);
+    }
+
+    /// What to look at where the agent's own status does not come back.
+    fn why_no_echo(&self) -> &'static str {
+        if self.echo_received { AWAY } else { RULES }
     }
 
     fn report_problem(&mut self, about: String, problem: String) {
@@ -295,7 +310,8 @@ impl Driver {
             Echo::AwaitedUntil(until) if Instant::now() >= until => {
                 link.echo = Echo::MissingUntil(until + ECHO_AGAIN);
                 let topic = self.shared.topics.of_agent(AgentPart::Status);
-                let problem = format!("what is published here does not come back, so nothing is sent: {RULES}");
+                let why = self.why_no_echo();
+                let problem = format!("what is published here does not come back, so nothing is sent: {why}");
                 self.report_problem(topic, problem);
             }
             Echo::MissingUntil(until) if Instant::now() >= until => {

@@ -84,6 +84,8 @@ pub enum EventKind {
     ClockJumped,
     /// The clock is synchronised from now on.
     ClockSynchronised,
+    /// A certificate that the connection needs ends within 30 days.
+    CertificateEnds,
     /// The outbox cannot write to disk and keeps what it can in memory.
     OutboxFailed,
     /// The outbox is on disk again.

@@ -71,6 +71,9 @@ pub struct MqttHealth {
     pub incoming_dropped: u64,
     /// What last went wrong with the connection.
     pub last_error: Option<String>,
+    /// When the first of the agent's certificate and its authority's ends; null without TLS files.
+    #[serde(default)]
+    pub certificate_until: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,261 @@
+//! Three brokers that make one, with the configurations that `deploy/` has for them: NATS and RabbitMQ as Debian packs them.
+//! All ends with the test, also when it panics.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::broker::free_port;
+use super::kill_on_drop::KillOnDrop;
+use super::program::done;
+use super::wait::wait_or_explain;
+
+const NODES: usize = 3;
+/// Three RabbitMQs that start at once take this long on two busy cores.
+const START: Duration = Duration::from_secs(180);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Nats,
+    RabbitMq,
+}
+
+impl Kind {
+    fn folder(self) -> &'static str {
+        match self {
+            Kind::Nats => "nats",
+            Kind::RabbitMq => "rabbitmq",
+        }
+    }
+
+    /// What the program says of its version.
+    pub fn version(self) -> String {
+        match self {
+            Kind::Nats => done(Command::new("nats-server").arg("--version")).trim().replace("nats-server: v", "NATS "),
+            Kind::RabbitMq => {
+                let package = done(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "rabbitmq-server"]));
+                format!("RabbitMQ {}", package.split('-').next().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// A file of `deploy/`.
+pub fn deployed(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
+}
+
+/// Three nodes.
+pub struct Cluster {
+    pub kind: Kind,
+    nodes: Vec<Node>,
+    /// Erlang's name server, of these nodes alone.
+    _names: Option<Running>,
+    dir: tempfile::TempDir,
+}
+
+struct Node {
+    port: u16,
+    command: Box<dyn Fn() -> Command>,
+    running: Option<Running>,
+}
+
+/// A process that leads a group, and its watcher; both end when it is dropped.
+struct Running(Child, KillOnDrop);
+
+impl Running {
+    fn start(mut command: Command, log: &Path, dir: &Path) -> Running {
+        let log = fs::File::options().create(true).append(true).open(log).expect("a log file");
+        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
+        let program = command.get_program().to_owned();
+        let child = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}; run tests/setup.sh"));
+        let watcher = KillOnDrop::group(child.id(), Some(dir));
+        Running(child, watcher)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The group is of this child, which has not been waited for.
+        let _ = Command::new("kill").args(["-9", "--", &format!("-{}", self.0.id())]).status();
+        let _ = self.0.wait();
+    }
+}
+
+impl Cluster {
+    /// For these agents, and an operator and a viewer.
+    pub fn start(kind: Kind, agents: &[&str]) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("auscult-cluster-").tempdir().expect("a temporary directory");
+        let list: String = agents.iter().map(|agent| format!("127.0.0.1 {agent} hall\n")).collect();
+        fs::write(dir.path().join("fleet.txt"), list).expect("a writable file");
+        set_up(kind, dir.path());
+        let (nodes, names) = match kind {
+            Kind::Nats => (nats(dir.path()), None),
+            Kind::RabbitMq => rabbitmq(dir.path()),
+        };
+        let mut cluster = Cluster { kind, nodes, _names: names, dir };
+        (0..NODES).for_each(|node| cluster.run(node));
+        (0..NODES).for_each(|node| cluster.wait(node));
+        cluster
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn port(&self, node: usize) -> u16 {
+        self.nodes[node].port
+    }
+
+    pub fn url(&self, node: usize) -> String {
+        format!("mqtts://localhost:{}", self.port(node))
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join("certs").join(name)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, node: usize) {
+        assert!(self.nodes[node].running.take().is_some(), "it runs");
+    }
+
+    /// Starts it again, and waits until it answers.
+    pub fn restart(&mut self, node: usize) {
+        self.run(node);
+        self.wait(node);
+    }
+
+    fn run(&mut self, node: usize) {
+        let log = self.log_file(node);
+        let command = (self.nodes[node].command)();
+        self.nodes[node].running = Some(Running::start(command, &log, self.dir.path()));
+    }
+
+    fn wait(&self, node: usize) {
+        let explain =
+            || format!("node {node} answers: {}", fs::read_to_string(self.log_file(node)).unwrap_or_default());
+        let port = self.port(node);
+        wait_or_explain(START, explain, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    }
+
+    fn log_file(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("log-{node}"))
+    }
+}
+
+/// The code blocks of the README.md in `deploy/`, of one language.
+pub fn readme(kind: Kind, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(deployed(kind.folder()).join("README.md")).expect("the README");
+    let fence = format!("```{language}\n");
+    text.split(fence.as_str()).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0.to_owned())).collect()
+}
+
+/// Types in how the README.md makes certificates and rights, with this machine's name instead of the nodes'.
+fn set_up(kind: Kind, dir: &Path) {
+    for script in ["mosquitto/certificates.sh", &format!("{}/rights.sh", kind.folder())] {
+        let script = deployed(script);
+        fs::copy(&script, dir.join(script.file_name().expect("a script"))).expect("a copy");
+    }
+    let commands = readme(kind, "sh").swap_remove(0);
+    let names = match kind {
+        Kind::Nats => "$node.plant.example",
+        Kind::RabbitMq => "$node rabbit.plant.example",
+    };
+    assert!(commands.contains(names), "{commands}");
+    let commands = commands
+        .replace(names, "$node localhost 127.0.0.1")
+        .replace("the-operators-password", "operator-secret")
+        .replace("the-viewers-password", "viewer-secret");
+    done(Command::new("bash").args(["-euc", &commands]).current_dir(dir));
+}
+
+/// The file of `deploy/` with other words; each must be there.
+fn adapted(path: &str, words: &[(&str, String)]) -> String {
+    let text = fs::read_to_string(deployed(path)).expect("a file of deploy/");
+    words.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{path} has no {from:?}");
+        text.replace(from, to)
+    })
+}
+
+fn nats(dir: &Path) -> Vec<Node> {
+    let cluster: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
+    let node = |number: usize| {
+        let port = free_port();
+        let (certs, store) = (dir.join("certs").display().to_string(), dir.join(format!("store-{number}")));
+        let mut words = vec![
+            ("/etc/nats/auscult/node", format!("{certs}/nats-{}", number + 1)),
+            ("/etc/nats/auscult", certs),
+            ("server_name: nats-1", format!("server_name: nats-{number}")),
+            ("0.0.0.0:6222", format!("127.0.0.1:{}", cluster[number])),
+            ("0.0.0.0:8883", format!("127.0.0.1:{port}")),
+            ("127.0.0.1:4222", format!("127.0.0.1:{}", free_port())),
+            ("/var/lib/nats/auscult", store.display().to_string()),
+        ];
+        let routes = ["nats-1.plant.example:6222", "nats-2.plant.example:6222", "nats-3.plant.example:6222"];
+        words.extend(routes.iter().zip(&cluster).map(|(name, port)| (*name, format!("localhost:{port}"))));
+        let config = dir.join(format!("nats-{number}.conf"));
+        fs::write(&config, adapted("nats/auscult.conf", &words)).expect("a writable file");
+        let command = move || {
+            let mut command = Command::new("nats-server");
+            command.arg("-c").arg(&config);
+            command
+        };
+        Node { port, command: Box::new(command), running: None }
+    };
+    (0..NODES).map(node).collect()
+}
+
+fn rabbitmq(dir: &Path) -> (Vec<Node>, Option<Running>) {
+    // Nodes that share this know each other.
+    fs::write(dir.join(".erlang.cookie"), "auscult-test").expect("a writable file");
+    done(Command::new("chmod").arg("400").arg(dir.join(".erlang.cookie")));
+    let names_port = free_port().to_string();
+    let mut names = Command::new("epmd");
+    names.args(["-port", &names_port, "-address", "127.0.0.1"]);
+    let names = Running::start(names, &dir.join("log-names"), dir);
+    let node = |number: usize| {
+        let port = free_port();
+        let certs = dir.join("certs").display().to_string();
+        let words = [
+            ("/etc/rabbitmq/auscult/node", format!("{certs}/rabbit-{}", number + 1)),
+            ("/etc/rabbitmq/auscult/definitions.json", dir.join("definitions.json").display().to_string()),
+            ("/etc/rabbitmq/auscult/ca.pem", format!("{certs}/ca.pem")),
+            ("rabbit@rabbit-1", "node-0@localhost".into()),
+            ("rabbit@rabbit-2", "node-1@localhost".into()),
+            ("rabbit@rabbit-3", "node-2@localhost".into()),
+            ("mqtt.listeners.ssl.default = 8883", format!("mqtt.listeners.ssl.1 = 127.0.0.1:{port}")),
+        ];
+        let config = dir.join(format!("rabbitmq-{number}.conf"));
+        fs::write(&config, adapted("rabbitmq/rabbitmq.conf", &words)).expect("a writable file");
+        let (dir, names_port, distribution) = (dir.to_owned(), names_port.clone(), free_port().to_string());
+        let command = move || {
+            let own = |name: &str| dir.join(format!("{name}-{number}"));
+            let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+            command
+                .env("HOME", &dir)
+                .env("ERL_EPMD_PORT", &names_port)
+                .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+                .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+                .env("RABBITMQ_NODENAME", format!("node-{number}@localhost"))
+                .env("RABBITMQ_DIST_PORT", &distribution)
+                .env("RABBITMQ_CONFIG_FILE", &config)
+                .env("RABBITMQ_ENABLED_PLUGINS_FILE", deployed("rabbitmq/enabled_plugins"))
+                .env("RABBITMQ_MNESIA_BASE", own("mnesia"))
+                .env("RABBITMQ_LOG_BASE", own("rabbitmq-log"))
+                .env("RABBITMQ_PID_FILE", own("pid"))
+                // On the loopback alone, and without spinning: the cores are few.
+                .env(
+                    "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                    "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
+                );
+            command
+        };
+        Node { port, command: Box::new(command), running: None }
+    };
+    ((0..NODES).map(node).collect(), Some(names))
+}

@@ -1,0 +1,358 @@
+//! A fleet on clusters of three brokers, NATS and RabbitMQ, set up as `deploy/` has them: whole agents, commands, and nodes
+//! that are killed. Each prints a table of what held, for docs/fleet.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use auscult::mqtt::tls::{TlsFiles, client_config};
+use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
+use rumqttc::{TlsConfiguration, Transport};
+use serde_json::{Value, json};
+
+use crate::common::broker::{Message, Subscriber};
+use crate::common::bundles::{Parts, encoder};
+use crate::common::cluster::{Cluster, Kind, readme};
+use crate::common::program::{Program, done};
+use crate::common::wait::{random_moment, wait_within};
+
+const AGENTS: [&str; 3] = ["pi-1", "pi-2", "pi-3"];
+const NODES: usize = 3;
+/// A cluster without one of its nodes has found itself again by then.
+const AGAIN: Duration = Duration::from_secs(120);
+
+/// A running cluster with its fleet, and somebody who listens at each node.
+struct Plant {
+    cluster: Cluster,
+    listeners: Vec<Subscriber>,
+    agents: BTreeMap<&'static str, Program>,
+    wav: PathBuf,
+    /// What was seen to hold, a line each.
+    table: Vec<(String, String)>,
+}
+
+fn printed(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn agent_of(message: &Message) -> Option<String> {
+    match message.kind()? {
+        Topic::Agent { agent, .. } | Topic::Machine { agent, .. } => Some(agent),
+        Topic::FleetControl => None,
+    }
+}
+
+/// A client of an operator or of an agent, whose certificate it shows where the broker wants one.
+fn subscriber(cluster: &Cluster, id: &str, who: &str, node: usize, filter: &str) -> Subscriber {
+    let mut options = rumqttc::MqttOptions::new(id, "localhost", cluster.port(node));
+    let by_password = cluster.kind == Kind::RabbitMq && !AGENTS.contains(&who);
+    let pair = |ending: &str| (!by_password).then(|| cluster.file(&format!("{who}.{ending}")));
+    let files = TlsFiles { ca: Some(cluster.file("ca.pem")), cert: pair("pem"), key: pair("key") };
+    let config = client_config(&files).expect("certificates");
+    options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+    if by_password {
+        options.set_credentials(who, format!("{who}-secret"));
+    }
+    Subscriber::start_with(options, &[filter])
+}
+
+impl Plant {
+    fn start(kind: Kind) -> Option<Plant> {
+        let wav = crate::common::shared()?.join("audio/mimii_fan_id_04_normal_00000126.wav");
+        let cluster = Cluster::start(kind, &AGENTS);
+        let listen = |node: usize| subscriber(&cluster, &format!("listener-{node}"), "operator", node, "auscult/#");
+        let listeners = (0..NODES).map(listen).collect();
+        let mut plant = Plant { cluster, listeners, agents: BTreeMap::new(), wav, table: Vec::new() };
+        AGENTS.iter().for_each(|agent| plant.start_agent(agent));
+        Some(plant)
+    }
+
+    fn dir(&self) -> &Path {
+        self.cluster.dir()
+    }
+
+    fn saw(&mut self, what: &str, how: impl Into<String>) {
+        self.table.push((what.into(), how.into()));
+    }
+
+    /// As the README.md has a Pi's configuration; each agent begins at another node.
+    fn start_agent(&mut self, id: &'static str) {
+        let number = AGENTS.iter().position(|agent| *agent == id).expect("one of them");
+        let (dir, wav, kind) = (self.dir().join(id), &self.wav, self.cluster.kind);
+        std::fs::create_dir_all(dir.join("bundles")).expect("a directory");
+        let mut config = readme(kind, "toml").swap_remove(0);
+        for node in 0..NODES {
+            let name = match kind {
+                Kind::Nats => format!("mqtts://nats-{}.plant.example:8883", node + 1),
+                Kind::RabbitMq => format!("mqtts://rabbit-{}:8883", node + 1),
+            };
+            assert!(config.contains(&name), "{config}");
+            config = config.replace(&name, &self.cluster.url((number + node) % NODES));
+        }
+        let tags = [&["north", "canary"][..], &["south"], &["north"]][number];
+        let agent = format!("id = {id:?}\ntags = {tags:?}\nstate_dir = {:?}", dir.join("state"));
+        let config = config
+            .replace("id = \"pi-7\"", &agent)
+            .replace("/etc/auscult/pi-7", &self.cluster.file(id).display().to_string())
+            .replace("/etc/auscult/ca", &self.cluster.file("ca").display().to_string());
+        let config = format!(
+            "{config}keep_alive_s = 5\n[bundle]\npath = {:?}\n[encoder]\nengine = \"tract\"\n[[machine]]\nid = \"fan-1\"\n\
+             hop_s = 0.5\nsource = {{ wav = {wav:?}, loop = true, realtime = true }}\n",
+            dir.join("bundles/current"),
+        );
+        std::fs::write(dir.join("agent.toml"), config).expect("a writable file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+        command.args(["run", "--config"]).arg(dir.join("agent.toml"));
+        let log = dir.join(format!("log-{:08x}", rand::random::<u32>()));
+        self.agents.insert(id, Program::start(&mut command, log));
+    }
+
+    /// Everything that came to anybody.
+    fn messages(&self) -> Vec<Message> {
+        self.listeners.iter().flat_map(Subscriber::messages).collect()
+    }
+
+    fn wait_for(&self, what: &str, is: impl Fn(&Message) -> bool) {
+        wait_within(AGAIN, what, || self.messages().iter().any(&is));
+    }
+
+    /// The arguments with which `who` reaches a node.
+    fn login(&self, who: &str, node: usize) -> Vec<String> {
+        let file = |name: &str| self.cluster.file(name).display().to_string();
+        let mut arguments = vec!["--broker".into(), self.cluster.url(node), "--ca-file".into(), file("ca.pem")];
+        if self.cluster.kind == Kind::RabbitMq {
+            let password = self.dir().join(format!("{who}.password"));
+            std::fs::write(&password, format!("{who}-secret\n")).expect("a writable file");
+            let password = password.display().to_string();
+            arguments.extend(["--username".into(), who.into(), "--password-file".into(), password]);
+        } else {
+            let (cert, key) = (file(&format!("{who}.pem")), file(&format!("{who}.key")));
+            arguments.extend(["--cert-file".into(), cert, "--key-file".into(), key]);
+        }
+        arguments
+    }
+
+    fn ctl_as(&self, who: &str, node: usize, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+        command.arg("ctl").args(self.login(who, node)).args(arguments);
+        command.output().expect("auscult starts")
+    }
+
+    /// Who answers a command.
+    fn ctl(&self, node: usize, arguments: &[&str]) -> BTreeSet<String> {
+        let output = self.ctl_as("operator", node, &[arguments, &["--json", "--timeout", "60"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", printed(&output));
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let agent =
+            |line: &str| serde_json::from_str::<Value>(line).expect("a reply")["agent"].as_str().map(str::to_owned);
+        text.lines().filter_map(agent).collect()
+    }
+
+    /// Sends a command from a node, and waits until all of these have answered it.
+    fn ask(&self, node: usize, topic: &str, who: &[&str]) {
+        let id = format!("{:016x}", rand::random::<u64>());
+        self.listeners[node].publish(topic, false, json!({ "id": id, "command": "ping" }).to_string());
+        wait_within(AGAIN, &format!("{who:?} answer a command on {topic}"), || {
+            let answers = self.messages().into_iter().filter(|message| {
+                message.is_agent(AgentPart::Reply) && message.json()["id"] == id && message.json()["status"] == "ok"
+            });
+            let answered: BTreeSet<_> = answers.filter_map(|message| agent_of(&message)).collect();
+            who.iter().all(|agent| answered.contains(*agent))
+        });
+    }
+
+    fn status_of(&self, agent: &str, state: &str) -> usize {
+        let is = |message: &&Message| {
+            message.is_agent(AgentPart::Status)
+                && agent_of(message).as_deref() == Some(agent)
+                && message.json()["state"] == state
+        };
+        self.messages().iter().filter(is).count()
+    }
+
+    /// `online` has come from it once more than `before` times.
+    fn wait_online(&self, agent: &str, before: usize) {
+        wait_within(AGAIN, &format!("{agent} is online"), || self.status_of(agent, "online") > before);
+    }
+}
+
+/// Retained messages, commands by agent, tag and fleet, `watch`, and rights.
+fn commands_and_rights(plant: &mut Plant) {
+    for agent in AGENTS {
+        plant.wait_online(agent, 0);
+        plant.wait_for("a verdict", |message| {
+            message.is_machine("fan-1", MachinePart::Verdict) && agent_of(message).as_deref() == Some(agent)
+        });
+    }
+    plant.saw("verdicts, replies, across nodes", "work");
+    let late = subscriber(&plant.cluster, "late", "operator", 1, "auscult/+/status");
+    // What it was not sent by now does not come: an answer of its own node came after it.
+    plant.ask(1, "auscult/fleet/control", &AGENTS);
+    let kept = late.messages().iter().filter(|message| message.retained).count();
+    let expected = if plant.cluster.kind == Kind::Nats { 3 } else { 0 };
+    assert_eq!(kept, expected, "retained messages for a subscription with wildcards");
+    plant.saw("retained by wildcard", format!("{kept} of 3"));
+
+    let all: BTreeSet<String> = AGENTS.map(str::to_owned).into();
+    for node in 0..NODES {
+        assert_eq!(plant.ctl(node, &["--fleet", "ping"]), all);
+        assert_eq!(plant.ctl(node, &["--agent", "pi-2", "ping"]), BTreeSet::from(["pi-2".into()]));
+    }
+    assert_eq!(plant.ctl(2, &["--fleet", "--tag", "south", "ping"]), BTreeSet::from(["pi-2".into()]));
+    plant.saw("`ctl` by agent, tag and fleet, at each node", "works");
+
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    watch.args(["watch", "--json"]).args(plant.login("operator", 2));
+    let log = plant.dir().join("watch");
+    let watching = Program::start(&mut watch, log.clone());
+    wait_within(AGAIN, "watch knows every agent", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        AGENTS.iter().all(|agent| {
+            let has = |part: &str| text.contains(&format!("\"topic\":\"auscult/{agent}/{part}\""));
+            has("info") && has("fan-1/settings") && has("fan-1/alarm")
+        })
+    });
+    drop(watching);
+    plant.saw("`watch` and `console` know all agents", if expected == 0 { "by `announce`" } else { "at once" });
+
+    // A viewer sees and does not command; an agent writes below its own id only.
+    let viewer = plant.ctl_as("viewer", 0, &["--agent", "pi-1", "--timeout", "8", "ping"]);
+    assert_eq!(viewer.status.code(), Some(1), "{}", printed(&viewer));
+    assert!(printed(&viewer).contains("access rules"), "{}", printed(&viewer));
+    let stranger = subscriber(&plant.cluster, "auscult-check-0", "pi-3", 0, "auscult/pi-3/status");
+    stranger.publish_fast("auscult/pi-1/fan-1/event", "{}");
+    plant.ask(0, "auscult/fleet/control", &AGENTS);
+    let forged = plant.messages().into_iter().find(|message| message.payload == b"{}");
+    assert_eq!(forged, None, "pi-3 writes as pi-1");
+    plant.saw("an agent writes below its own id only, a viewer commands nothing", "holds");
+}
+
+/// The archive of a bundle of this version.
+fn pack(plant: &Plant, encoder: &[u8], version: &str) -> String {
+    let (export, archive) = (plant.dir().join("export"), plant.dir().join(format!("fans-{version}.tar.gz")));
+    let mut parts = Parts::valid(encoder);
+    parts.manifest("fans", version, "");
+    parts.write(&export);
+    let mut pack = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    pack.args(["bundle", "pack", "--engine", "tract", "--name", "fans", "--bundle-version", version, "--out"]);
+    done(pack.arg(&archive).arg(&export));
+    archive.display().to_string()
+}
+
+/// A bundle in pieces, to the whole fleet; then another one in stages, with the lines of docs/fleet.md.
+fn bundles(plant: &mut Plant, encoder: &[u8]) {
+    let all: BTreeSet<String> = AGENTS.map(str::to_owned).into();
+    let first = pack(plant, encoder, "1.0");
+    assert_eq!(plant.ctl(1, &["--fleet", "bundle.install", "--file", &first]), all);
+    plant.saw("a bundle in pieces to the fleet", "works");
+
+    let second = pack(plant, encoder, "1.1");
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/fleet.md")).expect("the page");
+    let lines: Vec<_> = page.lines().filter(|line| line.starts_with("auscult ctl ")).collect();
+    assert!(lines.len() >= 5, "{lines:?}");
+    for line in lines {
+        let line = line.replace("--url https://files.plant.example/bundle.tar.gz --sha256 SUM", "--file \"$ARCHIVE\"");
+        let typed =
+            format!("auscult() {{ shift; \"$PROGRAM\" ctl \"${{LOGIN[@]}}\" \"$@\"; }}; LOGIN=(\"$@\"); {line}");
+        let output = Command::new("bash")
+            .args(["-ec", &typed, "typed"])
+            .args(plant.login("operator", 0))
+            .env("PROGRAM", env!("CARGO_BIN_EXE_auscult"))
+            .env("ARCHIVE", &second)
+            .output()
+            .expect("bash");
+        assert!(output.status.success(), "{line}: {}", printed(&output));
+    }
+    let bundle = |agent: &str| {
+        let messages = plant.listeners[1].messages();
+        let info =
+            |message: &&Message| message.is_agent(AgentPart::Info) && agent_of(message).as_deref() == Some(agent);
+        messages.iter().rfind(info).map(|message| message.json()["bundle"].clone())
+    };
+    wait_within(AGAIN, "the canary has the bundle before, the others the new one", || {
+        bundle("pi-1") == Some("fans@1.0".into()) && bundle("pi-2") == Some("fans@1.1".into())
+    });
+    plant.saw("a bundle in stages, as typed in docs/fleet.md", "works");
+}
+
+/// The will, and a command for one that is away.
+fn one_is_away(plant: &mut Plant) {
+    let (online, offline) = (plant.status_of("pi-3", "online"), plant.status_of("pi-3", "offline"));
+    plant.agents.remove("pi-3");
+    wait_within(AGAIN, "the will", || plant.status_of("pi-3", "offline") > offline);
+    plant.saw("will", "works");
+    let id = "while-away";
+    plant.listeners[0].publish("auscult/pi-3/control", false, json!({ "id": id, "command": "ping" }).to_string());
+    plant.start_agent("pi-3");
+    plant.wait_online("pi-3", online);
+    plant.wait_for("the reply to a command from before", |message| {
+        message.is_agent(AgentPart::Reply) && message.json()["id"] == id
+    });
+    plant.saw("command while away", "done on return");
+}
+
+/// Every node is killed and comes back, `times` in all; meanwhile the fleet answers.
+fn nodes_die(plant: &mut Plant, times: usize) {
+    for time in 0..times {
+        let node = time % NODES;
+        random_moment(Duration::ZERO..Duration::from_millis(800));
+        let subscribed = plant.listeners[node].subscribed();
+        plant.cluster.kill(node);
+        plant.ask((node + 1) % NODES, "auscult/fleet/control", &AGENTS);
+        plant.ask((node + 2) % NODES, "auscult/pi-2/control", &["pi-2"]);
+        plant.cluster.restart(node);
+        wait_within(AGAIN, "the node serves again", || plant.listeners[node].subscribed() > subscribed);
+        plant.ask(node, "auscult/fleet/control", &AGENTS);
+    }
+    plant.saw(&format!("commands while {times} nodes were killed and came back, one after the other"), "all answered");
+}
+
+/// What was given a number came to somebody, whatever died.
+fn every_verdict_is_there(plant: &mut Plant) {
+    for (_, agent) in std::mem::take(&mut plant.agents) {
+        assert_eq!(agent.terminate(), Some(0));
+    }
+    let seqs = |plant: &Plant| {
+        let mut seqs: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for message in plant.messages() {
+            if let (Some(agent), true) = (agent_of(&message), message.is_machine("fan-1", MachinePart::Verdict)) {
+                seqs.entry(agent).or_default().insert(message.json()["seq"].as_u64().expect("a number"));
+            }
+        }
+        seqs
+    };
+    let missing = |seqs: &BTreeSet<u64>| {
+        let last = seqs.last().copied().unwrap_or_default();
+        (0..=last).filter(|seq| !seqs.contains(seq)).collect::<Vec<_>>()
+    };
+    wait_within(AGAIN, "every verdict is there", || {
+        let seqs = seqs(plant);
+        seqs.len() == AGENTS.len() && seqs.values().all(|seqs| missing(seqs).is_empty())
+    });
+    let count: usize = seqs(plant).values().map(BTreeSet::len).sum();
+    plant.saw("verdicts meanwhile", format!("{count} of {count}"));
+}
+
+fn fleet_on(kind: Kind, kills: usize) {
+    let (Some(encoder), Some(mut plant)) = (encoder(), Plant::start(kind)) else { return };
+    commands_and_rights(&mut plant);
+    bundles(&mut plant, &encoder);
+    one_is_away(&mut plant);
+    nodes_die(&mut plant, kills);
+    every_verdict_is_there(&mut plant);
+    println!("| {}, 3 nodes | |\n|---|---|", kind.version());
+    plant.table.iter().for_each(|(what, how)| println!("| {what} | {how} |"));
+}
+
+#[test]
+#[ignore = "heavy: three NATS servers that are killed"]
+fn a_fleet_on_three_nats_servers_loses_nothing() {
+    fleet_on(Kind::Nats, 3);
+}
+
+#[test]
+#[ignore = "heavy: three RabbitMQ brokers that are killed"]
+fn a_fleet_on_three_rabbitmq_brokers_loses_nothing() {
+    fleet_on(Kind::RabbitMq, 3);
+}
