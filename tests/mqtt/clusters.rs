@@ -22,6 +22,21 @@ const NODES: usize = 3;
 /// A cluster without one of its nodes has found itself again by then.
 const AGAIN: Duration = Duration::from_secs(120);
 
+/// A node of NATS that is busy with a new session's streams closes the connection: whoever it is comes again.
+const NOT_YET: &str = "closed the connection before it accepted the login";
+
+/// Runs a command until a node has taken its connection.
+fn run(mut command: Command) -> Output {
+    let mut output = None;
+    wait_within(AGAIN, "a node takes the connection", || {
+        let ended = command.output().expect("a program that starts");
+        let taken = !String::from_utf8_lossy(&ended.stderr).contains(NOT_YET);
+        output = taken.then_some(ended);
+        taken
+    });
+    output.expect("it ended")
+}
+
 /// A running cluster with its fleet, and somebody who listens at each node.
 struct Plant {
     cluster: Cluster,
@@ -136,7 +151,7 @@ impl Plant {
     fn ctl_as(&self, who: &str, node: usize, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
         command.arg("ctl").args(self.login(who, node)).args(arguments);
-        command.output().expect("auscult starts")
+        run(command)
     }
 
     /// Who answers a command.
@@ -205,9 +220,12 @@ fn commands_and_rights(plant: &mut Plant) {
     let mut watch = Command::new(env!("CARGO_BIN_EXE_auscult"));
     watch.args(["watch", "--json"]).args(plant.login("operator", 2));
     let log = plant.dir().join("watch");
-    let watching = Program::start(&mut watch, log.clone());
+    let mut watching = Program::start(&mut watch, log.clone());
     wait_within(AGAIN, "watch knows every agent", || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
+        if text.contains(NOT_YET) {
+            watching = Program::start(&mut watch, log.clone());
+        }
         AGENTS.iter().all(|agent| {
             let has = |part: &str| text.contains(&format!("\"topic\":\"auscult/{agent}/{part}\""));
             has("info") && has("fan-1/settings") && has("fan-1/alarm")
@@ -255,13 +273,10 @@ fn bundles(plant: &mut Plant, encoder: &[u8]) {
         let line = line.replace("--url https://files.plant.example/bundle.tar.gz --sha256 SUM", "--file \"$ARCHIVE\"");
         let typed =
             format!("auscult() {{ shift; \"$PROGRAM\" ctl \"${{LOGIN[@]}}\" \"$@\"; }}; LOGIN=(\"$@\"); {line}");
-        let output = Command::new("bash")
-            .args(["-ec", &typed, "typed"])
-            .args(plant.login("operator", 0))
-            .env("PROGRAM", env!("CARGO_BIN_EXE_auscult"))
-            .env("ARCHIVE", &second)
-            .output()
-            .expect("bash");
+        let mut command = Command::new("bash");
+        command.args(["-ec", &typed, "typed"]).args(plant.login("operator", 0));
+        command.env("PROGRAM", env!("CARGO_BIN_EXE_auscult")).env("ARCHIVE", &second);
+        let output = run(command);
         assert!(output.status.success(), "{line}: {}", printed(&output));
     }
     let bundle = |agent: &str| {
