@@ -87,12 +87,21 @@ impl BaselineStore {
 
     /// The machines of which something is kept, and the names of their files.
     pub fn names(&self) -> Vec<(String, String)> {
+        self.list(is_file_name)
+    }
+
+    /// The same of the baselines that were in use before the present ones.
+    pub fn previous_names(&self) -> Vec<(String, String)> {
+        self.list(|file| file.starts_with(PREVIOUS) && !file.contains(".corrupt-"))
+    }
+
+    fn list(&self, is_meant: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().collect::<Vec<_>>();
         let mut names = Vec::new();
         for machine in entries(&self.files.path("baselines")) {
             for file in entries(&machine.path()) {
                 let file = file.file_name().to_string_lossy().into_owned();
-                if is_file_name(&file) {
+                if is_meant(&file) {
                     names.push((machine.file_name().to_string_lossy().into_owned(), file));
                 }
             }
@@ -284,6 +293,11 @@ mod tests {
         let (first, second) = (store.new_generation(), store.new_generation());
         store.save_learner("fan-1", first, &learner).expect("written");
         assert!(store.learner("fan-1").expect("whole").is_some());
+
+        let of_fan = |file: &str| vec![("fan-1".to_owned(), file.to_owned())];
+        std::fs::write(dir.path().join("baselines/fan-1/previous-0123456789ab.json"), "{}").expect("a file");
+        assert_eq!(store.names(), of_fan(LEARNING));
+        assert_eq!(store.previous_names(), of_fan("previous-0123456789ab.json"), "it is not exported");
 
         store.end_learner("fan-1", first).expect("removed");
         store.save_learner("fan-1", first, &learner).expect("dropped");

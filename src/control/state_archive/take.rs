@@ -70,6 +70,10 @@ fn put(dir: &Path, state_dir: &Path, contents: &Contents) -> Result<String, Stri
     for name in baselines.names().iter().filter(|name| !contents.baselines.contains(name)) {
         baselines.remove_text(&name.0, &name.1).map_err(fault)?;
     }
+    // What was before what was here is no way back from what comes.
+    for (machine, file) in baselines.previous_names() {
+        baselines.remove_text(&machine, &file).map_err(fault)?;
+    }
     for (machine, file) in &contents.baselines {
         let text = contents.baseline(dir, machine, file)?;
         baselines.put_text(machine, file, &text).map_err(fault)?;
