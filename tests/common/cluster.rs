@@ -34,7 +34,7 @@ impl Kind {
     /// What the program says of its version.
     pub fn version(self) -> String {
         match self {
-            Kind::Nats => done(Command::new("nats-server").arg("--version")).trim().replace("nats-server: v", "NATS "),
+            Kind::Nats => done(Command::new(nats_server()).arg("--version")).trim().replace("nats-server: v", "NATS "),
             Kind::RabbitMq => {
                 let package = done(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "rabbitmq-server"]));
                 format!("RabbitMQ {}", package.split('-').next().unwrap_or_default())
@@ -182,6 +182,12 @@ fn adapted(path: &str, words: &[(&str, String)]) -> String {
     })
 }
 
+/// Debian puts it where not every user looks.
+fn nats_server() -> &'static str {
+    let packaged = "/usr/sbin/nats-server";
+    if Path::new(packaged).exists() { packaged } else { "nats-server" }
+}
+
 fn nats(dir: &Path) -> Vec<Node> {
     let cluster: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
     let node = |number: usize| {
@@ -201,7 +207,7 @@ fn nats(dir: &Path) -> Vec<Node> {
         let config = dir.join(format!("nats-{number}.conf"));
         fs::write(&config, adapted("nats/auscult.conf", &words)).expect("a writable file");
         let command = move || {
-            let mut command = Command::new("nats-server");
+            let mut command = Command::new(nats_server());
             command.arg("-c").arg(&config);
             command
         };

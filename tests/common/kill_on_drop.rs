@@ -23,7 +23,7 @@ impl KillOnDrop {
         let watcher = Command::new("sh")
             .args([
                 "-c",
-                "trap '' INT TERM HUP; read -r _; kill -9 -- \"$1\"; [ -z \"$2\" ] || rm -rf \"$2\"",
+                "trap '' INT TERM HUP; read -r _; kill -9 \"$1\"; [ -z \"$2\" ] || rm -rf \"$2\"",
                 "kill-on-drop",
             ])
             .arg(target)
