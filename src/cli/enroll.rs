@@ -1,6 +1,5 @@
 //! `auscult enroll`: a machine's normal learned from WAV files instead of on site; the result is a new bundle.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,14 +7,13 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::Failure;
+use super::normal_running::NormalRunning;
 use super::recordings::RecordingArgs;
-use super::sound::FileQueue;
 use crate::bundle::enroll::enroll;
 use crate::bundle::{Bundle, FittedModel, Learning, Overrides};
-use crate::config::{Channel, default_false_alarm_rate};
-use crate::encoder::Engine;
-use crate::scoring::baseline::{LANES_LEAST, LearnSettings, Sample, check_rate, propose};
-use crate::scoring::{Baseline, Done, MachineModel, ScorerPool};
+use crate::config::default_false_alarm_rate;
+use crate::scoring::baseline::{LANES_LEAST, LearnSettings, check_rate, propose};
+use crate::scoring::{Baseline, ScorerPool};
 
 /// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
 ///
@@ -48,58 +46,6 @@ fn rate(text: &str) -> Result<f64, String> {
     check_rate(value).map(|()| value).map_err(|error| error.to_string())
 }
 
-/// What the recordings hold.
-#[derive(Default)]
-struct Recorded {
-    samples: Vec<Sample>,
-    /// Windows that cannot be assessed, by reason.
-    left_out: BTreeMap<String, u64>,
-    recordings: u32,
-}
-
-impl Recorded {
-    fn take(&mut self, done: Done<(u32, f64)>) -> Result<(), Failure> {
-        let ((recording, at_s), scored) = (done.tag, done.scored?);
-        let level_dbfs = scored.assessment.level_dbfs;
-        match (scored.embedding, scored.features) {
-            (Some(embedding), Some(features)) => {
-                self.samples.push(Sample::new(recording, at_s, level_dbfs, embedding, features));
-            }
-            _ => {
-                let reason = scored.assessment.reason.map_or("not_assessed".into(), |reason| reason.to_string());
-                *self.left_out.entry(reason).or_default() += 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// All windows of all files, through the encoder.
-fn record(
-    files: &mut FileQueue,
-    channel: Channel,
-    model: MachineModel,
-    engine: Box<dyn Engine>,
-) -> Result<Recorded, Failure> {
-    let (model, mut pool, mut recorded) = (Arc::new(model), ScorerPool::new(engine)?, Recorded::default());
-    while let Some(file) = files.next() {
-        let Some(mut windows) = files.open(&file, channel, &model.front_end) else { continue };
-        let mut number = 0;
-        while let Some(window) = files.next_window(&mut windows) {
-            let tag = (recorded.recordings, f64::from(number) * model.front_end.window_s);
-            if let Some(done) = pool.push(tag, &model, window)? {
-                recorded.take(done)?;
-            }
-            number += 1;
-        }
-        recorded.recordings += 1;
-    }
-    while let Some(done) = pool.oldest()? {
-        recorded.take(done)?;
-    }
-    Ok(recorded)
-}
-
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let name = &args.recordings.machine;
@@ -113,29 +59,30 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let message = "--fmin, --fmax: the new bundle keeps the machine's own band; set it in bundle.toml first";
         return Err(Failure::usage(anyhow::anyhow!(message)));
     }
+    let mut files = args.recordings.files();
+    files.explain_interrupt(format!("nothing was learned, {} was not made", args.out.display()));
+    let (model, mut pool) = (Arc::new(model), ScorerPool::new(engine)?);
+    let heard = NormalRunning::hear(&mut files, |_| None, args.recordings.sound.channel, &model, &mut pool)?;
+    files.bar.finish_and_clear();
+
     let settings = LearnSettings {
         machine: name.clone(),
         origin,
-        hop_s: model.front_end.window_s,
+        hop_s: heard.hop_s,
         wanted_s: 0.0,
         false_alarm_rate: args.false_alarm_rate,
         previous_threshold: bundle.machine(name).ok().and_then(|known| known.threshold),
     };
-    let mut files = args.recordings.files();
-    files.explain_interrupt(format!("nothing was learned, {} was not made", args.out.display()));
-    let recorded = record(&mut files, args.recordings.sound.channel, model, engine)?;
-    files.bar.finish_and_clear();
-
-    let mut baseline = propose(&recorded.samples, &settings).map_err(Failure::data)?;
+    let mut baseline = propose(&heard.samples, &settings).map_err(Failure::data)?;
     baseline.learned = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    for (reason, count) in recorded.left_out {
+    for (reason, count) in heard.left_out {
         *baseline.left_out.entry(reason).or_default() += count;
     }
     let new = enroll(&bundle, name, &baseline, &args.out)?;
     if args.json {
-        print_json(&args, &new.version, &baseline, recorded.recordings);
+        print_json(&args, &new.version, &baseline, heard.recordings);
     } else {
-        print(&args, &new, &baseline, recorded.recordings);
+        print(&args, &new, &baseline, heard.recordings);
     }
     files.verdict()
 }

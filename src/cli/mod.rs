@@ -18,6 +18,7 @@ mod failure;
 mod generate;
 mod interrupt;
 mod logging;
+mod normal_running;
 mod notify;
 mod record;
 mod recordings;

@@ -1,6 +1,7 @@
 //! `auscult replay`: recordings of days through scoring and alarms at full speed, so that settings are chosen before they
 //! go live.
 
+mod evaluate;
 mod sums;
 mod timeline;
 
@@ -29,10 +30,15 @@ use crate::scoring::{Done, MachineModel, Scored, ScorerPool, Why};
 /// The files follow each other in the order of their names as if without a break. With --learn the first minutes are
 /// learned, as `baseline = "auto"` does, and judged from then on; else the bundle's bank or what `auscult enroll` made
 /// counts. With --fault-at, alarms that are raised before that time are false, and the first one after it found the fault.
+///
+/// With --evaluate a list says what is what: its normal recordings with the role "learn" are learned, all with the role
+/// "test" are judged, and the table says how well faults are told from normal running, lane by lane.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   auscult replay --bundle ./site-fans --machine id_04 --learn 60 --png week.png recordings/
-  auscult replay --bundle ./site-fans --machine id_04 --alarm k=3 --alarm n=5 --fault-at 7200 recordings/")]
+  auscult replay --bundle ./site-fans --machine id_04 --alarm k=3 --alarm n=5 --fault-at 7200 recordings/
+  auscult replay --bundle ./site-fans --machine blower-7 --evaluate blower-7.csv")]
+#[command(mut_arg("paths", |arg| arg.required(false).required_unless_present("evaluate").conflicts_with("evaluate")))]
 #[command(mut_arg("machine", |arg| arg.help("Which of the bundle's machines it is; with --learn it may be one that the bundle does not have")))]
 pub struct Args {
     #[command(flatten)]
@@ -54,6 +60,10 @@ pub struct Args {
     /// When a fault is known to begin, seconds from the start of the recordings
     #[arg(long, value_name = "SECONDS", value_parser = super::synth::seconds, allow_negative_numbers = true)]
     fault_at: Option<f64>,
+    /// Judge the recordings of this list: a CSV file with the columns file, label (normal, or a fault's name), block
+    /// (what belongs together: a day, a speed), role (learn or test) and, if there are several, machine
+    #[arg(long, value_name = "LIST.csv", conflicts_with_all = ["learn", "fault_at", "png", "alarm"])]
+    evaluate: Option<PathBuf>,
     /// Write the timeline as a picture
     #[arg(long, value_name = "OUT.png")]
     png: Option<PathBuf>,
@@ -66,6 +76,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let alarm = alarm_config(&args.alarm).map_err(|problem| Failure::usage(anyhow::anyhow!("--alarm {problem}")))?;
     check_rate(args.false_alarm_rate).map_err(Failure::usage)?;
+    if let Some(list) = &args.evaluate {
+        return evaluate::run(&args, list);
+    }
     let recordings = &args.recordings;
     let (bundle, engine) = recordings.open()?;
     let learning = if args.learn.is_some() { Learning::Now } else { Learning::Never };
@@ -73,10 +86,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let FittedModel { model, origin, .. } =
         recordings.model(&bundle, &overrides, "give one with --threshold, or --learn")?;
     let window_s = model.front_end.window_s;
-    let hop_s = args.hop.unwrap_or(window_s);
-    if !(0.1..=window_s).contains(&hop_s) {
-        return Err(Failure::usage(anyhow::anyhow!("--hop: expected 0.1 to {window_s} s, found {hop_s}")));
-    }
+    let hop_s = args.hop_s(window_s)?;
     let mut alarm = Alarm::new(alarm, DateTime::UNIX_EPOCH);
     alarm.calibrate(model.baseline.as_ref().and_then(|baseline| baseline.slow()));
     let mut replay = Replay {
@@ -93,6 +103,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     files.bar.finish_and_clear();
     replay.finish(&args, played_s)?;
     files.verdict()
+}
+
+impl Args {
+    /// Seconds from window to window.
+    fn hop_s(&self, window_s: f64) -> Result<f64, Failure> {
+        let hop_s = self.hop.unwrap_or(window_s);
+        if (0.1..=window_s).contains(&hop_s) {
+            return Ok(hop_s);
+        }
+        Err(Failure::usage(anyhow::anyhow!("--hop: expected 0.1 to {window_s} s, found {hop_s}")))
+    }
 }
 
 /// A learner for --learn.

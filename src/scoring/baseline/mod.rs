@@ -264,6 +264,17 @@ impl Baseline {
         Some(LaneScore { score: -ln_p / std::f64::consts::LN_10, p_value: ln_p.exp(), lane })
     }
 
+    /// How unlike the baseline a window is in each lane by itself: the share of normal windows that are as unlike. Empty
+    /// where the baseline has no lanes.
+    pub fn lane_p_values(&self, distance: f64, features: &Features) -> Vec<(Lane, f64)> {
+        let Some(calibration) = &self.calibration else { return Vec::new() };
+        let p_value = |(lane, score)| {
+            let (_, tail) = calibration.tails.iter().find(|(known, _)| *known == lane)?;
+            Some((lane, tail.ln_p(score).exp()))
+        };
+        lane_scores(&calibration.lanes, distance, features).into_iter().filter_map(p_value).collect()
+    }
+
     /// How far each mel band lies above (below) the nearest windows of the baseline, dB, `[n_mels]`.
     pub fn spectrum_difference_db(&self, features: &Features) -> Option<Vec<f64>> {
         self.calibration.as_ref()?.lanes.spectrum.difference_db(&features.spectrum)

@@ -1,0 +1,121 @@
+//! The list of recordings that an evaluation goes through: a CSV file with one line for each.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a recording without a fault is called.
+pub const NORMAL: &str = "normal";
+
+/// What a recording is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Learn,
+    Test,
+}
+
+/// One recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub file: PathBuf,
+    /// Empty where the list names no machines.
+    pub machine: String,
+    /// [`NORMAL`], or the name of a fault.
+    pub label: String,
+    /// Recordings of one block belong together: one day, one installation, one speed.
+    pub block: String,
+    pub role: Role,
+}
+
+/// Reads a list; files are looked for beside it.
+///
+/// # Errors
+/// What is wrong with it, and in which line.
+pub fn read(path: &Path) -> Result<Vec<Row>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let beside = path.parent().unwrap_or(Path::new("."));
+    parse(&text, beside).map_err(|problem| format!("{}: {problem}", path.display()))
+}
+
+fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
+    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let (_, header) = lines.next().ok_or("expected a line with the names of the columns, found nothing")?;
+    let names: Vec<String> = fields(header).iter().map(|name| name.to_lowercase()).collect();
+    let column = |name: &str| names.iter().position(|known| known == name);
+    let needed = |name: &str| column(name).ok_or(format!("expected columns file, label, block and role; no {name}"));
+    let (file, label, block, role) = (needed("file")?, needed("label")?, needed("block")?, needed("role")?);
+    let machine = column("machine");
+    let mut rows = Vec::new();
+    for (number, line) in lines {
+        let fault = |problem: String| format!("line {}: {problem}", number + 1);
+        let cells = fields(line);
+        if cells.len() != names.len() {
+            return Err(fault(format!("expected {} columns, found {}", names.len(), cells.len())));
+        }
+        let role = match cells[role].as_str() {
+            "learn" => Role::Learn,
+            "test" => Role::Test,
+            other => return Err(fault(format!("role: expected learn or test, found {other}"))),
+        };
+        let label = cells[label].clone();
+        if role == Role::Learn && label != NORMAL {
+            return Err(fault(format!("only what is labelled {NORMAL} can be learned, found {label}")));
+        }
+        let machine = machine.map_or(String::new(), |column| cells[column].clone());
+        rows.push(Row { file: beside.join(&cells[file]), machine, label, block: cells[block].clone(), role });
+    }
+    let mut roles: BTreeMap<&Path, Role> = BTreeMap::new();
+    for row in &rows {
+        if roles.insert(&row.file, row.role).is_some_and(|role| role != row.role) {
+            return Err(format!("{}: is both learned and tested", row.file.display()));
+        }
+    }
+    Ok(rows)
+}
+
+/// The cells of one line; those in double quotes may hold commas.
+fn fields(line: &str) -> Vec<String> {
+    let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = line.trim_end_matches('\r').chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                cell.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => cells.push(std::mem::take(&mut cell)),
+            letter => cell.push(letter),
+        }
+    }
+    cells.push(cell);
+    cells.iter().map(|cell| cell.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_in_any_order() {
+        let text = "role,file,block,label\nlearn,a.wav,monday,normal\n\ntest,\"b, \"\"2\"\".wav\",tuesday,rub\r\n";
+        let rows = parse(text, Path::new("/in")).expect("a list");
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].role, rows[0].block.as_str(), rows[0].machine.as_str()), (Role::Learn, "monday", ""));
+        assert_eq!((rows[1].file.as_path(), rows[1].label.as_str()), (Path::new("/in/b, \"2\".wav"), "rub"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        let problem = |text: &str| parse(text, Path::new("")).expect_err("no list");
+        assert!(problem("file,label,role\n").contains("no block"));
+        let head = "file,label,block,role,machine\n";
+        assert_eq!(problem(&format!("{head}a,normal,1,train,m")), "line 2: role: expected learn or test, found train");
+        assert_eq!(
+            problem(&format!("{head}\na,rub,1,learn,m")),
+            "line 3: only what is labelled normal can be learned, found rub"
+        );
+        assert_eq!(problem(&format!("{head}a,normal,1,learn")), "line 2: expected 5 columns, found 4");
+        let twice = problem(&format!("{head}a,normal,1,learn,m\na,normal,1,test,m"));
+        assert_eq!(twice, "a: is both learned and tested");
+    }
+}

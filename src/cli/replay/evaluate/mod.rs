@@ -1,0 +1,185 @@
+//! `auscult replay --evaluate`: how well a machine's faults would be told from its normal running, from recordings that
+//! somebody has labelled. What is learned and what is judged are different recordings.
+
+mod manifest;
+mod measures;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::manifest::{NORMAL, Role, Row};
+use self::report::Report;
+use super::Args;
+use crate::bundle::{FittedModel, Learning, Overrides};
+use crate::cli::normal_running::NormalRunning;
+use crate::cli::sound::FileQueue;
+use crate::cli::{EXIT_DATA, Failure};
+use crate::scoring::baseline::{LearnSettings, Origin, propose};
+use crate::scoring::{Baseline, Lane, MachineModel, ScorerPool, Verdict};
+
+/// One window that was judged.
+struct Judged {
+    label: String,
+    block: String,
+    file: PathBuf,
+    /// When it ended, seconds from its recording's start.
+    end_s: f64,
+    distance: f64,
+    verdict: Verdict,
+    /// `-log10` of the probability over all lanes.
+    score: Option<f64>,
+    lanes: Vec<(Lane, f64)>,
+}
+
+/// Everything that was judged of one machine, and by what.
+struct Evaluation {
+    machine: String,
+    baseline: Arc<Baseline>,
+    recordings: u32,
+    judged: Vec<Judged>,
+    /// Windows that could not be assessed.
+    unknown: usize,
+    /// Below this probability a window is anomalous.
+    limit: f64,
+}
+
+/// Learns and judges each machine of the list, and prints what came of it.
+pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
+    let rows = manifest::read(list).map_err(|problem| Failure::data(anyhow::anyhow!(problem)))?;
+    let recordings = &args.recordings;
+    let (bundle, engine) = recordings.open()?;
+    let overrides = Overrides { learning: Learning::Now, ..args.judging.overrides(&recordings.sound) };
+    let FittedModel { model, origin, .. } = recordings.model(&bundle, &overrides, "")?;
+    let mut pools = Pools { learn: ScorerPool::new(engine.share()?)?, judge: ScorerPool::new(engine)? };
+    let mut machines: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in &rows {
+        machines.entry(&row.machine).or_default().push(row);
+    }
+    let mut all_read = true;
+    for (machine, rows) in machines {
+        let name = if machine.is_empty() { &recordings.machine } else { machine };
+        let (evaluation, readable) = evaluate(args, name, &rows, &model, &origin, &mut pools)?;
+        all_read &= readable;
+        let report = Report::new(&evaluation);
+        if args.json { report.print_json() } else { report.print() }
+    }
+    if all_read { Ok(()) } else { Err(Failure::reported(EXIT_DATA)) }
+}
+
+struct Pools {
+    learn: ScorerPool<crate::cli::normal_running::Place>,
+    judge: ScorerPool<(usize, f64)>,
+}
+
+/// One machine, and whether all its files could be read.
+fn evaluate(
+    args: &Args,
+    machine: &str,
+    rows: &[&Row],
+    model: &MachineModel,
+    origin: &Origin,
+    pools: &mut Pools,
+) -> Result<(Evaluation, bool), Failure> {
+    let of = |role: Role| rows.iter().copied().filter(move |row| row.role == role);
+    let mut blocks: Vec<&str> = of(Role::Learn).map(|row| row.block.as_str()).collect();
+    blocks.dedup();
+    let number = |file: &Path| {
+        let row = of(Role::Learn).find(|row| row.file == file)?;
+        blocks.iter().position(|block| *block == row.block)?.try_into().ok()
+    };
+    let mut files = queue(of(Role::Learn));
+    let channel = args.recordings.sound.channel;
+    let heard = NormalRunning::hear(&mut files, number, channel, &Arc::new(model.clone()), &mut pools.learn)?;
+    files.bar.finish_and_clear();
+    let readable = files.verdict().is_ok();
+    let settings = LearnSettings {
+        machine: machine.to_owned(),
+        origin: origin.clone(),
+        hop_s: heard.hop_s,
+        wanted_s: 0.0,
+        false_alarm_rate: args.false_alarm_rate,
+        previous_threshold: None,
+    };
+    let baseline = Arc::new(propose(&heard.samples, &settings).map_err(|error| {
+        let error = anyhow::Error::from(error).context(format!("{machine}: nothing can be learned"));
+        Failure::data(error)
+    })?);
+    let mut model = model.clone().with_baseline(baseline.clone(), model.judge);
+    model.threshold = args.judging.threshold().unwrap_or(model.threshold);
+
+    let tested: Vec<&Row> = of(Role::Test).collect();
+    let limit = args.false_alarm_rate;
+    let recordings = heard.recordings;
+    let mut evaluation =
+        Evaluation { machine: machine.to_owned(), baseline, recordings, judged: Vec::new(), unknown: 0, limit };
+    let readable = evaluation.judge(&tested, args, Arc::new(model), &mut pools.judge)? && readable;
+    Ok((evaluation, readable))
+}
+
+fn queue<'a>(rows: impl Iterator<Item = &'a Row>) -> FileQueue {
+    let paths: Vec<PathBuf> = rows.map(|row| row.file.clone()).collect();
+    let files = FileQueue::new(&paths);
+    files.explain_interrupt("nothing was evaluated");
+    files
+}
+
+impl Evaluation {
+    /// Judges the windows of these recordings; answers whether all could be read.
+    fn judge(
+        &mut self,
+        rows: &[&Row],
+        args: &Args,
+        model: Arc<MachineModel>,
+        pool: &mut ScorerPool<(usize, f64)>,
+    ) -> Result<bool, Failure> {
+        let window_s = model.front_end.window_s;
+        let hop_s = args.hop_s(window_s)?;
+        let mut files = queue(rows.iter().copied());
+        while let Some(file) = files.next() {
+            let Some(row) = rows.iter().position(|row| row.file == file) else { continue };
+            let Some(mut windows) = files.open(&file, args.recordings.sound.channel, &model.front_end) else {
+                continue;
+            };
+            windows.step(hop_s);
+            let mut number = 0u32;
+            while let Some(window) = files.next_window(&mut windows) {
+                let end_s = f64::from(number) * hop_s + window_s;
+                number += 1;
+                if let Some(done) = pool.push((row, end_s), &model, window)? {
+                    self.take(rows, done)?;
+                }
+            }
+        }
+        while let Some(done) = pool.oldest()? {
+            self.take(rows, done)?;
+        }
+        files.bar.finish_and_clear();
+        Ok(files.verdict().is_ok())
+    }
+
+    fn take(&mut self, rows: &[&Row], done: crate::scoring::Done<(usize, f64)>) -> Result<(), Failure> {
+        let ((row, end_s), scored) = (done.tag, done.scored?);
+        let (row, assessment) = (rows[row], &scored.assessment);
+        let (Some(distance), Some(features)) = (assessment.distance, &scored.features) else {
+            self.unknown += 1;
+            return Ok(());
+        };
+        self.judged.push(Judged {
+            label: row.label.clone(),
+            block: row.block.clone(),
+            file: row.file.clone(),
+            end_s,
+            distance,
+            verdict: assessment.verdict,
+            score: assessment.score,
+            lanes: self.baseline.lane_p_values(distance, features),
+        });
+        Ok(())
+    }
+
+    fn is_normal(judged: &&Judged) -> bool {
+        judged.label == NORMAL
+    }
+}

@@ -1,0 +1,228 @@
+//! What an evaluation found: a table of the lanes and one of the faults, or both as JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use super::measures::{Areas, Blocks, Measured, areas, share};
+use super::{Evaluation, Judged, NORMAL};
+use crate::scoring::{Lane, Verdict};
+
+/// How one way to judge did.
+struct LaneResult {
+    /// `all` is what decides; the others are single lanes.
+    name: String,
+    areas: Option<Areas>,
+    false_alarms: Option<Measured>,
+    found: Option<Measured>,
+}
+
+/// How one fault fared.
+struct FaultResult {
+    label: String,
+    recordings: usize,
+    windows: usize,
+    areas: Option<Areas>,
+    found: Option<Measured>,
+    /// Recordings in which a window was anomalous, and the median time until then, s.
+    recordings_found: usize,
+    found_after_s: Option<f64>,
+}
+
+pub(super) struct Report<'a> {
+    evaluation: &'a Evaluation,
+    lanes: Vec<LaneResult>,
+    faults: Vec<FaultResult>,
+}
+
+/// What a window scores in one way, where it does; larger is less normal.
+type Scoring = Box<dyn Fn(&Judged) -> Option<f64>>;
+
+impl<'a> Report<'a> {
+    pub fn new(evaluation: &'a Evaluation) -> Report<'a> {
+        let limit = -evaluation.limit.log10();
+        let all: Scoring = Box::new(|judged| judged.score.or(Some(judged.distance)));
+        let mut lanes = vec![evaluation.result("all".into(), &all, &|judged| judged.verdict == Verdict::Anomalous)];
+        let present: BTreeSet<Lane> =
+            evaluation.judged.iter().flat_map(|judged| judged.lanes.iter().map(|(lane, _)| *lane)).collect();
+        for lane in present {
+            let surprise = move |judged: &Judged| {
+                let (_, p_value) = judged.lanes.iter().find(|(own, _)| *own == lane)?;
+                Some(-p_value.max(f64::MIN_POSITIVE).log10())
+            };
+            let scoring: Scoring = Box::new(surprise);
+            let speaks = move |judged: &Judged| surprise(judged).is_some_and(|surprise| surprise > limit);
+            lanes.push(evaluation.result(lane.to_string(), &scoring, &speaks));
+        }
+        let labels: BTreeSet<&str> = evaluation.judged.iter().map(|judged| judged.label.as_str()).collect();
+        let faults = labels.into_iter().filter(|label| *label != NORMAL);
+        let faults = faults.map(|label| evaluation.fault(label, &all)).collect();
+        Report { evaluation, lanes, faults }
+    }
+
+    pub fn print(&self) {
+        let evaluation = self.evaluation;
+        let projected = &evaluation.baseline.projected;
+        let normal = evaluation.judged.iter().filter(Evaluation::is_normal).count();
+        println!("machine   {}", evaluation.machine);
+        println!(
+            "learned   {:.0} s of {} recordings, {} windows",
+            projected.heard_s, evaluation.recordings, projected.windows
+        );
+        println!(
+            "judged    {normal} normal windows, {} with a fault, {} unknown",
+            evaluation.judged.len() - normal,
+            evaluation.unknown
+        );
+        println!("asked     {} false alarms", percent(evaluation.limit));
+        println!();
+        let mut table = table(&["lane", "AUC", "9 in 10", "to 0.1", "false alarms", "found"]);
+        for lane in &self.lanes {
+            let (auc, interval, partial) = area_cells(lane.areas.as_ref());
+            table.add_row([
+                lane.name.clone(),
+                auc,
+                interval,
+                partial,
+                share_cell(lane.false_alarms),
+                share_cell(lane.found),
+            ]);
+        }
+        println!("{}", finished(table));
+        if !self.faults.is_empty() {
+            println!();
+            let mut table = self::table(&["fault", "AUC", "9 in 10", "windows found", "recordings", "after"]);
+            for fault in &self.faults {
+                let (auc, interval, _) = area_cells(fault.areas.as_ref());
+                let recordings = format!("{} of {}", fault.recordings_found, fault.recordings);
+                let after = fault.found_after_s.map_or("-".into(), |after_s| format!("{after_s:.0} s"));
+                table.add_row([fault.label.clone(), auc, interval, share_cell(fault.found), recordings, after]);
+            }
+            println!("{}", finished(table));
+        }
+        println!();
+    }
+
+    pub fn print_json(&self) {
+        let evaluation = self.evaluation;
+        let projected = &evaluation.baseline.projected;
+        let lanes: Vec<Value> = self.lanes.iter().map(LaneResult::json).collect();
+        let faults: Vec<Value> = self.faults.iter().map(FaultResult::json).collect();
+        let normal = evaluation.judged.iter().filter(Evaluation::is_normal).count();
+        let row = json!({
+            "machine": evaluation.machine, "recordings": evaluation.recordings, "learned_s": projected.heard_s,
+            "learned_windows": projected.windows, "normal_windows": normal,
+            "faulty_windows": evaluation.judged.len() - normal, "unknown": evaluation.unknown,
+            "false_alarm_rate": evaluation.limit, "lanes": lanes, "faults": faults,
+        });
+        println!("{row}");
+    }
+}
+
+impl Evaluation {
+    fn result(&self, name: String, scoring: &Scoring, anomalous: &dyn Fn(&Judged) -> bool) -> LaneResult {
+        let normal = |judged: &Judged| judged.label == NORMAL;
+        let counted = |judged: &Judged| Some(f64::from(u8::from(anomalous(judged))));
+        let (of_normal, of_faulty) = (self.blocks(&normal, &counted), self.blocks(&|judged| !normal(judged), &counted));
+        LaneResult {
+            name,
+            areas: areas(&self.blocks(&normal, scoring), &self.blocks(&|judged| !normal(judged), scoring)),
+            false_alarms: share(&of_normal, |counted| counted > 0.5),
+            found: share(&of_faulty, |counted| counted > 0.5),
+        }
+    }
+
+    fn fault(&self, label: &str, scoring: &Scoring) -> FaultResult {
+        let own = |judged: &Judged| judged.label == label;
+        let anomalous = |judged: &Judged| judged.verdict == Verdict::Anomalous;
+        let counted = |judged: &Judged| Some(f64::from(u8::from(anomalous(judged))));
+        let mut first: BTreeMap<_, Option<f64>> = BTreeMap::new();
+        for judged in self.judged.iter().filter(|judged| own(judged)) {
+            let found = first.entry(&judged.file).or_default();
+            if found.is_none() && anomalous(judged) {
+                *found = Some(judged.end_s);
+            }
+        }
+        let mut delays: Vec<f64> = first.values().copied().flatten().collect();
+        delays.sort_by(f64::total_cmp);
+        FaultResult {
+            label: label.to_owned(),
+            recordings: first.len(),
+            windows: self.judged.iter().filter(|judged| own(judged)).count(),
+            areas: areas(&self.blocks(&|judged| judged.label == NORMAL, scoring), &self.blocks(&own, scoring)),
+            found: share(&self.blocks(&own, &counted), |counted| counted > 0.5),
+            recordings_found: delays.len(),
+            found_after_s: delays.get(delays.len() / 2).copied(),
+        }
+    }
+
+    /// The scores of the windows that `wanted` accepts, block by block.
+    fn blocks(&self, wanted: &dyn Fn(&Judged) -> bool, scoring: &dyn Fn(&Judged) -> Option<f64>) -> Blocks {
+        let mut blocks: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+        for judged in self.judged.iter().filter(|judged| wanted(judged)) {
+            if let Some(score) = scoring(judged) {
+                blocks.entry((&judged.label, &judged.block)).or_default().push(score);
+            }
+        }
+        blocks.into_values().collect()
+    }
+}
+
+impl LaneResult {
+    fn json(&self) -> Value {
+        json!({ "lane": self.name, "auc": auc_json(self.areas.as_ref()), "partial_auc": self.areas.map(|areas| areas.partial),
+                "false_alarms": share_json(self.false_alarms), "found": share_json(self.found) })
+    }
+}
+
+impl FaultResult {
+    fn json(&self) -> Value {
+        json!({ "fault": self.label, "recordings": self.recordings, "windows": self.windows,
+                "auc": auc_json(self.areas.as_ref()), "partial_auc": self.areas.map(|areas| areas.partial),
+                "found": share_json(self.found), "recordings_found": self.recordings_found,
+                "found_after_s": self.found_after_s })
+    }
+}
+
+fn auc_json(areas: Option<&Areas>) -> Value {
+    share_json(areas.map(|areas| areas.auc))
+}
+
+/// A value with its interval.
+fn share_json(measured: Option<Measured>) -> Value {
+    measured.map_or(
+        Value::Null,
+        |measured| json!({ "value": measured.value, "from": measured.interval.0, "to": measured.interval.1 }),
+    )
+}
+
+fn area_cells(areas: Option<&Areas>) -> (String, String, String) {
+    let Some(Areas { auc, partial }) = areas else { return ("-".into(), "-".into(), "-".into()) };
+    let (from, to) = auc.interval;
+    (format!("{:.3}", auc.value), format!("{from:.2} to {to:.2}"), format!("{partial:.3}"))
+}
+
+fn share_cell(measured: Option<Measured>) -> String {
+    let Some(Measured { value, interval: (from, to) }) = measured else { return "-".into() };
+    format!("{} ({:.0} to {:.0})", percent(value), 100.0 * from, 100.0 * to)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
+}
+
+fn finished(mut table: Table) -> Table {
+    for column in 1..6 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
