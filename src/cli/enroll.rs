@@ -12,7 +12,7 @@ use super::recordings::RecordingArgs;
 use crate::bundle::enroll::enroll;
 use crate::bundle::{Bundle, FittedModel, Learning, Overrides};
 use crate::config::default_false_alarm_rate;
-use crate::scoring::baseline::{LANES_LEAST, LearnSettings, check_rate, propose};
+use crate::scoring::baseline::{LANES_LEAST_S, LearnSettings, check_rate, propose};
 use crate::scoring::{Baseline, ScorerPool};
 
 /// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
@@ -95,7 +95,8 @@ fn print_json(args: &Args, version: &str, baseline: &Baseline, recordings: u32) 
         "threshold": baseline.threshold, "threshold_by": baseline.threshold_by,
         "false_alarm_rate": baseline.false_alarm_rate, "lanes": baseline.has_lanes(),
         "distance_share": projected.distance_share, "combined_share": projected.combined_share,
-        "level_dbfs": baseline.level_dbfs, "off_below_dbfs": baseline.off_below_dbfs,
+        "expected_share": projected.expected_share, "expected_most": projected.expected_most,
+        "missing_minutes": projected.missing_minutes, "level_dbfs": baseline.level_dbfs, "off_below_dbfs": baseline.off_below_dbfs,
     });
     println!("{row}");
 }
@@ -106,7 +107,7 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
     let left: Vec<_> = baseline.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let lanes = match projected.combined_share {
         Some(share) => format!("yes: {} of these windows would have been anomalous by all lanes", percent(share)),
-        None => format!("none: they need {LANES_LEAST} windows"),
+        None => format!("none: they need {LANES_LEAST_S:.0} s of sound, and windows that overlap"),
     };
     let before = projected
         .previous_share
@@ -122,6 +123,10 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
         ("threshold", format!("{:.4} by {by} for {} false alarms", baseline.threshold, percent(args.false_alarm_rate))),
         ("would mean", format!("{} of these windows anomalous by distance{before}", percent(projected.distance_share))),
         ("lanes", lanes),
+        (
+            "expect",
+            projected.promise(baseline.false_alarm_rate).unwrap_or_else(|| "nothing of other hours is known".into()),
+        ),
         (
             "level",
             format!("{:.1} dBFS; below {:.1} dBFS it stands still", baseline.level_dbfs, baseline.off_below_dbfs),

@@ -98,6 +98,9 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
         "combined_share": projected.combined_share,
         "combined_alarms": projected.combined_alarms,
         "previous_share": projected.previous_share,
+        "expected_share": projected.expected_share,
+        "expected_most": projected.expected_most,
+        "missing_minutes": projected.missing_minutes,
         "baseline_dbfs": baseline.level_dbfs,
         "off_below_dbfs": baseline.off_below_dbfs,
         "can_be_added_to": baseline.can_be_added_to(),
@@ -113,12 +116,14 @@ pub fn describe_baseline(baseline: &Baseline) -> String {
         return describe_changes(baseline.threshold, changes);
     }
     let previous = projected.previous_share.map(|before| format!(", {} with the present one", share(before)));
+    let promise = projected.promise(baseline.false_alarm_rate).map(|promise| format!("; all lanes: {promise}"));
     format!(
-        "threshold {:.4}: {} of {} windows would have been anomalous{}; apply or discard it",
+        "threshold {:.4}: {} of {} windows would have been anomalous{}{}; apply or discard it",
         baseline.threshold,
         share(projected.distance_share),
         projected.windows,
         previous.unwrap_or_default(),
+        promise.unwrap_or_default(),
     )
 }
 

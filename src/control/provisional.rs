@@ -16,7 +16,7 @@ use crate::monitor::machine::ProvisionalAttempt;
 use crate::monitor::model::ProvisionalBaseline;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Baseline;
-use crate::scoring::baseline::{LANES_LEAST, Learner};
+use crate::scoring::baseline::{Learner, PROVISIONAL_LEAST};
 
 /// A provisional baseline that is being made; one at a time.
 #[derive(Default)]
@@ -124,7 +124,7 @@ fn due(state: &MonitorState, number: usize) -> Option<(usize, Learner, Provision
     let (learner, generation) = learner(state, number)?;
     let progress = learner.progress();
     let windows = progress.windows;
-    if windows < LANES_LEAST as u64 || progress.complete {
+    if windows < PROVISIONAL_LEAST as u64 || progress.complete {
         return None;
     }
     let last = &state.machines[number].learning.provisional;

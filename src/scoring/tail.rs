@@ -15,13 +15,17 @@ pub const LEAST_SCORES: usize = 2 * LEAST_TAIL;
 ///
 /// The tail is the *predictive* distribution of an exponential whose mean was estimated from `m` exceedances
 /// (Lomax with shape `m`): `p = m/(n+1) * (1 + (x - u) / (m * mean))^-m`. It is a little heavier than the plain
-/// exponential, and so keeps the false alarm rate also where the baseline is small.
+/// exponential, and so keeps the false alarm rate also where the baseline is small. Where it is known of which stretch of
+/// sound each score is, `m` in the exponent counts stretches: neighbours in time are alike and say little anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
     /// Scores that it was made from.
     count: usize,
     /// Scores beyond `start`.
     beyond: usize,
+    /// Stretches of sound that those are of, where that is known: so many witnesses the tail has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stretches: Option<usize>,
     start: f64,
     mean_excess: f64,
     /// Rising scores below `start` with the share of the baseline at or above each.
@@ -46,14 +50,28 @@ impl Tail {
         let step = below.div_ceil(KNOTS).max(1);
         let knot = |number: usize| (sorted[number], (count - number) as f64 / (count + 1) as f64);
         let body = (0..below).step_by(step).map(knot).collect();
-        Some(Tail { count, beyond, start, mean_excess, body })
+        Some(Tail { count, beyond, stretches: None, start, mean_excess, body })
+    }
+
+    /// As [`Tail::fit`]; `stretches` says of each score which stretch of sound it is of.
+    pub fn fit_stretches(scores: &[f64], stretches: &[usize]) -> Option<Tail> {
+        let tail = Tail::fit(scores)?;
+        let mut beyond: Vec<usize> = scores
+            .iter()
+            .zip(stretches)
+            .filter(|(score, _)| **score > tail.start)
+            .map(|(_, stretch)| *stretch)
+            .collect();
+        beyond.sort_unstable();
+        beyond.dedup();
+        Some(Tail { stretches: Some(beyond.len().clamp(1, tail.beyond)), ..tail })
     }
 
     /// Natural logarithm of the probability that a normal window scores `score` or more.
     pub fn ln_p(&self, score: f64) -> f64 {
         let tail_share = self.beyond as f64 / (self.count + 1) as f64;
         if score >= self.start {
-            let shape = self.beyond as f64;
+            let shape = self.stretches.unwrap_or(self.beyond) as f64;
             return tail_share.ln() - shape * ((score - self.start) / (shape * self.mean_excess)).ln_1p();
         }
         let above = self.body.partition_point(|(knot, _)| *knot <= score);
@@ -69,7 +87,8 @@ impl Tail {
     pub fn is_valid(&self) -> bool {
         let finite = self.start.is_finite() && self.mean_excess > 0.0 && self.mean_excess.is_finite();
         let ordered = self.body.windows(2).all(|pair| pair[0].0 <= pair[1].0);
-        finite && ordered && (1..=self.count).contains(&self.beyond)
+        let witnesses = self.stretches.is_none_or(|stretches| (1..=self.beyond).contains(&stretches));
+        finite && ordered && witnesses && (1..=self.count).contains(&self.beyond)
     }
 }
 
@@ -95,6 +114,20 @@ mod tests {
             let (p_low, p_high) = (tail.ln_p(a.min(b)), tail.ln_p(a.max(b)));
             prop_assert!(p_low <= 0.0 && p_high <= p_low + 1e-12, "{p_low} {p_high}");
         }
+    }
+
+    #[test]
+    fn fewer_witnesses_make_a_heavier_tail() {
+        let scores: Vec<f64> = (0..80).map(|number| f64::from(number) / 10.0).collect();
+        let of = |each: usize| {
+            let stretches: Vec<usize> = (0..80).map(|number| number / each).collect();
+            Tail::fit_stretches(&scores, &stretches).expect("enough scores")
+        };
+        let (many, few, plain) = (of(1), of(10), Tail::fit(&scores).expect("enough scores"));
+        assert!(many.is_valid() && few.is_valid());
+        assert_eq!(many.ln_p(20.0), plain.ln_p(20.0));
+        assert!(few.ln_p(20.0) > plain.ln_p(20.0) + 1.0, "{} {}", few.ln_p(20.0), plain.ln_p(20.0));
+        assert_eq!(few.ln_p(3.0), plain.ln_p(3.0));
     }
 
     #[test]

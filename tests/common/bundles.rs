@@ -98,7 +98,7 @@ pub fn noise_baseline() -> String {
             at_s: 5.0 * f64::from(number),
             level_dbfs: -30.0,
             embedding: noise(8),
-            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) },
+            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6), texture: noise(6) },
         })
         .collect();
     let settings = LearnSettings {

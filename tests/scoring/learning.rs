@@ -34,7 +34,7 @@ fn windows(seed: u64, count: usize) -> Vec<Sample> {
             at_s: 5.0 * (number + 1) as f64,
             level_dbfs: -30.0 + f64::from(noise(1)[0]),
             embedding: noise(4),
-            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) },
+            features: Features { spectrum: noise(32), envelope: noise(40), burst: noise(6), texture: noise(6) },
         })
         .collect()
 }

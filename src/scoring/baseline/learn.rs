@@ -124,7 +124,8 @@ impl Learner {
             return fault("more windows than are kept");
         }
         let widths = |sample: &Sample| {
-            let Features { spectrum, envelope, burst } = &sample.features;
+            // What an earlier version has heard has no texture.
+            let Features { spectrum, envelope, burst, texture: _ } = &sample.features;
             [sample.embedding.len(), spectrum.len(), envelope.len(), burst.len()]
         };
         let first = self.samples.first().map(|sample| widths(sample));

@@ -13,7 +13,9 @@
 //!
 //! A `Learner` can be written at any time (serde) and goes on after a restart. Nothing here reads a clock or a file.
 
+mod calibration;
 mod coreset;
+mod expected;
 mod extend;
 mod learn;
 mod propose;
@@ -22,7 +24,7 @@ mod sample;
 pub use coreset::coreset;
 pub use extend::{Changes, SAMPLES_LIMIT};
 pub use learn::{LearnProgress, Learner};
-pub use propose::{LANES_LEAST, propose};
+pub use propose::{LANES_LEAST_S, PROVISIONAL_LEAST, propose};
 pub use sample::{LearnSettings, Sample};
 
 use std::collections::BTreeMap;
@@ -30,10 +32,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::calibration::{LaneCalibration, lane_scores};
 use super::alarm::SlowCalibration;
 use super::bank::Bank;
-use super::lanes::{Features, Lane, Lanes, Rows};
-use super::tail::Tail;
+use super::lanes::{Features, Lane, Rows};
 use super::threshold::Threshold;
 use crate::features::FrontEnd;
 
@@ -107,15 +109,35 @@ pub struct Projected {
     pub combined_alarms: Option<usize>,
     /// Share above the threshold that applied before, if one did.
     pub previous_share: Option<f64>,
+    /// Recordings, or minutes of one, that were heard: so many witnesses there are.
+    #[serde(default)]
+    pub stretches: usize,
+    /// Share of normal windows of other hours that the combined score will call anomalous, as far as can be told: each
+    /// part of what was heard judged by what the others alone would have taught.
+    #[serde(default)]
+    pub expected_share: Option<f64>,
+    /// Four times in five it is no more than this.
+    #[serde(default)]
+    pub expected_most: Option<f64>,
+    /// Minutes of other hours until twice the asked rate can be promised, where it cannot yet.
+    #[serde(default)]
+    pub missing_minutes: Option<u32>,
 }
 
-/// The lanes of one machine with what is normal for each, and for the most conspicuous of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct LaneCalibration {
-    lanes: Lanes,
-    tails: Vec<(Lane, Tail)>,
-    combined: Tail,
-    slow: SlowCalibration,
+impl Projected {
+    /// What to expect of other hours, in words: `1.0 % asked, up to 6.0 % to be expected from what was heard (13
+    /// stretches); 210 more minutes over other hours would bring it below 2.0 %`.
+    pub fn promise(&self, false_alarm_rate: f64) -> Option<String> {
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let (asked, most, stretches) = (percent(false_alarm_rate), percent(self.expected_most?), self.stretches);
+        let more = self.missing_minutes.map_or(String::new(), |minutes| {
+            format!(
+                "; {minutes} more minutes over other hours would bring it below {}",
+                percent(2.0 * false_alarm_rate)
+            )
+        });
+        Some(format!("{asked} asked, up to {most} to be expected from what was heard ({stretches} stretches){more}"))
+    }
 }
 
 /// How unlike the baseline a window is, over all lanes.
@@ -212,10 +234,8 @@ impl Baseline {
             return fault(format!("a threshold of {}", self.threshold));
         }
         check_rate(self.false_alarm_rate)?;
-        let calibration_valid = self.calibration.as_ref().is_none_or(|calibration| {
-            let tails = calibration.tails.iter().all(|(_, tail)| tail.is_valid());
-            tails && calibration.combined.is_valid() && calibration.lanes.is_valid()
-        });
+        let is_valid = |calibration: &LaneCalibration| calibration.tails.is_valid() && calibration.lanes.is_valid();
+        let calibration_valid = self.calibration.as_ref().is_none_or(is_valid);
         if !self.bank.is_valid() || self.bank.len() > BANK_LIMIT || !calibration_valid {
             return fault("parts that do not fit together".into());
         }
@@ -259,8 +279,7 @@ impl Baseline {
     /// How unlike the baseline a window is; `None` where the baseline has no lanes or none of them applies.
     pub fn lane_score(&self, distance: f64, features: &Features) -> Option<LaneScore> {
         let calibration = self.calibration.as_ref()?;
-        let (surprise, lane) = loudest(&calibration.tails, &lane_scores(&calibration.lanes, distance, features))?;
-        let ln_p = calibration.combined.ln_p(surprise);
+        let (ln_p, lane) = calibration.tails.ln_p(&lane_scores(&calibration.lanes, distance, features))?;
         Some(LaneScore { score: -ln_p / std::f64::consts::LN_10, p_value: ln_p.exp(), lane })
     }
 
@@ -268,10 +287,7 @@ impl Baseline {
     /// where the baseline has no lanes.
     pub fn lane_p_values(&self, distance: f64, features: &Features) -> Vec<(Lane, f64)> {
         let Some(calibration) = &self.calibration else { return Vec::new() };
-        let p_value = |(lane, score)| {
-            let (_, tail) = calibration.tails.iter().find(|(known, _)| *known == lane)?;
-            Some((lane, tail.ln_p(score).exp()))
-        };
+        let p_value = |(lane, score)| Some((lane, calibration.tails.of(lane)?.ln_p(score).exp()));
         lane_scores(&calibration.lanes, distance, features).into_iter().filter_map(p_value).collect()
     }
 
@@ -282,7 +298,7 @@ impl Baseline {
 
     /// Share of the baseline's windows with a smaller distance.
     pub fn distance_percentile(&self, distance: f64) -> Option<f64> {
-        let (_, tail) = self.calibration.as_ref()?.tails.iter().find(|(lane, _)| *lane == Lane::Distance)?;
+        let tail = self.calibration.as_ref()?.tails.of(Lane::Distance)?;
         Some(100.0 * (1.0 - tail.ln_p(distance).exp()))
     }
 }
@@ -293,27 +309,4 @@ impl Baseline {
 /// Names what was found.
 pub fn check_rate(rate: f64) -> Result<(), BaselineError> {
     if rate > 0.0 && rate <= 0.5 { Ok(()) } else { Err(BaselineError::Rate(rate)) }
-}
-
-/// The score of every lane that applies to one window.
-fn lane_scores(lanes: &Lanes, distance: f64, features: &Features) -> Vec<(Lane, f64)> {
-    let [spectrum, envelope, burst] = lanes.scores(features);
-    [
-        (Lane::Distance, Some(distance).filter(|distance| distance.is_finite())),
-        (Lane::Spectrum, spectrum),
-        (Lane::Envelope, envelope),
-        (Lane::Burst, burst),
-    ]
-    .into_iter()
-    .filter_map(|(lane, score)| Some((lane, score?)))
-    .collect()
-}
-
-/// The lane with the least probability under the baseline, and minus the logarithm of it.
-fn loudest(tails: &[(Lane, Tail)], scores: &[(Lane, f64)]) -> Option<(f64, Lane)> {
-    let surprise = |(lane, score): &(Lane, f64)| {
-        let (_, tail) = tails.iter().find(|(known, _)| known == lane)?;
-        Some((-tail.ln_p(*score), *lane))
-    };
-    scores.iter().filter_map(surprise).max_by(|a, b| a.0.total_cmp(&b.0))
 }

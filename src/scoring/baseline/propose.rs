@@ -2,24 +2,34 @@
 
 use chrono::{DateTime, TimeDelta};
 
+use super::calibration::{LaneCalibration, Scores, Tails, lane_scores, score_of};
+use super::expected::{STRETCH_S, expected, minutes_missing};
 use super::sample::{LearnSettings, Sample};
-use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, LaneCalibration, Projected, ThresholdBy, check_rate};
-use super::{coreset, lane_scores, loudest};
+use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, Projected, ThresholdBy, check_rate, coreset};
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, SlowCalibration};
 use crate::scoring::bank::Bank;
 use crate::scoring::lanes::{Features, Lane, Lanes, Rows};
 use crate::scoring::stats::{gamma_quantile, normal_quantile};
-use crate::scoring::tail::Tail;
 use crate::scoring::verdict::{Verdict, judge};
 
-/// Fewest windows for the lanes beside the distance.
-pub const LANES_LEAST: usize = 40;
+/// Least sound for the lanes beside the distance, s; windows that overlap hear it once.
+pub const LANES_LEAST_S: f64 = 20.0;
+/// Fewest windows for them: fewer say nothing of what is rare.
+const LANES_LEAST_WINDOWS: usize = 12;
+/// Windows of a learner that goes on from which a provisional baseline is made.
+pub const PROVISIONAL_LEAST: usize = 40;
+/// Fewest scores that tell what stands out.
+const OUTLYING_LEAST: usize = 40;
 /// Fewest leave-one-out distances for a threshold.
 const DISTANCES_LEAST: usize = 4;
 /// Windows of one recording that are nearer than this in time count as neighbours, s; less where the recording is short.
 const NEIGHBOUR_S: f64 = 30.0;
-/// Blocks of time that are left out in turn, to judge each by the rest.
-const BLOCKS: usize = 10;
+/// Parts of what was heard that are left out in turn, to judge each by the rest: whole recordings ...
+const FOLDS: usize = 5;
+/// ... where there are so many, else parts of the time.
+const RECORDINGS_LEAST: usize = 4;
+/// A recording's neighbours in time are at most this part of all that was heard.
+const NEIGHBOUR_PARTS: f64 = 10.0;
 /// Windows that are judged in this way, at most.
 const JUDGED_LIMIT: usize = 2048;
 /// A window so many quartile ranges above the upper quartile does not belong to normal running ...
@@ -31,9 +41,6 @@ const OUTLYING_SHARE: f64 = 0.03;
 const CONFIRMED_SHARE: f64 = 0.08;
 /// So far below the quietest hundredth of normal running the machine stands still, dB.
 const OFF_MARGIN_DB: f64 = 10.0;
-
-/// Every lane's score of one window, judged by windows that are not its neighbours.
-type Scores = Vec<(Lane, f64)>;
 
 /// Makes a baseline. The order of `samples` does not matter beyond `recording` and `at_s`, ties aside.
 ///
@@ -58,8 +65,9 @@ pub fn propose<'a>(
         judged = judge_each(&windows, settings)?;
     }
 
-    let weighed = weighed(&windows, &judged);
-    let distances: Vec<f64> = weighed.iter().filter_map(|scores| score_of(scores, Lane::Distance)).collect();
+    let weighed = weighed(&windows);
+    let of_distance = |number: &usize| score_of(&judged[*number], Lane::Distance);
+    let distances: Vec<f64> = weighed.iter().filter_map(of_distance).collect();
     if distances.len() < DISTANCES_LEAST {
         return Err(BaselineError::TooFew { expected: DISTANCES_LEAST, found: distances.len() });
     }
@@ -123,24 +131,32 @@ fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Score
         });
     };
     let bank = Bank::new(bank);
+    let folds = folds(windows);
+    let apart = |own: usize, other: usize| folds[own] != folds[other] && !near(own, other);
+    // Parts of one recording are no other day, and what somebody has confirmed is normal by itself.
+    let whole = recordings(windows).len() >= RECORDINGS_LEAST;
+    let distance_apart = |own: usize, other: usize| match whole && !windows[own].confirmed {
+        true => apart(own, other),
+        false => !near(own, other),
+    };
     let distance = |own: usize| {
-        let (_, distance) = bank.nearest_where(&windows[own].embedding, |other| other != own && !near(own, other))?;
+        let (_, distance) = bank.nearest_where(&windows[own].embedding, |other| other != own && distance_apart(own, other))?;
         Some((Lane::Distance, distance))
     };
     let mut judged: Vec<Scores> = (0..windows.len()).map(|own| distance(own).into_iter().collect()).collect();
-    if windows.len() < LANES_LEAST {
+    if !enough_for_lanes(windows, window_s) {
         return Ok(judged);
     }
 
     let step = windows.len().div_ceil(JUDGED_LIMIT).max(1);
-    for block in 0..BLOCKS {
-        let own = block * windows.len() / BLOCKS..(block + 1) * windows.len() / BLOCKS;
-        let (Some(first), Some(last)) = (own.clone().next(), own.clone().last()) else { continue };
-        let apart = |other: &usize| !own.contains(other) && !near(first, *other) && !near(last, *other);
-        let others: Vec<usize> = (0..windows.len()).filter(apart).collect();
+    for fold in 0..FOLDS {
+        let own: Vec<usize> = (0..windows.len()).filter(|number| folds[*number] == fold).collect();
+        let (Some(&first), Some(&last)) = (own.first(), own.last()) else { continue };
+        let others: Vec<usize> =
+            (0..windows.len()).filter(|&other| apart(first, other) && apart(last, other)).collect();
         let features: Vec<&Features> = others.iter().map(|&number| &windows[number].features).collect();
         let Some(lanes) = Lanes::fit(&features, |a, b| near(others[a], others[b])) else { continue };
-        for number in own.step_by(step) {
+        for number in own.into_iter().step_by(step) {
             let scores = lane_scores(&lanes, f64::NAN, &windows[number].features);
             judged[number].extend(scores);
         }
@@ -148,40 +164,80 @@ fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Score
     Ok(judged)
 }
 
-/// How far apart in time windows must be, s: at least so far that they share no sample.
-fn guard_s(windows: &[&Sample], window_s: f64) -> f64 {
-    let breaks = |pair: &[&Sample]| match pair[0].recording == pair[1].recording {
+/// The recordings that windows are of, rising.
+fn recordings(windows: &[&Sample]) -> Vec<u32> {
+    let mut recordings: Vec<u32> = windows.iter().map(|window| window.recording).collect();
+    recordings.dedup();
+    recordings
+}
+
+/// Which fold each window is of: recordings are whole, and folds are neighbours in the order of their names, which is
+/// mostly that of time.
+fn folds(windows: &[&Sample]) -> Vec<usize> {
+    let recordings = recordings(windows);
+    let (count, of) = match recordings.len() {
+        0..RECORDINGS_LEAST => (windows.len(), None),
+        count => (count, Some(recordings)),
+    };
+    let rank = |number: usize, window: &&Sample| match &of {
+        Some(recordings) => recordings.partition_point(|recording| *recording < window.recording),
+        None => number,
+    };
+    windows.iter().enumerate().map(|(number, window)| rank(number, window) * FOLDS / count.max(1)).collect()
+}
+
+/// Which stretch of sound each window is of.
+fn stretches(windows: &[&Sample]) -> Vec<usize> {
+    let mut stretch = 0;
+    let mut began = None;
+    let of = |window: &&Sample| {
+        let (recording, at_s) = *began.get_or_insert((window.recording, window.at_s));
+        if window.recording != recording || window.at_s - at_s >= STRETCH_S {
+            began = Some((window.recording, window.at_s));
+            stretch += 1;
+        }
+        stretch
+    };
+    windows.iter().map(of).collect()
+}
+
+/// Whether there is sound enough for the lanes beside the distance.
+fn enough_for_lanes(windows: &[&Sample], window_s: f64) -> bool {
+    windows.len() >= LANES_LEAST_WINDOWS && heard_s(windows, window_s) >= LANES_LEAST_S - 1e-3
+}
+
+/// Length of the sound that the windows are of, s; what overlaps counts once.
+fn heard_s(windows: &[&Sample], window_s: f64) -> f64 {
+    let span = |pair: &[&Sample]| match pair[0].recording == pair[1].recording {
         true => (pair[1].at_s - pair[0].at_s).min(window_s),
         false => window_s,
     };
-    let span_s: f64 = window_s + windows.windows(2).map(breaks).sum::<f64>();
-    NEIGHBOUR_S.min(span_s / BLOCKS as f64).max(window_s)
+    window_s + windows.windows(2).map(span).sum::<f64>()
 }
 
-fn score_of(scores: &Scores, wanted: Lane) -> Option<f64> {
-    scores.iter().find(|(lane, _)| *lane == wanted).map(|(_, score)| *score)
+/// How far apart in time windows must be, s: at least so far that they share no sample.
+fn guard_s(windows: &[&Sample], window_s: f64) -> f64 {
+    NEIGHBOUR_S.min(heard_s(windows, window_s) / NEIGHBOUR_PARTS).max(window_s)
 }
 
-const LANES: [Lane; 4] = [Lane::Distance, Lane::Spectrum, Lane::Envelope, Lane::Burst];
-
-/// The scores, those of confirmed windows so often that they make up [`CONFIRMED_SHARE`]: what was heard for a minute counts
-/// as if it were heard again and again.
-fn weighed(windows: &[&Sample], judged: &[Scores]) -> Vec<Scores> {
-    let confirmed = windows.iter().zip(judged).filter(|(window, _)| window.confirmed).map(|(_, scores)| scores);
+/// Numbers of the windows, those of confirmed ones so often that they make up [`CONFIRMED_SHARE`]: what was heard for a
+/// minute counts as if it were heard again and again.
+fn weighed(windows: &[&Sample]) -> Vec<usize> {
+    let confirmed = (0..windows.len()).filter(|number| windows[*number].confirmed);
     let count = confirmed.clone().count();
-    let wanted = (CONFIRMED_SHARE * judged.len() as f64) as usize;
+    let wanted = (CONFIRMED_SHARE * windows.len() as f64) as usize;
     let copies = wanted.saturating_sub(count);
-    judged.iter().cloned().chain(confirmed.cycle().take(if count > 0 { copies } else { 0 }).cloned()).collect()
+    (0..windows.len()).chain(confirmed.cycle().take(if count > 0 { copies } else { 0 })).collect()
 }
 
 /// Numbers of the windows that stand out so far, in any lane, that they are no normal running; none that somebody has
 /// confirmed.
 fn outlying(judged: &[Scores], is_confirmed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut found = std::collections::BTreeSet::new();
-    for lane in LANES {
+    for lane in Lane::ALL {
         let mut sorted: Vec<f64> = judged.iter().filter_map(|scores| score_of(scores, lane)).collect();
         sorted.sort_by(f64::total_cmp);
-        if sorted.len() < LANES_LEAST {
+        if sorted.len() < OUTLYING_LEAST {
             continue;
         }
         let (lower, upper) = (sorted[sorted.len() / 4], sorted[sorted.len() * 3 / 4]);
@@ -210,10 +266,10 @@ fn threshold(distances: &[f64], rate: f64) -> Result<(f64, ThresholdBy), Baselin
 fn calibrate(
     windows: &[&Sample],
     judged: &[Scores],
-    weighed: &[Scores],
+    weighed: &[usize],
     settings: &LearnSettings,
 ) -> Option<LaneCalibration> {
-    if windows.len() < LANES_LEAST {
+    if !enough_for_lanes(windows, settings.origin.front_end.window_s) {
         return None;
     }
     let guard_s = guard_s(windows, settings.origin.front_end.window_s);
@@ -222,28 +278,16 @@ fn calibrate(
     };
     let features: Vec<&Features> = windows.iter().map(|one| &one.features).collect();
     let lanes = Lanes::fit(&features, near)?;
-    let scores = |lane: Lane| -> Vec<f64> { weighed.iter().filter_map(|scores| score_of(scores, lane)).collect() };
-    let tails: Vec<(Lane, Tail)> =
-        LANES.into_iter().filter_map(|lane| Some((lane, Tail::fit(&scores(lane))?))).collect();
-    let complete = |scores: &&Scores| scores.len() == tails.len();
-    let surprises: Vec<f64> =
-        weighed.iter().filter(complete).filter_map(|scores| Some(loudest(&tails, scores)?.0)).collect();
-    let combined = Tail::fit(&surprises)?;
-    let windows = judged.iter().filter(complete).count();
-    let slow = SlowCalibration { windows, correlation: correlation(judged, &tails, &combined) };
-    Some(LaneCalibration { lanes, tails, combined, slow })
-}
-
-fn p_value(scores: &Scores, tails: &[(Lane, Tail)], combined: &Tail) -> Option<f64> {
-    if scores.len() < tails.len() {
-        return None;
-    }
-    Some(combined.ln_p(loudest(tails, scores)?.0).exp())
+    let stretches = stretches(windows);
+    let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?;
+    let complete = judged.iter().filter(|scores| tails.p_value(scores).is_some());
+    let slow = SlowCalibration { windows: complete.count(), correlation: correlation(judged, &tails) };
+    Some(LaneCalibration { lanes, tails, slow })
 }
 
 /// Correlation of one window's normal score with the next one's.
-fn correlation(judged: &[Scores], tails: &[(Lane, Tail)], combined: &Tail) -> f64 {
-    let normal = |scores| Some(normal_quantile(1.0 - p_value(scores, tails, combined)?).clamp(-3.0, 4.0));
+fn correlation(judged: &[Scores], tails: &Tails) -> f64 {
+    let normal = |scores| Some(normal_quantile(1.0 - tails.p_value(scores)?).clamp(-3.0, 4.0));
     let scores: Vec<f64> = judged.iter().filter_map(normal).collect();
     let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
     let variance: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
@@ -262,26 +306,30 @@ fn projected(
     let window_s = settings.origin.front_end.window_s;
     let by_distance: Vec<Option<bool>> =
         judged.iter().map(|scores| Some(score_of(scores, Lane::Distance)? > threshold)).collect();
-    let by_all = calibration.map(|LaneCalibration { tails, combined, .. }| -> Vec<Option<bool>> {
-        let anomalous = |scores| Some(p_value(scores, tails, combined)? < settings.false_alarm_rate);
+    let by_all = calibration.map(|LaneCalibration { tails, .. }| -> Vec<Option<bool>> {
+        let anomalous = |scores| Some(tails.p_value(scores)? < settings.false_alarm_rate);
         judged.iter().map(anomalous).collect()
     });
     let over = |limit: f64| {
         let distances = judged.iter().filter_map(|scores| score_of(scores, Lane::Distance));
         distances.filter(|distance| *distance > limit).count() as f64 / judged.len().max(1) as f64
     };
-    let span = |pair: &[&Sample]| match pair[0].recording == pair[1].recording {
-        true => (pair[1].at_s - pair[0].at_s).min(window_s),
-        false => window_s,
-    };
+    let rate = settings.false_alarm_rate;
+    let stretches = stretches(windows);
+    let expected = calibration.and_then(|_| expected(judged, &folds(windows), &stretches, rate));
+    let stretches = stretches.last().map_or(0, |last| last + 1);
     Projected {
         windows: windows.len(),
-        heard_s: window_s + windows.windows(2).map(span).sum::<f64>(),
+        heard_s: heard_s(windows, window_s),
         distance_share: share(&by_distance),
         combined_share: by_all.as_deref().map(share),
         distance_alarms: alarms(windows, &by_distance),
         combined_alarms: by_all.map(|verdicts| alarms(windows, &verdicts)),
         previous_share: settings.previous_threshold.map(over),
+        stretches,
+        expected_share: expected.map(|expected| expected.share),
+        expected_most: expected.map(|expected| expected.most),
+        missing_minutes: expected.and_then(|expected| minutes_missing(expected.most, stretches, rate)),
     }
 }
 

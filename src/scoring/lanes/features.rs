@@ -19,6 +19,8 @@ const MODULATION_HZ: (f64, f64) = (0.5, 40.0);
 const LEAST_MODULATIONS: usize = 8;
 /// Share of the short frames that counts as a burst: 64 ms of 5 s.
 const BURST_SHARE: f64 = 0.0128;
+/// Share of the short frames that lie below a band's texture.
+const TEXTURE_SHARE: f64 = 0.9;
 /// Levels are clipped at so many standard deviations before their movement is looked at: bursts are another lane's.
 const MOVEMENT_CLIP: f32 = 3.0;
 
@@ -35,6 +37,10 @@ pub struct Features {
     /// How far the loudest 64 ms of 5 s rise above the median, dB, band by band.
     #[serde(with = "base64_f32")]
     pub burst: Vec<f32>,
+    /// How far the loudest tenth of the short frames rises above the median, at least, dB, band by band; empty in what
+    /// was written before there was such a lane.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "base64_f32")]
+    pub texture: Vec<f32>,
 }
 
 /// Computes [`Features`]; keeps its plans and buffers between calls.
@@ -108,8 +114,8 @@ impl FeatureExtractor {
         let columns = (mel_db.len() / n_mels.max(1)).max(1);
         let spectrum = mel_db.chunks_exact(columns).map(|row| row.iter().sum::<f32>() / columns as f32).collect();
         self.short_frames(window);
-        let (burst, envelope) = self.movement();
-        Features { spectrum, envelope, burst }
+        let (burst, texture, envelope) = self.movement();
+        Features { spectrum, envelope, burst, texture }
     }
 
     /// Fills `levels` with the power in dB of each band in each short frame.
@@ -132,16 +138,19 @@ impl FeatureExtractor {
         }
     }
 
-    /// Bursts band by band, and the spectrum of what all bands do together, weighted by how steady each is: a machine
+    /// Bursts and texture band by band, and the spectrum of what all bands do together, weighted by how steady each is: a machine
     /// that runs out of true moves them all at once, the air moves each by itself.
-    fn movement(&mut self) -> (Vec<f32>, Vec<f32>) {
+    fn movement(&mut self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let loudest = ((BURST_SHARE * self.frames as f64).round() as usize).clamp(1, self.frames);
         let cut = self.frames - loudest;
+        let flutter = ((TEXTURE_SHARE * self.frames as f64) as usize).min(self.frames - 1);
         let mut burst = Vec::with_capacity(self.edges.len() - 1);
+        let mut texture = Vec::with_capacity(self.edges.len() - 1);
         let mut weights = 0.0;
         self.movement.fill(0.0);
         for levels in self.levels.chunks_exact_mut(self.frames) {
             let middle = median(levels, &mut self.sorted);
+            texture.push(*self.sorted.select_nth_unstable_by(flutter, f32::total_cmp).1 - middle);
             self.sorted.select_nth_unstable_by(cut, f32::total_cmp);
             burst.push(self.sorted[cut..].iter().sum::<f32>() / loudest as f32 - middle);
 
@@ -157,7 +166,7 @@ impl FeatureExtractor {
             weights += weight;
         }
         self.movement.iter_mut().for_each(|value| *value /= weights);
-        (burst, self.modulation_spectrum())
+        (burst, texture, self.modulation_spectrum())
     }
 
     /// Log power of `movement` at the modulation frequencies, each with its two neighbours.

@@ -1,7 +1,7 @@
 //! The cheap lanes beside the encoder: what it is blind to, for next to nothing.
 //!
 //! The encoder sees the shape of a spectrogram that was stretched to 0..1; what moves slowly through it and what is
-//! short and rare get lost. Three lanes look there, each against the machine's own baseline:
+//! short and rare get lost. Five lanes look there, each against the machine's own baseline:
 //!
 //! * `spectrum`: the time-averaged mel spectrum in dB, less the mean of its three nearest baseline windows. A level that
 //!   moves as a whole, by a few dB, is no fault and does not count. A fault changes neighbouring bands together, so the
@@ -11,14 +11,21 @@
 //!   is; its power spectrum from 0.5 to 40 Hz against the baseline's mean. The score is its highest peak.
 //! * `burst`: how far the loudest 64 ms of each band rise above its median, in the baseline's standard deviations; the
 //!   most conspicuous band counts.
+//! * `shape`: the mean spectrum without its level, its bands weighed by how they vary together ([`shape`]).
+//! * `texture`: how much each band flutters, as a profile over bands ([`texture`]).
 
 pub(super) mod base64_f32;
 mod features;
+mod shape;
+mod texture;
 
 pub use features::{FeatureExtractor, Features};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use shape::ShapeLane;
+use texture::TextureLane;
 
 /// Baseline windows that a window's spectrum is compared with.
 const NEIGHBOURS: usize = 3;
@@ -50,6 +57,15 @@ pub enum Lane {
     Envelope,
     /// Short bursts above the rest of the window.
     Burst,
+    /// The time-averaged spectrum, its bands weighed by how they vary together.
+    Shape,
+    /// How much each band flutters.
+    Texture,
+}
+
+impl Lane {
+    pub const ALL: [Lane; 6] =
+        [Lane::Distance, Lane::Spectrum, Lane::Envelope, Lane::Burst, Lane::Shape, Lane::Texture];
 }
 
 /// Rows of one width, `[n, width]`, row-major.
@@ -88,6 +104,14 @@ impl Rows {
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// Keeps only the rows whose number `keep` has; none of them would be no change.
+    fn keep(&mut self, keep: &[usize]) {
+        let rows: Vec<&[f32]> = self.iter().collect();
+        if let Some(kept) = Rows::new(keep.iter().filter_map(|&number| rows.get(number).copied())) {
+            *self = kept;
+        }
     }
 
     /// Whether what was read makes sense: whole rows.
@@ -268,12 +292,18 @@ impl BurstLane {
     }
 }
 
-/// The three cheap lanes of one machine.
+/// The cheap lanes of one machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lanes {
     pub spectrum: SpectrumLane,
     pub envelope: Option<EnvelopeLane>,
     pub burst: BurstLane,
+    /// Missing in what was learned before there was such a lane.
+    #[serde(default)]
+    shape: Option<ShapeLane>,
+    /// As `shape`.
+    #[serde(default)]
+    texture: Option<TextureLane>,
 }
 
 impl Lanes {
@@ -287,33 +317,42 @@ impl Lanes {
             return None;
         }
         let rows = Rows::new(windows.iter().map(|one| one.spectrum.as_slice()))?;
+        // Windows that an earlier version has heard have no texture.
+        let profiles = Rows::new(windows.iter().map(|one| one.texture.as_slice()));
         Some(Lanes {
+            shape: ShapeLane::fit(rows.iter()),
+            texture: profiles.as_ref().and_then(TextureLane::fit),
             spectrum: SpectrumLane::fit(rows, &near),
             envelope: EnvelopeLane::fit(windows.iter().map(|one| one.envelope.as_slice())),
             burst: BurstLane::fit(windows.iter().map(|one| one.burst.as_slice())),
         })
     }
 
-    /// How unlike the baseline a window is, lane by lane: spectrum, envelope, burst; larger is less alike. The units
-    /// are each lane's own. `None` for a lane that does not apply.
-    pub fn scores(&self, window: &Features) -> [Option<f64>; 3] {
+    /// How unlike the baseline a window is in each lane that applies; larger is less alike. The units are each lane's own.
+    pub fn scores(&self, window: &Features) -> impl Iterator<Item = (Lane, f64)> {
         [
-            self.spectrum.score(&window.spectrum),
-            self.envelope.as_ref().and_then(|lane| lane.score(&window.envelope)),
-            self.burst.score(&window.burst),
+            (Lane::Spectrum, self.spectrum.score(&window.spectrum)),
+            (Lane::Envelope, self.envelope.as_ref().and_then(|lane| lane.score(&window.envelope))),
+            (Lane::Burst, self.burst.score(&window.burst)),
+            (Lane::Shape, self.shape.as_ref().and_then(|lane| lane.score(&window.spectrum))),
+            (Lane::Texture, self.texture.as_ref().and_then(|lane| lane.score(&window.texture))),
         ]
+        .into_iter()
+        .filter_map(|(lane, score)| Some((lane, score?)))
     }
 
-    /// Keeps only those spectra whose number `keep` accepts; the scatter stays as it was learned.
+    /// Keeps only those windows whose number `keep` has; the scatter stays as it was learned.
     pub fn thin(&mut self, keep: &[usize]) {
-        let rows: Vec<&[f32]> = self.spectrum.rows.iter().collect();
-        if let Some(rows) = Rows::new(keep.iter().filter_map(|&number| rows.get(number).copied())) {
-            self.spectrum.rows = rows;
+        self.spectrum.rows.keep(keep);
+        if let Some(texture) = &mut self.texture {
+            texture.thin(keep);
         }
     }
 
     /// Whether what was read fits together.
     pub fn is_valid(&self) -> bool {
-        self.spectrum.is_valid() && self.burst.mean.len() == self.burst.scatter.len()
+        let newer = self.shape.as_ref().is_none_or(ShapeLane::is_valid)
+            && self.texture.as_ref().is_none_or(TextureLane::is_valid);
+        newer && self.spectrum.is_valid() && self.burst.mean.len() == self.burst.scatter.len()
     }
 }

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Prints how well auscult tells faults from normal running: `auscult replay --evaluate` on what can be had.
+
+    python3 benches/judgement/judgement.py [--auscult target/release/auscult] [--bundle models/demo] [--json]
+        [--real ../shared/real] [--fan DIR] [--motors DIR] [--drone DIR] [--simulated]
+
+What is learned and what is judged are always different recordings. Every recording is brought to the same level, so that
+loudness tells nothing. Python's standard library is enough.
+
+  --real       three small motors (CC BY 4.0, Mendeley j4yr5fmhv4): healthy at several speeds, broken propeller
+  --motors     the same set whole: DIR/Healthy/M1 and so on
+  --fan        clips of one fan: DIR/normal, DIR/abnormal (as in MIMII); 13 clips learned, six splits
+  --drone      DIR/normal, DIR/1_broken, each with folders of flights; 7 flights learned, three splits
+  --simulated  machines of `auscult synth`: learned at one level and background, judged at others; four faults
+"""
+
+import argparse
+import array
+import json
+import math
+import pathlib
+import random
+import subprocess
+import tempfile
+import wave
+
+LEVEL = 0.05
+
+
+def read(path):
+    """The mean of all channels, -1 to 1, and the rate."""
+    with wave.open(str(path)) as file:
+        if file.getsampwidth() != 2:
+            raise SystemExit(f"{path}: expected 16 bits")
+        channels, rate = file.getnchannels(), file.getframerate()
+        samples = array.array("h", file.readframes(file.getnframes()))
+    return [sum(samples[i:i + channels]) / channels / 32768 for i in range(0, len(samples), channels)], rate
+
+
+def levelled(source, target):
+    """A copy whose root mean square is LEVEL."""
+    sound, rate = read(source)
+    gain = LEVEL / max(1e-9, math.sqrt(sum(x * x for x in sound) / len(sound)))
+    limited = (max(-32768, min(32767, round(32768 * gain * x))) for x in sound)
+    with wave.open(str(target), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(array.array("h", limited).tobytes())
+
+
+class Bench:
+    def __init__(self, args, folder):
+        self.args, self.folder, self.copies, self.sums = args, pathlib.Path(folder), {}, {}
+
+    def copy(self, source):
+        if source not in self.copies:
+            self.copies[source] = self.folder / f"{len(self.copies)}.wav"
+            levelled(source, self.copies[source])
+        return self.copies[source].name
+
+    def run(self, group, name, rows):
+        """rows: (file, label, block, role)."""
+        listed = self.folder / f"{name}.csv"
+        lines = [f"{self.copy(file)},{label},{block},{role}" for file, label, block, role in rows]
+        listed.write_text("file,label,block,role\n" + "\n".join(lines) + "\n")
+        command = [self.args.auscult, "replay", "--bundle", self.args.bundle, "--machine", self.args.machine,
+                   "--evaluate", str(listed), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{name}: {done.stderr}")
+        result = json.loads(done.stdout.splitlines()[-1])
+        result["group"], result["split"] = group, name
+        if self.args.json:
+            print(json.dumps(result), flush=True)
+        self.sums.setdefault(group, []).append(result)
+
+    def sum_up(self):
+        """One table for each lane: the mean over the splits of a group."""
+        print(f"{'':12} {'lane':10} {'AUC':>6} {'least':>6} {'to 0.1':>7} {'false alarms':>13} {'found':>7}")
+        for group, results in self.sums.items():
+            for lane in [lane["lane"] for lane in results[0]["lanes"]]:
+                of = [one for result in results for one in result["lanes"] if one["lane"] == lane]
+                mean = lambda pick: sum(pick(one) for one in of) / len(of)
+                auc, partial = mean(lambda one: one["auc"]["value"]), mean(lambda one: one["partial_auc"])
+                least = min(one["auc"]["value"] for one in of)
+                wrong, found = (100 * mean(lambda one: one[key]["value"]) for key in ("false_alarms", "found"))
+                print(f"{group:12} {lane:10} {auc:6.3f} {least:6.3f} {partial:7.3f} {wrong:11.1f} % {found:5.1f} %")
+            for fault in [fault["fault"] for fault in results[0]["faults"]]:
+                of = [one["auc"]["value"] for result in results for one in result["faults"] if one["fault"] == fault]
+                if len(results[0]["faults"]) > 1:
+                    print(f"{group:12}   {fault:20} {sum(of) / len(of):6.3f} {min(of):6.3f}")
+
+
+def wavs(folder):
+    return sorted(pathlib.Path(folder).rglob("*.wav"))
+
+
+def block(path):
+    return "/".join(path.parts[-3:])
+
+
+def splits(bench, group, normal, faulty, learned, count, seed=0):
+    """Splits drawn at random: so many recordings learned, all others judged."""
+    for number in range(count):
+        chosen = set(random.Random(seed + number).sample(normal, learned))
+        rows = [(file, "normal", block(file), "learn" if file in chosen else "test") for file in normal]
+        bench.run(group, f"{group}-{number}", rows + [(file, "fault", block(file), "test") for file in faulty])
+
+
+def every_other(bench, group, name, normal, faulty):
+    """Every other speed learned, and the other way round."""
+    for start in (0, 1):
+        rows = [(file, "normal", block(file), "learn" if i % 2 == start else "test") for i, file in enumerate(normal)]
+        bench.run(group, f"{name}-{start}", rows + [(file, "fault", block(file), "test") for file in faulty])
+
+
+def simulated(bench, folder):
+    """A month in short: learned at 18 dB over the background, judged at other takes, half of them at 14 dB."""
+    faults = {"fan": ["rub", "blocked", "unbalance"], "blower": ["bearing", "loose", "blocked"],
+              "pump": ["cavitation", "bursts", "bearing"]}
+    for kind, names in faults.items():
+        for seed in (21, 22):
+            def made(what, take, minutes, *more):
+                out = folder / f"{kind}-{seed}-{what}-{take}"
+                subprocess.run([bench.args.auscult, "synth", kind, "--seed", str(seed), "--take", str(take), "--minutes",
+                                str(minutes), "-o", str(out), *more], check=True, capture_output=True)
+                return [(file, f"{what}-{take}/{i}") for i, file in enumerate(wavs(out))]
+            rows = [(file, "normal", name, "learn") for file, name in made("learned", 0, 8, "--snr", "18")]
+            for take, snr in ((1000, "18"), (2000, "14")):
+                rows += [(file, "normal", name, "test") for file, name in made("normal", take, 3, "--snr", snr)]
+                for fault in names:
+                    more = ("--snr", snr, "--fault", fault, "--strength", "0.3")
+                    rows += [(file, fault, name, "test") for file, name in made(fault, take + 500, 1, *more)]
+            bench.run(f"simulated", f"{kind}-{seed}", [row for row in rows])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--auscult", default="target/release/auscult")
+    parser.add_argument("--bundle", default="models/demo")
+    parser.add_argument("--machine", default="any")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--simulated", action="store_true")
+    for name in ("real", "motors", "fan", "drone"):
+        parser.add_argument(f"--{name}")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args, folder)
+        if args.real:
+            motor = pathlib.Path(args.real) / "motor-1"
+            every_other(bench, "motor", "motor-1", wavs(motor / "normal"), wavs(motor / "abnormal"))
+        if args.motors:
+            for motor in ("M1", "M2"):
+                every_other(bench, "motors", motor, wavs(f"{args.motors}/Healthy/{motor}"),
+                            wavs(f"{args.motors}/Propeller/{motor}"))
+        if args.fan:
+            splits(bench, "fan", wavs(f"{args.fan}/normal"), wavs(f"{args.fan}/abnormal"), 13, 6)
+        if args.drone:
+            splits(bench, "drone", wavs(f"{args.drone}/normal")[::3], wavs(f"{args.drone}/1_broken")[::4], 7, 3)
+        if args.simulated:
+            made = pathlib.Path(folder) / "made"
+            made.mkdir()
+            simulated(bench, made)
+        if not args.json:
+            bench.sum_up()
+
+
+if __name__ == "__main__":
+    main()

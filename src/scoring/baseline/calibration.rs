@@ -1,0 +1,111 @@
+//! From the lanes' scores to one probability: each lane's own, and that of all of them together.
+
+use serde::{Deserialize, Serialize};
+
+use crate::scoring::alarm::SlowCalibration;
+use crate::scoring::lanes::{Features, Lane, Lanes};
+use crate::scoring::tail::Tail;
+
+/// Power that the lanes' surprises are averaged in.
+const POWER: i32 = 4;
+
+/// Every lane's score of one window.
+pub(super) type Scores = Vec<(Lane, f64)>;
+
+/// How the lanes' surprises become one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Combining {
+    /// The most surprised lane speaks: what version 0.1 learned.
+    #[default]
+    Loudest,
+    /// The mean of their fourth powers: one strong lane speaks, and so do several weak ones.
+    Together,
+}
+
+/// What is normal for each lane, and for all of them together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Tails {
+    pub tails: Vec<(Lane, Tail)>,
+    pub combined: Tail,
+    #[serde(default)]
+    combining: Combining,
+}
+
+/// The lanes of one machine with what is normal for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LaneCalibration {
+    pub lanes: Lanes,
+    #[serde(flatten)]
+    pub tails: Tails,
+    pub slow: SlowCalibration,
+}
+
+impl Tails {
+    /// From how windows were judged by others. `stretches` says of each window which stretch of sound it is of: windows
+    /// of one stretch are no two witnesses.
+    pub fn fit<'a>(judged: impl Iterator<Item = (&'a Scores, usize)> + Clone) -> Option<Tails> {
+        let of = |lane: Lane| -> Vec<f64> { judged.clone().filter_map(|(scores, _)| score_of(scores, lane)).collect() };
+        let tails: Vec<(Lane, Tail)> =
+            Lane::ALL.into_iter().filter_map(|lane| Some((lane, Tail::fit(&of(lane))?))).collect();
+        let combining = Combining::Together;
+        let complete = judged.filter(|(scores, _)| scores.len() == tails.len());
+        let (surprises, stretches): (Vec<f64>, Vec<usize>) =
+            complete.filter_map(|(scores, stretch)| Some((surprise(&tails, scores, combining)?.0, stretch))).unzip();
+        let combined = Tail::fit_stretches(&surprises, &stretches)?;
+        Some(Tails { tails, combined, combining })
+    }
+
+    /// Natural logarithm of the share of normal windows that are as unlike the baseline, and the lane that was the most
+    /// surprised.
+    pub fn ln_p(&self, scores: &[(Lane, f64)]) -> Option<(f64, Lane)> {
+        let (surprise, lane) = surprise(&self.tails, scores, self.combining)?;
+        Some((self.combined.ln_p(surprise), lane))
+    }
+
+    /// As [`Tails::ln_p`], of a window that every lane has judged; the probability itself.
+    pub fn p_value(&self, scores: &Scores) -> Option<f64> {
+        if scores.len() < self.tails.len() {
+            return None;
+        }
+        Some(self.ln_p(scores)?.0.exp())
+    }
+
+    pub fn of(&self, lane: Lane) -> Option<&Tail> {
+        self.tails.iter().find(|(known, _)| *known == lane).map(|(_, tail)| tail)
+    }
+
+    /// Whether what was read makes sense.
+    pub fn is_valid(&self) -> bool {
+        self.tails.iter().all(|(_, tail)| tail.is_valid()) && self.combined.is_valid()
+    }
+}
+
+pub(super) fn score_of(scores: &Scores, wanted: Lane) -> Option<f64> {
+    scores.iter().find(|(lane, _)| *lane == wanted).map(|(_, score)| *score)
+}
+
+/// The score of every lane that applies to one window.
+pub(super) fn lane_scores(lanes: &Lanes, distance: f64, features: &Features) -> Scores {
+    let distance = Some((Lane::Distance, distance)).filter(|(_, distance)| distance.is_finite());
+    distance.into_iter().chain(lanes.scores(features)).collect()
+}
+
+/// How surprised the lanes are together, and the one that is the most. A lane's surprise is minus the logarithm of its
+/// score's probability under the baseline.
+fn surprise(tails: &[(Lane, Tail)], scores: &[(Lane, f64)], combining: Combining) -> Option<(f64, Lane)> {
+    let surprise = |(lane, score): &(Lane, f64)| {
+        let (_, tail) = tails.iter().find(|(known, _)| known == lane)?;
+        Some((-tail.ln_p(*score), *lane))
+    };
+    let all: Vec<(f64, Lane)> = scores.iter().filter_map(surprise).collect();
+    let (loudest, lane) = all.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let together = match combining {
+        Combining::Loudest => loudest,
+        Combining::Together => {
+            let powers: f64 = all.iter().map(|(surprise, _)| surprise.powi(POWER)).sum();
+            (powers / all.len() as f64).powf(1.0 / f64::from(POWER))
+        }
+    };
+    Some((together, lane))
+}
