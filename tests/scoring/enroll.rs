@@ -172,3 +172,47 @@ fn each_fault_changes_what_it_says() {
         assert!(expected.contains(&change), "{}: {change}", fault.name());
     }
 }
+
+/// Forty seconds in four recordings are enough for the lanes, and a list says how well they tell a fault.
+#[test]
+fn a_list_of_recordings_is_evaluated() {
+    let Some(shared) = crate::common::shared() else { return };
+    let bundle = shared.join("escoita-bundle");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut list = "file,label,block,role\n".to_owned();
+    for take in 0..9 {
+        let (label, role, fault) = match take {
+            0..4 => ("normal", "learn", None),
+            4..7 => ("normal", "test", None),
+            _ => ("bursts", "test", Some((Overlay::NoiseBursts, 1.0))),
+        };
+        write(dir.path(), &format!("{take}.wav"), &sound(take, 2, fault));
+        list += &format!("{take}.wav,{label},day {take},{role}\n");
+    }
+    let path = dir.path().join("list.csv");
+    std::fs::write(&path, &list).expect("a writable file");
+    let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let (bundle, path) = (text(&bundle), text(&path));
+    let command = ["replay", "--bundle", &bundle, "--machine", "fan-5", "--evaluate", &path];
+    let table = auscult(&command, &[]);
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(table.contains("texture") && table.contains("bursts"), "{table}");
+
+    let found = &rows(&auscult(&[&command[..], &["--json"]].concat(), &[]))[0];
+    let number = |value: &Value| value.as_f64().expect("a number");
+    // Two windows side by side in each, and four between them.
+    assert_eq!((number(&found["learned_s"]), number(&found["learned_windows"])), (40.0, 24.0));
+    assert_eq!((number(&found["normal_windows"]), number(&found["faulty_windows"])), (6.0, 4.0));
+    let lanes = found["lanes"].as_array().expect("lanes");
+    assert_eq!(lanes.len(), 7, "{lanes:?}");
+    let auc = &lanes[0]["auc"];
+    assert!(number(&auc["value"]) > 0.95 && number(&auc["to"]) >= number(&auc["from"]), "{found}");
+    assert_eq!(number(&found["faults"][0]["recordings"]), 2.0);
+
+    std::fs::write(dir.path().join("list.csv"), list.replace("normal,day 0", "bursts,day 0")).expect("a writable file");
+    let refused = auscult(&command, &[]);
+    assert_eq!(refused.status.code(), Some(65));
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("line 2: only what is labelled normal can be learned"), "{words}");
+}

@@ -12,5 +12,6 @@ mod enroll;
 mod hostile_models;
 mod learning;
 mod mutations;
+mod old_baseline;
 mod score;
 mod train;

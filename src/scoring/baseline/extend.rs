@@ -94,7 +94,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut noise = |length: usize| (0..length).map(|_| place + rng.random_range(-1.0..1.0f32)).collect::<Vec<_>>();
         let sample = |number: usize| {
-            let features = Features { spectrum: noise(32), envelope: noise(40), burst: noise(6) };
+            let features = Features { spectrum: noise(32), envelope: noise(40), burst: noise(6), texture: noise(6) };
             Sample::new(0, 1000.0 * f64::from(place) + 5.0 * number as f64, -30.0, noise(4), features)
         };
         (0..count).map(sample).collect()

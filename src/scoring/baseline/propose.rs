@@ -140,7 +140,8 @@ fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Score
         false => !near(own, other),
     };
     let distance = |own: usize| {
-        let (_, distance) = bank.nearest_where(&windows[own].embedding, |other| other != own && distance_apart(own, other))?;
+        let (_, distance) =
+            bank.nearest_where(&windows[own].embedding, |other| other != own && distance_apart(own, other))?;
         Some((Lane::Distance, distance))
     };
     let mut judged: Vec<Scores> = (0..windows.len()).map(|own| distance(own).into_iter().collect()).collect();

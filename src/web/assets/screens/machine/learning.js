@@ -50,6 +50,7 @@ function Proposal ({ machine, proposal }) {
       ${proposal.combined_share != null && html`<tr><td>all lanes</td><td class="num">${percent(proposal.combined_share)}</td><td class="num">${proposal.combined_alarms ?? '–'}</td></tr>`}
       <tr><td>distance alone, threshold ${number(proposal.threshold, 4)}</td><td class="num">${percent(proposal.distance_share)}</td><td class="num">${proposal.distance_alarms ?? '–'}</td></tr>
       ${proposal.previous_share != null && html`<tr><td>the threshold until now</td><td class="num">${percent(proposal.previous_share)}</td><td class="num">–</td></tr>`}</tbody></table>
+    ${proposal.expected_most != null && html`<p class="note">All lanes, in hours that were not heard: ${percent(proposal.false_alarm_rate)} of normal windows anomalous were asked, up to <b>${percent(proposal.expected_most)}</b> are to be expected${proposal.missing_minutes ? `; ${span(proposal.missing_minutes * 60000)} more, over other hours, would bring it below ${percent(2 * proposal.false_alarm_rate)}` : ''}.</p>`}
     <p class="note">Applying it drops a threshold that was set by hand. Was the machine healthy and running normally all the time? What it heard becomes its normal.</p>
     <div class="row-of"><${Button} kind="main" ...${act(machine, 'baseline.apply')} onClick=${apply}>Apply<//>
       <${Begin} machine=${machine} word="Learn longer" /><${Twice} ask="Discard it" ...${act(machine, 'baseline.discard')} onClick=${() => send(machine.agent, 'baseline.discard', { machine: machine.id })}>Discard<//></div>`
@@ -59,7 +60,7 @@ function Proposal ({ machine, proposal }) {
 function InUse ({ machine, baseline }) {
   return html`${baseline ? html`<dl class="facts"><dt>Learned</dt><dd>${clock(baseline.learned)} from ${plural(baseline.windows, 'window')} (${span(baseline.heard_s * 1000)})${baseline.left_out ? `, ${baseline.left_out} left out` : ''}</dd>
       <dt>Threshold</dt><dd>${number(baseline.threshold, 4)}, by ${baseline.threshold_by}</dd><dt>False alarm rate</dt><dd>${percent(baseline.false_alarm_rate)} of normal windows</dd>
-      <dt>Lanes</dt><dd>${baseline.lanes ? 'distance, spectrum, envelope, burst' : 'distance only: too few windows for more'}</dd>
+      <dt>Lanes</dt><dd>${baseline.lanes ? 'distance and all others' : 'distance only: too little sound for more'}</dd>
       ${baseline.baseline_dbfs != null && html`<dt>Level</dt><dd>${level(baseline.baseline_dbfs)}; standing still below ${level(baseline.off_below_dbfs)}</dd>`}</dl>`
     : html`<p class="note">The bundle’s own normal is in use. Learning where the machine stands makes alarms more certain.</p>`}
     <div class="row-of"><${Begin} machine=${machine} word=${baseline ? 'Learn again' : 'Learn its normal'} />
