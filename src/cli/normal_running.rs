@@ -10,9 +10,9 @@ use crate::scoring::baseline::Sample;
 use crate::scoring::{Done, MachineModel, ScorerPool};
 
 /// With fewer windows side by side than this, one more is taken between each two ...
-const HALVED_BELOW: usize = 200;
+const HALVED_BELOW: usize = 60;
 /// ... and with fewer than this, four more: every second with windows of 5 s.
-const FIFTHS_BELOW: usize = 100;
+const FIFTHS_BELOW: usize = 40;
 /// Between the recordings of one block, s: more than any window is a neighbour in time.
 const APART_S: f64 = 600.0;
 

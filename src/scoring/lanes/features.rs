@@ -7,6 +7,7 @@ use realfft::{RealFftPlanner, RealToComplex};
 use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
+use super::short_frames::{ShortFrames, hann};
 use crate::features::FrontEnd;
 
 /// Step of the short frames, s: a level that moves up to 40 Hz needs them, and a burst of 20 ms fills two or three.
@@ -19,8 +20,10 @@ const MODULATION_HZ: (f64, f64) = (0.5, 40.0);
 const LEAST_MODULATIONS: usize = 8;
 /// Share of the short frames that counts as a burst: 64 ms of 5 s.
 const BURST_SHARE: f64 = 0.0128;
-/// Share of the short frames that lie below a band's texture.
-const TEXTURE_SHARE: f64 = 0.9;
+/// Share of the frames that lie below a band's texture, and the steps that such a frame is long: 32 ms tell a tone from
+/// noise where 16 ms do not.
+const TEXTURE_SHARE: f64 = 0.8;
+const TEXTURE_STEPS: usize = 4;
 /// Levels are clipped at so many standard deviations before their movement is looked at: bursts are another lane's.
 const MOVEMENT_CLIP: f32 = 3.0;
 
@@ -37,7 +40,7 @@ pub struct Features {
     /// How far the loudest 64 ms of 5 s rise above the median, dB, band by band.
     #[serde(with = "base64_f32")]
     pub burst: Vec<f32>,
-    /// How far the loudest tenth of the short frames rises above the median, at least, dB, band by band; empty in what
+    /// How far the loudest fifth of frames of 32 ms rises above the median, at least, dB, band by band; empty in what
     /// was written before there was such a lane.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "base64_f32")]
     pub texture: Vec<f32>,
@@ -46,16 +49,12 @@ pub struct Features {
 /// Computes [`Features`]; keeps its plans and buffers between calls.
 pub struct FeatureExtractor {
     pre_emphasis: f32,
-    hop: usize,
     frames: usize,
-    fft: Arc<dyn RealToComplex<f32>>,
-    taper: Vec<f32>,
-    /// First bin of each band, and the end of the last.
-    edges: Vec<usize>,
-    frame: Vec<f32>,
-    bins: Vec<Complex32>,
-    /// dB, `[bands, frames]`.
-    levels: Vec<f32>,
+    /// What moves and bursts is looked for in frames of 16 ms ...
+    short: ShortFrames,
+    /// ... and what flutters in frames of 32 ms.
+    longer: ShortFrames,
+    emphasised: Vec<f32>,
     movement_fft: Arc<dyn RealToComplex<f32>>,
     movement_taper: Vec<f32>,
     movement: Vec<f32>,
@@ -71,18 +70,11 @@ impl FeatureExtractor {
     pub fn new(front_end: &FrontEnd) -> Self {
         let rate_hz = f64::from(front_end.rate_hz);
         let hop = ((STEP_S * rate_hz).round() as usize).max(4);
-        let n_fft = 2 * hop;
         let frames = (front_end.window_samples() / hop).max(2);
         let mut planner = RealFftPlanner::new();
-        let (fft, movement_fft) = (planner.plan_fft_forward(n_fft), planner.plan_fft_forward(frames));
-
-        let bin_hz = rate_hz / n_fft as f64;
-        let lowest = ((front_end.fmin_hz / bin_hz).round() as usize).clamp(1, hop - 1);
-        let end = ((front_end.fmax_hz / bin_hz).round() as usize + 1).clamp(lowest + 1, hop + 1);
-        let ratio = end as f64 / lowest as f64;
-        let edge = |i: usize| (lowest as f64 * ratio.powf(i as f64 / BANDS as f64)).round() as usize;
-        let mut edges: Vec<usize> = (0..=BANDS).map(edge).collect();
-        edges.dedup();
+        let movement_fft = planner.plan_fft_forward(frames);
+        let mut of = |steps: usize| ShortFrames::new(front_end, &mut planner, hop, steps * hop, frames, BANDS);
+        let (short, longer) = (of(2), of(TEXTURE_STEPS));
 
         let frames_hz = rate_hz / hop as f64;
         let bin_of = |hz: f64| hz * frames as f64 / frames_hz;
@@ -92,14 +84,10 @@ impl FeatureExtractor {
 
         FeatureExtractor {
             pre_emphasis: front_end.pre_emphasis as f32,
-            hop,
             frames,
-            taper: hann(n_fft),
-            frame: fft.make_input_vec(),
-            bins: fft.make_output_vec(),
-            fft,
-            levels: vec![0.0; frames * (edges.len() - 1)],
-            edges,
+            short,
+            longer,
+            emphasised: Vec::with_capacity(front_end.window_samples() + 1),
             movement_taper: hann(frames),
             movement: movement_fft.make_input_vec(),
             movement_bins: movement_fft.make_output_vec(),
@@ -113,44 +101,41 @@ impl FeatureExtractor {
     pub fn extract(&mut self, window: &[f32], mel_db: &[f32], n_mels: usize) -> Features {
         let columns = (mel_db.len() / n_mels.max(1)).max(1);
         let spectrum = mel_db.chunks_exact(columns).map(|row| row.iter().sum::<f32>() / columns as f32).collect();
-        self.short_frames(window);
-        let (burst, texture, envelope) = self.movement();
+        self.emphasise(window);
+        let texture = self.texture();
+        let (burst, envelope) = self.movement();
         Features { spectrum, envelope, burst, texture }
     }
 
-    /// Fills `levels` with the power in dB of each band in each short frame.
-    fn short_frames(&mut self, window: &[f32]) {
-        let (hop, bands) = (self.hop, self.edges.len() - 1);
-        for number in 0..self.frames {
-            // Centred like the front-end's frames: the first half of the first frame is silence.
-            let start = (number * hop) as isize - hop as isize;
-            for (n, (out, taper)) in self.frame.iter_mut().zip(&self.taper).enumerate() {
-                let at = |t: isize| usize::try_from(t).ok().and_then(|t| window.get(t)).copied().unwrap_or(0.0);
-                let t = start + n as isize;
-                *out = (at(t) - self.pre_emphasis * at(t - 1)) * taper;
-            }
-            self.fft.process(&mut self.frame, &mut self.bins).expect("the buffers were made by this plan");
-            for band in 0..bands {
-                let bins = &self.bins[self.edges[band]..self.edges[band + 1]];
-                let power: f32 = bins.iter().map(Complex32::norm_sqr).sum();
-                self.levels[band * self.frames + number] = 10.0 * (power + 1e-12).log10();
-            }
-        }
+    /// Fills `emphasised`; the silence after the window is emphasised too.
+    fn emphasise(&mut self, window: &[f32]) {
+        let before = std::iter::once(0.0).chain(window.iter().copied());
+        let after = window.iter().copied().chain(std::iter::once(0.0));
+        self.emphasised.clear();
+        self.emphasised.extend(after.zip(before).map(|(sample, before)| sample - self.pre_emphasis * before));
     }
 
-    /// Bursts and texture band by band, and the spectrum of what all bands do together, weighted by how steady each is: a machine
+    /// How much each band flutters.
+    fn texture(&mut self) -> Vec<f32> {
+        let above = ((TEXTURE_SHARE * self.frames as f64) as usize).min(self.frames - 1);
+        let sorted = &mut self.sorted;
+        let flutter = |levels: &mut [f32]| {
+            let middle = median(levels, sorted);
+            *levels.select_nth_unstable_by(above, f32::total_cmp).1 - middle
+        };
+        self.longer.levels(&self.emphasised).map(flutter).collect()
+    }
+
+    /// Bursts band by band, and the spectrum of what all bands do together, weighted by how steady each is: a machine
     /// that runs out of true moves them all at once, the air moves each by itself.
-    fn movement(&mut self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    fn movement(&mut self) -> (Vec<f32>, Vec<f32>) {
         let loudest = ((BURST_SHARE * self.frames as f64).round() as usize).clamp(1, self.frames);
         let cut = self.frames - loudest;
-        let flutter = ((TEXTURE_SHARE * self.frames as f64) as usize).min(self.frames - 1);
-        let mut burst = Vec::with_capacity(self.edges.len() - 1);
-        let mut texture = Vec::with_capacity(self.edges.len() - 1);
+        let mut burst = Vec::with_capacity(self.short.bands());
         let mut weights = 0.0;
         self.movement.fill(0.0);
-        for levels in self.levels.chunks_exact_mut(self.frames) {
+        for levels in self.short.levels(&self.emphasised) {
             let middle = median(levels, &mut self.sorted);
-            texture.push(*self.sorted.select_nth_unstable_by(flutter, f32::total_cmp).1 - middle);
             self.sorted.select_nth_unstable_by(cut, f32::total_cmp);
             burst.push(self.sorted[cut..].iter().sum::<f32>() / loudest as f32 - middle);
 
@@ -166,7 +151,7 @@ impl FeatureExtractor {
             weights += weight;
         }
         self.movement.iter_mut().for_each(|value| *value /= weights);
-        (burst, texture, self.modulation_spectrum())
+        (burst, self.modulation_spectrum())
     }
 
     /// Log power of `movement` at the modulation frequencies, each with its two neighbours.
@@ -182,11 +167,6 @@ impl FeatureExtractor {
         let smoothed = |bin: usize| (power(bin.saturating_sub(1)) + power(bin) + power(bin + 1)) / 3.0;
         self.modulations.clone().map(|bin| (smoothed(bin) + 1e-9).ln()).collect()
     }
-}
-
-fn hann(length: usize) -> Vec<f32> {
-    let turn = std::f64::consts::TAU / length as f64;
-    (0..length).map(|n| (0.5 - 0.5 * (turn * n as f64).cos()) as f32).collect()
 }
 
 fn median(values: &[f32], room: &mut Vec<f32>) -> f32 {

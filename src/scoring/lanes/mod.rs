@@ -17,6 +17,7 @@
 pub(super) mod base64_f32;
 mod features;
 mod shape;
+mod short_frames;
 mod texture;
 
 pub use features::{FeatureExtractor, Features};
