@@ -134,7 +134,7 @@ fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Score
     let folds = folds(windows);
     let apart = |own: usize, other: usize| folds[own] != folds[other] && !near(own, other);
     // Parts of one recording are no other day, and what somebody has confirmed is normal by itself.
-    let whole = recordings(windows).len() >= RECORDINGS_LEAST;
+    let whole = whole_recordings(windows).is_some();
     let distance_apart = |own: usize, other: usize| match whole && !windows[own].confirmed {
         true => apart(own, other),
         false => !near(own, other),
@@ -165,21 +165,20 @@ fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Score
     Ok(judged)
 }
 
-/// The recordings that windows are of, rising.
-fn recordings(windows: &[&Sample]) -> Vec<u32> {
-    let mut recordings: Vec<u32> = windows.iter().map(|window| window.recording).collect();
-    recordings.dedup();
-    recordings
+/// The recordings that windows are of, rising, where they can be left out one by one: there are some, and none of them is
+/// most of what was heard.
+fn whole_recordings(windows: &[&Sample]) -> Option<Vec<u32>> {
+    let recordings: Vec<&[&Sample]> = windows.chunk_by(|a, b| a.recording == b.recording).collect();
+    let longest = recordings.iter().map(|recording| recording.len()).max()?;
+    let can_be = recordings.len() >= RECORDINGS_LEAST && 2 * longest <= windows.len();
+    can_be.then(|| recordings.iter().map(|recording| recording[0].recording).collect())
 }
 
 /// Which fold each window is of: recordings are whole, and folds are neighbours in the order of their names, which is
 /// mostly that of time.
 fn folds(windows: &[&Sample]) -> Vec<usize> {
-    let recordings = recordings(windows);
-    let (count, of) = match recordings.len() {
-        0..RECORDINGS_LEAST => (windows.len(), None),
-        count => (count, Some(recordings)),
-    };
+    let of = whole_recordings(windows);
+    let count = of.as_ref().map_or(windows.len(), Vec::len);
     let rank = |number: usize, window: &&Sample| match &of {
         Some(recordings) => recordings.partition_point(|recording| *recording < window.recording),
         None => number,
