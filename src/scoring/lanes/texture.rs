@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Rows, base64_f32};
+use super::base64_f32;
+use super::rows::Rows;
 
 /// Profiles of the baseline that a window is compared with.
 const NEIGHBOURS: usize = 3;

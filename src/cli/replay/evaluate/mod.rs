@@ -1,6 +1,7 @@
 //! `auscult replay --evaluate`: how well a machine's faults would be told from its normal running, from recordings that
 //! somebody has labelled. What is learned and what is judged are different recordings.
 
+mod evaluation;
 mod manifest;
 mod measures;
 mod report;
@@ -9,7 +10,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::manifest::{NORMAL, Role, Row};
+use self::evaluation::{Evaluation, Judged};
+use self::manifest::{Role, Row};
 use self::report::Report;
 use super::Args;
 use crate::bundle::{FittedModel, Learning, Overrides};
@@ -17,33 +19,7 @@ use crate::cli::normal_running::NormalRunning;
 use crate::cli::sound::FileQueue;
 use crate::cli::{EXIT_DATA, Failure};
 use crate::scoring::baseline::{LearnSettings, Origin, propose};
-use crate::scoring::{Baseline, Lane, MachineModel, ScorerPool, Verdict};
-
-/// One window that was judged.
-struct Judged {
-    label: String,
-    block: String,
-    file: PathBuf,
-    /// When it ended, seconds from its recording's start.
-    end_s: f64,
-    distance: f64,
-    verdict: Verdict,
-    /// `-log10` of the probability over all lanes.
-    score: Option<f64>,
-    lanes: Vec<(Lane, f64)>,
-}
-
-/// Everything that was judged of one machine, and by what.
-struct Evaluation {
-    machine: String,
-    baseline: Arc<Baseline>,
-    recordings: u32,
-    judged: Vec<Judged>,
-    /// Windows that could not be assessed.
-    unknown: usize,
-    /// Below this probability a window is anomalous.
-    limit: f64,
-}
+use crate::scoring::{MachineModel, ScorerPool};
 
 /// Learns and judges each machine of the list, and prints what came of it.
 pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
@@ -177,9 +153,5 @@ impl Evaluation {
             lanes: self.baseline.lane_p_values(distance, features),
         });
         Ok(())
-    }
-
-    fn is_normal(judged: &&Judged) -> bool {
-        judged.label == NORMAL
     }
 }

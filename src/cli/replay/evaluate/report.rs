@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
+use super::evaluation::{Evaluation, Judged};
+use super::manifest::NORMAL;
 use super::measures::{Areas, Blocks, Measured, areas, share};
-use super::{Evaluation, Judged, NORMAL};
 use crate::scoring::{Lane, Verdict};
 
 /// How one way to judge did.
