@@ -1,76 +1,28 @@
 //! `auscult replay`: recordings of days through scoring and alarms at full speed, so that settings are chosen before they
 //! go live.
 
+mod args;
 mod evaluate;
 mod sums;
 mod timeline;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use clap::Args as ClapArgs;
 use serde_json::{Map, Value};
 
+pub use self::args::Args;
 use self::sums::{Raised, Sums};
 use self::timeline::{Mark, Point, Timeline};
 use super::Failure;
-use super::recordings::{JudgingArgs, RecordingArgs};
 use super::sound::FileQueue;
 use crate::bundle::{FittedModel, Learning, Overrides};
-use crate::config::{Channel, default_false_alarm_rate};
+use crate::config::Channel;
 use crate::encoder::Engine;
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, Kind};
 use crate::scoring::baseline::{LearnProgress, LearnSettings, Learner, Origin, check_rate};
 use crate::scoring::{Done, MachineModel, Scored, ScorerPool, Why};
-
-/// Judges recordings as the agent would have, with its alarms; tells false alarms a day and how late a fault was found.
-///
-/// The files follow each other in the order of their names as if without a break. With --learn the first minutes are
-/// learned, as `baseline = "auto"` does, and judged from then on; else the bundle's bank or what `auscult enroll` made
-/// counts. With --fault-at, alarms that are raised before that time are false, and the first one after it found the fault.
-///
-/// With --evaluate a list says what is what: its normal recordings with the role "learn" are learned, all with the role
-/// "test" are judged, and the table says how well faults are told from normal running, lane by lane.
-#[derive(ClapArgs)]
-#[command(after_help = "Examples:
-  auscult replay --bundle ./site-fans --machine id_04 --learn 60 --png week.png recordings/
-  auscult replay --bundle ./site-fans --machine id_04 --alarm k=3 --alarm n=5 --fault-at 7200 recordings/
-  auscult replay --bundle ./site-fans --machine blower-7 --evaluate blower-7.csv")]
-#[command(mut_arg("paths", |arg| arg.required(false).required_unless_present("evaluate").conflicts_with("evaluate")))]
-#[command(mut_arg("machine", |arg| arg.help("Which of the bundle's machines it is; with --learn it may be one that the bundle does not have")))]
-pub struct Args {
-    #[command(flatten)]
-    recordings: RecordingArgs,
-    /// Learn the normal in the first so many minutes
-    #[arg(long, value_name = "MINUTES")]
-    learn: Option<f64>,
-    /// Wanted share of normal windows that a learned baseline calls anomalous
-    #[arg(long, value_name = "P", default_value_t = default_false_alarm_rate())]
-    false_alarm_rate: f64,
-    #[command(flatten)]
-    judging: JudgingArgs,
-    /// A setting of [alarm], as in the configuration: k=3, clear_after_s=0, latching=true
-    #[arg(long = "alarm", value_name = "KEY=VALUE")]
-    alarm: Vec<String>,
-    /// Seconds from window to window [default: the window's length]
-    #[arg(long, value_name = "SECONDS")]
-    hop: Option<f64>,
-    /// When a fault is known to begin, seconds from the start of the recordings
-    #[arg(long, value_name = "SECONDS", value_parser = super::synth::seconds, allow_negative_numbers = true)]
-    fault_at: Option<f64>,
-    /// Judge the recordings of this list: a CSV file with the columns file, label (normal, or a fault's name), block
-    /// (what belongs together: a day, a speed), role (learn or test) and, if there are several, machine
-    #[arg(long, value_name = "LIST.csv", conflicts_with_all = ["learn", "fault_at", "png", "alarm"])]
-    evaluate: Option<PathBuf>,
-    /// Write the timeline as a picture
-    #[arg(long, value_name = "OUT.png")]
-    png: Option<PathBuf>,
-    /// One JSON object for each alarm, and one with the sums at the end
-    #[arg(long)]
-    json: bool,
-}
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -103,17 +55,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
     files.bar.finish_and_clear();
     replay.finish(&args, played_s)?;
     files.verdict()
-}
-
-impl Args {
-    /// Seconds from window to window.
-    fn hop_s(&self, window_s: f64) -> Result<f64, Failure> {
-        let hop_s = self.hop.unwrap_or(window_s);
-        if (0.1..=window_s).contains(&hop_s) {
-            return Ok(hop_s);
-        }
-        Err(Failure::usage(anyhow::anyhow!("--hop: expected 0.1 to {window_s} s, found {hop_s}")))
-    }
 }
 
 /// A learner for --learn.

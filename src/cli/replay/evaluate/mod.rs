@@ -13,7 +13,7 @@ use std::sync::Arc;
 use self::evaluation::{Evaluation, Judged};
 use self::manifest::{Role, Row};
 use self::report::Report;
-use super::Args;
+use super::args::Args;
 use crate::bundle::{FittedModel, Learning, Overrides};
 use crate::cli::normal_running::NormalRunning;
 use crate::cli::sound::FileQueue;
