@@ -12,6 +12,7 @@ use crate::agent_process::new_id;
 use crate::common::agent_process::Site;
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::encoder;
+use crate::common::disk::SmallDisk;
 use crate::common::wait::wait_until;
 use crate::retuning::fans;
 
@@ -275,5 +276,35 @@ fn an_answer_is_kept_and_a_normal_one_is_proposed_applied_and_rolled_back() {
     ok(&heard, json!({ "command": "baseline.learn", "machine": "fan-1", "minutes": 1, "add": true }));
     let more = event("baseline_learned").json();
     assert!(more["changes"]["alarm"].is_null() && more["changes"]["added"].as_u64() >= Some(10), "{more}");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
+#[ignore = "heavy: waits for the 20 s after an alarm"]
+fn a_disk_without_room_costs_the_clip_and_nothing_else() {
+    let Some(encoder) = encoder() else { return };
+    let broker = Broker::start();
+    let heard = Subscriber::start(&broker);
+    let site = site(&broker, &encoder, "");
+    let state = site.dir.path().join("state");
+    fs::create_dir(&state).expect("a directory");
+    // Less than is left to others.
+    let Some(_disk) = SmallDisk::mount(&state, 40) else { return };
+    let agent = site.agent();
+    ready(&heard);
+    let number = alarm(&heard);
+    let health =
+        |message: &Message| message.is_agent(AgentPart::Health) && message.json()["evidence_error"].is_string();
+    wait_until("health to say so", || {
+        ok(&heard, json!({ "command": "health.get" }));
+        heard.messages().iter().any(health)
+    });
+    let said = heard.messages().iter().rev().find(|message| health(message)).expect("it was heard").json();
+    assert!(said["evidence_error"].as_str().is_some_and(|said| said.contains("left to others")), "{said}");
+    let entry = ok(&heard, json!({ "command": "alarm.get", "alarm": number }))["alarms"][0].clone();
+    assert!(entry["clip"].is_null() && entry["ended"].is_string(), "{entry}");
+    heard.clear();
+    ready(&heard);
+    alarm(&heard);
     assert_eq!(agent.terminate(), Some(0));
 }
