@@ -4,8 +4,8 @@
 //! has unnamed files (`O_TMPFILE`) nothing else.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
@@ -180,6 +180,30 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
         return fs::read(path);
     }
     Err(io::Error::new(io::ErrorKind::IsADirectory, "expected a file, found something else"))
+}
+
+/// Reads a plain file of at most `most` bytes, and not what a link leads to: for directories that others may have written to.
+///
+/// # Errors
+/// Any I/O error; something else in its place; a file that is larger.
+pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let other = |found: &str| io::Error::new(io::ErrorKind::InvalidData, format!("expected a file, found {found}"));
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_file() {
+        return Err(other(if found.is_symlink() { "a link" } else { "something else" }));
+    }
+    if found.len() > most {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("expected at most {most} bytes, found {}", found.len()),
+        ));
+    }
+    // What was exchanged since is not followed, and what grows is cut off.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Removes a file for good; it may be gone already.

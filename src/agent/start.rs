@@ -266,7 +266,8 @@ fn clips_channel(shared: &control::Shared) -> (clips::KeeperHandle, clips::Jobs)
         shared.capture.keep_recent();
     }
     let capture = shared.capture.clone();
-    clips::channel(shared.monitor.clone(), shared.clips.clone(), Arc::new(move |number| capture.recent(number)))
+    let sound = Arc::new(move |number| capture.recent(number));
+    clips::channel(shared.monitor.clone(), shared.clips.clone(), shared.journal.clone(), sound)
 }
 
 /// The microphones, for whoever chooses one; those that machines listen to are left to the capture.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use clap::Args as ClapArgs;
 
 use super::Failure;
@@ -11,7 +11,7 @@ use crate::audio::{flac, wav};
 use crate::config::Config;
 use crate::fs::write_output;
 use crate::monitor::answers::{AlarmAnswer, AlarmOutcome};
-use crate::monitor::clips::{Clip, ClipKey, Clips, SOUND};
+use crate::monitor::clips::{ClipKey, Clips, FaultExample, SOUND};
 use crate::monitor::journal::{self, Journal};
 
 /// Writes the sound of alarms as WAV files, by what somebody has said of them.
@@ -38,20 +38,29 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let config = Config::load_any(args.config.as_deref()).map_err(Failure::config)?;
     let state_dir = &config.agent.state_dir;
+    if !state_dir.is_dir() {
+        return Err(anyhow::anyhow!("{}: expected the agent's state directory, found none", state_dir.display()).into());
+    }
     let (clips, answers) = (Clips::read_only(state_dir), Answers::open(state_dir)?);
-    let (mut written, mut left_out) = (0, 0);
-    for (key, _) in clips.all() {
-        let Some(clip) = clips.clip(&key).map_err(anyhow::Error::from)? else { continue };
-        let Some(folder) = folder(&clip, answers.of(&key).as_ref(), args.all) else {
+    let (mut written, mut left_out, mut unreadable) = (0, 0, 0);
+    for (key, summary) in clips.all() {
+        let Some(folder) = folder(summary.fault.as_ref(), answers.of(&key).as_ref(), args.all) else {
             left_out += 1;
             continue;
         };
-        let Some(sound) = clips.read(&key, SOUND).map_err(anyhow::Error::from)? else { continue };
-        let (samples, rate_hz) = flac::decode(&sound).map_err(anyhow::Error::from)?;
-        let bytes = wav::to_bytes(&samples, rate_hz).map_err(anyhow::Error::from)?;
-        let folder = args.out.join(&clip.machine).join(folder);
+        let bytes = match sound(&clips, &key) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                eprintln!("{}: left out: {error:#}", key.dir().display());
+                unreadable += 1;
+                continue;
+            }
+        };
+        // By the name of its directory, which is one: what the clip itself says may lead anywhere.
+        let folder = args.out.join(&key.machine).join(folder);
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let path = folder.join(format!("{}-{}.wav", clip.machine, clip.since.format("%Y%m%dT%H%M%SZ")));
+        let since = DateTime::from_timestamp_millis(key.since_ms).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
+        let path = folder.join(format!("{}-{}-{since}.wav", key.machine, key.kind.word()));
         write_output(&path, &bytes).with_context(|| path.display().to_string())?;
         println!("{}", path.display());
         written += 1;
@@ -62,23 +71,36 @@ pub fn run(args: Args) -> Result<(), Failure> {
         String::new()
     };
     eprintln!("{written} clips{rest}");
-    Ok(())
+    match unreadable {
+        0 => Ok(()),
+        _ => Err(anyhow::anyhow!("{unreadable} clips could not be read").into()),
+    }
+}
+
+/// A clip's sound as a WAV file.
+fn sound(clips: &Clips, key: &ClipKey) -> anyhow::Result<Vec<u8>> {
+    let sound = clips.read(key, SOUND)?.context("it has no sound")?;
+    let (samples, rate_hz) = flac::decode(&sound)?;
+    Ok(wav::to_bytes(&samples, rate_hz)?)
 }
 
 /// Where a clip belongs; `None` where nobody has said and only answers are wanted.
-fn folder(clip: &Clip, answer: Option<&AlarmAnswer>, all: bool) -> Option<PathBuf> {
-    if let Some(fault) = &clip.fault {
+fn folder(fault: Option<&FaultExample>, answer: Option<&AlarmAnswer>, all: bool) -> Option<PathBuf> {
+    let of_fault = |name: &str| {
         // A name is any text: one folder of it.
         let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | ' ') { c } else { '_' };
-        let name: String = fault.name.chars().map(plain).collect();
+        let name: String = name.chars().map(plain).collect();
         let name = if name.trim().is_empty() { "fault" } else { name.trim() };
-        return Some(Path::new("abnormal").join(name));
-    }
-    match answer.map(|answer| answer.outcome) {
-        Some(AlarmOutcome::Normal) => Some("normal".into()),
-        Some(AlarmOutcome::Disturbance) => Some("disturbance".into()),
-        // Its clip would say so.
-        Some(AlarmOutcome::Fault) | None => all.then(|| "unanswered".into()),
+        Some(Path::new("abnormal").join(name))
+    };
+    match (fault, answer) {
+        (Some(fault), _) => of_fault(&fault.name),
+        (None, None) => all.then(|| "unanswered".into()),
+        (None, Some(answer)) => match answer.outcome {
+            AlarmOutcome::Normal => Some("normal".into()),
+            AlarmOutcome::Disturbance => Some("disturbance".into()),
+            AlarmOutcome::Fault => of_fault(answer.name.as_deref().unwrap_or_default()),
+        },
     }
 }
 
@@ -111,24 +133,18 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::capture::RecentSound;
-    use crate::monitor::clips::{FaultExample, Material, make};
-    use crate::scoring::alarm::Kind;
 
     #[test]
     fn clips_go_where_training_reads_them() {
-        let since = chrono::DateTime::from_timestamp(1_800_000_000, 0).expect("a valid time");
-        let sound = RecentSound { rate_hz: 8000, samples: vec![5; 800], end: since.into() };
-        let (machine, kind, text, windows) = ("fan-1".to_owned(), Kind::Fault, String::new(), Vec::new());
-        let material = Material { machine, kind, since, text, sound, windows, origin: None, like: None };
-        let clip = make(material).expect("made").clip;
-        let answer = |outcome| AlarmAnswer { outcome, name: None, by: None, comment: None, at: since };
-        let place = |clip: &Clip, outcome: Option<AlarmOutcome>, all| folder(clip, outcome.map(answer).as_ref(), all);
-        assert_eq!(place(&clip, Some(AlarmOutcome::Normal), false), Some("normal".into()));
-        assert_eq!(place(&clip, Some(AlarmOutcome::Disturbance), false), Some("disturbance".into()));
-        assert_eq!((place(&clip, None, false), place(&clip, None, true)), (None, Some("unanswered".into())));
-        let fault = |name: &str| Clip { fault: Some(FaultExample { name: name.into() }), ..clip.clone() };
-        assert_eq!(place(&fault("bearing"), None, false), Some("abnormal/bearing".into()));
-        assert_eq!(place(&fault("../x/y"), None, false), Some("abnormal/___x_y".into()));
+        let answer =
+            |outcome| AlarmAnswer { outcome, name: Some("bearing".into()), by: None, comment: None, at: Utc::now() };
+        let place = |outcome: Option<AlarmOutcome>, all| folder(None, outcome.map(answer).as_ref(), all);
+        assert_eq!(place(Some(AlarmOutcome::Normal), false), Some("normal".into()));
+        assert_eq!(place(Some(AlarmOutcome::Disturbance), false), Some("disturbance".into()));
+        assert_eq!(place(Some(AlarmOutcome::Fault), false), Some("abnormal/bearing".into()));
+        assert_eq!((place(None, false), place(None, true)), (None, Some("unanswered".into())));
+        let fault = |name: &str| folder(Some(&FaultExample { name: name.into() }), None, false);
+        assert_eq!(fault("bearing"), Some("abnormal/bearing".into()));
+        assert_eq!(fault("../x/y"), Some("abnormal/___x_y".into()));
     }
 }

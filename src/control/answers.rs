@@ -46,8 +46,11 @@ impl ConfirmAlarm {
         let key = ClipKey::new(&entry.machine, entry.record.kind, entry.record.since);
         let fault = answer.filter(|answer| answer.outcome == AlarmOutcome::Fault);
         let fault = fault.map(|answer| FaultExample { name: answer.name.clone().unwrap_or_default() });
-        self.shared.clips.set_fault(&key, fault).map_err(|error| failed("the clip", &error))?;
-        self.shared.journal.answer(entry.id, answer).map_err(|error| failed("the journal", &error))
+        let lock = || self.shared.clips.set_fault(&key, fault.clone()).map_err(|error| failed("the clip", &error));
+        lock()?;
+        self.shared.journal.answer(entry.id, answer).map_err(|error| failed("the journal", &error))?;
+        // Again, for a clip that was made between the two: whoever made it found no answer.
+        lock()
     }
 }
 

@@ -92,11 +92,13 @@ pub struct ShortText<const MOST: usize>(String);
 
 impl<const MOST: usize> ShortText<MOST> {
     fn expected() -> String {
-        format!("1 to {MOST} characters without line breaks")
+        format!("1 to {MOST} characters that can be seen, without line breaks")
     }
 
     fn read(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && text.chars().nth(MOST).is_none() && !text.contains(char::is_control);
+        let fits = !text.trim().is_empty()
+            && text.chars().nth(MOST).is_none()
+            && !text.contains(|c: char| c.is_control() || is_hidden(c));
         fits.then(|| ShortText(text.into()))
     }
 
@@ -112,6 +114,11 @@ impl<const MOST: usize> From<ShortText<MOST>> for String {
 }
 
 parsed!([const MOST: usize] ShortText<MOST>, &Self::expected(), |value| Self::read(value.as_str()?), Self::read);
+
+/// Characters that nobody sees and that turn or split what stands beside them; the joiners of scripts and emoji are none.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
 
 /// SHA-256 of a file, 64 hex digits; kept in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -27,6 +27,7 @@ const LEAVES: &[&str] = &[
     "clock",
     "fs",
     "log_tail",
+    "memory",
     "secret",
     "sha256",
     "sqlite",

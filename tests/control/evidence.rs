@@ -2,6 +2,7 @@
 //! an agent that may not give it out.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -83,12 +84,19 @@ fn an_alarm_can_be_heard_where_that_is_allowed_and_seen_where_not() {
     let agent = site.agent();
     ready(&heard);
     let number = alarm(&heard);
+    // Whoever knows at once answers before there is a clip.
+    let answer = json!({ "command": "alarm.confirm", "alarm": number, "outcome": "fault", "name": "bearing" });
+    ok(&heard, answer);
     // Who stops keeps what there is, long before the 20 s after the alarm have passed.
     assert_eq!(agent.terminate(), Some(0));
     let dir = site.dir.path().join("state/clips/fan-1");
     let clips: Vec<_> = fs::read_dir(&dir).expect("clips").map(|entry| entry.expect("an entry").path()).collect();
     let [clip] = &clips[..] else { panic!("one clip: {clips:?}") };
     let flac = fs::read(clip.join("sound.flac")).expect("sound");
+    for (path, mode) in [(clip.clone(), 0o700), (clip.join("sound.flac"), 0o600)] {
+        let found = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}: {found:o}", path.display());
+    }
 
     heard.clear();
     let agent = site.agent();
@@ -98,6 +106,7 @@ fn an_alarm_can_be_heard_where_that_is_allowed_and_seen_where_not() {
     let about = ok(&heard, json!({ "command": "evidence.get", "alarm": number }));
     let files: Vec<_> = about["clip"].as_array().expect("files").iter().map(|file| file["file"].clone()).collect();
     assert_eq!((files, &about["note"]), (vec![json!("sound.flac"), json!("spectrogram.png")], &Value::Null));
+    assert_eq!(about["fault"], "bearing", "{about}");
     assert!(about["windows"].as_array().is_some_and(|windows| windows.len() >= 5), "{about}");
     assert!(about["levels_dbfs"].as_array().is_some_and(|levels| levels.len() >= 10), "{about}");
     let out = tempfile::tempdir().expect("a temporary directory");
@@ -138,6 +147,13 @@ fn an_alarm_can_be_heard_where_that_is_allowed_and_seen_where_not() {
     assert!(!done && text.contains("no sound leaves this agent") && !Path::new(&path("b.wav")).exists(), "{text}");
     let (done, text) = ctl(&broker, &["evidence.get", "--alarm", &number, "-o", &path("b.png")]);
     assert!(done, "{text}");
+    // Whoever can write to the state directory does not get sound out by another name.
+    fs::remove_file(clip.join("spectrogram.png")).expect("removed");
+    std::os::unix::fs::symlink("sound.flac", clip.join("spectrogram.png")).expect("a link");
+    let linked = json!({ "command": "evidence.get", "alarm": about["alarm"], "file": "spectrogram.png", "offset": 0 });
+    let reply = ask(&heard, linked);
+    let message = reply["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("expected a file, found a link") && reply["data"].is_null(), "{reply}");
     assert_eq!(agent.terminate(), Some(0));
 }
 

@@ -352,7 +352,10 @@ fn every_verdict_is_there(plant: &mut Plant) {
 fn fleet_on(kind: Kind, kills: usize) {
     let (Some(encoder), Some(mut plant)) = (encoder(), Plant::start(kind)) else { return };
     commands_and_rights(&mut plant);
-    bundles(&mut plant, &encoder);
+    // docs/fleet.md says why not on NATS.
+    if kind != Kind::Nats {
+        bundles(&mut plant, &encoder);
+    }
     one_is_away(&mut plant);
     nodes_die(&mut plant, kills);
     every_verdict_is_there(&mut plant);

@@ -32,7 +32,7 @@ pub struct BaselineLearn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub false_alarm_rate: Option<FalseAlarmRate>,
     /// true: what is heard is added to the baseline in use, as another load or season is.
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add: Option<OnOff>,
 }

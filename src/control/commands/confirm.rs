@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -82,7 +83,11 @@ type Added = Result<(usize, Addition), String>;
 fn addition(context: &CommandContext, entry: &JournalEntry) -> Result<Added, CommandError> {
     let (clips, key) = (&context.shared.clips, clip::key_of(entry));
     let Some(about) = clips.clip(&key).map_err(clip::unreadable)? else {
-        return Ok(Err("there is no clip of this alarm".into()));
+        let is_young = context.now - entry.record.since < TimeDelta::seconds(25);
+        return Ok(Err(match is_young {
+            true => "its clip is made 20 s after the alarm: answer again then".into(),
+            false => "there is no clip of this alarm".into(),
+        }));
     };
     let windows = clips.windows(&key).map_err(clip::unreadable)?.unwrap_or_default();
     let judged = windows.into_iter().filter(|window| window.verdict != Verdict::Unknown);

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{ClipKey, Clips, Material, make};
+use super::{ClipKey, Clips, FaultExample, Material, make};
 use crate::audio::capture::RecentSound;
+use crate::memory::TrimOnDrop;
 use crate::monitor::Monitor;
+use crate::monitor::answers::AlarmOutcome;
 use crate::monitor::heard::HeardWindow;
-use crate::monitor::journal::JournalEntry;
+use crate::monitor::journal::{Journal, JournalEntry};
 use crate::scoring::alarm::Kind;
 use crate::threads::join_until;
 
@@ -33,7 +35,6 @@ enum Job {
 
 /// An alarm whose clip is made once its sound is there.
 struct Pending {
-    number: usize,
     entry: JournalEntry,
     /// What was kept when it was raised: nothing of it is lost where the clip comes late.
     sound: RecentSound,
@@ -48,6 +49,7 @@ pub struct KeeperHandle {
     jobs: Sender<Job>,
     monitor: Arc<Monitor>,
     clips: Arc<Clips>,
+    journal: Arc<Journal>,
     sound: Sound,
 }
 
@@ -55,9 +57,9 @@ pub struct KeeperHandle {
 pub struct Jobs(Receiver<Job>);
 
 /// A handle, and what it leads to.
-pub fn channel(monitor: Arc<Monitor>, clips: Arc<Clips>, sound: Sound) -> (KeeperHandle, Jobs) {
+pub fn channel(monitor: Arc<Monitor>, clips: Arc<Clips>, journal: Arc<Journal>, sound: Sound) -> (KeeperHandle, Jobs) {
     let (jobs, receiver) = mpsc::channel();
-    (KeeperHandle { jobs, monitor, clips, sound }, Jobs(receiver))
+    (KeeperHandle { jobs, monitor, clips, journal, sound }, Jobs(receiver))
 }
 
 impl KeeperHandle {
@@ -73,7 +75,7 @@ impl KeeperHandle {
         let left = (record.since + AFTER - Utc::now()).to_std().unwrap_or_default();
         // A clock that was set does not hold the clip up.
         let due = Instant::now() + left.min(AFTER.to_std().unwrap_or_default()) + GRACE;
-        let pending = Pending { number, entry, sound, windows, due };
+        let pending = Pending { entry, sound, windows, due };
         // Only a keeper that has been stopped is gone.
         let _ = self.jobs.send(Job::Begin(Box::new(pending)));
     }
@@ -151,9 +153,11 @@ impl KeeperHandle {
     }
 
     fn keep(&self, pending: Pending) {
-        let (machine, since) = (pending.entry.machine.clone(), pending.entry.record.since);
+        let _trim = TrimOnDrop;
+        let (machine, since, alarm) = (pending.entry.machine.clone(), pending.entry.record.since, pending.entry.id);
         let key = ClipKey::new(&machine, pending.entry.record.kind, since);
-        let Some(material) = self.material(pending) else {
+        // One that was removed since may have another in its place.
+        let Some(material) = self.monitor.number(&machine).and_then(|number| self.material(number, pending)) else {
             tracing::info!("{machine}: the sound of the alarm was gone before a clip could be made of it");
             return;
         };
@@ -167,10 +171,31 @@ impl KeeperHandle {
             Err(error) if !was_failing => tracing::error!(machine, error, "the sound of an alarm is not kept"),
             Err(error) => tracing::debug!(machine, error, "the sound of an alarm is not kept"),
         }
+        self.catch_up(&key, alarm);
+    }
+
+    /// What was said of the alarm, and done with its machine, before there was a clip.
+    fn catch_up(&self, key: &ClipKey, alarm: i64) {
+        if self.monitor.number(&key.machine).is_none() {
+            return self.clips.remove_machine(&key.machine);
+        }
+        let answer = self.journal.get(alarm).map(|entry| entry.and_then(|entry| entry.answer));
+        let outcome = answer.map(|answer| answer.filter(|answer| answer.outcome == AlarmOutcome::Fault));
+        let kept = match outcome {
+            Ok(None) => return,
+            Ok(Some(fault)) => {
+                let fault = FaultExample { name: fault.name.unwrap_or_default() };
+                self.clips.set_fault(key, Some(fault)).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::error!("{}: the clip does not have the answer to its alarm {alarm}: {error}", key.machine);
+        }
     }
 
     /// `None` where nothing of the sound is there.
-    fn material(&self, Pending { number, entry, sound, mut windows, .. }: Pending) -> Option<Material> {
+    fn material(&self, number: usize, Pending { entry, sound, mut windows, .. }: Pending) -> Option<Material> {
         let JournalEntry { machine, record, .. } = entry;
         let (from, to): (DateTime<Utc>, DateTime<Utc>) = (record.since - BEFORE, record.since + AFTER);
         let sound = match (self.sound)(number) {

@@ -13,6 +13,7 @@ mod review;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -23,10 +24,12 @@ pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, channel};
 pub use self::make::{Made, Material, make};
 pub use self::review::{Rules, review};
 use super::heard::HeardWindow;
-use crate::fs::{UNFINISHED, replace, sync_dir};
+use crate::fs::{UNFINISHED, read_bounded, replace, sync_dir};
 
 /// Directory below the state directory.
 pub const DIR: &str = "clips";
+/// What is wrong with a clip that was made of another alarm.
+const EXCHANGED: &str = "it is the clip of another alarm";
 /// So much of the disk is left to others.
 const LEAST_FREE: u64 = 64_000_000;
 
@@ -129,7 +132,7 @@ impl Clips {
             return Ok(None);
         }
         let path = self.root.join(key.dir()).join(file);
-        match crate::fs::read(&path) {
+        match read_bounded(&path, most_bytes(file)) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ClipError::Io { path, error }),
@@ -141,7 +144,14 @@ impl Clips {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn clip(&self, key: &ClipKey) -> Result<Option<Clip>, ClipError> {
-        self.parsed(key, ABOUT)
+        let clip: Option<Clip> = self.parsed(key, ABOUT)?;
+        match clip {
+            Some(clip) if clip.key() != *key => {
+                let path = self.root.join(key.dir()).join(ABOUT);
+                Err(ClipError::Io { path, error: io::Error::new(io::ErrorKind::InvalidData, EXCHANGED) })
+            }
+            clip => Ok(clip),
+        }
     }
 
     /// The windows of a clip with what a baseline is made of.
@@ -195,7 +205,7 @@ impl Clips {
         let content = make::json(&Clip { fault, ..clip });
         replace(&path, &content).map_err(|error| ClipError::Io { path, error })?;
         let dir = self.root.join(key.dir());
-        let summary = summary(&dir).map_err(|error| ClipError::Io { path: dir, error })?;
+        let summary = summary(key, &dir).map_err(|error| ClipError::Io { path: dir, error })?;
         self.known.lock().insert(key.clone(), summary);
         Ok(())
     }
@@ -259,11 +269,13 @@ fn write(dir: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), ClipError>
     };
     let parent = crate::fs::parent(dir);
     std::fs::create_dir_all(parent).map_err(of(parent))?;
-    // Removed again where anything fails.
-    let staging = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent).map_err(of(parent))?;
+    // Sound is for the agent's own user. Removed again where anything fails.
+    let own = std::fs::Permissions::from_mode(0o700);
+    let staging =
+        tempfile::Builder::new().prefix(UNFINISHED).permissions(own).tempdir_in(parent).map_err(of(parent))?;
     for (name, content) in files {
         let path = staging.path().join(name);
-        let written = File::create_new(&path).and_then(|mut file| {
+        let written = File::options().write(true).create_new(true).mode(0o600).open(&path).and_then(|mut file| {
             file.write_all(content)?;
             file.sync_all()
         });
@@ -275,12 +287,19 @@ fn write(dir: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), ClipError>
     sync_dir(parent).map_err(of(parent))
 }
 
-fn entries(dir: &Path) -> Vec<std::fs::DirEntry> {
-    std::fs::read_dir(dir).into_iter().flatten().flatten().collect()
+/// The directories in a directory; what a link leads to is none of the agent's.
+fn directories(dir: &Path) -> Vec<std::fs::DirEntry> {
+    let is_own = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    std::fs::read_dir(dir).into_iter().flatten().flatten().filter(is_own).collect()
+}
+
+/// Larger ones are not the agent's.
+fn most_bytes(file: &str) -> u64 {
+    if matches!(file, ABOUT | WINDOWS) { 4 << 20 } else { 32 << 20 }
 }
 
 fn remove_half_done(root: &Path) {
-    for entry in entries(root).iter().flat_map(|machine| entries(&machine.path())) {
+    for entry in directories(root).iter().flat_map(|machine| directories(&machine.path())) {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED)
             && let Err(error) = std::fs::remove_dir_all(entry.path())
         {
@@ -292,11 +311,11 @@ fn remove_half_done(root: &Path) {
 /// The clips that are there.
 fn scan(root: &Path) -> BTreeMap<ClipKey, ClipSummary> {
     let mut known = BTreeMap::new();
-    for machine in entries(root) {
-        for entry in entries(&machine.path()) {
+    for machine in directories(root) {
+        for entry in directories(&machine.path()) {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(key) = ClipKey::parse(&machine.file_name().to_string_lossy(), &name) else { continue };
-            match summary(&entry.path()) {
+            match summary(&key, &entry.path()) {
                 Ok(clip) => drop(known.insert(key, clip)),
                 Err(error) => {
                     tracing::error!(dir = %entry.path().display(), %error, "a clip is damaged, it is left out")
@@ -307,8 +326,11 @@ fn scan(root: &Path) -> BTreeMap<ClipKey, ClipSummary> {
     known
 }
 
-fn summary(dir: &Path) -> io::Result<ClipSummary> {
-    let clip: Clip = serde_json::from_slice(&crate::fs::read(&dir.join(ABOUT))?)?;
+fn summary(key: &ClipKey, dir: &Path) -> io::Result<ClipSummary> {
+    let clip: Clip = serde_json::from_slice(&read_bounded(&dir.join(ABOUT), most_bytes(ABOUT))?)?;
+    if clip.key() != *key {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, EXCHANGED));
+    }
     if clip.format != FORMAT {
         let problem = format!("expected format {FORMAT}, found {}", clip.format);
         return Err(io::Error::new(io::ErrorKind::InvalidData, problem));

@@ -96,3 +96,34 @@ fn a_full_disk_keeps_what_it_has() {
     assert!(clips.keep(&made(1)).is_err());
     assert_eq!(clips.total(), (0, 0));
 }
+
+#[test]
+fn what_is_not_the_agents_is_not_read_and_not_removed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let clips = Clips::open(dir.path(), 500);
+    for second in [1, 2, 3] {
+        clips.keep(&made(second)).expect("kept");
+    }
+    let place = |second: i64| dir.path().join(DIR).join(key(second).dir());
+    // A clip in the place of another, and one that is larger than any.
+    std::fs::copy(place(2).join(ABOUT), place(1).join(ABOUT)).expect("copied");
+    std::fs::File::options()
+        .write(true)
+        .open(place(2).join(ABOUT))
+        .and_then(|file| file.set_len(1 << 30))
+        .expect("a hole");
+    let outside = tempfile::tempdir().expect("a temporary directory");
+    let theirs = outside.path().join(format!("{UNFINISHED}theirs"));
+    std::fs::create_dir(&theirs).expect("a directory");
+    std::os::unix::fs::symlink(outside.path(), dir.path().join(DIR).join("fan-2")).expect("a link");
+
+    for problem in [clips.clip(&key(1)), clips.clip(&key(2))] {
+        problem.expect_err("another's, or too large");
+    }
+    assert_eq!(seconds(&Clips::open(dir.path(), 500)), [3]);
+    assert!(theirs.exists(), "what a link leads to is left alone");
+    std::fs::remove_file(place(3).join(SOUND)).expect("removed");
+    std::os::unix::fs::symlink("clip.json", place(3).join(SOUND)).expect("a link");
+    let error = clips.read(&key(3), SOUND).expect_err("a link");
+    assert!(error.to_string().ends_with("expected a file, found a link"), "{error}");
+}

@@ -74,7 +74,9 @@ impl AlarmConfig {
         };
         count("n", self.n, 1, 1000)?;
         count("k", self.k, 1, self.n)?;
-        count("clear_at_most", self.clear_at_most, 0, self.k - 1)?;
+        count("clear_at_most", self.clear_at_most, 0, self.k - 1).map_err(|problem| {
+            format!("{problem} (it stays below k; where it is not given it is {})", Self::default().clear_at_most)
+        })?;
         for (name, value, least, most) in [
             ("raise_after_s", self.raise_after_s, 0.0, 1e6),
             ("clear_after_s", self.clear_after_s, 0.0, 1e6),

@@ -1,4 +1,4 @@
-//! What reading a bundle took of memory is given back to the system.
+//! What large work took of memory is given back to the system: reading a bundle, making a clip.
 
 /// Gives freed memory back when it is dropped: declare it first, so that it is dropped last.
 ///
