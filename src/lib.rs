@@ -20,7 +20,6 @@
 //! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
 //! backoff    pauses between attempts
-//! memory     what large work took is given back
 //! threads    waiting for threads, but not for ever
 //! token_bucket  limits of rate
 //! causes     errors in one line
@@ -50,7 +49,6 @@ pub mod encoder;
 pub mod features;
 pub mod fs;
 mod log_tail;
-mod memory;
 pub mod monitor;
 pub mod mqtt;
 pub mod notify;

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Bundle, BundleConfig, BundleError, BundleMachine, TrustedKey, files, read};
+use super::{Bundle, BundleConfig, BundleError, BundleMachine, TrimOnDrop, TrustedKey, files, read};
 use crate::encoder::{self, EncoderConfig, Engine};
-use crate::memory::TrimOnDrop;
 
 /// No further machine's index is tried after this time.
 const TRY_WITHIN: Duration = Duration::from_secs(1);

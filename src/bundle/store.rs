@@ -20,10 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::archive;
 use super::files::MANIFEST;
-use super::{Bundle, BundleError, TrustedKey};
+use super::{Bundle, BundleError, TrimOnDrop, TrustedKey};
 use crate::archive::sha256_of;
 use crate::fs::{self as durable, UNFINISHED};
-use crate::memory::TrimOnDrop;
 
 /// Installed bundles that are kept, the one in use included.
 pub const KEPT: usize = 3;

@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
-    one_heap();
+    lean_heap();
     let config = Config::load_any(args.config.as_deref()).map_err(Failure::config)?;
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -48,16 +48,22 @@ fn start_anew() -> anyhow::Error {
 }
 
 /// All threads share one heap: glibc gives each its own, which costs some MB and helps only threads that allocate all the
-/// time.
+/// time. Large blocks go back to the system when they are freed: glibc would keep all below the largest that ever was, and
+/// what windows and clips leave in between would never be whole again.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "a setting of the C library's")]
-fn one_heap() {
-    // SAFETY: sets a number of the allocator's, before there is a second thread.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+fn lean_heap() {
+    // glibc's own first value; that it is set keeps it.
+    const LARGE: libc::c_int = 128 * 1024;
+    // SAFETY: sets numbers of the allocator's, before there is a second thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
 }
 
 #[cfg(not(target_env = "gnu"))]
-fn one_heap() {}
+fn lean_heap() {}
 
 /// Resolves at SIGINT or SIGTERM.
 pub(super) fn stop_signal() -> impl Future<Output = ()> {

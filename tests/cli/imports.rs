@@ -27,7 +27,6 @@ const LEAVES: &[&str] = &[
     "clock",
     "fs",
     "log_tail",
-    "memory",
     "secret",
     "sha256",
     "sqlite",

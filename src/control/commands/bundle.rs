@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Execute;
+use crate::bundle::TrimOnDrop;
 use crate::bundle::download::{self, download};
 use crate::bundle::store::{self, BundleStore, InstallError};
 use crate::control::bundle_switch::{BundleSwitch, InstallBundle, ReloadBundle, Rollback};
@@ -19,7 +20,6 @@ use crate::control::outcome::{Job, Outcome};
 use crate::control::pieces::{Gathered, Pieces};
 use crate::control::shared::Shared;
 use crate::control::values::{Bytes, Chunk, Sha256, ShortText};
-use crate::memory::TrimOnDrop;
 use crate::monitor::model::{ActiveBundle, Misfit};
 
 /// Read a bundle and switch to it.

@@ -10,7 +10,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{ClipKey, Clips, FaultExample, Material, make};
 use crate::audio::capture::RecentSound;
-use crate::memory::TrimOnDrop;
 use crate::monitor::Monitor;
 use crate::monitor::answers::AlarmOutcome;
 use crate::monitor::heard::HeardWindow;
@@ -153,7 +152,6 @@ impl KeeperHandle {
     }
 
     fn keep(&self, pending: Pending) {
-        let _trim = TrimOnDrop;
         let (machine, since, alarm) = (pending.entry.machine.clone(), pending.entry.record.since, pending.entry.id);
         let key = ClipKey::new(&machine, pending.entry.record.kind, since);
         // One that was removed since may have another in its place.

@@ -1,4 +1,4 @@
-//! What large work took of memory is given back to the system: reading a bundle, making a clip.
+//! What reading a bundle took of memory is given back to the system.
 
 /// Gives freed memory back when it is dropped: declare it first, so that it is dropped last.
 ///
