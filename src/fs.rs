@@ -182,28 +182,47 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Err(io::Error::new(io::ErrorKind::IsADirectory, "expected a file, found something else"))
 }
 
-/// Reads a plain file of at most `most` bytes, and not what a link leads to: for directories that others may have written to.
+/// Reads a plain file of at most `most` bytes. Without waiting: a named pipe would block for ever.
 ///
 /// # Errors
-/// Any I/O error; something else in its place; a file that is larger.
+/// Any I/O error; `InvalidData` for something else in its place, or a file that is larger.
 pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let other = |found: &str| io::Error::new(io::ErrorKind::InvalidData, format!("expected a file, found {found}"));
-    let found = fs::symlink_metadata(path)?;
+    read_opened(path, most, OFlags::empty())
+}
+
+/// As [`read_bounded`], and not what a link leads to: for directories that others may have written to.
+///
+/// # Errors
+/// As of [`read_bounded`].
+pub fn read_own(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    if fs::symlink_metadata(path)?.is_symlink() {
+        return Err(invalid("expected a file, found a link".into()));
+    }
+    // One that was put there since is not followed either.
+    read_opened(path, most, OFlags::NOFOLLOW)
+}
+
+fn read_opened(path: &Path, most: u64, flags: OFlags) -> io::Result<Vec<u8>> {
+    let flags = (flags | OFlags::NONBLOCK).bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
     if !found.is_file() {
-        return Err(other(if found.is_symlink() { "a link" } else { "something else" }));
+        let found = if found.is_dir() { "a directory" } else { "something else" };
+        return Err(invalid(format!("expected a file, found {found}")));
     }
     if found.len() > most {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("expected at most {most} bytes, found {}", found.len()),
-        ));
+        return Err(invalid(format!("expected at most {most} bytes, found {}", found.len())));
     }
-    // What was exchanged since is not followed, and what grows is cut off.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
+    let mut bytes = Vec::with_capacity(found.len() as usize);
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(invalid(format!("expected at most {most} bytes, found more")));
+    }
     Ok(bytes)
+}
+
+fn invalid(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
 /// Removes a file for good; it may be gone already.

@@ -1,11 +1,10 @@
 //! The files of a bundle, read within limits: what is not a regular file of a sensible size is not read at all.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::BundleError;
+use crate::fs::read_bounded;
 use crate::sha256::sha256_hex;
 
 pub const ENCODER: &str = "encoder.tflite";
@@ -46,10 +45,13 @@ pub fn limit(name: &str) -> Option<u64> {
 /// Reads the file `name` of `dir`; `None` where there is none.
 pub fn read_optional(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, BundleError> {
     let path = dir.join(name);
-    match open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(BundleError::new(path, format!("expected a readable file, found: {error}"))),
-        Ok(file) => read_open(&path, file, name).map(Some),
+    match read_bounded(&path, limit(name).expect("only files with a limit are read")) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => Ok(None),
+            ErrorKind::InvalidData => Err(BundleError::new(path, error.to_string())),
+            _ => Err(BundleError::new(path, format!("expected a readable file, found: {error}"))),
+        },
     }
 }
 
@@ -59,31 +61,6 @@ pub fn read(dir: &Path, name: &str) -> Result<Vec<u8>, BundleError> {
         let found = if dir.is_dir() { "none" } else { "no such directory" };
         BundleError::new(dir.join(name), format!("expected a file, found {found}"))
     })
-}
-
-/// Without waiting: a named pipe would otherwise block for ever.
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
-}
-
-fn read_open(path: &Path, file: File, name: &str) -> Result<Vec<u8>, BundleError> {
-    let fault = |problem: String| BundleError::new(path, problem);
-    let unreadable = |error: std::io::Error| fault(format!("expected a readable file, found: {error}"));
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() { "a directory" } else { "something else" };
-        return Err(fault(format!("expected a file, found {found}")));
-    }
-    let limit = limit(name).expect("only files with a limit are read");
-    if metadata.len() > limit {
-        return Err(fault(format!("expected at most {limit} bytes, found {}", metadata.len())));
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > limit {
-        return Err(fault(format!("expected at most {limit} bytes, found more")));
-    }
-    Ok(bytes)
 }
 
 /// The digest of a bundle: SHA-256 over what `sha256sum` prints for its five files, in the order of their names.

@@ -24,7 +24,7 @@ pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, channel};
 pub use self::make::{Made, Material, make};
 pub use self::review::{Rules, review};
 use super::heard::HeardWindow;
-use crate::fs::{UNFINISHED, read_bounded, replace, sync_dir};
+use crate::fs::{UNFINISHED, read_own, replace, sync_dir};
 
 /// Directory below the state directory.
 pub const DIR: &str = "clips";
@@ -132,7 +132,7 @@ impl Clips {
             return Ok(None);
         }
         let path = self.root.join(key.dir()).join(file);
-        match read_bounded(&path, most_bytes(file)) {
+        match read_own(&path, most_bytes(file)) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ClipError::Io { path, error }),
@@ -327,7 +327,7 @@ fn scan(root: &Path) -> BTreeMap<ClipKey, ClipSummary> {
 }
 
 fn summary(key: &ClipKey, dir: &Path) -> io::Result<ClipSummary> {
-    let clip: Clip = serde_json::from_slice(&read_bounded(&dir.join(ABOUT), most_bytes(ABOUT))?)?;
+    let clip: Clip = serde_json::from_slice(&read_own(&dir.join(ABOUT), most_bytes(ABOUT))?)?;
     if clip.key() != *key {
         return Err(io::Error::new(io::ErrorKind::InvalidData, EXCHANGED));
     }
