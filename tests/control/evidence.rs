@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use crate::common::agent_process::Site;
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::encoder;
 use crate::common::disk::SmallDisk;
-use crate::common::wait::wait_until;
+use crate::common::wait::{random_moment, wait_until};
 use crate::retuning::fans;
 
 pub fn ask(heard: &Subscriber, mut command: Value) -> Value {
@@ -171,7 +172,7 @@ fn twenty_alarms_with_kills_in_the_middle_leave_whole_clips_only() {
         numbers.push(alarm(&heard));
         if round % 3 == 2 {
             // At a random moment of waiting and writing.
-            std::thread::sleep(std::time::Duration::from_millis(u64::from(rand::random_range(0..24_000_u32))));
+            random_moment(Duration::ZERO..Duration::from_secs(24));
             drop(agent);
             heard.clear();
             agent = site.agent();

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::audio::wav::to_16_bits;
+
 /// So much sound is kept, s: 1.9 MB of a machine at 16 kHz.
 pub const RECENT_S: u32 = 60;
 /// Times that differ by less are those of sound without a gap.
@@ -57,8 +59,7 @@ impl RecentTap {
                 false => ring.make_room(capacity, missing).extend(std::iter::repeat_n(0, missing)),
             }
         }
-        let whole = |sample: &f32| (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16;
-        ring.make_room(capacity, samples.len()).extend(samples.iter().map(whole));
+        ring.make_room(capacity, samples.len()).extend(samples.iter().map(|sample| to_16_bits(*sample)));
         ring.end = end;
     }
 

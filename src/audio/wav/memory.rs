@@ -26,6 +26,11 @@ pub fn from_bytes(bytes: &[u8]) -> Result<(Vec<i16>, u32), hound::Error> {
     Ok((reader.into_samples::<i16>().collect::<Result<_, _>>()?, rate_hz))
 }
 
+/// A sample of 1 at full scale as one of 16 bits.
+pub fn to_16_bits(sample: f32) -> i16 {
+    (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,14 @@ impl Content {
         }
     }
 
+    /// The one file that is wanted, where one is, with what it is to hold.
+    ///
+    /// # Errors
+    /// Another ending.
+    pub fn wanted(output: Option<&Path>) -> Result<Option<(&Path, Content)>, Failure> {
+        output.map(|path| Ok((path, Content::of(path)?))).transpose()
+    }
+
     /// Whether a file of this name is, or becomes, what is wanted.
     pub fn comes_from(self, name: &str) -> bool {
         name.ends_with(".png") == (self == Content::Png)
@@ -96,7 +104,7 @@ pub async fn fetch(
 ) -> Result<Vec<String>, Failure> {
     let data = reply.data.clone().unwrap_or_default();
     let About { machine, clip, note } = serde_json::from_value(data).map_err(anyhow::Error::from)?;
-    let wanted = asked.output.as_deref().map(|path| Ok::<_, Failure>((path, Content::of(path)?))).transpose()?;
+    let wanted = Content::wanted(asked.output.as_deref())?;
     let mut lines = Vec::new();
     for Listed { file, bytes, sha256 } in clip {
         if wanted.is_some_and(|(_, content)| !content.comes_from(&file)) {
@@ -131,12 +139,14 @@ pub async fn fetch(
     }
 }
 
-/// The names come from outside: nothing but names.
 fn path_of(asked: &EvidenceGet, machine: &str, file: &str) -> PathBuf {
-    let alarm = asked.alarm.unwrap_or_default();
-    let plain = |name: &str| name.chars().filter(|c| !matches!(c, '/' | '\\' | '\0')).collect::<String>();
-    let name = format!("{}-{alarm}-{}", plain(machine), plain(file));
+    let name = plain_name(&format!("{machine}-{}-{file}", asked.alarm.unwrap_or_default()));
     asked.out.clone().unwrap_or_else(|| ".".into()).join(name)
+}
+
+/// A name that comes from outside: nothing but a name.
+pub fn plain_name(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '/' | '\\' | '\0')).collect()
 }
 
 /// A clip for a person, where a reply tells of one.

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, timeout_at};
 
-use super::clip::Content;
+use super::clip::{Content, plain_name};
 use crate::cli::Failure;
 use crate::control::commands::{Command, EvidenceGet};
 use crate::fs::write_output;
@@ -147,8 +147,7 @@ impl Extras {
             let Some(pieces) = files.remove(key) else {
                 return Err(anyhow::anyhow!("{}: {} has not come; ask again, with another --id", key.0, key.1).into());
             };
-            let wanted = output.as_deref().map(|path| Ok::<_, Failure>((path, Content::of(path)?))).transpose()?;
-            match wanted {
+            match Content::wanted(output.as_deref())? {
                 Some((_, content)) if !content.comes_from(&key.1) => {}
                 Some((path, content)) => {
                     let bytes = content.from(&key.1, pieces.whole(key)?)?;
@@ -178,8 +177,7 @@ impl Pieces {
     fn save(self, out: &Path, key: &(String, String)) -> Result<String, Failure> {
         let (machine, file) = (self.machine.clone(), &key.1);
         let content = self.whole(key)?;
-        // The name comes from outside: nothing but a name.
-        let name: String = format!("{machine}-{file}").chars().filter(|c| !matches!(c, '/' | '\\' | '\0')).collect();
+        let name = plain_name(&format!("{machine}-{file}"));
         std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
         let path = out.join(name);
         write_output(&path, &content).with_context(|| path.display().to_string())?;

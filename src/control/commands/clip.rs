@@ -14,7 +14,8 @@ use crate::sha256::sha256_hex;
 
 /// Bytes of a file in one reply. A multiple of three, so that only the last one's Base64 is padded.
 const PIECE: usize = 96 * 1024;
-const NO_SOUND: &str = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
+/// Why a person gets none.
+pub const NO_SOUND: &str = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
 
 /// What the clip of an alarm says, and which files of it may be asked for.
 pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandError> {

@@ -84,8 +84,7 @@ fn last_window(wanted: &Target, context: &mut CommandContext) -> Result<Outcome,
     let machine = context.targets(wanted)?[0];
     let evidence = &context.shared.evidence;
     if !evidence.is_allowed() {
-        let message = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
-        return Err(CommandError::new(Code::NotAllowed, message));
+        return Err(CommandError::new(Code::NotAllowed, clip::NO_SOUND));
     }
     let Some(window) = evidence.get(machine) else {
         let message = format!("nothing was heard of {:?} since the start", context.machine_id(machine));
@@ -120,8 +119,7 @@ fn front_end(context: &CommandContext, machine: usize, window: &Window) -> Front
 
 /// Mono, 16 bits.
 fn wav(window: &Window, rate_hz: u32) -> Result<Vec<u8>, CommandError> {
-    let whole = |sample: &f32| (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16;
-    let samples: Vec<i16> = window.samples.iter().map(whole).collect();
+    let samples: Vec<i16> = window.samples.iter().map(|sample| wav::to_16_bits(*sample)).collect();
     let failed = |error| CommandError::new(Code::Failed, format!("no WAV file can be made: {error}"));
     wav::to_bytes(&samples, rate_hz).map_err(failed)
 }
