@@ -92,11 +92,11 @@ pub struct ShortText<const MOST: usize>(String);
 
 impl<const MOST: usize> ShortText<MOST> {
     fn expected() -> String {
-        format!("1 to {MOST} characters that can be seen, without line breaks")
+        format!("1 to {MOST} characters without line breaks and hidden ones")
     }
 
     fn read(text: &str) -> Option<Self> {
-        let fits = !text.trim().is_empty()
+        let fits = !text.is_empty()
             && text.chars().nth(MOST).is_none()
             && !text.contains(|c: char| c.is_control() || is_hidden(c));
         fits.then(|| ShortText(text.into()))

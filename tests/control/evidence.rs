@@ -246,6 +246,13 @@ fn an_answer_is_kept_and_a_normal_one_is_proposed_applied_and_rolled_back() {
     let confirm = |alarm: i64, outcome: &str| json!({ "command": "alarm.confirm", "alarm": alarm, "outcome": outcome });
     let refused = ask(&heard, confirm(first, "fault"));
     assert!(refused["error"]["message"].as_str().is_some_and(|said| said.contains("the fault's name")), "{refused}");
+    // So is a name that nobody can read.
+    for name in ["  ", "\u{200b}", "\u{202e}gnp"] {
+        let mut fault = confirm(first, "fault");
+        fault["name"] = json!(name);
+        let reply = ask(&heard, fault);
+        assert_eq!(reply["error"]["code"], "bad_argument", "{name:?}: {reply}");
+    }
     let mut fault = confirm(first, "fault");
     (fault["name"], fault["by"], fault["comment"]) = (json!("bearing"), json!("ana"), json!("inner ring"));
     assert_eq!(ok(&heard, fault)["proposal"], false);

@@ -43,7 +43,8 @@ pub struct AlarmConfirm {
 impl Execute for AlarmConfirm {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
         let entry = context.alarm(self.alarm)?;
-        let name = self.name.map(String::from);
+        // One that nobody can read is none.
+        let name = self.name.map(String::from).filter(|name| !name.trim().is_empty());
         match (self.outcome, &name) {
             (AlarmOutcome::Fault, None) => {
                 return Err(CommandError::argument("name", "the fault's name, such as bearing", "none"));
