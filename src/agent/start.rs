@@ -114,6 +114,8 @@ impl Left {
         let state_dir = &config.agent.state_dir;
         let inventory_lost = StateFiles::new(state_dir).check_inventory().err();
         let (mut store, store_lost) = StateStore::open(state_dir, now);
+        let baselines = BaselineStore::new(state_dir);
+        baselines.settle(|machine, token| store.was_decided(machine, token));
         let (imported, import_lost) = match take::take(config, &mut store, now) {
             Ok(imported) => (imported, None),
             Err(error @ TakeError::Halfway(_)) => return Err(error.into()),
@@ -135,7 +137,7 @@ impl Left {
             store,
             imported,
             bundle: bundle.map(PathBuf::from),
-            baselines: BaselineStore::new(state_dir),
+            baselines,
             alarms,
             journal,
             saved,

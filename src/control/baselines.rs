@@ -1,6 +1,5 @@
 //! What changes a machine's baseline: learning begins, a proposal is taken into use, put back, discarded.
 
-use std::io;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +11,7 @@ use super::shared::Shared;
 use super::store::Commit;
 use super::transaction::Transaction;
 use crate::monitor::MonitorState;
+use crate::monitor::baseline_switch::{Switch, Switches, warn};
 use crate::monitor::settings::MachineSettings;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::Baseline;
@@ -21,6 +21,7 @@ use crate::scoring::baseline::Learner;
 pub struct BeginLearning {
     pub shared: Arc<Shared>,
     pub machines: Vec<NewLearner>,
+    pub switches: Switches,
 }
 
 /// A learner without any window yet.
@@ -34,15 +35,19 @@ pub struct NewLearner {
 
 impl Transaction for BeginLearning {
     fn persist(&mut self) -> Result<(), CommandError> {
-        let baselines = &self.shared.baselines;
-        let save = |new: &NewLearner| baselines.save_learner(&new.id, new.generation, &new.learner);
-        Ok(self.machines.iter().try_for_each(save)?)
+        for new in &self.machines {
+            let switch = Switch::default().learner(Some(&new.learner));
+            self.switches.begin(&self.shared.baselines, &new.id, switch)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Commit<'_> {
+        Commit { switches: self.switches.rows(), ..Commit::default() }
     }
 
     fn revert(&mut self) {
-        for new in &self.machines {
-            warn(&new.id, self.shared.baselines.end_learner(&new.id, new.generation));
-        }
+        self.switches.revert(&self.shared.baselines);
     }
 
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
@@ -54,16 +59,19 @@ impl Transaction for BeginLearning {
         };
         self.machines.drain(..).map(begin).collect()
     }
+
+    fn finish(mut self: Box<Self>) {
+        self.switches.finish(&self.shared.baselines);
+    }
 }
 
 /// Takes proposals into use.
 pub struct ApplyBaseline {
     pub shared: Arc<Shared>,
     pub machines: Vec<Proposed>,
-    /// What is taken into use is the one before, and takes its place.
-    pub rolls_back: bool,
     /// Who and why, for the event.
     pub why: String,
+    pub switches: Switches,
 }
 
 /// One machine's proposal.
@@ -80,35 +88,24 @@ pub struct Proposed {
 
 impl Transaction for ApplyBaseline {
     fn persist(&mut self) -> Result<(), CommandError> {
-        // The proposal stays until the end: after a power cut the same command finds it again.
-        // The one before is kept first, unless it is itself what is read from there.
-        let store = &self.shared.baselines;
-        let keep = |one: &Proposed| one.previous.as_ref().map_or(Ok(()), |before| store.save_previous(&one.id, before));
-        let save = |one: &Proposed| match self.rolls_back {
-            true => store.save_in_use(&one.id, &one.baseline).and_then(|()| keep(one)),
-            false => keep(one).and_then(|()| store.save_in_use(&one.id, &one.baseline)),
-        };
-        Ok(self.machines.iter().try_for_each(save)?)
+        for one in &self.machines {
+            let mut switch = Switch::default();
+            if let Some(previous) = &one.previous {
+                switch = switch.previous(previous);
+            }
+            let switch = switch.use_baseline(&one.baseline).proposal(None);
+            self.switches.begin(&self.shared.baselines, &one.id, switch)?;
+        }
+        Ok(())
     }
 
     fn rows(&self) -> Commit<'_> {
         let settings = self.machines.iter().filter_map(|one| Some((&*one.id, one.settings.as_ref()?)));
-        Commit { settings: settings.collect(), ..Commit::default() }
+        Commit { settings: settings.collect(), switches: self.switches.rows(), ..Commit::default() }
     }
 
     fn revert(&mut self) {
-        for one in &self.machines {
-            warn(
-                &one.id,
-                match &one.previous {
-                    Some(previous) => self.shared.baselines.save_in_use(&one.id, previous),
-                    None => self.shared.baselines.remove_in_use(&one.id, &one.baseline),
-                },
-            );
-            if self.rolls_back {
-                warn(&one.id, self.shared.baselines.save_previous(&one.id, &one.baseline));
-            }
-        }
+        self.switches.revert(&self.shared.baselines);
     }
 
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
@@ -122,10 +119,8 @@ impl Transaction for ApplyBaseline {
         out
     }
 
-    fn finish(self: Box<Self>) {
-        for one in &self.machines {
-            warn(&one.id, self.shared.baselines.remove_proposal(&one.id));
-        }
+    fn finish(mut self: Box<Self>) {
+        self.switches.finish(&self.shared.baselines);
     }
 }
 
@@ -139,22 +134,22 @@ pub struct PutBack {
     pub settings: MachineSettings,
     /// Who and why, for the event.
     pub why: String,
+    pub switches: Switches,
 }
 
 impl Transaction for PutBack {
     fn persist(&mut self) -> Result<(), CommandError> {
-        self.shared.baselines.save_proposal(&self.id, &self.baseline)?;
-        Ok(self.shared.baselines.remove_in_use(&self.id, &self.baseline)?)
+        let switch = Switch::default().proposal(Some(&self.baseline)).out_of_use(&self.baseline);
+        Ok(self.switches.begin(&self.shared.baselines, &self.id, switch)?)
     }
 
     fn rows(&self) -> Commit<'_> {
-        Commit { settings: vec![(&self.id, &self.settings)], ..Commit::default() }
+        let settings = vec![(&*self.id, &self.settings)];
+        Commit { settings, switches: self.switches.rows(), ..Commit::default() }
     }
 
     fn revert(&mut self) {
-        let baselines = &self.shared.baselines;
-        let in_use = baselines.save_in_use(&self.id, &self.baseline);
-        warn(&self.id, in_use.and_then(|()| baselines.remove_proposal(&self.id)));
+        self.switches.revert(&self.shared.baselines);
     }
 
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
@@ -162,6 +157,10 @@ impl Transaction for PutBack {
         machine.settings = self.settings.clone();
         machine.learning.proposal = Some(self.baseline.clone());
         use_baseline(&self.shared, state, self.number, None, &self.why, now)
+    }
+
+    fn finish(mut self: Box<Self>) {
+        self.switches.finish(&self.shared.baselines);
     }
 }
 
@@ -171,6 +170,7 @@ pub struct DiscardBaseline {
     pub machines: Vec<Discarded>,
     /// Who and why, for the event.
     pub why: String,
+    pub switches: Switches,
 }
 
 /// What one machine loses.
@@ -193,31 +193,24 @@ pub enum What {
 
 impl Transaction for DiscardBaseline {
     fn persist(&mut self) -> Result<(), CommandError> {
-        let baselines = &self.shared.baselines;
-        let remove = |Discarded { id, what, .. }: &Discarded| match what {
-            What::Learning(generation) => baselines.end_learner(id, *generation),
-            What::Proposal(_) => baselines.remove_proposal(id),
-            What::Baseline(baseline) => baselines.remove_in_use(id, baseline),
-        };
-        Ok(self.machines.iter().try_for_each(remove)?)
+        for Discarded { id, what, .. } in &self.machines {
+            let switch = Switch::default();
+            let switch = match what {
+                What::Learning(_) => switch.learner(None),
+                What::Proposal(_) => switch.proposal(None),
+                What::Baseline(baseline) => switch.out_of_use(baseline),
+            };
+            self.switches.begin(&self.shared.baselines, id, switch)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Commit<'_> {
+        Commit { switches: self.switches.rows(), ..Commit::default() }
     }
 
     fn revert(&mut self) {
-        let baselines = &self.shared.baselines;
-        for Discarded { number, id, what } in &self.machines {
-            warn(
-                id,
-                match what {
-                    What::Learning(generation) => {
-                        baselines.reopen_learner(id, *generation);
-                        let learner = self.shared.monitor.lock().machines[*number].learning.learner.clone();
-                        learner.map_or(Ok(()), |learner| baselines.save_learner(id, *generation, &learner))
-                    }
-                    What::Proposal(proposal) => baselines.save_proposal(id, proposal),
-                    What::Baseline(baseline) => baselines.save_in_use(id, baseline),
-                },
-            );
-        }
+        self.switches.revert(&self.shared.baselines);
     }
 
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
@@ -237,12 +230,16 @@ impl Transaction for DiscardBaseline {
         }
         out
     }
-}
 
-/// A file that is not as it should be after a change was undone or done.
-pub(super) fn warn(id: &str, result: io::Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!(machine = id, %error, "a baseline's files are not as they should be");
+    fn finish(mut self: Box<Self>) {
+        let baselines = &self.shared.baselines;
+        self.switches.finish(baselines);
+        for Discarded { id, what, .. } in &self.machines {
+            if let What::Learning(generation) = what {
+                // What was noted of it meanwhile goes too.
+                warn(id, baselines.end_learner(id, *generation));
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::baselines::{self, ApplyBaseline, Proposed};
+use super::baselines::{ApplyBaseline, Proposed};
 use super::error::{Code, CommandError};
 use super::fitting::Fitting;
 use super::messages::{baseline_facts, describe_baseline, event, progress_event};
@@ -19,6 +19,7 @@ use super::transaction::Transaction;
 use crate::clock::Timestamp;
 use crate::config::BaselineMode;
 use crate::monitor::MonitorState;
+use crate::monitor::baseline_switch::{self, Switch, Switches};
 use crate::monitor::clips::{Rules, review};
 use crate::monitor::machine::{Addition, Machine};
 use crate::mqtt::payload::EventKind;
@@ -71,13 +72,19 @@ impl Proposing {
             }
         }
         let (id, store) = (shared.monitor.id(number), &shared.baselines);
-        let saved = result.and_then(|baseline| match store.save_proposal(&id, &baseline) {
-            Ok(()) => Ok(Arc::new(baseline)),
-            Err(error) => Err(format!("the baseline cannot be saved: {error}")),
+        let mut switches = Switches::default();
+        let saved = result.and_then(|baseline| {
+            let switch = Switch::decided().proposal(Some(&baseline));
+            // The learner goes in the same step: it must not propose once more after a power cut.
+            let switch = if made_from == MadeFrom::Answer { switch } else { switch.learner(None) };
+            match switches.begin(store, &id, switch) {
+                Ok(()) => Ok(Arc::new(baseline)),
+                Err(error) => Err(format!("the baseline cannot be saved: {error}")),
+            }
         });
+        switches.finish(store);
         if let MadeFrom::Learner(generation) = made_from {
-            // A learner that is still there after a power cut proposes once more.
-            baselines::warn(&id, store.end_learner(&id, generation));
+            baseline_switch::warn(&id, store.end_learner(&id, generation));
         }
         let mut state = shared.monitor.lock();
         let learning = &mut state.machines[number].learning;
@@ -190,8 +197,8 @@ fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Ou
         let mut apply = Box::new(ApplyBaseline {
             shared: shared.clone(),
             machines: vec![proposed],
-            rolls_back: false,
             why: " by itself".into(),
+            switches: Switches::default(),
         });
         match apply.persist() {
             Ok(()) => {
@@ -199,6 +206,7 @@ fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Ou
                 apply.finish();
             }
             Err(error) => {
+                apply.revert();
                 let id = shared.monitor.id(number);
                 tracing::warn!(machine = &*id, %error, "the baseline cannot be saved; tried again");
             }
@@ -232,7 +240,7 @@ fn end_misfit(shared: &Shared, number: usize, now: DateTime<Utc>) -> Vec<Output>
     let generation = learning.generation;
     drop(state);
     let id = shared.monitor.id(number);
-    baselines::warn(&id, shared.baselines.end_learner(&id, generation));
+    baseline_switch::warn(&id, shared.baselines.end_learner(&id, generation));
     vec![event(shared, number, EventKind::BaselineFailed, format!("learning ends: {error}"), None, now)]
 }
 

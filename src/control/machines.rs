@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::baselines::warn;
 use super::error::CommandError;
 use super::messages::{event, settings_msg};
 use super::output::Output;
@@ -15,6 +14,7 @@ use super::transaction::Transaction;
 use crate::audio::capture::Prepared;
 use crate::config::MachineConfig;
 use crate::monitor::MonitorState;
+use crate::monitor::baseline_switch::warn;
 use crate::monitor::machine::Machine;
 use crate::monitor::model::MachineSetup;
 use crate::monitor::settings::MachineSettings;

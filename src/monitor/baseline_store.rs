@@ -1,9 +1,9 @@
 //! Baselines on disk: what is in use, what is proposed and what is being learned, in `baselines/<machine>/` of the state
-//! directory. Each file is replaced in one step.
+//! directory. Each file is replaced in one step; [`Switch`](super::baseline_switch::Switch) changes several in one.
 //!
 //! A baseline in use is kept by the encoder that made it: another bundle finds none, and the old one finds its own again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +15,11 @@ use crate::scoring::Baseline;
 use crate::scoring::baseline::Learner;
 use crate::state_files::{Lost, StateFiles};
 
-const PROPOSAL: &str = "proposal.json";
-const LEARNING: &str = "learning.json";
+pub(super) const PROPOSAL: &str = "proposal.json";
+pub(super) const LEARNING: &str = "learning.json";
 /// And before the encoder's first digits: the one that is in use, and the one before it.
-const IN_USE: &str = "in-use-";
-const PREVIOUS: &str = "previous-";
+pub(super) const IN_USE: &str = "in-use-";
+pub(super) const PREVIOUS: &str = "previous-";
 const ENCODER_DIGITS: usize = 12;
 
 /// The directory of all machines' baselines. One object for the whole agent.
@@ -28,7 +28,9 @@ const ENCODER_DIGITS: usize = 12;
 /// number that grows; what arrives for one that has ended is dropped, so that a discarded learner cannot come back.
 #[derive(Debug)]
 pub struct BaselineStore {
-    files: StateFiles,
+    pub(super) files: StateFiles,
+    /// Machines whose last switch was decided, and could not be carried out yet.
+    pub(super) unfinished: Mutex<HashSet<String>>,
     next_generation: AtomicU64,
     /// Up to which generation each machine's learners have ended. Held while a learner is written or removed.
     ended: Mutex<HashMap<String, u64>>,
@@ -45,7 +47,12 @@ impl BaselineStore {
     }
 
     fn of(files: StateFiles) -> BaselineStore {
-        BaselineStore { files, next_generation: AtomicU64::new(1), ended: Mutex::default() }
+        BaselineStore {
+            files,
+            unfinished: Mutex::default(),
+            next_generation: AtomicU64::new(1),
+            ended: Mutex::default(),
+        }
     }
 
     /// The generation of a learner that begins or goes on now.
@@ -200,26 +207,6 @@ impl BaselineStore {
         self.ended.lock().insert(machine.to_owned(), generation - 1);
     }
 
-    /// # Errors
-    /// Any I/O error; the file is then unchanged.
-    pub fn save_proposal(&self, machine: &str, proposal: &Baseline) -> io::Result<()> {
-        self.files.write(&name(machine, PROPOSAL), &proposal.to_json())
-    }
-
-    /// # Errors
-    /// Any I/O error.
-    pub fn remove_proposal(&self, machine: &str) -> io::Result<()> {
-        self.files.remove(&name(machine, PROPOSAL))
-    }
-
-    /// Takes a baseline into use, from the next start on.
-    ///
-    /// # Errors
-    /// Any I/O error; the file is then unchanged.
-    pub fn save_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        self.files.write(&in_use_name(machine, &baseline.origin.encoder_sha256), &baseline.to_json())
-    }
-
     /// The baseline that was in use before the present one under this encoder.
     ///
     /// # Errors
@@ -228,24 +215,10 @@ impl BaselineStore {
         let name = encoder_name(PREVIOUS, machine, encoder_sha256);
         self.read(&name, |text| Baseline::from_json(text).map_err(|error| error.to_string()))
     }
-
-    /// Keeps a baseline to go back to.
-    ///
-    /// # Errors
-    /// Any I/O error; the file is then unchanged.
-    pub fn save_previous(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        self.files.write(&encoder_name(PREVIOUS, machine, &baseline.origin.encoder_sha256), &baseline.to_json())
-    }
-
-    /// # Errors
-    /// Any I/O error.
-    pub fn remove_in_use(&self, machine: &str, baseline: &Baseline) -> io::Result<()> {
-        self.files.remove(&in_use_name(machine, &baseline.origin.encoder_sha256))
-    }
 }
 
 /// A file's name below the state directory.
-fn name(machine: &str, file: &str) -> String {
+pub(super) fn name(machine: &str, file: &str) -> String {
     format!("baselines/{machine}/{file}")
 }
 
@@ -261,8 +234,13 @@ fn in_use_name(machine: &str, encoder_sha256: &str) -> String {
 }
 
 fn encoder_name(kind: &str, machine: &str, encoder_sha256: &str) -> String {
+    name(machine, &encoder_file(kind, encoder_sha256))
+}
+
+/// The name of a file that belongs to an encoder.
+pub(super) fn encoder_file(kind: &str, encoder_sha256: &str) -> String {
     let short: String = encoder_sha256.chars().take(ENCODER_DIGITS).collect();
-    name(machine, &format!("{kind}{short}.json"))
+    format!("{kind}{short}.json")
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {

@@ -176,9 +176,14 @@ impl Journal {
 
     /// The number of the alarm that a clip was made of.
     pub fn number(&self, key: &ClipKey) -> Option<i64> {
+        Some(self.of_clip(key)?.id)
+    }
+
+    /// The alarm that a clip was made of.
+    pub fn of_clip(&self, key: &ClipKey) -> Option<JournalEntry> {
         let (kind, filter) = (key.kind.word(), "WHERE machine = ?1 AND kind = ?2 AND since_ms = ?3");
         let found = self.read(|db| entries(db, filter, &[&key.machine, &kind, &key.since_ms]));
-        found.ok()?.pop().map(|entry| entry.id)
+        found.ok()?.pop()
     }
 
     /// Keeps what somebody has said of an alarm, in place of the answer before; `None` takes it back.

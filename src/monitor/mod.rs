@@ -10,6 +10,7 @@ pub mod alarm_stats;
 pub mod alarm_store;
 pub mod answers;
 pub mod baseline_store;
+pub mod baseline_switch;
 pub mod clips;
 pub mod heard;
 pub mod history;

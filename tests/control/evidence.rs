@@ -34,7 +34,7 @@ pub fn ok(heard: &Subscriber, command: Value) -> Value {
 const MACHINE: &str = "[[machine]]\nid = \"fan-1\"\nsource = { synth = \"fan\", speed = 50.0 }\n";
 
 /// An agent whose threshold makes alarms come and go.
-fn site(broker: &Broker, encoder: &[u8], sections: &str) -> Site {
+pub fn site(broker: &Broker, encoder: &[u8], sections: &str) -> Site {
     let machine = format!("[alarm]\nclear_after_s = 0.0\n{sections}{MACHINE}");
     let site = Site::new(&broker.url(), Path::new("bundle"), &machine);
     fans(encoder, "1.0").write(&site.dir.path().join("bundle"));
@@ -46,7 +46,7 @@ fn set(heard: &Subscriber, threshold: f64) {
 }
 
 /// Raises the alarm and lets it end; its number in the journal.
-fn alarm(heard: &Subscriber) -> i64 {
+pub fn alarm(heard: &Subscriber) -> i64 {
     heard.clear();
     set(heard, 1e-6);
     let is = |state: &'static str| {
@@ -70,7 +70,7 @@ fn ctl(broker: &Broker, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-fn ready(heard: &Subscriber) {
+pub fn ready(heard: &Subscriber) {
     heard.wait_for("a verdict", |message| {
         message.is_machine("fan-1", MachinePart::Verdict) && message.json()["late"] == false
     });
@@ -143,6 +143,20 @@ fn an_alarm_can_be_heard_where_that_is_allowed_and_seen_where_not() {
             let code = if file == "sound.flac" { "not_allowed" } else { "bad_argument" };
             assert_eq!((&reply["error"]["code"], &reply["data"]), (&json!(code), &Value::Null), "{reply}");
         }
+    }
+    for (mut command, words) in [
+        (json!({}), "machine or alarm is missing"),
+        (json!({ "machine": "fan-1", "alarm": about["alarm"] }), "exclude each other"),
+        (json!({ "machine": "fan-1", "file": "spectrogram.png" }), "file and offset belong to alarm"),
+        (json!({ "alarm": about["alarm"], "offset": 0 }), "offset belongs to file"),
+        (
+            json!({ "alarm": about["alarm"], "file": "spectrogram.png", "offset": 9_999_999 }),
+            "offset: expected at most the",
+        ),
+    ] {
+        command["command"] = json!("evidence.get");
+        let reply = ask(&heard, command);
+        assert!(reply["error"]["message"].as_str().is_some_and(|message| message.contains(words)), "{words}: {reply}");
     }
     let (done, text) = ctl(&broker, &["evidence.get", "--alarm", &number, "-o", &path("b.wav")]);
     assert!(!done && text.contains("no sound leaves this agent") && !Path::new(&path("b.wav")).exists(), "{text}");

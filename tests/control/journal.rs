@@ -86,11 +86,23 @@ fn every_alarm_is_in_the_journal_once_over_kills() {
     assert_eq!(one["alarms"][0], alarms[5]);
     for (command, words) in [
         (json!({ "command": "alarm.get", "alarm": 9999 }), "alarm: expected the number of an alarm"),
+        (
+            json!({ "command": "alarm.get", "alarm": -1 }),
+            "alarm: expected the number of an alarm in the journal, found -1",
+        ),
+        (json!({ "command": "alarm.list", "machine": "fan-9" }), "machine: expected one of fan-1"),
         (json!({ "command": "alarm.list", "limit": 0 }), "limit: expected a number from 1 to 200"),
     ] {
         let reply = ask(&heard, command);
         assert!(reply["error"]["message"].as_str().is_some_and(|message| message.contains(words)), "{reply}");
     }
+    let none = ok(&heard, json!({ "command": "alarm.list", "machine": "fan-1", "to": "2020-01-01T00:00:00Z" }));
+    assert_eq!(none["alarms"], json!([]), "a machine that is there, without an alarm then");
+    let mut ctl = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    let refused =
+        ctl.args(["ctl", "--broker", &broker.url(), "alarm.get", "--alarm", "-1"]).output().expect("ctl starts");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && text.contains("-1 is not in 1.."), "{text}");
     let mut ctl = Command::new(env!("CARGO_BIN_EXE_auscult"));
     ctl.args(["ctl", "--broker", &broker.url(), "--agent", "pi-1", "alarm.list", "--from", "-1d", "--limit", "3"]);
     let text = String::from_utf8(ctl.output().expect("ctl starts").stdout).expect("UTF-8");

@@ -5,6 +5,7 @@ mod common;
 
 mod agent_process;
 mod announce;
+mod answer_kills;
 mod baseline;
 mod bundles;
 mod controller;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use auscult::bundle::Bundle;
 use auscult::monitor::baseline_store::BaselineStore;
+use auscult::monitor::baseline_switch::{Switch, Switches};
 use auscult::monitor::trend::Trend;
 use auscult::monitor::trend::writer::TrendWriter;
 use auscult::mqtt::topics::{AgentPart, MachinePart};
@@ -304,8 +305,10 @@ fn lay_baselines(state: &Path, bundle: &Path) {
         bundle.origin(machine.index, machine.front_end.clone())
     };
     let baseline = noise_learner("fan-1", origin(0), 50.0).propose().expect("a baseline");
-    store.save_in_use("fan-1", &baseline).expect("written");
-    store.save_proposal("fan-1", &baseline).expect("written");
+    let (mut switches, laid) =
+        (Switches::default(), Switch::default().use_baseline(&baseline).proposal(Some(&baseline)));
+    switches.begin(&store, &"fan-1".into(), laid).expect("written");
+    switches.finish(&store);
     let generation = store.new_generation();
     store.save_learner("fan-2", generation, &noise_learner("fan-2", origin(1), 1e6)).expect("written");
 }

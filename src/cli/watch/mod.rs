@@ -36,6 +36,9 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 
 /// The fleet in the terminal: machines, alarms, distances, and keys to acknowledge and to set a threshold
 ///
+/// Keys: arrows choose, Enter shows the machine, a acknowledges, c says what an alarm was (fault, normal, disturbance),
+/// t sets the threshold, s sorts, / filters, q quits.
+///
 /// Example: auscult watch --broker mqtt://broker:1883
 #[derive(clap::Args)]
 pub struct Args {

@@ -15,6 +15,7 @@ use crate::control::learning;
 use crate::control::messages;
 use crate::control::outcome::Outcome;
 use crate::control::values::{FalseAlarmRate, Minutes, OnOff, Target};
+use crate::monitor::baseline_switch::Switches;
 use crate::scoring::baseline::Learner;
 
 /// Learn a machine's normal while it runs; what it comes to is proposed in an event.
@@ -77,7 +78,7 @@ impl Execute for BaselineLearn {
             })
         });
         let data = json!({ "machines": begun.collect::<Vec<_>>() });
-        Ok(Outcome::change(data, BeginLearning { shared, machines }))
+        Ok(Outcome::change(data, BeginLearning { shared, machines, switches: Switches::default() }))
     }
 }
 
@@ -119,7 +120,8 @@ impl Execute for BaselineApply {
         }
         let facts: Vec<_> = machines.iter().map(|one| messages::baseline_facts(&one.id, &one.baseline)).collect();
         let data = json!({ "machines": facts });
-        Ok(Outcome::change(data, ApplyBaseline { shared, machines, rolls_back: false, why: context.why() }))
+        let switches = Switches::default();
+        Ok(Outcome::change(data, ApplyBaseline { shared, machines, why: context.why(), switches }))
     }
 }
 
@@ -161,7 +163,7 @@ impl Execute for BaselineRollback {
         let data = json!({ "machines": [messages::baseline_facts(&id, &baseline)] });
         let machines = vec![Proposed { number, id, baseline: baseline.into(), previous, settings: Some(settings) }];
         let why = format!(", as before{}", context.why());
-        Ok(Outcome::change(data, ApplyBaseline { shared, machines, rolls_back: true, why }))
+        Ok(Outcome::change(data, ApplyBaseline { shared, machines, why, switches: Switches::default() }))
     }
 }
 
@@ -195,7 +197,8 @@ impl Execute for BaselineDiscard {
         }
         let discarded = machines.iter().map(|one| json!({ "machine": &*one.id, "discarded": one.what.to_string() }));
         let data = json!({ "machines": discarded.collect::<Vec<_>>() });
-        Ok(Outcome::change(data, DiscardBaseline { shared, machines, why: context.why() }))
+        let switches = Switches::default();
+        Ok(Outcome::change(data, DiscardBaseline { shared, machines, why: context.why(), switches }))
     }
 }
 
@@ -211,5 +214,6 @@ pub(super) fn put_back(context: &CommandContext, number: usize) -> Option<Outcom
     drop(state);
     let id = context.machine_id(number);
     let data = json!({ "machines": [{ "machine": &*id, "proposal": messages::baseline_facts(&id, &baseline) }] });
-    Some(Outcome::change(data, PutBack { shared, number, id, baseline, settings, why: context.why() }))
+    let (why, switches) = (context.why(), Switches::default());
+    Some(Outcome::change(data, PutBack { shared, number, id, baseline, settings, why, switches }))
 }

@@ -55,7 +55,9 @@ pub fn piece(context: &CommandContext, alarm: i64, file: &str, offset: u64) -> R
     }
     let entry = context.alarm(alarm)?;
     let content = context.shared.clips.read(&key_of(&entry), name).map_err(unreadable)?.ok_or_else(|| none(alarm))?;
-    let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+    let begin = usize::try_from(offset).ok().filter(|begin| *begin <= content.len()).ok_or_else(|| {
+        CommandError::argument("offset", &format!("at most the {} bytes of {name}", content.len()), offset)
+    })?;
     let piece = &content[begin..content.len().min(begin.saturating_add(PIECE))];
     Ok(Outcome::Answer(json!({
         "alarm": alarm, "file": name, "offset": offset, "bytes": content.len(), "data": BASE64_STANDARD.encode(piece),

@@ -25,7 +25,7 @@ use crate::scoring::{Baseline, Verdict};
 #[serde(deny_unknown_fields)]
 pub struct AlarmConfirm {
     /// Its number, as `alarm.list` and the retained alarm (`journal`) say.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     pub alarm: i64,
     /// What it was.
     #[arg(long)]

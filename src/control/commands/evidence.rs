@@ -38,7 +38,7 @@ pub struct EvidenceGet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Target>,
     /// The number of an alarm in the journal: the sound around the moment at which it was raised.
-    #[arg(long, conflicts_with = "machine")]
+    #[arg(long, conflicts_with = "machine", value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<i64>,
     /// Of an alarm: the file that a piece is wanted of, `sound.flac` or `spectrogram.png`.
@@ -67,9 +67,15 @@ impl Execute for EvidenceGet {
             (None, Some(alarm), Some(file), offset) => {
                 clip::piece(context, alarm, &file, offset.map_or(0, |Bytes(offset)| offset))
             }
-            _ => {
-                let message =
-                    "expected machine alone, or alarm, for a piece with file and offset; found something else";
+            (machine, alarm, ..) => {
+                let message = match (machine, alarm) {
+                    (Some(_), Some(_)) => {
+                        "machine and alarm exclude each other: machine asks for its last window, alarm for a clip"
+                    }
+                    (Some(_), None) => "file and offset belong to alarm: the last window of a machine comes whole",
+                    (None, Some(_)) => "offset belongs to file: name the file that the piece is wanted of",
+                    (None, None) => "machine or alarm is missing: machine asks for its last window, alarm for a clip",
+                };
                 Err(CommandError::new(Code::BadArgument, message))
             }
         }

@@ -63,6 +63,9 @@ impl Execute for AlarmList {
             limit: u32::from(limit) + 1,
         };
         let mut found = context.shared.journal.list(&query).map_err(unreadable)?;
+        if let (true, Some(id)) = (found.is_empty(), &query.machine) {
+            is_known(context, id)?;
+        }
         let more = found.len() > usize::from(limit);
         found.truncate(limit.into());
         Ok(Outcome::Answer(
@@ -76,7 +79,7 @@ impl Execute for AlarmList {
 #[serde(deny_unknown_fields)]
 pub struct AlarmGet {
     /// Its number, as `alarm.list` and the retained alarm (`journal`) say.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     pub alarm: i64,
 }
 
@@ -99,6 +102,15 @@ impl Execute for AlarmStats {
             shared.monitor.lock().machines.values().map(|machine| machine.config.id.clone()).collect();
         let stats = alarm_stats::read(&shared.journal, &shared.trend, &machines, context.now).map_err(unreadable)?;
         Ok(Outcome::Answer(json!(stats)))
+    }
+}
+
+/// Whether the agent has such a machine, or the journal an alarm of it.
+fn is_known(context: &CommandContext, id: &str) -> Result<(), CommandError> {
+    let any = JournalQuery { machine: Some(id.to_owned()), limit: 1, ..JournalQuery::default() };
+    match context.shared.journal.list(&any).map_err(unreadable)?.is_empty() {
+        true => context.targets(&Target::One(id.to_owned())).map(drop),
+        false => Ok(()),
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Commit<'a> {
     pub machines: Vec<MachineRow<'a>>,
     /// `Some(None)`: the configured bundle again; `Some(Some(path))`: this one, also after a restart.
     pub bundle: Option<Option<&'a str>>,
+    /// Machines whose baselines' files are to change, and what that is known by.
+    pub switches: Vec<(&'a str, &'a str)>,
     /// The command's id and its reply.
     pub reply: Option<(&'a str, &'a str)>,
 }
@@ -130,6 +132,13 @@ impl StateStore {
         found.optional().map_err(|source| self.error(source))
     }
 
+    /// Whether the last change of a machine's baselines that was decided is the one that is known by this.
+    pub fn was_decided(&self, machine: &str, token: &str) -> bool {
+        let query = "SELECT value FROM choice WHERE name = ?1";
+        let found = self.db.query_row(query, [switch_name(machine)], |row| row.get::<_, String>(0));
+        found.is_ok_and(|found| found == token)
+    }
+
     /// How the command with this id was answered.
     ///
     /// # Errors
@@ -182,12 +191,17 @@ impl StateStore {
                 transaction.execute("INSERT OR REPLACE INTO choice VALUES ('bundle', ?1)", [path])?;
             }
         }
+        for (machine, token) in &commit.switches {
+            let name = switch_name(machine);
+            transaction.execute("INSERT OR REPLACE INTO choice VALUES (?1, ?2)", [name.as_str(), token])?;
+        }
         if let Some((id, reply)) = commit.reply {
             write_reply(&transaction, id, reply, true, now)?;
         }
         let is_change = commit.forget_settings
             || !commit.settings.is_empty()
             || !commit.machines.is_empty()
+            || !commit.switches.is_empty()
             || commit.bundle.is_some();
         let changes = if is_change { Some(schema::count_change(&transaction)?) } else { None };
         transaction.commit()?;
@@ -303,6 +317,10 @@ fn connect(file: &Path) -> Result<(Connection, u64), SqliteError> {
     machines::rows(&db)?;
     let changes = schema::checked_changes(&db)?;
     Ok((db, changes))
+}
+
+fn switch_name(machine: &str) -> String {
+    format!("baseline:{machine}")
 }
 
 fn settings_rows(db: &Connection) -> rusqlite::Result<BTreeMap<String, MachineSettings>> {

@@ -114,6 +114,7 @@ impl ClipKeeper {
     /// # Errors
     /// The thread cannot be started.
     pub fn start((handle, jobs): (KeeperHandle, Jobs)) -> io::Result<ClipKeeper> {
+        handle.settle_answers();
         let work = handle.clone();
         let thread = std::thread::Builder::new().name("clips".into()).spawn(move || work.run(&jobs.0))?;
         Ok(ClipKeeper { handle, thread })
@@ -127,6 +128,27 @@ impl ClipKeeper {
 }
 
 impl KeeperHandle {
+    /// An answer that was interrupted between the clip and the journal counts as the journal says. Of alarms that the journal
+    /// does not know only the clips speak.
+    fn settle_answers(&self) {
+        for (key, clip) in self.clips.all() {
+            let Some(entry) = self.journal.of_clip(&key) else { continue };
+            let fault = entry.answer.filter(|answer| answer.outcome == AlarmOutcome::Fault);
+            let fault = fault.map(|answer| FaultExample { name: answer.name.unwrap_or_default() });
+            if clip.fault == fault {
+                continue;
+            }
+            tracing::info!("{}: the answer to alarm {} was interrupted", key.machine, entry.id);
+            if let Err(error) = self.clips.set_fault(&key, fault) {
+                tracing::error!(
+                    "{}: the clip does not have the answer to its alarm {}: {error}",
+                    key.machine,
+                    entry.id
+                );
+            }
+        }
+    }
+
     fn run(&self, jobs: &Receiver<Job>) {
         let mut pending: Vec<Pending> = Vec::new();
         loop {

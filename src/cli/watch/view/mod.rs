@@ -133,7 +133,7 @@ fn hint(app: &App, prompt: &Prompt, width: usize) -> Vec<Line<'static>> {
 /// The keys, as many as have room, the needed ones first.
 fn keys(detail: bool, width: usize) -> Line<'static> {
     let esc = if detail { "Esc list" } else { "Enter detail" };
-    let all = ["↑↓ choose", esc, "a acknowledge", "t threshold", "q quit", "s sort", "/ filter", "c what it was"];
+    let all = ["↑↓ choose", esc, "a acknowledge", "c what it was", "t threshold", "q quit", "s sort", "/ filter"];
     let mut text = String::new();
     for key in all {
         if text.chars().count() + key.chars().count() + 2 > width + 2 {
@@ -176,7 +176,7 @@ mod tests {
             assert!(lines[3].starts_with("\"▶ "), "{text}");
             assert!(width == 80 || lines[3].contains("████████") && lines[3].contains('▇'), "{text}");
             assert!(lines[4].contains("● away") && lines[4].contains("pi-2/blower-1"), "{text}");
-            assert!(lines[height as usize - 1].contains("a acknowledge"), "{text}");
+            assert!(lines[height as usize - 1].contains("a acknowledge  c what it was"), "{text}");
         }
     }
 
