@@ -77,16 +77,29 @@ impl StateFiles {
     /// # Errors
     /// It is gone or damaged; a damaged one is set aside. The next time it is as if it had never been.
     pub fn read(&self, name: &str) -> Result<Option<String>, Lost> {
-        match self.text(name) {
+        self.read_with(name, fs::read)
+    }
+
+    /// As [`StateFiles::read`] of a file of at most `most` bytes that is no link: for directories that others may have
+    /// written to.
+    ///
+    /// # Errors
+    /// As [`StateFiles::read`].
+    pub fn read_own(&self, name: &str, most: u64) -> Result<Option<String>, Lost> {
+        self.read_with(name, |path| fs::read_own(path, most))
+    }
+
+    fn read_with(&self, name: &str, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Option<String>, Lost> {
+        match self.text(name, read) {
             Ok(Some(text)) => match unseal(name, &text) {
                 Ok(json) => {
-                    self.note(name, |known| known.or(Some(0)));
+                    self.expect(name);
                     Ok(Some(json))
                 }
                 Err(problem) => Err(self.give_up(name, problem)),
             },
             Ok(None) if self.mark(name).is_some() => {
-                self.note(name, |_| None);
+                self.forget(name);
                 Err(Lost(format!("{} is missing", self.path(name).display())))
             }
             Ok(None) => Ok(None),
@@ -100,13 +113,20 @@ impl StateFiles {
     /// # Errors
     /// As [`StateFiles::read`]; what is not of this type is damaged too.
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Lost> {
-        let parse = |text: String| serde_json::from_str(&text).map_err(|error| self.give_up(name, &error.to_string()));
-        self.read(name)?.map(parse).transpose()
+        self.read(name)?.map(|json| self.parse(name, &json)).transpose()
+    }
+
+    /// What the JSON of a file says.
+    ///
+    /// # Errors
+    /// It is not of this type: damaged, and set aside.
+    pub fn parse<T: DeserializeOwned>(&self, name: &str, json: &str) -> Result<T, Lost> {
+        serde_json::from_str(json).map_err(|error| self.give_up(name, &error.to_string()))
     }
 
     /// Sets aside a file whose content is not what it should be.
     pub fn give_up(&self, name: &str, problem: &str) -> Lost {
-        self.note(name, |_| None);
+        self.forget(name);
         self.set_aside(name, problem)
     }
 
@@ -116,7 +136,7 @@ impl StateFiles {
     /// Any I/O error; the file is then unchanged.
     pub fn write(&self, name: &str, json: &str) -> io::Result<()> {
         fs::replace(&self.path(name), seal(name, json).as_bytes())?;
-        self.note(name, |known| known.or(Some(0)));
+        self.expect(name);
         Ok(())
     }
 
@@ -126,8 +146,25 @@ impl StateFiles {
     /// Any I/O error; the file may then come back after a power cut.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         // The inventory first: a file that is removed must not be missed.
-        self.note(name, |_| None);
+        self.forget(name);
         fs::remove(&self.path(name))
+    }
+
+    /// A file of this name that something else has written is missed from now on where it is gone.
+    pub fn expect(&self, name: &str) {
+        self.note(name, |known| known.or(Some(0)));
+    }
+
+    /// A file of this name may go.
+    pub fn forget(&self, name: &str) {
+        self.note(name, |_| None);
+    }
+
+    /// Names of the files that should be there, of those that begin like this.
+    pub fn expected(&self, prefix: &str) -> Vec<String> {
+        let _changing = CHANGING.lock();
+        let files = self.inventory().unwrap_or_default().files;
+        files.into_keys().filter(|name| name.starts_with(prefix)).collect()
     }
 
     /// How far the file of this name had come, as [`StateFiles::set_mark`] noted it; `None`: there never was one.
@@ -165,14 +202,14 @@ impl StateFiles {
     }
 
     fn inventory(&self) -> Result<Inventory, String> {
-        let Some(text) = self.text(INVENTORY).map_err(|error| error.to_string())? else {
+        let Some(text) = self.text(INVENTORY, fs::read).map_err(|error| error.to_string())? else {
             return Ok(Inventory::default());
         };
         serde_json::from_str(&unseal(INVENTORY, &text)?).map_err(|error| error.to_string())
     }
 
-    fn text(&self, name: &str) -> io::Result<Option<String>> {
-        match fs::read(&self.path(name)) {
+    fn text(&self, name: &str, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> io::Result<Option<String>> {
+        match read(&self.path(name)) {
             Ok(bytes) => {
                 String::from_utf8(bytes).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
             }
@@ -198,7 +235,8 @@ fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory)
 }
 
-fn seal(name: &str, json: &str) -> String {
+/// A file's content: the JSON of an object with its check sum.
+pub fn seal(name: &str, json: &str) -> String {
     let rest = json.strip_prefix('{').unwrap_or(json);
     let separator = if rest == "}" { "" } else { "," };
     format!("{SUM}{}\"{separator}{rest}", sum(name, rest))

@@ -48,7 +48,7 @@ impl Agent {
         if let Err(problem) = config.use_chosen_broker() {
             tracing::error!("{problem}: the broker that was chosen on the page is forgotten");
         }
-        let Left { store, imported, bundle, baselines, alarms, journal, saved, problem } = left;
+        let Left { store, imported, bundle, baselines, alarms, journal, clips, saved, problem } = left;
         let roster = Roster::read(&config, &store);
         let loaded = load(&config, bundle.as_deref(), &roster, &baselines)?;
         let (inputs, waiting) = roster.inputs(loaded.as_ref());
@@ -73,7 +73,7 @@ impl Agent {
             journal: Arc::new(journal),
             baselines: Arc::new(baselines),
             evidence: Arc::new(LastWindows::new(config.privacy.allow_audio)),
-            clips: Arc::new(Clips::open(&config.agent.state_dir, config.evidence.keep_mb)),
+            clips: Arc::new(clips),
             notify: Arc::new(notifier.clone()),
             clock: mqtt.clock().clone(),
             boot: mqtt.boot().to_owned(),
@@ -102,6 +102,7 @@ struct Left {
     baselines: BaselineStore,
     alarms: AlarmStore,
     journal: Journal,
+    clips: Clips,
     saved: SavedAlarms,
     /// What was lost.
     problem: Option<String>,
@@ -130,7 +131,9 @@ impl Left {
         });
         let (alarms, saved, alarms_lost) = AlarmStore::open(state_dir);
         let (journal, journal_lost) = Journal::open(state_dir, now);
-        let lost = [inventory_lost, store_lost, import_lost, alarms_lost, journal_lost].into_iter().flatten();
+        let (clips, clips_lost) = Clips::open(state_dir, config.evidence.keep_mb);
+        let lost = [inventory_lost, store_lost, import_lost, alarms_lost, journal_lost, clips_lost];
+        let lost = lost.into_iter().flatten();
         let lost: Vec<String> = lost.map(|Lost(problem)| problem).collect();
         lost.iter().for_each(|problem| tracing::error!("lost of the last run: {problem}"));
         Ok(Left {
@@ -140,6 +143,7 @@ impl Left {
             baselines,
             alarms,
             journal,
+            clips,
             saved,
             problem: (!lost.is_empty()).then(|| lost.join("; ")),
         })

@@ -41,8 +41,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if !state_dir.is_dir() {
         return Err(anyhow::anyhow!("{}: expected the agent's state directory, found none", state_dir.display()).into());
     }
-    let (clips, answers) = (Clips::read_only(state_dir), Answers::open(state_dir)?);
+    let (clips, lost) = Clips::read_only(state_dir);
+    let answers = Answers::open(state_dir)?;
     let (mut written, mut left_out, mut unreadable) = (0, 0, 0);
+    if let Some(lost) = lost {
+        eprintln!("{lost}");
+        unreadable += 1;
+    }
     for (key, summary) in clips.all() {
         let Some(folder) = folder(summary.fault.as_ref(), answers.of(&key).as_ref(), args.all) else {
             left_out += 1;

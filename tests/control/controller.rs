@@ -426,7 +426,7 @@ impl Agent {
             journal: Arc::new(Journal::open(dir.path(), Utc::now()).0),
             baselines: Arc::new(BaselineStore::new(dir.path())),
             evidence: evidence.clone(),
-            clips: Arc::new(Clips::open(dir.path(), 500)),
+            clips: Arc::new(Clips::open(dir.path(), 500).0),
             notify: Arc::new(Notifier::new("pi-1", None, &[])),
             clock: Clock::new(true),
             boot: "b1".into(),

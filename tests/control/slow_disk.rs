@@ -179,7 +179,7 @@ impl Rig {
             journal: Arc::new(Journal::open(dir.path(), Utc::now()).0),
             baselines: baselines.clone(),
             evidence: Arc::new(LastWindows::new(false)),
-            clips: Arc::new(Clips::open(dir.path(), 0)),
+            clips: Arc::new(Clips::open(dir.path(), 0).0),
             notify: Arc::new(Notifier::new("pi-1", None, &[])),
             clock: Clock::new(true),
             boot: "b1".into(),

@@ -11,12 +11,15 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use auscult::audio::capture::RecentSound;
 use auscult::bundle::Bundle;
 use auscult::monitor::baseline_store::BaselineStore;
 use auscult::monitor::baseline_switch::{Switch, Switches};
+use auscult::monitor::clips::{self, ClipKey, Clips, Material, PICTURE, SOUND};
 use auscult::monitor::trend::Trend;
 use auscult::monitor::trend::writer::TrendWriter;
 use auscult::mqtt::topics::{AgentPart, MachinePart};
+use auscult::scoring::alarm::Kind;
 use auscult::scoring::judge;
 use auscult::state_files::StateFiles;
 use chrono::{TimeDelta, Utc};
@@ -101,6 +104,8 @@ struct Template {
     verdicts: Vec<Value>,
     /// Topic and payload of what waits.
     waiting: Vec<(String, Value)>,
+    /// An alarm whose clip is there, with its sound and its picture.
+    clip: (ClipKey, [Vec<u8>; 2]),
 }
 
 /// What one run of the agent came to.
@@ -138,6 +143,7 @@ impl Template {
         let state = site.dir.path().join("state");
         lay_baselines(&state, &dir.path().join("bundles/halls-1.0"));
         lay_past(&state);
+        let clip = lay_clip(&state);
         fs::write(state.join("page-password"), page_password()).expect("a writable file");
         fs::write(state.join("page-sessions.json"), "[]").expect("a writable file");
         let agent = site.agent();
@@ -163,7 +169,7 @@ impl Template {
         let waiting = rows(&state);
         let mut files = Vec::new();
         list(&copy, &copy, &mut files);
-        let mut template = Template { dir, bundle, files, verdicts, waiting };
+        let mut template = Template { dir, bundle, files, verdicts, waiting, clip };
         let waiting = template.waiting.iter().filter(|(topic, _)| topic.ends_with("/verdict"));
         template.verdicts.extend(waiting.map(|(_, payload)| payload.clone()));
         Some(template)
@@ -217,6 +223,10 @@ impl Template {
             self.waiting.iter().filter(|(topic, payload)| !arrived.contains(&content(topic, payload))).count();
         let outbox_said = ["outbox_corrupt", "outbox_failed", "seq_skipped"].iter().any(|event| said(event, ""));
         assert!(missing == 0 || outbox_said, "{case}: {missing} messages are lost without a word\n{log}");
+        let clip_said = said("settings_lost", "clips of alarms are lost") && log.contains("clips of alarms are lost");
+        let damaged = [name, self.other(name)].iter().any(|name| name.starts_with("clips/"));
+        assert!(!clip_said || damaged, "{case}: the clip is lost\n{log}");
+        self.check_clip(&case, &state, clip_said);
         self.check_seqs(&case, &messages);
         let page_said = log.contains("goes on without its page") || log.contains("the page's password is lost");
         assert!(page == Some(true) || page_said, "{case}: the page's password is lost without a word\n{log}");
@@ -275,6 +285,21 @@ impl Template {
         Run { log, knows: knows(&reply["data"]), page }
     }
 
+    /// The clip is whole, or its loss is said: in an event, or to who reads the file that is damaged.
+    fn check_clip(&self, case: &str, state: &Path, is_said: bool) {
+        let (key, contents) = &self.clip;
+        let (clips, lost) = Clips::read_only(state);
+        assert_eq!(lost, None, "{case}: said by the agent already, or not at all");
+        assert!(is_said == clips.clip(key).expect("readable").is_none(), "{case}: the clip, {is_said}");
+        for (file, content) in [SOUND, PICTURE].iter().zip(contents) {
+            match clips.read(key, file) {
+                Ok(Some(found)) => assert!(found == *content, "{case}: {file} is another"),
+                Ok(None) => assert!(is_said, "{case}: {file} is gone without a word"),
+                Err(problem) => println!("{case}: {problem}"),
+            }
+        }
+    }
+
     /// No number of a machine has two contents, and `normal` is said of nothing that was not assessed.
     fn check_seqs(&self, case: &str, messages: &[Message]) {
         let mut contents = BTreeMap::new();
@@ -322,6 +347,19 @@ fn lay_past(state: &Path) {
         trend.note("fan-1", begin + TimeDelta::hours(hour), 3600.0, &judge(0.1, 0.5, -30.0));
     }
     writer.finish(Instant::now() + START_WITHIN);
+}
+
+/// A clip of an alarm that the first machine had before.
+fn lay_clip(state: &Path) -> (ClipKey, [Vec<u8>; 2]) {
+    let since = Utc::now() - TimeDelta::days(1);
+    let samples = (0..16_000).map(|number| ((number * 7919) % 20_011) as i16).collect();
+    let sound = RecentSound { rate_hz: 16_000, samples, end: (since + TimeDelta::seconds(1)).into() };
+    let (machine, text, windows) = ("fan-1".to_owned(), "louder".to_owned(), Vec::new());
+    let (kind, origin, like) = (Kind::Fault, None, None);
+    let made = clips::make(Material { machine, kind, since, text, sound, windows, origin, like }).expect("made");
+    Clips::open(state, 500).0.keep(&made).expect("kept");
+    let content = |name| made.files.iter().find(|(file, _)| *file == name).expect("a file").1.clone();
+    (made.clip.key(), [SOUND, PICTURE].map(content))
 }
 
 /// What is only in this file, by the names of [`knows`].
@@ -447,6 +485,7 @@ fn judge_all(cases: Vec<(String, &'static str, Damage)>, template: &Template, be
 #[test]
 fn what_a_damaged_file_takes_along_is_said() {
     let Some(template) = Template::make() else { return };
+    let clip = |file: &str| format!("clips/{}/{file}", template.clip.0.dir().display());
     let cases = [
         ("state.db", "its first block zeroed"),
         ("state.db-wal", "deleted"),
@@ -459,6 +498,8 @@ fn what_a_damaged_file_takes_along_is_said() {
         ("baselines/fan-2/learning.json", "a bit in its middle"),
         ("page-password", "zeroed"),
         ("trend.db", "its first block zeroed"),
+        (&clip("clip.json"), "a bit in its middle"),
+        (&clip(SOUND), "twenty bits"),
     ];
     let damage = |what: &str| DAMAGES.into_iter().find(|(name, _)| *name == what).expect("one of them");
     let case = |(name, what): (&str, &str)| (name.to_owned(), damage(what).0, damage(what).1);
@@ -493,6 +534,7 @@ fn every_file_may_be_damaged_in_every_way() {
     ] {
         assert!(template.files.iter().any(|file| file == name), "{name} is not in {:?}", template.files);
     }
+    assert_eq!(template.files.iter().filter(|file| file.starts_with("clips/")).count(), 4, "{:?}", template.files);
     let of_file = |name: &String| DAMAGES.map(|(what, damage)| (name.clone(), what, damage));
     judge_all(template.files.iter().flat_map(of_file).collect(), &template, true);
 }

@@ -1,5 +1,6 @@
 //! What a clip says of itself, and where it lies.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -10,11 +11,13 @@ use crate::monitor::heard::HeardWindow;
 use crate::scoring::alarm::Kind;
 use crate::scoring::baseline::Origin;
 
+/// Directory below the state directory.
+pub const DIR: &str = "clips";
 /// The sound, mono with 16 bits.
 pub const SOUND: &str = "sound.flac";
 /// Its spectrogram.
 pub const PICTURE: &str = "spectrogram.png";
-/// The [`Clip`].
+/// The [`Clip`], with a check sum of its own.
 pub const ABOUT: &str = "clip.json";
 /// Its [`HeardWindow`]s with what a baseline is made of.
 pub const WINDOWS: &str = "windows.json";
@@ -39,6 +42,11 @@ impl ClipKey {
         PathBuf::from(&self.machine).join(format!("{}-{}", self.kind.word(), self.since_ms))
     }
 
+    /// Name of its [`ABOUT`] below the state directory.
+    pub fn about(&self) -> String {
+        format!("{DIR}/{}/{ABOUT}", self.dir().display())
+    }
+
     /// What lies in the directory `name` of a machine; `None` where that is no clip's.
     pub fn parse(machine: &str, name: &str) -> Option<ClipKey> {
         let (kind, since_ms) = name.split_once('-')?;
@@ -59,6 +67,8 @@ pub struct Clip {
     pub from: DateTime<Utc>,
     pub to: DateTime<Utc>,
     pub rate_hz: u32,
+    /// Check sums of its other files, by their names.
+    pub sums: BTreeMap<String, String>,
     /// Why the alarm was raised, in a sentence.
     pub text: String,
     /// Level of the sound every so many seconds, dB of full scale.
@@ -114,14 +124,15 @@ pub struct ClipSummary {
     pub from: DateTime<Utc>,
     pub to: DateTime<Utc>,
     pub rate_hz: u32,
+    pub sums: BTreeMap<String, String>,
     pub fault: Option<FaultExample>,
     pub like: Option<Like>,
 }
 
 impl ClipSummary {
     pub fn of(clip: &Clip, bytes: u64) -> ClipSummary {
-        let (fault, like) = (clip.fault.clone(), clip.like.clone());
-        ClipSummary { bytes, from: clip.from, to: clip.to, rate_hz: clip.rate_hz, fault, like }
+        let (sums, fault, like) = (clip.sums.clone(), clip.fault.clone(), clip.like.clone());
+        ClipSummary { bytes, from: clip.from, to: clip.to, rate_hz: clip.rate_hz, sums, fault, like }
     }
 
     pub fn seconds(&self) -> f64 {

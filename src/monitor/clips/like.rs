@@ -1,7 +1,7 @@
 //! Whether an alarm sounds like a fault of the same machine that somebody has named.
 
 use super::clip::Like;
-use super::{ClipKey, Clips};
+use super::{ClipKey, Clips, readable};
 use crate::monitor::heard::HeardWindow;
 use crate::scoring::Verdict;
 use crate::scoring::alarm::Kind;
@@ -17,10 +17,10 @@ impl Clips {
         let own = |key: &ClipKey| key.machine == machine && key.kind != Kind::Deaf;
         let known = self.all().into_iter().rev().filter(|(key, clip)| own(key) && clip.fault.is_some()).take(EXAMPLES);
         let read = known.filter_map(|(key, clip)| {
-            let about = self.clip(&key).ok()??;
+            let about = readable(self.clip(&key))?;
             about.origin.filter(|made| made.check(origin).is_ok())?;
             let like = Like { name: clip.fault?.name, since: about.since };
-            Some((like, self.windows(&key).ok()??))
+            Some((like, readable(self.windows(&key))?))
         });
         let read: Vec<(Like, Vec<HeardWindow>)> = read.collect();
         let examples: Vec<Example<'_, Like>> = read

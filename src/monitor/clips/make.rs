@@ -1,5 +1,7 @@
 //! From the last minute of a machine to the files of a clip, in memory.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
 use super::clip::{ABOUT, Clip, FORMAT, Like, PICTURE, SOUND, WINDOWS};
@@ -11,6 +13,8 @@ use crate::features::{FrontEnd, MelExtractor};
 use crate::monitor::heard::HeardWindow;
 use crate::scoring::alarm::Kind;
 use crate::scoring::baseline::Origin;
+use crate::sha256::check_sum;
+use crate::state_files::seal;
 use crate::window::level_dbfs;
 
 /// Step of the level over time.
@@ -54,11 +58,12 @@ pub fn make(material: Material) -> Result<Made, FlacError> {
     let step = ((LEVEL_STEP_S * f64::from(sound.rate_hz)) as usize).max(1);
     let level = |part: &[f32]| (10.0 * level_dbfs(part)).round() / 10.0;
     let without_sample = |window: &HeardWindow| HeardWindow { sample: None, ..window.clone() };
-    let clip = Clip {
+    let mut clip = Clip {
         format: FORMAT,
         from: sound.begin().into(),
         to: sound.end.into(),
         rate_hz: sound.rate_hz,
+        sums: BTreeMap::new(),
         level_step_s: LEVEL_STEP_S,
         level_dbfs: samples.chunks(step).map(level).collect(),
         windows: windows.iter().map(without_sample).collect(),
@@ -72,14 +77,15 @@ pub fn make(material: Material) -> Result<Made, FlacError> {
     };
     let mut files = vec![(SOUND, flac::encode(&sound.samples, sound.rate_hz)?)];
     files.extend(picture(&clip, &samples).map(|png| (PICTURE, png)));
-    files.push((WINDOWS, json(&windows)));
-    files.push((ABOUT, json(&clip)));
+    files.push((WINDOWS, json(&windows).into()));
+    clip.sums = files.iter().map(|(name, content)| ((*name).to_owned(), check_sum(content))).collect();
+    files.push((ABOUT, seal(&clip.key().about(), &json(&clip)).into()));
     Ok(Made { clip, files })
 }
 
 /// A file's content.
-pub fn json(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("scored numbers are finite, keys are text")
+pub fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("scored numbers are finite, keys are text")
 }
 
 /// `None` where the sound is too short for one.
@@ -140,6 +146,7 @@ mod tests {
         assert!(files[1].1.starts_with(b"\x89PNG"), "a picture");
         let read: Clip = serde_json::from_slice(&files[3].1).expect("readable");
         assert_eq!(read, clip);
+        assert_eq!(clip.sums.len(), 3);
     }
 
     #[test]

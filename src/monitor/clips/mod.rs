@@ -2,7 +2,8 @@
 //! below `clips/` of the state directory, one directory for each; docs/evidence.md says what is in it.
 //!
 //! A clip is there whole or not at all: its directory is written beside its place and renamed. What a power cut left half
-//! done is removed at the next start. The list of clips is in memory, read from the directories once.
+//! done is removed at the next start. The list of clips is in memory, read from the directories once. `clip.json` has a check
+//! sum, stands in the inventory of the state directory, and holds the check sums of the other files: damage and loss are said.
 
 mod clip;
 mod keeper;
@@ -18,18 +19,20 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use self::clip::FORMAT;
 pub use self::clip::{ABOUT, Clip, ClipKey, ClipSummary, FaultExample, Like, PICTURE, SOUND, WINDOWS};
+use self::clip::{DIR, FORMAT};
 pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, channel};
 pub use self::make::{Made, Material, make};
 pub use self::review::{Rules, review};
 use super::heard::HeardWindow;
-use crate::fs::{UNFINISHED, read_own, replace, sync_dir};
+use crate::fs::{UNFINISHED, read_own, sync_dir};
+use crate::sha256::check_sum;
+use crate::state_files::{Lost, StateFiles};
 
-/// Directory below the state directory.
-pub const DIR: &str = "clips";
 /// What is wrong with a clip that was made of another alarm.
 const EXCHANGED: &str = "it is the clip of another alarm";
+/// So many lost clips are named in one message.
+const LOST_NAMED: usize = 3;
 /// So much of the disk is left to others.
 const LEAST_FREE: u64 = 64_000_000;
 
@@ -49,10 +52,19 @@ pub enum ClipError {
         #[source]
         error: io::Error,
     },
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+impl ClipError {
+    fn invalid(path: PathBuf, problem: impl Into<String>) -> ClipError {
+        ClipError::Io { path, error: io::Error::new(io::ErrorKind::InvalidData, problem.into()) }
+    }
 }
 
 /// All clips of an agent.
 pub struct Clips {
+    files: StateFiles,
     root: PathBuf,
     /// Bytes; 0: none are kept.
     most: u64,
@@ -64,23 +76,65 @@ pub struct Clips {
 }
 
 impl Clips {
-    /// Reads what is there and removes what is half done. `keep_mb` is `evidence.keep_mb`.
-    pub fn open(state_dir: &Path, keep_mb: u64) -> Clips {
+    /// Reads what is there and removes what is half done. `keep_mb` is `evidence.keep_mb`. What is lost is left out, and
+    /// set aside where it is damaged.
+    pub fn open(state_dir: &Path, keep_mb: u64) -> (Clips, Option<Lost>) {
         Clips::with_free_space(state_dir, keep_mb * 1_000_000, free_space)
     }
 
-    fn with_free_space(state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> Clips {
-        let root = state_dir.join(DIR);
-        remove_half_done(&root);
-        let (known, problem) = (Mutex::new(scan(&root)), Mutex::default());
-        Clips { root, most, free, known, problem, likes: Mutex::default() }
+    fn with_free_space(state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
+        remove_half_done(&state_dir.join(DIR));
+        Clips::with(StateFiles::new(state_dir), most, free)
     }
 
     /// For who only looks, also while an agent is at it.
-    pub fn read_only(state_dir: &Path) -> Clips {
-        let root = state_dir.join(DIR);
-        let (known, problem) = (Mutex::new(scan(&root)), Mutex::default());
-        Clips { root, most: 0, free: free_space, known, problem, likes: Mutex::default() }
+    pub fn read_only(state_dir: &Path) -> (Clips, Option<Lost>) {
+        Clips::with(StateFiles::read_only(state_dir), 0, free_space)
+    }
+
+    fn with(files: StateFiles, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
+        let root = files.path(DIR);
+        let clips = Clips {
+            files,
+            root,
+            most,
+            free,
+            known: Mutex::default(),
+            problem: Mutex::default(),
+            likes: Mutex::default(),
+        };
+        let lost = clips.scan();
+        (clips, lost)
+    }
+
+    /// Finds the clips that are there, and those that should be.
+    fn scan(&self) -> Option<Lost> {
+        let (mut found, mut lost) = (BTreeMap::new(), Vec::new());
+        for machine in directories(&self.root) {
+            let machine_id = machine.file_name().to_string_lossy().into_owned();
+            for entry in directories(&machine.path()) {
+                let Some(key) = ClipKey::parse(&machine_id, &entry.file_name().to_string_lossy()) else { continue };
+                let summary = self.clip(&key).and_then(|clip| clip.map(|clip| self.summary_of(&clip)).transpose());
+                match summary {
+                    Ok(Some(clip)) => drop(found.insert(key, clip)),
+                    // Damaged, and set aside by an earlier start.
+                    Ok(None) => {}
+                    Err(error) => lost.push(error.to_string()),
+                }
+            }
+        }
+        for name in self.files.expected(&format!("{DIR}/")) {
+            if !found.keys().any(|key| key.about() == name)
+                && let Err(Lost(problem)) = self.files.read_own(&name, most_bytes(ABOUT))
+            {
+                lost.push(problem);
+            }
+        }
+        *self.known.lock() = found;
+        let more = lost.len().saturating_sub(LOST_NAMED);
+        lost.truncate(LOST_NAMED);
+        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+        (!lost.is_empty()).then(|| Lost(format!("clips of alarms are lost: {}{more}", lost.join("; "))))
     }
 
     /// Whether any are made.
@@ -126,15 +180,13 @@ impl Clips {
     /// A file of a clip; `None` where there is none.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read, is damaged, or gone.
     pub fn read(&self, key: &ClipKey, file: &str) -> Result<Option<Vec<u8>>, ClipError> {
-        if self.summary(key).is_none() {
-            return Ok(None);
-        }
+        let Some(sum) = self.summary(key).and_then(|mut clip| clip.sums.remove(file)) else { return Ok(None) };
         let path = self.root.join(key.dir()).join(file);
         match read_own(&path, most_bytes(file)) {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(content) if check_sum(&content) == sum => Ok(Some(content)),
+            Ok(_) => Err(ClipError::invalid(path, "its check sum does not fit: damaged, or another file in its place")),
             Err(error) => Err(ClipError::Io { path, error }),
         }
     }
@@ -144,14 +196,23 @@ impl Clips {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn clip(&self, key: &ClipKey) -> Result<Option<Clip>, ClipError> {
-        let clip: Option<Clip> = self.parsed(key, ABOUT)?;
-        match clip {
-            Some(clip) if clip.key() != *key => {
-                let path = self.root.join(key.dir()).join(ABOUT);
-                Err(ClipError::Io { path, error: io::Error::new(io::ErrorKind::InvalidData, EXCHANGED) })
-            }
-            clip => Ok(clip),
+        let name = key.about();
+        let Some(json) = self.files.read_own(&name, most_bytes(ABOUT))? else { return Ok(None) };
+        let clip: Clip = self.files.parse(&name, &json)?;
+        let wrong = |problem: &str| ClipError::Lost(self.files.give_up(&name, problem));
+        match (clip.key() == *key, clip.format) {
+            (false, _) => Err(wrong(EXCHANGED)),
+            (true, FORMAT) => Ok(Some(clip)),
+            (true, found) => Err(wrong(&format!("expected format {FORMAT}, found {found}"))),
         }
+    }
+
+    /// With the bytes of its files.
+    fn summary_of(&self, clip: &Clip) -> Result<ClipSummary, ClipError> {
+        let dir = self.root.join(clip.key().dir());
+        let files = std::fs::read_dir(&dir).map_err(|error| ClipError::Io { path: dir, error })?;
+        let sizes = files.flatten().filter_map(|file| Some(file.metadata().ok()?.len()));
+        Ok(ClipSummary::of(clip, sizes.sum()))
     }
 
     /// The windows of a clip with what a baseline is made of.
@@ -159,13 +220,9 @@ impl Clips {
     /// # Errors
     /// They cannot be read, or are damaged.
     pub fn windows(&self, key: &ClipKey) -> Result<Option<Vec<HeardWindow>>, ClipError> {
-        self.parsed(key, WINDOWS)
-    }
-
-    fn parsed<T: serde::de::DeserializeOwned>(&self, key: &ClipKey, file: &str) -> Result<Option<T>, ClipError> {
-        let Some(content) = self.read(key, file)? else { return Ok(None) };
+        let Some(content) = self.read(key, WINDOWS)? else { return Ok(None) };
         serde_json::from_slice(&content).map(Some).map_err(|error| {
-            let (path, error) = (self.root.join(key.dir()).join(file), io::Error::from(error));
+            let (path, error) = (self.root.join(key.dir()).join(WINDOWS), io::Error::from(error));
             ClipError::Io { path, error }
         })
     }
@@ -188,6 +245,7 @@ impl Clips {
         self.make_room(made.bytes())?;
         let dir = self.root.join(key.dir());
         write(&dir, &made.files)?;
+        self.files.expect(&key.about());
         self.known.lock().insert(key, ClipSummary::of(&made.clip, made.bytes()));
         Ok(())
     }
@@ -201,11 +259,10 @@ impl Clips {
         if clip.fault == fault {
             return Ok(());
         }
-        let path = self.root.join(key.dir()).join(ABOUT);
-        let content = make::json(&Clip { fault, ..clip });
-        replace(&path, &content).map_err(|error| ClipError::Io { path, error })?;
-        let dir = self.root.join(key.dir());
-        let summary = summary(key, &dir).map_err(|error| ClipError::Io { path: dir, error })?;
+        let (name, clip) = (key.about(), Clip { fault, ..clip });
+        let written = self.files.write(&name, &make::json(&clip));
+        written.map_err(|error| ClipError::Io { path: self.files.path(&name), error })?;
+        let summary = self.summary_of(&clip)?;
         self.known.lock().insert(key.clone(), summary);
         Ok(())
     }
@@ -247,6 +304,8 @@ impl Clips {
 
     fn remove(&self, key: &ClipKey) -> Result<(), ClipError> {
         let dir = self.root.join(key.dir());
+        // First, so that it is not missed.
+        self.files.forget(&key.about());
         // In one step it is no clip any more.
         let aside = dir.with_file_name(format!("{UNFINISHED}{}", key.since_ms));
         let of = |path: &Path, error: io::Error| ClipError::Io { path: path.to_owned(), error };
@@ -293,6 +352,14 @@ fn directories(dir: &Path) -> Vec<std::fs::DirEntry> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().filter(is_own).collect()
 }
 
+/// What is there; why something cannot be read is in the log.
+fn readable<T>(read: Result<Option<T>, ClipError>) -> Option<T> {
+    read.unwrap_or_else(|error| {
+        tracing::warn!("the clip of an alarm cannot be read: {error}");
+        None
+    })
+}
+
 /// Larger ones are not the agent's.
 fn most_bytes(file: &str) -> u64 {
     if matches!(file, ABOUT | WINDOWS) { 4 << 20 } else { 32 << 20 }
@@ -306,37 +373,6 @@ fn remove_half_done(root: &Path) {
             tracing::warn!(dir = %entry.path().display(), %error, "a clip that is half done cannot be removed");
         }
     }
-}
-
-/// The clips that are there.
-fn scan(root: &Path) -> BTreeMap<ClipKey, ClipSummary> {
-    let mut known = BTreeMap::new();
-    for machine in directories(root) {
-        for entry in directories(&machine.path()) {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(key) = ClipKey::parse(&machine.file_name().to_string_lossy(), &name) else { continue };
-            match summary(&key, &entry.path()) {
-                Ok(clip) => drop(known.insert(key, clip)),
-                Err(error) => {
-                    tracing::error!(dir = %entry.path().display(), %error, "a clip is damaged, it is left out")
-                }
-            }
-        }
-    }
-    known
-}
-
-fn summary(key: &ClipKey, dir: &Path) -> io::Result<ClipSummary> {
-    let clip: Clip = serde_json::from_slice(&read_own(&dir.join(ABOUT), most_bytes(ABOUT))?)?;
-    if clip.key() != *key {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, EXCHANGED));
-    }
-    if clip.format != FORMAT {
-        let problem = format!("expected format {FORMAT}, found {}", clip.format);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
-    }
-    let sizes = std::fs::read_dir(dir)?.flatten().filter_map(|file| Some(file.metadata().ok()?.len()));
-    Ok(ClipSummary::of(&clip, sizes.sum()))
 }
 
 /// Of the disk of a directory, or of the first above it that is there.

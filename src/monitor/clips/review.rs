@@ -1,6 +1,6 @@
 //! What another baseline would have made of the alarms whose clips are there.
 
-use super::{ClipKey, Clips};
+use super::{ClipKey, Clips, readable};
 use crate::monitor::heard::HeardWindow;
 use crate::scoring::alarm::{AlarmConfig, Kind};
 use crate::scoring::baseline::Changes;
@@ -22,8 +22,8 @@ pub fn review(clips: &Clips, baseline: &Baseline, rules: &Rules, number: impl Fn
     for (key, clip) in clips.all().into_iter().filter(|(key, _)| own(key)) {
         let Some(number) = number(&key) else { continue };
         let fits = |origin: &crate::scoring::baseline::Origin| baseline.check_origin(origin).is_ok();
-        let about = clips.clip(&key).ok().flatten().and_then(|about| about.origin);
-        let Some(windows) = about.filter(fits).and_then(|_| clips.windows(&key).ok().flatten()) else { continue };
+        let about = readable(clips.clip(&key)).and_then(|about| about.origin);
+        let Some(windows) = about.filter(fits).and_then(|_| readable(clips.windows(&key))) else { continue };
         let Some(comes) = comes(&windows, baseline, &bank, rules) else { continue };
         let list = match (clip.fault.is_some(), comes) {
             (true, true) => &mut changes.found,

@@ -8,6 +8,13 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a valid time")
 }
 
+/// Those that are there, with 500 MB for them; none is lost.
+fn open(dir: &tempfile::TempDir) -> Clips {
+    let (clips, lost) = Clips::open(dir.path(), 500);
+    assert_eq!(lost, None);
+    clips
+}
+
 /// A clip of an alarm at a second, with a second of sound.
 fn made(second: i64) -> Made {
     let samples = (0..8000).map(|n| ((n * 7919) % 20_011) as i16).collect();
@@ -31,7 +38,7 @@ fn fault() -> FaultExample {
 #[test]
 fn a_clip_is_found_again_and_what_is_half_done_goes() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let clips = Clips::open(dir.path(), 500);
+    let clips = open(&dir);
     assert_eq!((clips.total(), clips.clip(&key(1)).expect("readable")), ((0, 0), None));
     clips.keep(&made(1)).expect("kept");
     clips.keep(&made(1)).expect("the same again");
@@ -40,11 +47,9 @@ fn a_clip_is_found_again_and_what_is_half_done_goes() {
     let half = dir.path().join("clips/fan-1/.staging-x");
     std::fs::create_dir(&half).expect("a directory");
     std::fs::write(half.join(ABOUT), "{").expect("a file");
-    let damaged = dir.path().join("clips/fan-1/fault-5");
-    std::fs::create_dir(&damaged).expect("a directory");
-    std::fs::write(damaged.join(ABOUT), "{").expect("a file");
+    std::fs::create_dir(dir.path().join("clips/fan-1/fault-5")).expect("a directory without a clip");
 
-    let again = Clips::open(dir.path(), 500);
+    let again = open(&dir);
     assert_eq!(again.all(), clips.all());
     assert_eq!(seconds(&again), [1, 2]);
     assert!(!half.exists());
@@ -55,14 +60,14 @@ fn a_clip_is_found_again_and_what_is_half_done_goes() {
     assert!(sound.starts_with(b"fLaC"));
     assert_eq!(again.windows(&key(1)).expect("readable"), Some(Vec::new()));
     again.remove_machine("fan-1");
-    assert_eq!(Clips::open(dir.path(), 500).total(), (0, 0));
+    assert_eq!(open(&dir).total(), (0, 0));
 }
 
 #[test]
 fn the_oldest_go_for_room_and_those_of_faults_stay() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let size = made(1).bytes();
-    let clips = Clips::with_free_space(dir.path(), 3 * size + size / 2, |_| Some(u64::MAX));
+    let clips = Clips::with_free_space(dir.path(), 3 * size + size / 2, |_| Some(u64::MAX)).0;
     for second in 1..=3 {
         clips.keep(&made(second)).expect("kept");
     }
@@ -83,16 +88,16 @@ fn the_oldest_go_for_room_and_those_of_faults_stay() {
 #[test]
 fn a_full_disk_keeps_what_it_has() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let clips = Clips::open(dir.path(), 500);
+    let clips = open(&dir);
     clips.keep(&made(1)).expect("kept");
-    let full = Clips::with_free_space(dir.path(), u64::MAX / 2, |_| Some(LEAST_FREE / 2));
+    let full = Clips::with_free_space(dir.path(), u64::MAX / 2, |_| Some(LEAST_FREE / 2)).0;
     let error = full.keep(&made(2)).expect_err("no room");
     assert!(error.to_string().contains("are left to others"), "{error}");
     assert_eq!((seconds(&full), full.problem()), (vec![1], Some(error.to_string())));
     // A file in the place of the directory: the disk refuses.
     let blocked = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(blocked.path().join(DIR), "").expect("a file");
-    let clips = Clips::open(blocked.path(), 500);
+    let clips = Clips::open(blocked.path(), 500).0;
     assert!(clips.keep(&made(1)).is_err());
     assert_eq!(clips.total(), (0, 0));
 }
@@ -100,7 +105,7 @@ fn a_full_disk_keeps_what_it_has() {
 #[test]
 fn what_is_not_the_agents_is_not_read_and_not_removed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let clips = Clips::open(dir.path(), 500);
+    let clips = open(&dir);
     for second in [1, 2, 3] {
         clips.keep(&made(second)).expect("kept");
     }
@@ -120,10 +125,51 @@ fn what_is_not_the_agents_is_not_read_and_not_removed() {
     for problem in [clips.clip(&key(1)), clips.clip(&key(2))] {
         problem.expect_err("another's, or too large");
     }
-    assert_eq!(seconds(&Clips::open(dir.path(), 500)), [3]);
+    let (again, lost) = Clips::open(dir.path(), 500);
+    assert_eq!((seconds(&again), lost), (vec![3], None), "said when they were read");
     assert!(theirs.exists(), "what a link leads to is left alone");
     std::fs::remove_file(place(3).join(SOUND)).expect("removed");
     std::os::unix::fs::symlink("clip.json", place(3).join(SOUND)).expect("a link");
     let error = clips.read(&key(3), SOUND).expect_err("a link");
     assert!(error.to_string().ends_with("expected a file, found a link"), "{error}");
+}
+
+#[test]
+fn what_is_damaged_exchanged_or_gone_is_said_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let clips = open(&dir);
+    for second in 1..=6 {
+        clips.keep(&made(second)).expect("kept");
+    }
+    let place = |second: i64| dir.path().join(DIR).join(key(second).dir());
+    let flip = |path: &Path| {
+        let mut bytes = std::fs::read(path).expect("a file");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).expect("written");
+    };
+    // The sound and the windows when they are read: they are large.
+    flip(&place(1).join(SOUND));
+    std::fs::copy(place(2).join(PICTURE), place(1).join(PICTURE)).expect("copied");
+    std::fs::remove_file(place(1).join(WINDOWS)).expect("removed");
+    for (file, what) in [(SOUND, "does not fit"), (PICTURE, "does not fit"), (WINDOWS, "No such file")] {
+        let error = clips.read(&key(1), file).expect_err("damaged");
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    flip(&place(2).join(ABOUT));
+    std::fs::copy(place(6).join(ABOUT), place(3).join(ABOUT)).expect("copied");
+    std::fs::remove_file(place(4).join(ABOUT)).expect("removed");
+    std::fs::remove_dir_all(place(5)).expect("removed");
+    // Who only looks leaves it as it is.
+    for _ in 0..2 {
+        assert!(Clips::read_only(dir.path()).1.is_some());
+    }
+    let (again, lost) = Clips::open(dir.path(), 500);
+    let lost = lost.expect("four").to_string();
+    assert!(lost.contains("set aside as") && lost.contains("is missing") && lost.ends_with("; and 1 more"), "{lost}");
+    assert_eq!(seconds(&again), [1, 6]);
+    open(&dir);
+    // What was removed for room or with its machine is not missed.
+    again.remove_machine("fan-1");
+    open(&dir);
 }
