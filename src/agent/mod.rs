@@ -44,10 +44,12 @@ use crate::mqtt::{IncomingReceiver, Mqtt};
 use crate::notify::{self, Notifier};
 use crate::systemd;
 
-/// A clean stop takes no longer than this, whatever hangs.
+/// A clean stop takes no longer than this, whatever hangs; the last alarms' clips apart.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// Of it, at least this is left for the broker.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// They have this long; systemd waits 10 s in the packages.
+const CLIPS_LIMIT: Duration = Duration::from_secs(8);
 /// Overrides and maintenance end with this delay at most.
 const TICK_EVERY: Duration = Duration::from_millis(200);
 /// Between two looks at the watchdog where there is none.
@@ -179,12 +181,13 @@ impl Agent {
 
     /// Stops capture first, scores and saves what it left, then says goodbye to the broker.
     fn stop(self) {
-        let end = Instant::now() + STOP_LIMIT;
+        let begun = Instant::now();
+        let end = begun + STOP_LIMIT;
         self.capture.stop();
         self.scoring.finish(end - GOODBYE);
+        self.clips.stop();
         self.writer.finish(end - GOODBYE);
         self.trend.finish(end - GOODBYE);
-        self.clips.finish(end - GOODBYE);
         self.notify.finish(end - GOODBYE);
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {
@@ -194,6 +197,7 @@ impl Agent {
             true => tracing::info!("stopped, and the broker has been told"),
             false => tracing::warn!("stopped; the broker could not be told"),
         }
+        self.clips.finish(begun + CLIPS_LIMIT);
     }
 }
 

@@ -29,7 +29,7 @@ const COMMANDS: usize = 16;
 const STATE_BYTES: usize = 256 * 1024;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// The page for a whole fleet: machines, alarms and commands in a browser
+/// Serve the page for a whole fleet: machines, alarms and commands in a browser
 ///
 /// Without a password it answers on this computer only.
 #[derive(clap::Args)]

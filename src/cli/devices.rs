@@ -20,7 +20,7 @@ use crate::window::{LEVEL_FLOOR_DBFS, level_dbfs};
 
 const SYSFS: &str = "/sys";
 
-/// Capture devices, with the line to configure each
+/// List capture devices, with the line to configure each
 ///
 /// Cards are named by the USB port that they are plugged into, which stays the same across reboots.
 #[derive(clap::Args)]

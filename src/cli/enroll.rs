@@ -15,7 +15,7 @@ use crate::config::default_false_alarm_rate;
 use crate::scoring::baseline::{LANES_LEAST_S, LearnSettings, check_rate, propose};
 use crate::scoring::{Baseline, ScorerPool};
 
-/// Learns a machine's normal from recordings of normal running, and writes a new bundle with it.
+/// Learn a machine's normal from recordings of normal running, and write a new bundle with it.
 ///
 /// The new bundle has the old one's encoder and machines; NAME gets a bank, a threshold and lanes of its own, or is added
 /// where the old bundle does not have it. 100 windows of 5 s or more, over all that is normal (loads, speeds, hours of the

@@ -14,7 +14,7 @@ use crate::monitor::answers::{AlarmAnswer, AlarmOutcome};
 use crate::monitor::clips::{ClipKey, Clips, FaultExample, SOUND};
 use crate::monitor::journal::{self, Journal};
 
-/// Writes the sound of alarms as WAV files, by what somebody has said of them.
+/// Write the sound of alarms as WAV files, sorted by their answers.
 ///
 /// OUT/MACHINE/normal/ and OUT/MACHINE/abnormal/NAME/ are laid out as models/train and `auscult enroll` read them; what was a
 /// disturbance goes to OUT/MACHINE/disturbance/. It reads the state directory, also while the agent runs.

@@ -9,7 +9,7 @@ use super::Failure;
 use crate::config::{Config, NotifyConfig};
 use crate::notify;
 
-/// Those who are told of alarms
+/// Test the notification targets
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  auscult notify --config /etc/auscult/agent.toml test")]
 pub struct Args {

@@ -34,7 +34,7 @@ pub struct Args {
     /// The machine, by its id
     #[arg(long, value_name = "ID")]
     machine: String,
-    /// Where to
+    /// Directory to write to
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     /// End after so many minutes of sound [default: at Ctrl-C, or the source's end]

@@ -7,7 +7,7 @@ use super::{Failure, logging};
 use crate::agent::{self, End};
 use crate::config::Config;
 
-/// The agent: listens to the configured machines and reports over MQTT until it is stopped
+/// Run the agent: listen to the configured machines and report over MQTT until stopped
 ///
 /// Example: auscult run --config /etc/auscult/agent.toml
 #[derive(clap::Args)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Failure;
 use crate::mqtt::payload;
 
-/// Prints JSON Schema of every payload, by name, or of one
+/// Print the JSON Schema of every payload, by name, or of one
 #[derive(clap::Args)]
 #[command(after_help = "Example: auscult schema verdict > verdict.schema.json")]
 pub struct Args {

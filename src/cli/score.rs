@@ -18,11 +18,11 @@ use crate::fs::Output;
 use crate::numbers::short;
 use crate::scoring::{Done, Lane, Reason, Scored, ScorerPool, Verdict};
 
-/// Scores recordings offline: a row for each window.
+/// Score recordings offline: a row for each window.
 ///
 /// WAV, FLAC, Ogg Vorbis and MP3 are read; directories are searched for files with these endings. Any rate from 8 to 192 kHz is resampled, 1 to 32 channels, 8 to 32-bit integer
-/// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A rest shorter
-/// than a window has no verdict. A machine that was enrolled is judged by all lanes together, and `score`, `p_value` and
+/// and 32 or 64-bit float. What cannot be read is named on stderr and passed over; the exit code is 65 then. A remainder shorter
+/// than one window gets no verdict. A machine that was enrolled is judged by all lanes together, and `score`, `p_value` and
 /// `lane` tell of them; with --threshold, or with --judge distance, by its distance alone.
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:

@@ -15,7 +15,7 @@ use crate::features::{FeatureError, FrontEnd, MelExtractor};
 use crate::fs::{Output, write_output};
 use crate::scoring::gate::{self, Gate};
 
-/// Shows what the encoder is fed: a window's mel spectrogram, as a picture and as numbers.
+/// Show what the encoder is fed: a window's mel spectrogram, as a picture and as numbers.
 ///
 /// For one FILE it is one window, [bands, frames] in 0..1. For several, a directory, or with --all, it is every window of
 /// all files, [windows, bands, frames], one file after the other: the front-end for training. With --json, stdout then

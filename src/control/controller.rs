@@ -152,7 +152,12 @@ impl Controller {
                 let name = request.command.name();
                 match self.run(&request, origin, is_ours, now) {
                     Ok(outcome) => self.conclude(&request.envelope, name, outcome, now),
-                    Err(error) => self.answer(&request.envelope, Some(name), Err(error), now),
+                    Err(error) => {
+                        if request.command.changes_something() {
+                            tracing::info!("{name} was refused: {}", error.message);
+                        }
+                        self.answer(&request.envelope, Some(name), Err(error), now)
+                    }
                 }
             }
         }

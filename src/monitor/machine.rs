@@ -13,7 +13,7 @@ use crate::scoring::alarm::Alarm;
 use crate::scoring::baseline::{LearnProgress, Learner, Origin as LearnOrigin, Sample};
 use crate::scoring::gate::SignalHealth;
 use crate::scoring::gate::debounce::SignalDebounce;
-use crate::scoring::{Assessment, Baseline, Scored};
+use crate::scoring::{Assessment, Baseline, Scored, UsualSpectrum};
 
 /// One machine as the agent runs it.
 pub struct Machine {
@@ -28,6 +28,7 @@ pub struct Machine {
     pub signal: SignalState,
     /// Its windows of the last minute.
     pub heard: HeardWindows,
+    pub usual: UsualSpectrum,
 }
 
 /// Where a machine's configuration comes from.
@@ -66,6 +67,7 @@ impl Machine {
             learning,
             signal,
             heard: HeardWindows::default(),
+            usual: UsualSpectrum::default(),
         }
     }
 }

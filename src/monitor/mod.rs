@@ -187,10 +187,13 @@ impl Monitor {
         let effective = state.threshold(window.machine, end);
         let MonitorState { loaded, machines, .. } = &mut *state;
         let machine = machines.get_mut(window.machine)?;
-        let scored = assess(loaded.as_mut(), machine, effective, window, end);
+        let mut scored = assess(loaded.as_mut(), machine, effective, window, end);
         let had_fault = machine.alarm.has_fault();
-        let change = machine.alarm.on_verdict(&scored.assessment, end);
         let setup = loaded.as_ref().and_then(|loaded| loaded.setups.get(&window.machine));
+        if let (Some(setup), Some(features)) = (setup, &scored.features) {
+            machine.usual.note(&mut scored.assessment, features, &setup.model.front_end, !had_fault);
+        }
+        let change = machine.alarm.on_verdict(&scored.assessment, end);
         let learning = setup.and_then(|setup| machine.learn(&scored, end, &setup.origin, had_fault));
         machine.heard.note(&scored, end, machine.config.hop_s);
         let (assessment, signal) = (scored.assessment, scored.signal);

@@ -12,6 +12,7 @@ mod scorer;
 pub mod stats;
 pub mod tail;
 pub mod threshold;
+mod usual;
 mod verdict;
 mod why;
 
@@ -21,5 +22,6 @@ pub use baseline::Baseline;
 pub use lanes::Lane;
 pub use pool::{Done, PoolError, ScorerPool};
 pub use scorer::{MachineModel, Scorer};
+pub use usual::UsualSpectrum;
 pub use verdict::{Assessment, Judge, Scored, Verdict, judge};
 pub use why::{BandDifference, Why};

@@ -13,7 +13,7 @@ use crate::cli::engine::EngineArgs;
 use crate::cli::{EXIT_DATA, Failure};
 use crate::encoder::{self, EncoderShape};
 
-/// Shows what is in a bundle.
+/// Show what is in a bundle.
 ///
 /// "above" is the share of a machine's own normal windows that its threshold would call anomalous: each window of the bank
 /// against all others (leave-one-out; at most 4096 windows of each bank, evenly spread).

@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::Failure;
 
-/// Shows, checks and packs model bundles.
+/// Show, check and pack model bundles.
 #[derive(ClapArgs)]
 pub struct Args {
     #[command(subcommand)]

@@ -10,7 +10,7 @@ use crate::bundle::{Bundle, draft_manifest, files, manifest, pack};
 use crate::cli::Failure;
 use crate::cli::engine::EngineArgs;
 
-/// Makes the manifest (bundle.toml) and an archive for `bundle.install`; the same files give the same archive.
+/// Make the manifest (bundle.toml) and an archive for `bundle.install`; the same files give the same archive.
 ///
 /// A bundle.toml that fits the files is left as it is. To sign: pack, sign bundle.toml with minisign, pack again.
 #[derive(ClapArgs)]

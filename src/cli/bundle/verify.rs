@@ -11,7 +11,7 @@ use crate::cli::engine::EngineArgs;
 use crate::cli::{EXIT_DATA, Failure};
 use crate::encoder;
 
-/// Checks a bundle and runs its golden cases on this device; a line for each check, exit code 65 on any fault.
+/// Check a bundle and run its golden cases on this device; a line for each check, exit code 65 on any fault.
 #[derive(ClapArgs)]
 #[command(after_help = "Example:\n  auscult bundle verify ./site-fans && echo good")]
 pub struct Args {

@@ -30,7 +30,7 @@ use crate::control::values::ShortText;
 use crate::mqtt::payload::{Reply, ReplyStatus};
 use crate::mqtt::simple_client::SimpleClient;
 
-/// Sends one control command and prints the replies
+/// Send one control command and print the replies
 ///
 /// The exit code is 0 when every agent that was asked has answered ok, and 1 otherwise.
 #[derive(clap::Args)]
@@ -70,7 +70,7 @@ pub struct Args {
     /// Longest wait for replies, seconds [default: 10; 300 for bundle commands, 60 for state.*]
     #[arg(long, value_name = "S", global = true)]
     timeout: Option<f64>,
-    /// Prints each reply as it came, one JSON object a line
+    /// Print each reply as it came, one JSON object a line
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

@@ -79,7 +79,9 @@ impl Board {
                 let Ok(alarm) = serde_json::from_slice::<AlarmMsg>(&message.payload) else { return Note::Other };
                 if alarm.state != row.alarm {
                     let word = match alarm.state {
-                        AlarmState::Active => format!("ALARM: {} of its last windows were anomalous", alarm.count),
+                        AlarmState::Active => {
+                            format!("ALARM: {}", alarm.text.as_deref().unwrap_or("it sounds unlike itself"))
+                        }
                         state => format!("alarm {}", word(state)),
                     };
                     self.news.push((now_s, format!("{machine}: {word}")));

@@ -31,7 +31,7 @@ const PAGE_PORT: u16 = 8477;
 /// The broker inside answers within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Shows the whole thing: agents, broker, eight simulated machines, one of which falls ill
+/// Show the whole thing: agents, broker, eight simulated machines, one of which falls ill
 ///
 /// Needs nothing installed or configured, and leaves nothing behind. The broker listens on this computer only. Exit code 0
 /// only if verdicts of all machines came through the broker, and an alarm of the ill machine and of no other.

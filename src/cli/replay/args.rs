@@ -8,7 +8,7 @@ use crate::cli::Failure;
 use crate::cli::recordings::{JudgingArgs, RecordingArgs};
 use crate::config::default_false_alarm_rate;
 
-/// Judges recordings as the agent would have, with its alarms; tells false alarms a day and how late a fault was found.
+/// Judge recordings as the agent would have, with its alarms; count false alarms a day and say how late a fault was found.
 ///
 /// The files follow each other in the order of their names as if without a break. With --learn the first minutes are
 /// learned, as `baseline = "auto"` does, and judged from then on; else the bundle's bank or what `auscult enroll` made

@@ -28,7 +28,7 @@ const LATER: Duration = Duration::from_secs(45);
 /// -80 to 0 dBFS as so many places.
 const BAR: usize = 20;
 
-/// Sets a microphone, a machine and a broker, by asking
+/// Set up a microphone, a machine and a broker, by asking
 ///
 /// Talks to the running agent through its page. Where none runs, one is started, and runs as long as this command.
 /// Nothing is changed before everything has been asked.

@@ -25,7 +25,7 @@ const OTHER_FILES: u64 = 40;
 /// Time for the last acknowledgements and goodbyes.
 const GOODBYE: Duration = Duration::from_secs(30);
 
-/// A fleet's load on a broker: N agents with M machines each, and how the broker bears it
+/// Put a fleet's load on a broker: N agents with M machines each, and measure how it copes
 ///
 /// Connects, subscribes and publishes as agents do, QoS 1, retained, at each machine's pace of a verdict every 5 s or faster.
 /// No sound is made and no model runs, unless --bundle asks for it: distances are drawn as they were recorded of healthy

@@ -34,7 +34,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// Ages go on also when nothing comes.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 
-/// The fleet in the terminal: machines, alarms, distances, and keys to acknowledge and to set a threshold
+/// Watch the fleet in the terminal: machines, alarms, distances, and keys to acknowledge and to set a threshold
 ///
 /// Keys: arrows choose, Enter shows the machine, a acknowledges, c says what an alarm was (fault, normal, disturbance),
 /// t sets the threshold, s sorts, / filters, q quits.
@@ -47,7 +47,7 @@ pub struct Args {
     /// Who acknowledges and sets thresholds, for the record; default: the user who is logged in
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
-    /// Prints every message as one JSON object a line instead: {"topic", "payload"}
+    /// Print every message as one JSON object a line instead: {"topic", "payload"}
     #[arg(long)]
     json: bool,
 }

@@ -145,21 +145,21 @@ impl Command {
 }
 
 commands! {
-    /// Is the agent there?
+    /// Ask whether the agent is there.
     "ping" Ping
-    /// Everything that the agent knows of itself and its machines.
+    /// Show everything that the agent knows of itself and its machines.
     "state.get" StateGet
     /// Publish the agent's health now.
     "health.get" HealthGet
-    /// Publish what is retained again, for those to whom the broker gives nothing of it.
+    /// Publish all retained messages again, for clients that the broker does not send them to.
     "announce" Announce
     /// Override a machine's threshold, until reset or until a time.
     "threshold.set" ThresholdSet
-    /// A machine's threshold and where it comes from.
+    /// Show a machine's threshold and where it comes from.
     "threshold.get" ThresholdGet
     /// Go back to the configuration's or the bundle's threshold, and to the baseline's false alarm rate.
     "threshold.reset" ThresholdReset
-    /// What a threshold would have called anomalous in the last 24 hours; changes nothing.
+    /// Count what a threshold would have called anomalous in the last 24 hours; change nothing.
     "threshold.preview" ThresholdPreview
     /// Move how often all lanes together may call a normal window anomalous.
     "rate.set" RateSet
@@ -167,7 +167,7 @@ commands! {
     "bundle.reload" BundleReload
     /// Install a bundle from a URL, or in pieces, and switch to it.
     "bundle.install" BundleInstall
-    /// Go back to the bundle before.
+    /// Go back to the previous bundle.
     "bundle.rollback" BundleRollback
     /// Add a machine while the agent runs; it is kept beside those of the configuration's file.
     "machine.add" MachineAdd
@@ -175,50 +175,50 @@ commands! {
     "machine.set" MachineSet
     /// Remove a machine that machine.add has added, with all that was set and learned of it.
     "machine.remove" MachineRemove
-    /// The machines, how each is set up and where that comes from.
+    /// List the machines, how each is set up and where that comes from.
     "machine.list" MachineList
     /// Begin or end maintenance: a machine's windows are not judged.
     "maintenance.set" MaintenanceSet
-    /// Learn a machine's normal where it stands, while it runs.
+    /// Learn on site what is normal for a machine, while it runs.
     "baseline.learn" BaselineLearn
     /// Take the learned baseline into use.
     "baseline.apply" BaselineApply
-    /// Drop what is being learned, was proposed or is in use.
+    /// Drop the baseline that is being learned, is proposed or is in use.
     "baseline.discard" BaselineDiscard
-    /// Go back to the baseline before.
+    /// Go back to the previous baseline.
     "baseline.rollback" BaselineRollback
     /// Say that somebody takes care of a machine's alarm.
     "alarm.acknowledge" AlarmAcknowledge
-    /// Hide a machine's alarm until a time; listening goes on beneath.
+    /// Hide a machine's alarm until a time; the agent goes on listening.
     "alarm.shelve" AlarmShelve
     /// End the shelving before its time.
     "alarm.unshelve" AlarmUnshelve
-    /// The alarms that were: what, when, how long, who took care.
+    /// List past alarms: what, when, how long, who took care.
     "alarm.list" AlarmList
-    /// One alarm of the journal.
+    /// Show one alarm of the journal.
     "alarm.get" AlarmGet
-    /// How good the alarms of the last 30 days were.
+    /// Show how good the alarms of the last 30 days were.
     "alarm.stats" AlarmStats
     /// Say what an alarm was: a fault, normal, a disturbance.
     "alarm.confirm" AlarmConfirm
-    /// A machine's past by minutes, hours or days: distance, score, level, how long it ran.
+    /// Show a machine's past by minutes, hours or days: distance, score, level, how long it ran.
     "trend.get" TrendGet
-    /// Sound and spectrogram of a machine's last window, to its `evidence` topic, or of an alarm.
+    /// Get sound and spectrogram of a machine's last window, on its `evidence` topic, or of an alarm.
     "evidence.get" EvidenceGet
-    /// What the agent is set to, without secrets.
+    /// Show the effective configuration, without secrets.
     "config.get" ConfigGet
-    /// The newest lines of the agent's log.
+    /// Show the newest lines of the agent's log.
     "log.get" LogGet
-    /// All that was set and learned, as one archive without secrets: to a new SD card, or to keep.
+    /// Export everything that was set and learned, as one archive without secrets.
     "state.export" StateExport
-    /// Put such an archive in place of all that was set and learned, and start anew.
+    /// Replace everything that was set and learned with such an archive, and restart.
     "state.import" StateImport
-    /// The microphones with their levels.
+    /// List the microphones with their levels.
     "devices.list" DevicesList
-    /// Brokers that announce themselves in the agent's network; only from the agent's own page.
+    /// Find brokers that announce themselves in the agent's network; only from the agent's own page.
     "setup.find_brokers" SetupFindBrokers
     /// Try a broker and use it from then on; only from the agent's own page.
     "setup.broker" SetupBroker
-    /// Send a test message to those who are told of alarms.
+    /// Send a test message to every notification target.
     "notify.test" NotifyTest
 }

@@ -120,9 +120,13 @@ impl ClipKeeper {
         Ok(ClipKeeper { handle, thread })
     }
 
-    /// Makes the clips that wait of the sound that is there, and ends; waits for that up to `until`.
-    pub fn finish(self, until: Instant) {
+    /// Makes the clips that wait of the sound that is there, and ends.
+    pub fn stop(&self) {
         let _ = self.handle.jobs.send(Job::Stop);
+    }
+
+    /// Waits for the end after [`ClipKeeper::stop`], up to `until`.
+    pub fn finish(self, until: Instant) {
         join_until(self.thread, until, "the keeper of clips", "the last alarms' clips could not be kept in time");
     }
 }

@@ -108,7 +108,7 @@ pub struct AlarmRecord {
     pub since: DateTime<Utc>,
     /// `None` while it stands.
     pub ended: Option<DateTime<Utc>>,
-    /// Windows that spoke for it.
+    /// Anomalous windows that count towards it.
     pub count: u64,
     /// In what its worst window differed.
     pub why: Option<Why>,
