@@ -66,7 +66,7 @@ pub fn read(
     machines: &[String],
     now: DateTime<Utc>,
 ) -> Result<AlarmStats, SqliteError> {
-    let query = JournalQuery { from: Some(now - SPAN), limit: MOST, ..JournalQuery::default() };
+    let query = JournalQuery { from: Some(now - SPAN), limit: MOST, lean: true, ..JournalQuery::default() };
     let entries = journal.list(&query)?;
     let heard = machines.iter().filter_map(|machine| trend.counted(machine)?.since_s).min();
     Ok(count(&entries, heard.and_then(|seconds| DateTime::from_timestamp(seconds, 0)), now))

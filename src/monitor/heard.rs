@@ -66,6 +66,11 @@ impl HeardWindows {
         found
     }
 
+    /// The newest that was normal.
+    pub fn last_normal(&self) -> Option<&HeardWindow> {
+        self.0.iter().rev().find(|window| window.verdict == Verdict::Normal && window.sample.is_some())
+    }
+
     /// The first so many that ended after a time.
     pub fn first_after(&self, after: DateTime<Utc>, most: usize) -> Vec<HeardWindow> {
         self.0.iter().filter(|window| window.at > after).take(most).cloned().collect()

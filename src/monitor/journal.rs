@@ -56,6 +56,8 @@ pub struct JournalQuery {
     /// Older than the one of this id.
     pub after: Option<i64>,
     pub limit: u32,
+    /// Without why each was raised, which is most of what there is to read.
+    pub lean: bool,
 }
 
 /// The journal.
@@ -163,7 +165,8 @@ impl Journal {
             "WHERE (?1 IS NULL OR machine = ?1) AND (?2 IS NULL OR since_ms >= ?2) AND (?3 IS NULL OR since_ms < ?3)
              AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5";
         let (from, to) = (milliseconds(query.from), milliseconds(query.to));
-        self.read(|db| entries(db, filter, &[&query.machine, &from, &to, &query.after, &query.limit]))
+        let why = if query.lean { "NULL" } else { "why" };
+        self.read(|db| entries_with(db, why, filter, &[&query.machine, &from, &to, &query.after, &query.limit]))
     }
 
     /// One alarm by its id.
@@ -287,7 +290,16 @@ fn put(db: &Connection, machine: &str, record: &AlarmRecord) -> Result<i64, Sqli
 }
 
 fn entries(db: &Connection, filter: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<JournalEntry>, SqliteError> {
-    let columns = "id, machine, kind, since_ms, ended_ms, windows, why, acknowledged_ms, by, comment";
+    entries_with(db, "why", filter, values)
+}
+
+fn entries_with(
+    db: &Connection,
+    why: &str,
+    filter: &str,
+    values: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<JournalEntry>, SqliteError> {
+    let columns = format!("id, machine, kind, since_ms, ended_ms, windows, {why}, acknowledged_ms, by, comment");
     let (answer, from) = (answers::COLUMNS, "alarm LEFT JOIN answer ON answer.alarm = alarm.id");
     let mut select = db.prepare_cached(&format!("SELECT {columns}, {answer} FROM {from} {filter}"))?;
     let found = select.query_map(values, |row| Ok(entry(row)))?;

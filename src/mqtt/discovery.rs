@@ -239,6 +239,40 @@ fn add_machine_controls(entities: &mut Entities, topics: &AgentTopics, machine: 
             "command_template": command("alarm.acknowledge", Some(machine)),
         }),
     );
+    entities.add(
+        "answer",
+        "select",
+        json!({
+            "name": "The alarm was", "icon": "mdi:comment-question-outline", "qos": 1, "options": ANSWERS,
+            // An answer is given, it does not stay: each alarm has its own.
+            "state_topic": topic(MachinePart::Alarm), "value_template": "None",
+            "command_topic": topics.of_agent(AgentPart::Control), "command_template": answer(machine),
+        }),
+    );
+}
+
+/// What an alarm can be answered with in Home Assistant: what is no fault, then common names of faults.
+const ANSWERS: [&str; 11] = [
+    "normal",
+    "disturbance",
+    "bearing",
+    "belt",
+    "blade",
+    "clogging",
+    "imbalance",
+    "leak",
+    "loose part",
+    "misalignment",
+    "rub",
+];
+
+/// The command that answers a machine's newest alarm with the chosen word.
+fn answer(machine: &str) -> String {
+    let no_fault = "value in ['normal', 'disturbance']";
+    let outcome = format!(r#"{{{{ value if {no_fault} else 'fault' }}}}"#);
+    let name = format!(r#"{{{{ '' if {no_fault} else '"name":"' ~ value ~ '",' }}}}"#);
+    let rest = command("alarm.confirm", Some(machine));
+    rest.replacen(r#""by""#, &format!(r#""outcome":"{outcome}",{name}"by""#), 1)
 }
 
 /// Availability from the agent's status: whatever is not `online` is offline, `stopped` too.

@@ -273,6 +273,15 @@ fn an_answer_is_kept_and_a_normal_one_is_proposed_applied_and_rolled_back() {
     event("alarm_confirmed");
     let about = ok(&heard, json!({ "command": "evidence.get", "alarm": first }));
     assert_eq!(about["fault"], "bearing", "{about}");
+    // Normal windows stand beside it, those nearest to the alarm's.
+    let normal = about["normal"].as_array().expect("times");
+    assert!(
+        (1..=3).contains(&normal.len()) && normal.iter().all(|at| at.as_str() < about["since"].as_str()),
+        "{about}"
+    );
+    let listed = about["clip"].as_array().expect("files").iter().find(|file| file["file"] == "normal.png");
+    let listed = listed.expect("a picture of them");
+    assert_eq!(fetch(&heard, &about["alarm"], listed), listed["bytes"].as_u64().expect("a number"));
 
     // What is normal is proposed, with what it would change.
     let reply = ok(&heard, confirm(second, "normal"));

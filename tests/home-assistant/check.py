@@ -39,6 +39,7 @@ OF_MACHINE = {
     "Running time": ("sensor", "duration", "h", "running"),
     "Threshold": ("number", None, None, "threshold"),
     "Acknowledge alarm": ("button", None, None, "acknowledge"),
+    "The alarm was": ("select", None, None, "answer"),
 }
 
 
@@ -391,6 +392,13 @@ def run(broker, ha, messages, site, version):
     check(alarm["by"] == "Home Assistant", alarm)
     wait("... is shown", lambda: ha.states()[ha.names[PUMP, "Alarm"]]["attributes"].get("alarm") == "acknowledged")
     check(ha.state(PUMP, "Alarm") == "on", "an acknowledged alarm stands")
+    ha.call("select.select_option", PUMP, "The alarm was", option="loose part")
+    reply = wait("the answer", lambda: next((one for one in messages.of("reply", since=before) if one["command"] == "alarm.confirm"), None))
+    check(reply["status"] == "ok" and reply["data"]["outcome"] == "fault" and reply["data"]["name"] == "loose part", reply)
+    check(ha.state(PUMP, "The alarm was") in ("unknown", "unavailable"), "an answer does not stay")
+    ok("an alarm is answered")
+    before = len(messages.all)
+    ha.call("button.press", PUMP, "Acknowledge alarm")
     ha.call("button.press", None, "Reload bundle")
     replies = wait("two replies", lambda: (found := messages.of("reply", since=before)) and len(found) == 2 and found)
     for reply, command in zip(replies, ("alarm.acknowledge", "bundle.reload")):

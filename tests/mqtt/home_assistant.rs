@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::program::Program;
@@ -65,7 +65,7 @@ fn what_is_described_is_there_and_works() {
     assert_eq!(names(&described[0]), ["bundle", "connectivity", "reload", "temperature", "waiting"]);
     assert_eq!(
         names(&described[1]),
-        ["acknowledge", "distance", "level", "problem", "running", "threshold", "verdict"]
+        ["acknowledge", "answer", "distance", "level", "problem", "running", "threshold", "verdict"]
     );
     assert_eq!(described[1]["device"]["via_device"], described[0]["device"]["identifiers"][0]);
 
@@ -98,6 +98,22 @@ fn what_is_described_is_there_and_works() {
     assert_eq!(press(&described[0], "reload", "1")["error"]["code"], "bundle_invalid");
     let code = press(&described[1], "acknowledge", "2")["error"]["code"].clone();
     assert!(code != "bad_json" && code != "unknown_machine" && code != "expired", "{code}");
+    for (chosen, outcome, name) in [("normal", "normal", ""), ("loose part", "fault", "\"name\":\"loose part\",")] {
+        let answer = &described[1]["components"]["answer"];
+        assert!(answer["options"].as_array().is_some_and(|options| options.contains(&json!(chosen))), "{answer}");
+        let template = answer["command_template"].as_str().expect("a template");
+        let [of_outcome, of_name] = ["value if ", "'' if "].map(|start| {
+            let found = template.split("{{").find(|part| part.trim_start().starts_with(start)).expect("an expression");
+            format!("{{{{{}}}}}", found.split("}}").next().expect("it ends"))
+        });
+        let template = template.replace(&of_outcome, outcome).replace(&of_name, name);
+        let id = format!("answer-{outcome}");
+        subscriber.publish(answer["command_topic"].as_str().expect("a topic"), false, filled(&json!(template), &id));
+        let is = |message: &Message| message.is_agent(AgentPart::Reply) && message.json()["id"] == format!("ha-{id}");
+        let reply = subscriber.wait_for("a reply", is).json();
+        let message = reply["error"]["message"].as_str().unwrap_or_default();
+        assert!(reply["command"] == "alarm.confirm" && message.contains("fan-1 had no alarm"), "{reply}");
+    }
     let threshold = &described[1]["components"]["threshold"];
     subscriber.publish(threshold["command_topic"].as_str().expect("a topic"), false, "0.42");
     subscriber.wait_for("the new threshold", |message| {

@@ -133,6 +133,15 @@ fn the_flow_shows_the_fleet_and_commands_it() {
     for state in ["acknowledged", "shelved"] {
         assert!(alarms.iter().any(|alarm| alarm["state"] == state && alarm["by"] == "ana"), "{state}: {alarms:?}");
     }
+    let answers: Vec<Value> = subscriber
+        .messages()
+        .iter()
+        .filter(|message| message.is_machine("fan-b", MachinePart::Event))
+        .map(crate::common::broker::Message::json)
+        .filter(|event| event["event"] == "alarm_confirmed")
+        .map(|event| json!([event["outcome"], event["name"]]))
+        .collect();
+    assert_eq!(answers, [json!(["disturbance", null]), json!(["fault", "bearing"])]);
     for part in ["status", "info", "fan-d/alarm"] {
         subscriber.publish(&format!("auscult/pi-3/{part}"), true, "");
     }

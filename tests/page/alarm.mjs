@@ -30,6 +30,7 @@ try {
   // The clip is there 20 s after the alarm.
   await page.waitForSelector('[data-picture]', { timeout: 90000 })
   await until(page, 'the picture', () => document.querySelector('[data-picture]').naturalWidth > 500)
+  await until(page, 'the normal windows beside it', () => document.querySelector('[data-normal]')?.naturalWidth > 500)
   await page.waitForSelector('.curves svg path')
   await page.click('[data-do=hear]')
   await page.waitForSelector('[data-player]')

@@ -92,11 +92,7 @@ impl RecentSound {
 
     /// The part from one time to another; `None` where nothing of it is there.
     pub fn part(&self, from: SystemTime, to: SystemTime) -> Option<RecentSound> {
-        let number = |time: SystemTime| {
-            let after = time.duration_since(self.begin()).unwrap_or_default();
-            ((after.as_secs_f64() * f64::from(self.rate_hz)).round() as usize).min(self.samples.len())
-        };
-        let (first, last) = (number(from), number(to));
+        let (first, last) = (self.number_of(from), self.number_of(to));
         (first < last).then(|| RecentSound {
             rate_hz: self.rate_hz,
             samples: self.samples[first..last].to_vec(),
@@ -104,17 +100,34 @@ impl RecentSound {
         })
     }
 
+    /// As [`RecentSound::part`], without a copy.
+    pub fn into_part(mut self, from: SystemTime, to: SystemTime) -> Option<RecentSound> {
+        let (first, last) = (self.number_of(from), self.number_of(to));
+        let end = self.begin() + self.length(last);
+        self.samples.truncate(last);
+        self.samples.drain(..first.min(last));
+        (first < last).then_some(RecentSound { end, ..self })
+    }
+
+    /// How many samples lie before a time.
+    fn number_of(&self, time: SystemTime) -> usize {
+        let after = time.duration_since(self.begin()).unwrap_or_default();
+        ((after.as_secs_f64() * f64::from(self.rate_hz)).round() as usize).min(self.samples.len())
+    }
+
     /// This and what `later` has beyond it, as one; `later` alone where the two do not meet.
     #[must_use]
-    pub fn joined(self, later: RecentSound) -> RecentSound {
+    pub fn joined(mut self, later: RecentSound) -> RecentSound {
         let meets = later.rate_hz == self.rate_hz && later.begin() <= self.end + JITTER;
-        match self.part(self.begin(), later.begin()).filter(|_| meets) {
-            Some(mut first) => {
-                first.samples.extend(later.samples);
-                RecentSound { end: later.end, ..first }
-            }
-            None => later,
+        let before = self.number_of(later.begin());
+        if !meets || before == 0 {
+            return later;
         }
+        // Without a copy of what is kept of either.
+        self.samples.truncate(before);
+        self.samples.reserve_exact(later.samples.len());
+        self.samples.extend(later.samples);
+        RecentSound { end: later.end, ..self }
     }
 }
 

@@ -54,7 +54,8 @@ impl Content {
 
     /// Whether a file of this name is, or becomes, what is wanted.
     pub fn comes_from(self, name: &str) -> bool {
-        name.ends_with(".png") == (self == Content::Png)
+        // The picture beside it comes with all files only.
+        name != "normal.png" && name.ends_with(".png") == (self == Content::Png)
     }
 
     /// The file's content, from one that the agent has sent under a name.

@@ -8,12 +8,14 @@ use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
 use crate::control::error::{Code, CommandError};
 use crate::control::outcome::Outcome;
-use crate::monitor::clips::{Clip, ClipError, ClipKey, ClipSummary, PICTURE, SOUND};
+use crate::monitor::clips::{Clip, ClipError, ClipKey, ClipSummary, NORMAL, PICTURE, SOUND};
 use crate::monitor::journal::JournalEntry;
 use crate::sha256::sha256_hex;
 
 /// Bytes of a file in one reply. A multiple of three, so that only the last one's Base64 is padded.
 const PIECE: usize = 96 * 1024;
+/// What may be asked for.
+const FILES: [&str; 3] = [SOUND, PICTURE, NORMAL];
 /// Why a person gets none.
 pub const NO_SOUND: &str = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
 
@@ -24,7 +26,7 @@ pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandErr
     let clip = clips.clip(&key).map_err(unreadable)?.ok_or_else(|| none(alarm))?;
     let may_hear = context.shared.config.privacy.allow_audio;
     let mut files = Vec::new();
-    for name in [SOUND, PICTURE].into_iter().filter(|name| may_hear || *name != SOUND) {
+    for name in FILES.into_iter().filter(|name| may_hear || *name != SOUND) {
         if let Some(content) = clips.read(&key, name).map_err(unreadable)? {
             files.push(json!({ "file": name, "bytes": content.len(), "sha256": sha256_hex(&content) }));
         }
@@ -37,19 +39,20 @@ pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandErr
         })
     });
     let windows: Vec<_> = windows.collect();
-    let Clip { machine, kind, since, from, to, rate_hz, text, level_step_s, level_dbfs, .. } = &clip;
+    let Clip { machine, kind, since, from, to, rate_hz, text, level_step_s, level_dbfs, normal, .. } = &clip;
+    let normal: Vec<_> = normal.iter().map(|at| time(*at)).collect();
     Ok(Outcome::Answer(json!({
         "alarm": alarm, "machine": machine, "kind": kind, "since": time(*since), "from": time(*from), "to": time(*to),
         "seconds": clip.seconds(), "rate_hz": rate_hz, "text": text, "fault": clip.fault.as_ref().map(|fault| &fault.name),
-        "level_step_s": level_step_s, "levels_dbfs": level_dbfs, "windows": windows, "clip": files,
+        "level_step_s": level_step_s, "levels_dbfs": level_dbfs, "windows": windows, "normal": normal, "clip": files,
         "note": (!may_hear).then_some(NO_SOUND),
     })))
 }
 
 /// A piece of a file of the clip of an alarm.
 pub fn piece(context: &CommandContext, alarm: i64, file: &str, offset: u64) -> Result<Outcome, CommandError> {
-    let name = [SOUND, PICTURE].into_iter().find(|name| *name == file);
-    let name = name.ok_or_else(|| CommandError::argument("file", &format!("{SOUND} or {PICTURE}"), file))?;
+    let name = FILES.into_iter().find(|name| *name == file);
+    let name = name.ok_or_else(|| CommandError::argument("file", &format!("{SOUND}, {PICTURE} or {NORMAL}"), file))?;
     if name == SOUND && !context.shared.config.privacy.allow_audio {
         return Err(CommandError::new(Code::NotAllowed, NO_SOUND));
     }

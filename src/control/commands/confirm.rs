@@ -10,15 +10,19 @@ use serde_json::json;
 use super::{Execute, clip};
 use crate::control::answers::{Answered, ConfirmAlarm};
 use crate::control::context::CommandContext;
-use crate::control::error::CommandError;
+use crate::control::error::{Code, CommandError};
 use crate::control::learning;
 use crate::control::outcome::Outcome;
-use crate::control::values::ShortText;
+use crate::control::values::{ShortText, Target};
 use crate::monitor::answers::{AlarmAnswer, AlarmOutcome};
-use crate::monitor::journal::JournalEntry;
+use crate::monitor::journal::{JournalEntry, JournalQuery};
 use crate::monitor::machine::Addition;
+use crate::scoring::alarm::Kind;
 use crate::scoring::baseline::Sample;
 use crate::scoring::{Baseline, Verdict};
+
+/// Newest alarms of a machine that one of its sound is looked for among.
+const LOOKED_THROUGH: u32 = 50;
 
 /// Say what an alarm was. A fault is kept as an example; what is normal is proposed as an addition to the baseline.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +30,13 @@ use crate::scoring::{Baseline, Verdict};
 pub struct AlarmConfirm {
     /// Its number, as `alarm.list` and the retained alarm (`journal`) say.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
-    pub alarm: i64,
+    #[arg(required_unless_present = "machine")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<i64>,
+    /// Instead of a number: the newest alarm of this machine that is one of its sound.
+    #[arg(long, conflicts_with = "alarm")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Target>,
     /// What it was.
     #[arg(long)]
     pub outcome: AlarmOutcome,
@@ -42,7 +52,14 @@ pub struct AlarmConfirm {
 
 impl Execute for AlarmConfirm {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        let entry = context.alarm(self.alarm)?;
+        let entry = match (self.alarm, &self.machine) {
+            (Some(alarm), None) => context.alarm(alarm)?,
+            (None, Some(machine)) => newest(context, machine)?,
+            _ => {
+                let message = "expected alarm or machine: the number of an alarm, or whose newest one is meant";
+                return Err(CommandError::new(Code::BadArgument, message));
+            }
+        };
         // One that nobody can read is none.
         let name = self.name.map(String::from).filter(|name| !name.trim().is_empty());
         match (self.outcome, &name) {
@@ -76,6 +93,19 @@ impl Execute for AlarmConfirm {
         let answered = Answered { entry, answer, addition };
         Ok(Outcome::change(data, ConfirmAlarm::new(context.shared.clone(), answered)).with_note(note))
     }
+}
+
+/// A machine's newest alarm that is one of its sound.
+fn newest(context: &CommandContext, machine: &Target) -> Result<JournalEntry, CommandError> {
+    let Target::One(id) = machine else {
+        return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
+    };
+    context.targets(machine)?;
+    let query = JournalQuery { machine: Some(id.clone()), limit: LOOKED_THROUGH, ..JournalQuery::default() };
+    let failed = |error| CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"));
+    let entries = context.shared.journal.list(&query).map_err(failed)?;
+    let of_sound = entries.into_iter().find(|entry| entry.record.kind != Kind::Deaf);
+    of_sound.ok_or_else(|| CommandError::new(Code::Failed, format!("{id} had no alarm that could be answered")))
 }
 
 /// The windows of an alarm's clip for its machine's baseline, with the machine's number; or why there is nothing to add.

@@ -41,7 +41,7 @@ pub struct EvidenceGet {
     #[arg(long, conflicts_with = "machine", value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<i64>,
-    /// Of an alarm: the file that a piece is wanted of, `sound.flac` or `spectrogram.png`.
+    /// Of an alarm: the file that a piece is wanted of, `sound.flac`, `spectrogram.png` or `normal.png`.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,

@@ -61,6 +61,7 @@ impl Execute for AlarmList {
             after: self.after,
             // One more shows whether there is a next page.
             limit: u32::from(limit) + 1,
+            lean: false,
         };
         let mut found = context.shared.journal.list(&query).map_err(unreadable)?;
         if let (true, Some(id)) = (found.is_empty(), &query.machine) {

@@ -20,6 +20,8 @@ pub const PICTURE: &str = "spectrogram.png";
 /// The [`Clip`], with a check sum of its own.
 pub const ABOUT: &str = "clip.json";
 /// Its [`HeardWindow`]s with what a baseline is made of.
+/// Of the nearest normal windows.
+pub const NORMAL: &str = "normal.png";
 pub const WINDOWS: &str = "windows.json";
 pub const FORMAT: u32 = 1;
 
@@ -84,6 +86,9 @@ pub struct Clip {
     /// The known fault that it sounded like when the alarm was raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub like: Option<Like>,
+    /// When the normal windows ended that stand beside it, nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub normal: Vec<DateTime<Utc>>,
 }
 
 /// Which fault can be heard in a clip.

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::normal::NormalWindows;
 use super::{ClipKey, Clips, FaultExample, Material, make};
 use crate::audio::capture::RecentSound;
 use crate::monitor::Monitor;
 use crate::monitor::answers::AlarmOutcome;
 use crate::monitor::heard::HeardWindow;
 use crate::monitor::journal::{Journal, JournalEntry};
+use crate::monitor::machine::Machine;
 use crate::scoring::alarm::Kind;
 use crate::threads::join_until;
 
@@ -22,7 +24,8 @@ const BEFORE: TimeDelta = TimeDelta::seconds(40);
 const AFTER: TimeDelta = TimeDelta::seconds(20);
 /// A block of sound comes this late at most.
 const GRACE: Duration = Duration::from_millis(500);
-const IDLE: Duration = Duration::from_secs(3600);
+/// How often it is looked for normal windows to keep.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// The last minute of a machine's sound, by its number.
 type Sound = Arc<dyn Fn(usize) -> Option<RecentSound> + Send + Sync>;
@@ -39,6 +42,8 @@ struct Pending {
     sound: RecentSound,
     /// The windows until then.
     windows: Vec<HeardWindow>,
+    /// All of them whose sound may be there, for those that were normal.
+    recent: Vec<HeardWindow>,
     due: Instant,
 }
 
@@ -69,33 +74,34 @@ impl KeeperHandle {
             return;
         }
         let Some(number) = self.monitor.number(&entry.machine) else { return };
-        let windows = self.look(number, &entry);
+        let (windows, recent) = self.look(number, &entry);
         let Some(sound) = (self.sound)(number) else { return };
         let left = (record.since + AFTER - Utc::now()).to_std().unwrap_or_default();
         // A clock that was set does not hold the clip up.
         let due = Instant::now() + left.min(AFTER.to_std().unwrap_or_default()) + GRACE;
-        let pending = Pending { entry, sound, windows, due };
+        let pending = Pending { entry, sound, windows, recent, due };
         // Only a keeper that has been stopped is gone.
         let _ = self.jobs.send(Job::Begin(Box::new(pending)));
     }
 }
 
 impl KeeperHandle {
-    /// The windows that led to an alarm; what they sound like is noted.
-    fn look(&self, number: usize, entry: &JournalEntry) -> Vec<HeardWindow> {
-        let (windows, origin) = {
+    /// The windows that led to an alarm, and all that are remembered; what the former sound like is noted.
+    fn look(&self, number: usize, entry: &JournalEntry) -> (Vec<HeardWindow>, Vec<HeardWindow>) {
+        let (windows, recent, origin) = {
             let state = self.monitor.lock();
-            let Some(machine) = state.machines.get(number) else { return Vec::new() };
-            let before = windows_in(BEFORE, machine.config.hop_s);
-            let windows = machine.heard.last_until(entry.record.since, before);
-            (windows, state.loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned())
+            let Some(machine) = state.machines.get(number) else { return Default::default() };
+            let recent = machine.heard.last_until(entry.record.since, usize::MAX);
+            let before = windows_in(BEFORE, machine.config.hop_s).min(recent.len());
+            let windows = recent[recent.len() - before..].to_vec();
+            (windows, recent, state.loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned())
         };
         let like = origin.and_then(|origin| self.clips.like(&entry.machine, &origin, &windows));
         if let Some(like) = like {
             tracing::info!("{}: the alarm sounds {like}", entry.machine);
             self.clips.note_like(ClipKey::new(&entry.machine, entry.record.kind, entry.record.since), like);
         }
-        windows
+        (windows, recent)
     }
 }
 
@@ -155,9 +161,10 @@ impl KeeperHandle {
 
     fn run(&self, jobs: &Receiver<Job>) {
         let mut pending: Vec<Pending> = Vec::new();
+        let (mut normal, mut look_at) = (NormalWindows::default(), Instant::now() + LOOK_EVERY);
         loop {
-            let next = pending.iter().map(|one| one.due).min();
-            let wait = next.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+            let next = pending.iter().map(|one| one.due).chain([look_at]).min();
+            let wait = next.map_or(LOOK_EVERY, |due| due.saturating_duration_since(Instant::now()));
             let stop = match jobs.recv_timeout(wait) {
                 Ok(Job::Begin(one)) => {
                     pending.push(*one);
@@ -170,18 +177,46 @@ impl KeeperHandle {
             let (due, waiting) = pending.into_iter().partition(|one| stop || one.due <= now);
             pending = waiting;
             let due: Vec<Pending> = due;
-            due.into_iter().for_each(|one| self.keep(one));
+            due.into_iter().for_each(|one| self.keep(one, &normal));
             if stop {
                 return;
+            }
+            if look_at <= now {
+                self.look_for_normal(&mut normal);
+                look_at = Instant::now() + LOOK_EVERY;
             }
         }
     }
 
-    fn keep(&self, pending: Pending) {
+    /// Keeps a normal window of each machine, now and then.
+    fn look_for_normal(&self, normal: &mut NormalWindows) {
+        if !self.clips.are_kept() {
+            return;
+        }
+        let found: Vec<_> = {
+            let state = self.monitor.lock();
+            normal.retain(|machine| state.find(machine).is_some());
+            let newest = |(number, machine): (usize, &Machine)| {
+                let origin = state.loaded.as_ref()?.origin_of(number)?;
+                let window = machine.heard.last_normal()?;
+                let is_due = normal.is_due(&machine.config.id, origin, window.at);
+                is_due.then(|| (number, machine.config.id.clone(), origin.clone(), window.clone()))
+            };
+            state.machines.iter().filter_map(newest).collect()
+        };
+        for (number, machine, origin, window) in found {
+            if let Some(sound) = (self.sound)(number) {
+                normal.keep(&machine, &origin, &sound, &window);
+            }
+        }
+    }
+
+    fn keep(&self, pending: Pending, normal: &NormalWindows) {
         let (machine, since, alarm) = (pending.entry.machine.clone(), pending.entry.record.since, pending.entry.id);
         let key = ClipKey::new(&machine, pending.entry.record.kind, since);
         // One that was removed since may have another in its place.
-        let Some(material) = self.monitor.number(&machine).and_then(|number| self.material(number, pending)) else {
+        let Some(material) = self.monitor.number(&machine).and_then(|number| self.material(number, pending, normal))
+        else {
             tracing::info!("{machine}: the sound of the alarm was gone before a clip could be made of it");
             return;
         };
@@ -219,23 +254,27 @@ impl KeeperHandle {
     }
 
     /// `None` where nothing of the sound is there.
-    fn material(&self, number: usize, Pending { entry, sound, mut windows, .. }: Pending) -> Option<Material> {
+    fn material(&self, number: usize, pending: Pending, normal: &NormalWindows) -> Option<Material> {
+        let Pending { entry, sound, mut windows, recent, .. } = pending;
         let JournalEntry { machine, record, .. } = entry;
         let (from, to): (DateTime<Utc>, DateTime<Utc>) = (record.since - BEFORE, record.since + AFTER);
+        let origin = self.monitor.lock().loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned();
+        let normal = origin.as_ref().map(|origin| normal.nearest(&machine, origin, &windows, &sound, &recent));
+        let normal = normal.unwrap_or_default();
+        drop(recent);
         let sound = match (self.sound)(number) {
             Some(later) => sound.joined(later),
             None => sound,
         };
-        let sound = sound.part(from.into(), to.into())?;
+        let sound = sound.into_part(from.into(), to.into())?;
         let state = self.monitor.lock();
         if let Some(machine) = state.machines.get(number) {
             let after = windows_in(AFTER, machine.config.hop_s);
             windows.extend(machine.heard.first_after(record.since, after));
         }
-        let origin = state.loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned();
         drop(state);
         let text = record.sentence();
         let like = self.clips.liked(&ClipKey::new(&machine, record.kind, record.since));
-        Some(Material { machine, kind: record.kind, since: record.since, text, sound, windows, origin, like })
+        Some(Material { machine, kind: record.kind, since: record.since, text, sound, windows, origin, like, normal })
     }
 }

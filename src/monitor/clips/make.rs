@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::clip::{ABOUT, Clip, FORMAT, Like, PICTURE, SOUND, WINDOWS};
+use super::clip::{ABOUT, Clip, FORMAT, Like, NORMAL, PICTURE, SOUND, WINDOWS};
+use super::normal::{self, NormalWindow};
 use crate::audio::capture::RecentSound;
 use crate::audio::flac::{self, FlacError};
 use crate::clock::Timestamp;
@@ -33,6 +34,8 @@ pub struct Material {
     pub windows: Vec<HeardWindow>,
     pub origin: Option<Origin>,
     pub like: Option<Like>,
+    /// Stand beside it.
+    pub normal: Vec<NormalWindow>,
 }
 
 /// A clip that is not on the disk yet.
@@ -48,15 +51,15 @@ impl Made {
     }
 }
 
-/// Takes a second of a small computer's time.
+/// Takes a second of a small computer's time, and for that the room of the picture, some 12 MB: what has been used is given
+/// back before the next needs room.
 ///
 /// # Errors
 /// Sound that cannot be encoded.
 pub fn make(material: Material) -> Result<Made, FlacError> {
-    let Material { machine, kind, since, text, sound, windows, origin, like } = material;
-    let samples: Vec<f32> = sound.samples.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
+    let Material { machine, kind, since, text, sound, windows, origin, like, normal } = material;
     let step = ((LEVEL_STEP_S * f64::from(sound.rate_hz)) as usize).max(1);
-    let level = |part: &[f32]| (10.0 * level_dbfs(part)).round() / 10.0;
+    let level = |part: &[i16]| (10.0 * level_dbfs(&floats(part))).round() / 10.0;
     let without_sample = |window: &HeardWindow| HeardWindow { sample: None, ..window.clone() };
     let mut clip = Clip {
         format: FORMAT,
@@ -65,18 +68,23 @@ pub fn make(material: Material) -> Result<Made, FlacError> {
         rate_hz: sound.rate_hz,
         sums: BTreeMap::new(),
         level_step_s: LEVEL_STEP_S,
-        level_dbfs: samples.chunks(step).map(level).collect(),
+        level_dbfs: sound.samples.chunks(step).map(level).collect(),
         windows: windows.iter().map(without_sample).collect(),
         fault: None,
         like,
+        normal: normal.iter().map(|window| window.at).collect(),
         machine,
         kind,
         since,
         text,
         origin,
     };
+    let drawn = picture(&clip, &sound.samples);
+    let normal = drawn.as_ref().and_then(|(_, range_db)| normal::picture(&clip, &normal, *range_db));
     let mut files = vec![(SOUND, flac::encode(&sound.samples, sound.rate_hz)?)];
-    files.extend(picture(&clip, &samples).map(|png| (PICTURE, png)));
+    drop(sound);
+    files.extend(drawn.map(|(png, _)| (PICTURE, png)));
+    files.extend(normal.map(|png| (NORMAL, png)));
     files.push((WINDOWS, json(&windows).into()));
     clip.sums = files.iter().map(|(name, content)| ((*name).to_owned(), check_sum(content))).collect();
     files.push((ABOUT, seal(&clip.key().about(), &json(&clip)).into()));
@@ -88,15 +96,22 @@ pub fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("scored numbers are finite, keys are text")
 }
 
-/// `None` where the sound is too short for one.
-fn picture(clip: &Clip, samples: &[f32]) -> Option<Vec<u8>> {
+fn floats(samples: &[i16]) -> Vec<f32> {
+    samples.iter().map(|sample| f32::from(*sample) / 32_768.0).collect()
+}
+
+/// With the dB that its darkest and its brightest stand for; `None` where the sound is too short for one.
+fn picture(clip: &Clip, samples: &[i16]) -> Option<(Vec<u8>, (f32, f32))> {
     let front_end = front_end(clip, samples.len())?;
-    let mut extractor = MelExtractor::new(&front_end).ok()?;
-    let image = extractor.compute(samples).ok()?.to_vec();
-    let (least_db, most_db) = extractor.range_db();
+    let (image, (least_db, most_db)) = {
+        let mut extractor = MelExtractor::new(&front_end).ok()?;
+        let image = extractor.compute(&floats(samples)).ok()?.to_vec();
+        (image, extractor.range_db())
+    };
     let title =
         format!("{}   {} since {}   {}", clip.machine, clip.kind.word(), Timestamp::from(clip.since), clip.text);
-    Picture { title: &title, front_end: &front_end, image: &image, range_db: most_db - least_db }.to_png().ok()
+    let png = Picture { title: &title, front_end: &front_end, image: &image, range_db: most_db - least_db }.to_png();
+    Some((png.ok()?, (least_db, most_db)))
 }
 
 /// The machine's own bands over the whole clip.
@@ -130,8 +145,18 @@ mod tests {
     fn made(sound: RecentSound) -> Made {
         let since = DateTime::from(sound.end - Duration::from_secs(20));
         let (machine, kind, text) = ("fan-1".to_owned(), Kind::Fault, "burst".to_owned());
-        make(Material { machine, kind, since, text, sound, windows: Vec::new(), origin: None, like: None })
-            .expect("made")
+        make(Material {
+            machine,
+            kind,
+            since,
+            text,
+            sound,
+            windows: Vec::new(),
+            origin: None,
+            like: None,
+            normal: Vec::new(),
+        })
+        .expect("made")
     }
 
     #[test]

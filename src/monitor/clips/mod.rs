@@ -9,6 +9,7 @@ mod clip;
 mod keeper;
 mod like;
 mod make;
+mod normal;
 mod review;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-pub use self::clip::{ABOUT, Clip, ClipKey, ClipSummary, FaultExample, Like, PICTURE, SOUND, WINDOWS};
+pub use self::clip::{ABOUT, Clip, ClipKey, ClipSummary, FaultExample, Like, NORMAL, PICTURE, SOUND, WINDOWS};
 use self::clip::{DIR, FORMAT};
 pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, channel};
 pub use self::make::{Made, Material, make};

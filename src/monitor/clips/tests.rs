@@ -20,7 +20,18 @@ fn made(second: i64) -> Made {
     let samples = (0..8000).map(|n| ((n * 7919) % 20_011) as i16).collect();
     let sound = RecentSound { rate_hz: 8000, samples, end: (at(second) + Duration::from_secs(1)).into() };
     let (machine, kind, since, text) = ("fan-1".to_owned(), Kind::Fault, at(second), String::new());
-    make(Material { machine, kind, since, text, sound, windows: Vec::new(), origin: None, like: None }).expect("made")
+    make(Material {
+        machine,
+        kind,
+        since,
+        text,
+        sound,
+        windows: Vec::new(),
+        origin: None,
+        like: None,
+        normal: Vec::new(),
+    })
+    .expect("made")
 }
 
 fn key(second: i64) -> ClipKey {

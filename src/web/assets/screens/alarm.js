@@ -55,14 +55,17 @@ const Others = ({ agent, others }) => html`<${Card} title="Other alarms of this 
 /** @param {{ agent: string, entry: Entry, clip: any }} props */
 function Evidence ({ agent, entry, clip }) {
   const [picture, setPicture] = useState('')
+  const [beside, setBeside] = useState('')
   const [sound, setSound] = useState('')
   const [state, setState] = useState('')
   const listed = (/** @type {string} */ ending) => clip?.clip.find((/** @type {any} */ one) => one.file.endsWith(ending))
   useEffect(() => {
-    const png = listed('.png')
+    const named = (/** @type {string} */ name) => clip?.clip.find((/** @type {any} */ one) => one.file === name)
+    const [png, normal] = [named('spectrogram.png'), named('normal.png')]
     if (png) fetchFile(agent, entry.alarm, png, 'image/png').then(setPicture)
+    if (normal) fetchFile(agent, entry.alarm, normal, 'image/png').then(setBeside)
   }, [clip])
-  useEffect(() => () => { for (const address of [picture, sound]) if (address) URL.revokeObjectURL(address) }, [])
+  useEffect(() => () => { for (const address of [picture, beside, sound]) if (address) URL.revokeObjectURL(address) }, [])
   const flac = listed('.flac')
   const hear = async () => {
     setState('fetching')
@@ -77,6 +80,8 @@ function Evidence ({ agent, entry, clip }) {
   const said = clip && `${number(clip.seconds)} s from ${clock(clip.from)} on`
   return html`<${Card} title="What it sounded like" name="evidence" wide=${true} aside=${said}>
     ${picture ? html`<img class="spectrogram" src=${picture} alt=${`Spectrogram of ${entry.machine}, ${said}: ${entry.text}`} data-picture />` : html`<p class="note">${clip ? 'Fetching the picture …' : 'Asking the agent …'}</p>`}
+    ${beside && html`<figure class="beside"><img class="spectrogram" src=${beside} alt=${`Spectrogram of normal windows of ${entry.machine}`} data-normal />
+      <figcaption class="note">Normal, for comparison: of the last 40 minutes before the alarm the windows nearest to it, in the same colours. They ended at ${clip.normal.map((/** @type {string} */ at) => clock(at)).join(', ')}.</figcaption></figure>`}
     ${sound ? html`<audio class="player" controls autoplay src=${sound} data-player aria-label="The sound of the alarm"></audio>`
       : flac ? html`<div class="row-of"><${Button} symbol="play" data-do="hear" busy=${state === 'fetching'} onClick=${hear}>Hear it, ${bytes(flac.bytes)}<//></div>`
         : clip?.note && html`<p class="note" data-note>${clip.note}</p>`}
