@@ -356,7 +356,8 @@ fn lay_clip(state: &Path) -> (ClipKey, [Vec<u8>; 2]) {
     let sound = RecentSound { rate_hz: 16_000, samples, end: (since + TimeDelta::seconds(1)).into() };
     let (machine, text, windows) = ("fan-1".to_owned(), "louder".to_owned(), Vec::new());
     let (kind, origin, like) = (Kind::Fault, None, None);
-    let made = clips::make(Material { machine, kind, since, text, sound, windows, origin, like }).expect("made");
+    let made = clips::make(Material { machine, kind, since, text, sound, windows, origin, like, normal: Vec::new() })
+        .expect("made");
     Clips::open(state, 500).0.keep(&made).expect("kept");
     let content = |name| made.files.iter().find(|(file, _)| *file == name).expect("a file").1.clone();
     (made.clip.key(), [SOUND, PICTURE].map(content))
