@@ -22,6 +22,8 @@ pub struct Window {
     pub samples: Vec<f32>,
     /// Why the window cannot be assessed, as far as capture knows: `gap`, `no_signal`, `overload`.
     pub fault: Option<Reason>,
+    /// It begins a hop after the machine's last window began, and no sound is missing between the two.
+    pub follows: bool,
 }
 
 /// Why a window's verdict is `unknown`.

@@ -2,16 +2,18 @@
 """Prints how well auscult tells faults from normal running: `auscult replay --evaluate` on what can be had.
 
     python3 benches/judgement/judgement.py [--auscult target/release/auscult] [--bundle models/demo] [--json]
-        [--real ../shared/real] [--fan DIR] [--motors DIR] [--drone DIR] [--simulated]
+        [--real ../shared/real] [--few ../shared/real] [--fan DIR] [--motors DIR] [--drone DIR] [--simulated] [--days]
 
 What is learned and what is judged are always different recordings. Every recording is brought to the same level, so that
 loudness tells nothing. Python's standard library is enough.
 
   --real       three small motors (CC BY 4.0, Mendeley j4yr5fmhv4): healthy at several speeds, broken propeller
+  --few        four clips of two of them learned, all others judged; six splits at random, so that some learn far too little
   --motors     the same set whole: DIR/Healthy/M1 and so on
   --fan        clips of one fan: DIR/normal, DIR/abnormal (as in MIMII); 13 clips learned, six splits
   --drone      DIR/normal, DIR/1_broken, each with folders of flights; 7 flights learned, three splits
   --simulated  machines of `auscult synth`: learned at one level and background, judged at others; four faults
+  --days       machines of `auscult synth` whose background is another every day: three days learned, five later ones judged
 """
 
 import argparse
@@ -147,6 +149,27 @@ def simulated(bench, folder):
             bench.run("simulated", f"{kind}-{seed}", rows)
 
 
+def days(bench, folder):
+    """Each day's background lies 16 dB below the machine, with a standard deviation of 1 dB."""
+    for kind, fault in (("fan", "rub"), ("blower", "bearing"), ("pump", "cavitation")):
+        for seed in (31, 32):
+            def made(day, what, minutes, *more):
+                out = folder / f"{kind}-{seed}-day{day}-{what}"
+                snr = f"{16 + random.Random(f'{kind}-{seed}-{day}').gauss(0, 1):.2f}"
+                take = str(1000 * day + 500 * (what != "normal"))
+                subprocess.run([bench.args.auscult, "synth", kind, "--seed", str(seed), "--take", take, "--minutes",
+                                str(minutes), "--snr", snr, "-o", str(out), *more], check=True, capture_output=True)
+                return wavs(out)
+            rows = []
+            for day in range(8):
+                role, minutes = ("learn", 4) if day < 3 else ("test", 2)
+                rows += [(file, "normal", f"day-{day}", role) for file in made(day, "normal", minutes)]
+                if day > 5:
+                    more = ("--fault", fault, "--strength", "0.3")
+                    rows += [(file, fault, f"day-{day}", "test") for file in made(day, fault, 1, *more)]
+            bench.run("days", f"{kind}-{seed}-days", rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--auscult", default="target/release/auscult")
@@ -154,7 +177,8 @@ def main():
     parser.add_argument("--machine", default="any")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--simulated", action="store_true")
-    for name in ("real", "motors", "fan", "drone"):
+    parser.add_argument("--days", action="store_true")
+    for name in ("real", "few", "motors", "fan", "drone"):
         parser.add_argument(f"--{name}")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -162,6 +186,11 @@ def main():
         if args.real:
             motor = pathlib.Path(args.real) / "motor-1"
             every_other(bench, "motor", "motor-1", wavs(motor / "normal"), wavs(motor / "abnormal"))
+        if args.few:
+            faulty = wavs(f"{args.few}/motor-1/abnormal")
+            splits(bench, "few-1", wavs(f"{args.few}/motor-1/normal"), faulty, 4, 6)
+            # Of the third motor there is no fault: another motor's stands for it.
+            splits(bench, "few-3", wavs(f"{args.few}/motor-3/normal"), faulty, 4, 6)
         if args.motors:
             for motor in ("M1", "M2"):
                 every_other(bench, "motors", motor, wavs(f"{args.motors}/Healthy/{motor}"),
@@ -170,10 +199,12 @@ def main():
             splits(bench, "fan", wavs(f"{args.fan}/normal"), wavs(f"{args.fan}/abnormal"), 13, 6)
         if args.drone:
             splits(bench, "drone", wavs(f"{args.drone}/normal")[::3], wavs(f"{args.drone}/1_broken")[::4], 7, 3)
+        made = pathlib.Path(folder) / "made"
+        made.mkdir()
         if args.simulated:
-            made = pathlib.Path(folder) / "made"
-            made.mkdir()
             simulated(bench, made)
+        if args.days:
+            days(bench, made)
         if not args.json:
             bench.sum_up()
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod announcing;
+mod between;
 mod error;
 mod lock;
 mod log_lines;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::between::WindowsBetween;
 use super::log_lines;
 use super::publisher::Publisher;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
@@ -48,7 +49,8 @@ impl ScoringThread {
     pub fn start(work: ScoringWork) -> io::Result<ScoringThread> {
         let (turns, finish) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
         let started = Instant::now();
-        let mut scoring = Scoring { work, machines: HashMap::new(), started, ticked: started, saved: started };
+        let (machines, between) = (HashMap::new(), WindowsBetween::default());
+        let mut scoring = Scoring { work, machines, between, started, ticked: started, saved: started };
         let thread = std::thread::Builder::new().name("scoring".into()).spawn({
             let (turns, finish) = (turns.clone(), finish.clone());
             move || {
@@ -92,6 +94,7 @@ struct Scoring {
     work: ScoringWork,
     /// By the machine's number.
     machines: HashMap<usize, Watched>,
+    between: WindowsBetween,
     started: Instant,
     ticked: Instant,
     saved: Instant,
@@ -112,16 +115,19 @@ struct Watched {
 impl Scoring {
     /// Takes one thing; false if there was none.
     fn turn(&mut self) -> bool {
-        let captured = self.work.capture.next(TIMEOUT);
-        let came = captured.is_some();
+        // Windows between two others are scored when no sound waits for its verdict.
+        let timeout = if self.between.is_empty() { TIMEOUT } else { Duration::ZERO };
+        let captured = self.work.capture.next(timeout);
+        let came = captured.is_some() || !self.between.is_empty();
         match captured {
             Some(Captured::Window(window)) => self.window(&window),
             Some(Captured::Event { machine, event }) => self.publish_capture(machine, event),
             Some(Captured::End { machine }) => self.work.publisher.source_ended(machine),
-            None => {}
+            None => self.between.score_next(&self.work.monitor),
         }
         if self.ticked.elapsed() >= TICK_EVERY {
             self.ticked = Instant::now();
+            self.between.forget_idle(&self.work.monitor);
             if self.work.monitor.tick(Utc::now()) || self.saved.elapsed() >= SAVE_EVERY {
                 self.saved = Instant::now();
                 self.work.writer.save_alarms();
@@ -133,7 +139,7 @@ impl Scoring {
     fn window(&mut self, window: &Window) {
         let ScoringWork { monitor, publisher, history, trend, evidence, writer, .. } = &self.work;
         // Of a machine that was removed meanwhile.
-        let Some(assessed) = monitor.assess(window) else { return };
+        let Some(mut assessed) = monitor.assess(window) else { return };
         let end = DateTime::from(window.end);
         let id = monitor.id(window.machine);
         history.note(&id, end, assessed.assessment.distance);
@@ -160,6 +166,7 @@ impl Scoring {
         if let Some(progress) = &assessed.learning {
             self.learning(window.machine, progress);
         }
+        self.between.note(window, assessed.wanted_between.take());
     }
 
     /// Publishes progress in steps of a tenth, and has it saved: not so often that it wears the disk out, nor so rarely

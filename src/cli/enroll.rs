@@ -93,7 +93,7 @@ fn print_json(args: &Args, version: &str, baseline: &Baseline, recordings: u32) 
         "bundle": args.out, "version": version, "machine": args.recordings.machine, "recordings": recordings,
         "windows": projected.windows, "left_out": baseline.left_out, "rows": baseline.rows().len(),
         "threshold": baseline.threshold, "threshold_by": baseline.threshold_by,
-        "false_alarm_rate": baseline.false_alarm_rate, "lanes": baseline.has_lanes(),
+        "false_alarm_rate": baseline.false_alarm_rate, "lanes": baseline.has_lanes(), "modes": baseline.modes(),
         "distance_share": projected.distance_share, "combined_share": projected.combined_share,
         "expected_share": projected.expected_share, "expected_most": projected.expected_most,
         "missing_minutes": projected.missing_minutes, "level_dbfs": baseline.level_dbfs, "off_below_dbfs": baseline.off_below_dbfs,
@@ -109,6 +109,10 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
         Some(share) => format!("yes: {} of these windows would have been anomalous by all lanes", percent(share)),
         None => format!("none: they need {LANES_LEAST_S:.0} s of sound, and windows that overlap"),
     };
+    let modes = match baseline.modes() {
+        1 => "one way of running".to_owned(),
+        modes => format!("{modes} ways of running were found"),
+    };
     let before = projected
         .previous_share
         .map_or(String::new(), |share| format!("; with the threshold that it had, {}", percent(share)));
@@ -123,6 +127,7 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
         ("threshold", format!("{:.4} by {by} for {} false alarms", baseline.threshold, percent(args.false_alarm_rate))),
         ("would mean", format!("{} of these windows anomalous by distance{before}", percent(projected.distance_share))),
         ("lanes", lanes),
+        ("modes", modes),
         (
             "expect",
             projected.promise(baseline.false_alarm_rate).unwrap_or_else(|| "nothing of other hours is known".into()),

@@ -91,6 +91,7 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
         "windows": projected.windows,
         "rows": baseline.rows().len(),
         "lanes": baseline.has_lanes(),
+        "modes": baseline.modes(),
         "heard_s": projected.heard_s.round(),
         "left_out": baseline.left_out.values().sum::<u64>(),
         "distance_share": projected.distance_share,
@@ -116,14 +117,17 @@ pub fn describe_baseline(baseline: &Baseline) -> String {
         return describe_changes(baseline.threshold, changes);
     }
     let previous = projected.previous_share.map(|before| format!(", {} with the present one", share(before)));
+    let modes =
+        Some(baseline.modes()).filter(|modes| *modes > 1).map(|modes| format!("; {modes} ways of running found"));
     let promise = projected.promise(baseline.false_alarm_rate).map(|promise| format!("; all lanes: {promise}"));
     format!(
-        "threshold {:.4}: {} of {} windows would have been anomalous{}{}; apply or discard it",
+        "threshold {:.4}: {} of {} windows would have been anomalous{}{}{}; apply or discard it",
         baseline.threshold,
         share(projected.distance_share),
         projected.windows,
         previous.unwrap_or_default(),
         promise.unwrap_or_default(),
+        modes.unwrap_or_default(),
     )
 }
 

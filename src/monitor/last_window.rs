@@ -68,7 +68,7 @@ mod tests {
     use std::time::SystemTime;
 
     fn window(samples: Vec<f32>) -> Window {
-        Window { machine: 3, end: SystemTime::UNIX_EPOCH, samples, fault: None }
+        Window { machine: 3, end: SystemTime::UNIX_EPOCH, samples, fault: None, follows: false }
     }
 
     #[test]

@@ -87,9 +87,10 @@ impl Machine {
         end: DateTime<Utc>,
         origin: &LearnOrigin,
         had_fault: bool,
-    ) -> Option<LearnProgress> {
+    ) -> Option<(LearnProgress, Option<WantedBetween>)> {
         let learner = self.learning.learner.as_mut()?;
-        if learner.settings().origin.check(origin).is_err() || learner.progress().complete {
+        let before = learner.progress();
+        if learner.settings().origin.check(origin).is_err() || before.complete {
             return None;
         }
         let waited = learner.left_out_s(LEFT_OUT_ALARM) >= learner.settings().wanted_s;
@@ -97,8 +98,35 @@ impl Machine {
         if faulty && !had_fault {
             learner.take_back(self.alarm.config().n as u64 - 1, LEFT_OUT_ALARM);
         }
-        Some(if faulty { learner.leave_out(LEFT_OUT_ALARM) } else { learner.on_window(scored, end) })
+        if faulty {
+            return Some((learner.leave_out(LEFT_OUT_ALARM), None));
+        }
+        let progress = learner.on_window(scored, end);
+        let (hop_s, rate_hz) = (learner.settings().hop_s, origin.front_end.rate_hz);
+        let back_s = if progress.windows > before.windows { learner.wanted_between_s() } else { Vec::new() };
+        let wanted = WantedBetween { generation: self.learning.generation, hop_s, back_s, rate_hz };
+        Some((progress, Some(wanted).filter(|wanted| !wanted.back_s.is_empty())))
     }
+
+    /// Takes a window between two others into what is being learned.
+    pub fn learn_between(&mut self, scored: &Scored, back_s: f64, origin: &LearnOrigin) {
+        let Some(learner) = &mut self.learning.learner else { return };
+        if learner.settings().origin.check(origin).is_ok() && !learner.progress().complete {
+            learner.on_window_between(scored, back_s);
+        }
+    }
+}
+
+/// Windows that a learner wants between the last two.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedBetween {
+    /// Of the learner.
+    pub generation: u64,
+    /// From one of the two to the other, s.
+    pub hop_s: f64,
+    /// So long before the last one they end, s.
+    pub back_s: Vec<f64>,
+    pub rate_hz: u32,
 }
 
 /// What is being learned of a machine.

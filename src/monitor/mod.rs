@@ -29,7 +29,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use self::machine::Machine;
+use self::machine::{Machine, WantedBetween};
 use self::machines::Machines;
 use self::model::{ActiveBundle, MachineSetup};
 use self::settings::{Effective, MachineSettings};
@@ -69,6 +69,8 @@ pub struct Assessed {
     pub alarm: AlarmStatus,
     /// How far learning has come, where this window was taken in or left out.
     pub learning: Option<LearnProgress>,
+    /// What is to be learned between this window and the one before, where this one was taken in.
+    pub wanted_between: Option<WantedBetween>,
     /// Faults of the signal that began to last, or ended.
     pub signal: Vec<SignalChange>,
     /// From the machine's windows to the next, s.
@@ -194,7 +196,8 @@ impl Monitor {
             machine.usual.note(&mut scored.assessment, features, &setup.model.front_end, !had_fault);
         }
         let change = machine.alarm.on_verdict(&scored.assessment, end);
-        let learning = setup.and_then(|setup| machine.learn(&scored, end, &setup.origin, had_fault));
+        let learned = setup.and_then(|setup| machine.learn(&scored, end, &setup.origin, had_fault));
+        let (learning, wanted_between) = learned.map_or((None, None), |(progress, wanted)| (Some(progress), wanted));
         machine.heard.note(&scored, end, machine.config.hop_s);
         let (assessment, signal) = (scored.assessment, scored.signal);
         let mut changes = Vec::new();
@@ -210,7 +213,30 @@ impl Monitor {
         let hop_s = machine.config.hop_s;
         let bundle = loaded.as_ref().map(ActiveBundle::label);
         let alarm_changed = state.note_alarm(window.machine, change);
-        Some(Assessed { assessment, bundle, alarm_changed, alarm, learning, signal: changes, hop_s })
+        let signal = changes;
+        Some(Assessed { assessment, bundle, alarm_changed, alarm, learning, wanted_between, signal, hop_s })
+    }
+
+    /// Has the learner of this generation take in a window that ended `back_s` before the last one that it took in. Neither
+    /// verdict nor alarm comes of it.
+    pub fn learn_between(&self, number: usize, generation: u64, samples: &[f32], back_s: f64) {
+        let mut state = self.lock();
+        let MonitorState { loaded, machines, .. } = &mut *state;
+        let (Some(loaded), Some(machine)) = (loaded, machines.get_mut(number)) else { return };
+        let Some(setup) = loaded.setups.get(&number).filter(|_| machine.learning.generation == generation) else {
+            return;
+        };
+        // What cannot be scored has been told by the window before.
+        if let Ok(scored) = loaded.scorer.score(&setup.model, samples) {
+            machine.learn_between(&scored, back_s, &setup.origin);
+        }
+    }
+
+    /// Generation of what is being learned of a machine, where something is.
+    pub fn learner_generation(&self, number: usize) -> Option<u64> {
+        let state = self.lock();
+        let learning = &state.machines.get(number)?.learning;
+        learning.learner.as_ref().map(|_| learning.generation)
     }
 }
 

@@ -83,6 +83,23 @@ impl Tail {
         (high_p + part * (low_p - high_p)).ln()
     }
 
+    /// How many times as wide its tail would have to be for `score` to have the probability `p`; 0 for scores below it.
+    pub fn widening(&self, score: f64, p: f64) -> f64 {
+        let (share, shape) =
+            (self.beyond as f64 / (self.count + 1) as f64, self.stretches.unwrap_or(self.beyond) as f64);
+        if p >= share || score <= self.start {
+            return 0.0;
+        }
+        (score - self.start) / (shape * self.mean_excess * ((share / p).powf(1.0 / shape) - 1.0))
+    }
+
+    /// The same with a tail that is so many times as wide.
+    #[must_use]
+    pub fn widened(mut self, times: f64) -> Tail {
+        self.mean_excess *= times;
+        self
+    }
+
     /// Whether what was read makes sense.
     pub fn is_valid(&self) -> bool {
         let finite = self.start.is_finite() && self.mean_excess > 0.0 && self.mean_excess.is_finite();
@@ -128,6 +145,18 @@ mod tests {
         assert_eq!(many.ln_p(20.0), plain.ln_p(20.0));
         assert!(few.ln_p(20.0) > plain.ln_p(20.0) + 1.0, "{} {}", few.ln_p(20.0), plain.ln_p(20.0));
         assert_eq!(few.ln_p(3.0), plain.ln_p(3.0));
+    }
+
+    #[test]
+    fn a_tail_can_be_made_as_wide_as_a_score_needs_it() {
+        let scores: Vec<f64> = (0..80).map(|number| f64::from(number) / 10.0).collect();
+        let tail = Tail::fit(&scores).expect("enough scores");
+        for score in [9.0, 20.0, 300.0] {
+            let wide = tail.clone().widened(tail.widening(score, 0.01));
+            assert!((wide.ln_p(score) - 0.01f64.ln()).abs() < 1e-9, "{score}: {}", wide.ln_p(score));
+            assert_eq!(wide.ln_p(3.0), tail.ln_p(3.0));
+        }
+        assert_eq!((tail.widening(3.0, 0.01), tail.widening(20.0, 0.4)), (0.0, 0.0));
     }
 
     #[test]

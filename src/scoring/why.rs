@@ -38,18 +38,21 @@ pub struct Why {
     pub lane: Option<Lane>,
     /// Where the spectrum differs most, the strongest first.
     pub bands: Vec<BandDifference>,
+    /// It is of none of so many known ways of running.
+    pub unlike_modes: Option<usize>,
     /// It was judged by what had been learned until then, while learning went on.
     pub provisional: bool,
 }
 
-/// The sentence that stands wherever a person looks: `burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB`. Empty where nothing
-/// is known.
+/// The sentence that stands wherever a person looks: `burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB`, and before it `unlike
+/// any of 3 known modes` where it is. Empty where nothing is known.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let modes = self.unlike_modes.map(|known| format!("unlike any of {known} known modes"));
         let lane = self.lane.map(|lane| lane.to_string());
         let ratio = self.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
         let band = self.bands.first().map(BandDifference::to_string);
-        f.write_str(&[lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
+        f.write_str(&[modes, lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -120,7 +123,10 @@ mod tests {
         let bands = vec![BandDifference { from_hz: 2142.0, to_hz: 2302.0, difference_db: 7.6 }];
         let lane = Some(Lane::Burst);
         let why = Why { ratio: Some(2.31), percentile: Some(99.5), lane, bands, ..Why::default() };
-        assert_eq!(why.to_string(), "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB");
+        let sentence = "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB";
+        assert_eq!(why.to_string(), sentence);
+        let unlike = Why { unlike_modes: Some(3), ..why };
+        assert_eq!(unlike.to_string(), format!("unlike any of 3 known modes, {sentence}"));
         assert_eq!(Why { ratio: Some(1.04), ..Why::default() }.to_string(), "1.0 x threshold");
         assert_eq!(Why::default().to_string(), "");
     }

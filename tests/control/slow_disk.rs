@@ -213,8 +213,13 @@ impl Rig {
     fn wait_during(&mut self, act: impl FnOnce(&mut Rig)) -> Duration {
         let (monitor, end, longest) = (self.monitor.clone(), AtomicBool::new(false), AtomicU64::new(0));
         // Nothing is scored for it: what it takes is the wait for the lock.
-        let window =
-            Window { machine: 1, end: SystemTime::UNIX_EPOCH, samples: Vec::new(), fault: Some(Reason::Overload) };
+        let window = Window {
+            machine: 1,
+            end: SystemTime::UNIX_EPOCH,
+            samples: Vec::new(),
+            fault: Some(Reason::Overload),
+            follows: false,
+        };
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !end.load(Ordering::Relaxed) {

@@ -149,6 +149,55 @@ fn windows_that_are_taken_back_leave_nothing_behind() {
     assert!(!more.takes_all() && more.taking_all().takes_all());
 }
 
+/// Four windows between each two, as the agent has them of windows of 5 s.
+fn heard_between(learner: &mut Learner, seed: u64) {
+    for (back_s, sample) in learner.wanted_between_s().into_iter().zip(windows(seed, 4)) {
+        learner.on_window_between(&scored(&sample).0, back_s);
+    }
+}
+
+#[test]
+fn from_little_sound_windows_that_overlap_are_learned() {
+    let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
+    let all = windows(7, 70);
+    for (number, sample) in all[..8].iter().enumerate() {
+        let (scored, end) = scored(sample);
+        let progress = learner.on_window(&scored, end);
+        assert_eq!((progress.windows, progress.heard_s), (number as u64 + 1, 5.0 * (number + 1) as f64));
+        if number > 0 {
+            assert_eq!(learner.wanted_between_s(), [4.0, 3.0, 2.0, 1.0]);
+            heard_between(&mut learner, 100 + number as u64);
+        }
+    }
+    // What overlaps is heard once, and counts as no window more.
+    assert_eq!((learner.progress().windows, learner.progress().heard_s), (8, 40.0));
+    let text = serde_json::to_string(&learner).expect("a learner can be written");
+    assert_eq!(serde_json::from_str::<Learner>(&text).expect("a learner"), learner);
+    assert_eq!(learner.check(), Ok(()));
+    let baseline = learner.propose().expect("a baseline");
+    assert_eq!((baseline.projected.windows, baseline.projected.heard_s), (36, 40.0));
+    assert!(baseline.has_lanes() && learner.provisional().is_ok_and(|provisional| provisional.has_lanes()));
+    assert_eq!(baseline.slow().map(|slow| slow.windows), Some(8), "witnesses of what moves slowly do not overlap");
+
+    // What is taken back leaves nothing of its sound behind.
+    let mut less = learner.clone();
+    less.take_back(3, "alarm");
+    assert_eq!(less.propose().expect("a baseline").projected.windows, 5 + 4 * 4);
+
+    // Where there is enough, they are left out again.
+    for sample in &all[8..] {
+        let (scored, end) = scored(sample);
+        learner.on_window(&scored, end);
+    }
+    assert!(learner.wanted_between_s().is_empty());
+    assert_eq!(learner.propose().expect("a baseline").projected.windows, 70);
+    let wanted = |hop_s: f64| {
+        let settings = LearnSettings { hop_s, ..settings(0.02) };
+        Learner::new(settings, DateTime::UNIX_EPOCH).expect("a valid rate").wanted_between_s()
+    };
+    assert_eq!((wanted(1.0), wanted(2.5), wanted(6.0)), (vec![], vec![1.25], vec![]));
+}
+
 #[test]
 fn sound_faster_than_real_time_counts_by_its_own_time() {
     let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");

@@ -28,6 +28,9 @@ pub(super) struct CaptureLane {
     realtime: bool,
     hop: Duration,
     cutter: Cutter,
+    hop_samples: u64,
+    /// Where the last window ended, in the cutter's samples.
+    last_cut: Option<u64>,
     /// Made anew with each opening and after each gap.
     resampler: Option<Resampler>,
     /// Samples at the source's rate that came or were lost since it was opened: the resampler gives them out later.
@@ -63,6 +66,8 @@ impl CaptureLane {
             realtime,
             hop,
             cutter: Cutter::new(input.window_samples, hop_samples as usize),
+            hop_samples: hop_samples as u64,
+            last_cut: None,
             resampler: None,
             taken: 0,
             mono: Vec::new(),
@@ -103,6 +108,7 @@ impl CaptureLane {
         self.resampler = Some(resampler);
         self.taken = 0;
         self.cutter.restart();
+        self.last_cut = None;
         self.fits = true;
         Ok(())
     }
@@ -172,7 +178,7 @@ impl CaptureLane {
             self.due += self.hop;
             let (machine, fault) = (self.input.machine, Some(Reason::NoSignal));
             self.output.update(machine, |stats| stats.windows += 1);
-            let window = Window { machine, end, samples: Vec::new(), fault };
+            let window = Window { machine, end, samples: Vec::new(), fault, follows: false };
             self.output.queue.push(Captured::Window(window), false);
         }
     }
@@ -207,7 +213,9 @@ impl CaptureLane {
             self.due = Instant::now() + self.hop;
             self.blind = false;
             self.output.update(self.input.machine, |stats| stats.windows += 1);
-            let window = Window { machine: self.input.machine, end, samples, fault };
+            let follows = self.last_cut.is_some_and(|last| last + self.hop_samples == position);
+            self.last_cut = Some(position);
+            let window = Window { machine: self.input.machine, end, samples, fault, follows };
             self.output.queue.push(Captured::Window(window), !self.realtime);
         }
     }

@@ -155,7 +155,7 @@ mod tests {
 
     fn window(machine: usize, number: usize) -> Captured {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(number as u64);
-        Captured::Window(Window { machine, end, samples: vec![number as f32; 10], fault: None })
+        Captured::Window(Window { machine, end, samples: vec![number as f32; 10], fault: None, follows: false })
     }
 
     fn drain(queue: &Queue) -> Vec<Window> {

@@ -71,6 +71,23 @@ impl Tails {
         Some(self.ln_p(scores)?.0.exp())
     }
 
+    /// How many times as wide the tail of all lanes together would have to be, for a window that every lane has judged to
+    /// have the probability `p`.
+    pub fn widening(&self, scores: &Scores, p: f64) -> Option<f64> {
+        if scores.len() < self.tails.len() {
+            return None;
+        }
+        let (surprise, _) = surprise(&self.tails, scores, self.combining)?;
+        Some(self.combined.widening(surprise, p))
+    }
+
+    /// The same with a tail of all lanes together that is so many times as wide.
+    #[must_use]
+    pub fn widened(mut self, times: f64) -> Tails {
+        self.combined = self.combined.widened(times);
+        self
+    }
+
     pub fn of(&self, lane: Lane) -> Option<&Tail> {
         self.tails.iter().find(|(known, _)| *known == lane).map(|(_, tail)| tail)
     }

@@ -1,13 +1,18 @@
 //! What to expect of a baseline in hours that were not heard.
 
-use statrs::distribution::{Beta, ContinuousCDF};
+use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
 use super::calibration::{Scores, Tails};
+use crate::scoring::stats::moments;
 
 /// Sound of one recording that is nearer in time than this is one stretch, s: its windows are no two witnesses.
 pub(super) const STRETCH_S: f64 = 60.0;
 /// So sure it is that the share will be no larger than told.
 const SURE: f64 = 0.8;
+/// Wider than so many times no tail is made.
+const WIDENING_MOST: f64 = 4.0;
+/// So sure it is that another part does not need more.
+const SURE_OF_PART: f64 = 0.9;
 /// More of these than nobody will wait for.
 const MINUTES_LIMIT: u32 = 60 * 24 * 14;
 
@@ -20,31 +25,61 @@ pub(super) struct Expected {
     pub most: f64,
 }
 
-/// `folds` and `stretches` say of each window which it is of. `None` where the folds are too small to teach anything.
-pub(super) fn expected(judged: &[Scores], folds: &[usize], stretches: &[usize], rate: f64) -> Option<Expected> {
-    let last = folds.iter().copied().max()?;
-    let (mut anomalous, mut all) = (0.0, 0.0);
-    for fold in 0..=last {
-        let of = |own: bool| {
-            let windows = judged.iter().zip(folds).zip(stretches);
-            windows
-                .filter(move |((_, other), _)| (**other == fold) == own)
-                .map(|((scores, _), stretch)| (scores, *stretch))
+/// Parts of what was heard, each judged by what the others alone would have taught.
+pub(super) struct LeftOut<'a>(Vec<Part<'a>>);
+
+struct Part<'a> {
+    /// What the others would have taught.
+    tails: Tails,
+    /// Its windows, by their numbers.
+    own: Vec<(usize, &'a Scores)>,
+}
+
+impl<'a> LeftOut<'a> {
+    /// `folds` and `stretches` say of each window which it is of. Folds without which nothing can be taught are missing.
+    pub fn new(judged: &'a [Scores], folds: &[usize], stretches: &[usize]) -> LeftOut<'a> {
+        let last = folds.iter().copied().max().map_or(0, |last| last + 1);
+        let part = |fold: usize| {
+            let of = |own: bool| (0..judged.len()).filter(move |number| (folds[*number] == fold) == own);
+            let tails = Tails::fit(of(false).map(|number| (&judged[number], stretches[number])))?;
+            Some(Part { tails, own: of(true).map(|number| (number, &judged[number])).collect() })
         };
-        let Some(tails) = Tails::fit(of(false)) else { continue };
-        for p_value in of(true).filter_map(|(scores, _)| tails.p_value(scores)) {
-            anomalous += f64::from(u8::from(p_value < rate));
-            all += 1.0;
+        LeftOut((0..last).filter_map(part).collect())
+    }
+
+    /// How many times as wide the tails are to be made, so that of the windows of another part like these no more than
+    /// `rate` are called anomalous, nine times in ten; at least 1. Parts need more or less, and those few are all that is
+    /// known of how much a part can need: Student's distribution says how far another one may lie beyond them. Windows
+    /// count for which `counts` holds.
+    pub fn widening(&self, rate: f64, counts: impl Fn(usize) -> bool) -> f64 {
+        let needed = |Part { tails, own }: &Part| {
+            let own = own.iter().filter(|(number, _)| counts(*number));
+            let mut needed: Vec<f64> = own.filter_map(|(_, scores)| tails.widening(scores, rate)).collect();
+            needed.sort_by(f64::total_cmp);
+            let rank = ((1.0 - rate) * (needed.len() + 1) as f64 - 1e-9).ceil() as usize;
+            needed.get(rank.saturating_sub(1)).or(needed.last()).copied()
+        };
+        let parts: Vec<f64> = self.0.iter().filter_map(needed).collect();
+        let count = parts.len() as f64;
+        let Some((mean, variance)) = moments(&parts) else { return 1.0 };
+        let beyond = StudentsT::new(0.0, 1.0, count - 1.0).map_or(0.0, |student| student.inverse_cdf(SURE_OF_PART));
+        (mean + beyond * (variance * (1.0 + 1.0 / count)).sqrt()).clamp(1.0, WIDENING_MOST)
+    }
+
+    /// What is to be expected with tails that are so many times as wide.
+    pub fn expected(&self, widening: f64, stretches: usize, rate: f64) -> Option<Expected> {
+        let judged = self.0.iter().flat_map(|Part { tails, own }| {
+            let tails = tails.clone().widened(widening);
+            own.iter().filter_map(|(_, scores)| tails.p_value(scores)).collect::<Vec<_>>()
+        });
+        let (anomalous, all) =
+            judged.fold((0.0, 0.0), |(found, all), p_value| (found + f64::from(u8::from(p_value < rate)), all + 1.0));
+        if all == 0.0 {
+            return None;
         }
+        let share = anomalous / all;
+        Some(Expected { share, most: at_most(share, stretches as f64).max(rate) })
     }
-    if all == 0.0 {
-        return None;
-    }
-    let mut distinct = stretches.to_vec();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let share = anomalous / all;
-    Some(Expected { share, most: at_most(share, distinct.len() as f64).max(rate) })
 }
 
 /// Upper end of the exact interval (Clopper and Pearson) for a share that was seen in so many independent stretches.
@@ -71,6 +106,39 @@ pub(super) fn minutes_missing(most: f64, stretches: usize, rate: f64) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scoring::lanes::Lane;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    /// Three days of 60 windows; the last one lies higher by `shift`.
+    fn days(shift: f64) -> (Vec<Scores>, Vec<usize>) {
+        let mut rng = StdRng::seed_from_u64(5);
+        let window = |number: usize| {
+            let mut score = || if number >= 120 { shift } else { 0.0 } - rng.random_range(1e-6..1.0f64).ln();
+            vec![(Lane::Distance, score()), (Lane::Spectrum, score())]
+        };
+        ((0..180).map(window).collect(), (0..180).map(|number| number / 60).collect())
+    }
+
+    #[test]
+    fn what_differs_from_day_to_day_widens_the_tail() {
+        let of = |shift: f64| {
+            let (judged, folds) = days(shift);
+            let left_out = LeftOut::new(&judged, &folds, &folds);
+            let widening = left_out.widening(0.01, |_| true);
+            let share = |widening: f64| left_out.expected(widening, 3, 0.01).expect("three days").share;
+            (widening, share(1.0), share(widening))
+        };
+        let (alike, _, kept) = of(0.0);
+        assert!(alike < 1.5 && kept <= 0.02, "{alike} {kept}");
+        let (widening, before, after) = of(6.0);
+        assert!(widening > alike && widening <= WIDENING_MOST, "{widening}");
+        assert!(after < before, "{before} {after}");
+        // Whatever somebody has confirmed is left alone.
+        let (judged, folds) = days(6.0);
+        let of_first = LeftOut::new(&judged, &folds, &folds).widening(0.01, |number| number < 120);
+        assert!(of_first < widening, "{of_first}");
+    }
 
     #[test]
     fn few_stretches_promise_little() {

@@ -14,6 +14,10 @@ use crate::window::Reason;
 
 /// Windows kept while learning, at most; beyond that every second one is dropped, over the whole time alike.
 const MATERIAL_LIMIT: usize = 8192;
+/// With fewer windows than this, those between them are learned too; they overlap, and where there are more they add little.
+const BETWEEN_BELOW: u64 = 60;
+/// Windows between two others begin so far apart, s; a fifth of a window's length where that is more.
+const BETWEEN_S: f64 = 1.0;
 /// A provisional baseline is made from so many windows at most, of the whole time alike: it takes less than a second.
 const PROVISIONAL_LIMIT: usize = 1024;
 
@@ -46,6 +50,14 @@ pub struct Learner {
     began: DateTime<Utc>,
     #[serde(rename = "heard", serialize_with = "write_samples", deserialize_with = "read_samples")]
     samples: Vec<Arc<Sample>>,
+    /// Windows that begin between those, as long as there are few.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "write_samples",
+        deserialize_with = "read_samples"
+    )]
+    between: Vec<Arc<Sample>>,
     /// One of so many windows is kept.
     stride: u64,
     last_at_s: Option<f64>,
@@ -66,12 +78,13 @@ impl Learner {
     pub fn new(settings: LearnSettings, now: DateTime<Utc>) -> Result<Self, BaselineError> {
         super::check_rate(settings.false_alarm_rate)?;
         let left_out = BTreeMap::new();
-        let samples = Vec::new();
+        let (samples, between) = (Vec::new(), Vec::new());
         let (stride, windows, heard_s) = (1, 0, 0.0);
         Ok(Learner {
             settings,
             began: now,
             samples,
+            between,
             stride,
             last_at_s: None,
             windows,
@@ -101,7 +114,7 @@ impl Learner {
 
     /// What was heard, each window confirmed as normal by whoever began to learn.
     pub fn confirmed_samples(&self) -> Vec<Sample> {
-        self.samples.iter().map(|sample| Sample { confirmed: true, ..(**sample).clone() }).collect()
+        self.all().map(|sample| Sample { confirmed: true, ..sample.clone() }).collect()
     }
 
     /// Whether somebody said that all that comes is normal.
@@ -120,7 +133,7 @@ impl Learner {
         if !numbers.iter().all(|number| number.is_finite()) || self.stride == 0 {
             return fault("numbers that are none");
         }
-        if self.samples.len() > MATERIAL_LIMIT {
+        if self.samples.len() > MATERIAL_LIMIT || self.between.len() > MATERIAL_LIMIT {
             return fault("more windows than are kept");
         }
         let widths = |sample: &Sample| {
@@ -128,8 +141,8 @@ impl Learner {
             let Features { spectrum, envelope, burst, texture: _ } = &sample.features;
             [sample.embedding.len(), spectrum.len(), envelope.len(), burst.len()]
         };
-        let first = self.samples.first().map(|sample| widths(sample));
-        match self.samples.iter().all(|sample| Some(widths(sample)) == first) {
+        let first = self.all().next().map(widths);
+        match self.all().all(|sample| Some(widths(sample)) == first) {
             true => Ok(()),
             false => Err(BaselineError::Mixed),
         }
@@ -156,6 +169,34 @@ impl Learner {
         self.progress()
     }
 
+    /// Takes in a window that ended so many seconds before the last one that was taken in, and begins between that and the
+    /// one before: the same sound again, so that no more was heard.
+    pub fn on_window_between(&mut self, scored: &Scored, back_s: f64) {
+        let assessment = &scored.assessment;
+        let (Some(embedding), Some(features), Some(last)) = (&scored.embedding, &scored.features, self.last_at_s)
+        else {
+            return;
+        };
+        if self.windows < BETWEEN_BELOW && assessment.reason != Some(Reason::MachineOff) {
+            let (embedding, features) = (embedding.clone(), features.clone());
+            let sample = Sample::new(0, last - back_s, assessment.level_dbfs, embedding, features);
+            self.between.push(Arc::new(sample));
+        }
+    }
+
+    /// How many seconds before the last window the windows end that are wanted between it and the one before, oldest
+    /// first: none where there is enough without them, or where windows lie as close as that, or have gaps between them.
+    pub fn wanted_between_s(&self) -> Vec<f64> {
+        let LearnSettings { hop_s, ref origin, .. } = self.settings;
+        let window_s = origin.front_end.window_s;
+        if self.windows >= BETWEEN_BELOW || hop_s > window_s {
+            return Vec::new();
+        }
+        let step_s = BETWEEN_S.max(window_s / 5.0);
+        let parts = (hop_s / step_s + 1e-9).floor() as u32;
+        (1..parts).rev().map(|number| f64::from(number) * hop_s / f64::from(parts)).collect()
+    }
+
     /// Leaves one window out, whatever it is like.
     pub fn leave_out(&mut self, reason: &str) -> LearnProgress {
         *self.left_out.entry(reason.to_owned()).or_default() += 1;
@@ -174,6 +215,8 @@ impl Learner {
         let first = last - (windows as f64 - 0.5) * hop_s;
         self.samples.retain(|sample| sample.at_s < first);
         self.last_at_s = Some(last - windows as f64 * hop_s);
+        // Those between share sound with what is taken back.
+        self.between.retain(|sample| Some(sample.at_s) < self.last_at_s);
         self.windows -= windows;
         let counted_s = hop_s.min(self.settings.origin.front_end.window_s);
         self.heard_s = (self.heard_s - windows as f64 * counted_s).max(0.0);
@@ -196,12 +239,12 @@ impl Learner {
     /// # Errors
     /// What is missing.
     pub fn propose(&self) -> Result<Baseline, BaselineError> {
-        let mut baseline = propose(self.samples.iter().map(|sample| &**sample), &self.settings)?;
+        let mut baseline = propose(self.all(), &self.settings)?;
         baseline.learned = self.began.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         for (reason, count) in &self.left_out {
             *baseline.left_out.entry(reason.clone()).or_default() += count;
         }
-        Ok(baseline.keeping(self.samples.iter().map(|sample| &**sample)))
+        Ok(baseline.keeping(self.all()))
     }
 
     /// A baseline from the windows so far, to judge by while learning goes on. Takes less than a second, and no window
@@ -210,10 +253,15 @@ impl Learner {
     /// # Errors
     /// What is missing.
     pub fn provisional(&self) -> Result<Baseline, BaselineError> {
-        let stride = self.samples.len().div_ceil(PROVISIONAL_LIMIT).max(1);
-        let mut baseline = propose(self.samples.iter().step_by(stride).map(|sample| &**sample), &self.settings)?;
+        let stride = (self.samples.len() + self.between.len()).div_ceil(PROVISIONAL_LIMIT).max(1);
+        let mut baseline = propose(self.all().step_by(stride), &self.settings)?;
         baseline.learned = self.began.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         Ok(baseline)
+    }
+
+    /// All windows that are kept.
+    fn all(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().chain(&self.between).map(|sample| &**sample)
     }
 
     fn take(&mut self, at_s: f64, level_dbfs: f64, embedding: &[f32], features: &Features) {
@@ -230,6 +278,9 @@ impl Learner {
         // What overlaps counts once; what was left out in between does not count.
         self.heard_s += since_last.clamp(0.0, window_s);
         self.windows += 1;
+        if self.windows >= BETWEEN_BELOW {
+            self.between = Vec::new();
+        }
         if !self.windows.is_multiple_of(self.stride) {
             return;
         }

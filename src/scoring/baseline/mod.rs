@@ -18,6 +18,7 @@ mod coreset;
 mod expected;
 mod extend;
 mod learn;
+mod modes;
 mod propose;
 mod sample;
 
@@ -33,6 +34,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::calibration::{LaneCalibration, lane_scores};
+use self::modes::Modes;
 use super::alarm::SlowCalibration;
 use super::bank::Bank;
 use super::lanes::{Features, Lane, Rows};
@@ -176,6 +178,9 @@ pub struct Baseline {
     bank: Rows,
     #[serde(rename = "judgement")]
     calibration: Option<LaneCalibration>,
+    /// Ways of running that were found in it, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    modes: Option<Modes>,
     /// Windows that it was made from, so that more can be added; those of earlier versions have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     samples: Vec<Sample>,
@@ -236,7 +241,8 @@ impl Baseline {
         check_rate(self.false_alarm_rate)?;
         let is_valid = |calibration: &LaneCalibration| calibration.tails.is_valid() && calibration.lanes.is_valid();
         let calibration_valid = self.calibration.as_ref().is_none_or(is_valid);
-        if !self.bank.is_valid() || self.bank.len() > BANK_LIMIT || !calibration_valid {
+        let modes_valid = self.modes.as_ref().is_none_or(Modes::is_valid);
+        if !self.bank.is_valid() || self.bank.len() > BANK_LIMIT || !calibration_valid || !modes_valid {
             return fault("parts that do not fit together".into());
         }
         let width = self.bank.width();
@@ -294,6 +300,16 @@ impl Baseline {
     /// How far each mel band lies above (below) the nearest windows of the baseline, dB, `[n_mels]`.
     pub fn spectrum_difference_db(&self, features: &Features) -> Option<Vec<f64>> {
         self.calibration.as_ref()?.lanes.spectrum.difference_db(&features.spectrum)
+    }
+
+    /// How many ways of running (speeds, loads) were found in what was learned.
+    pub fn modes(&self) -> usize {
+        self.modes.as_ref().map_or(1, Modes::count)
+    }
+
+    /// How many ways of running are known, where a window is of none of them; `None` where only one is known.
+    pub fn unlike_modes(&self, features: &Features) -> Option<usize> {
+        self.modes.as_ref().filter(|modes| modes.are_all_unlike(&features.spectrum)).map(Modes::count)
     }
 
     /// Share of the baseline's windows with a smaller distance.

@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta};
 
 use super::calibration::{LaneCalibration, Scores, Tails, lane_scores, score_of};
-use super::expected::{STRETCH_S, expected, minutes_missing};
+use super::expected::{Expected, LeftOut, STRETCH_S, minutes_missing};
+use super::modes::Modes;
 use super::sample::{LearnSettings, Sample};
 use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, Projected, ThresholdBy, check_rate, coreset};
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, SlowCalibration};
@@ -27,7 +28,7 @@ const NEIGHBOUR_S: f64 = 30.0;
 /// Parts of what was heard that are left out in turn, to judge each by the rest: whole recordings ...
 const FOLDS: usize = 5;
 /// ... where there are so many, else parts of the time.
-const RECORDINGS_LEAST: usize = 4;
+const RECORDINGS_LEAST: usize = 3;
 /// A recording's neighbours in time are at most this part of all that was heard.
 const NEIGHBOUR_PARTS: f64 = 10.0;
 /// Windows that are judged in this way, at most.
@@ -72,8 +73,15 @@ pub fn propose<'a>(
         return Err(BaselineError::TooFew { expected: DISTANCES_LEAST, found: distances.len() });
     }
     let (threshold, threshold_by) = threshold(&distances, settings.false_alarm_rate)?;
-    let mut calibration = calibrate(&windows, &judged, &weighed, settings);
-    let projected = projected(&windows, &judged, threshold, calibration.as_ref(), settings);
+    let (folds, stretches) = (folds(&windows), stretches(&windows));
+    let left_out = LeftOut::new(&judged, &folds, &stretches);
+    // What somebody has confirmed counts by its share alone.
+    let widening = left_out.widening(settings.false_alarm_rate, |number| !windows[number].confirmed);
+    let mut calibration = calibrate(&windows, &judged, &weighed, widening, settings);
+    let stretches = stretches.last().map_or(0, |last| last + 1);
+    let expected = left_out.expected(widening, stretches, settings.false_alarm_rate);
+    let expected = expected.filter(|_| calibration.is_some());
+    let projected = projected(&windows, &judged, threshold, calibration.as_ref(), expected, settings);
 
     let embeddings: Vec<&[f32]> = windows.iter().map(|one| one.embedding.as_slice()).collect();
     let kept = coreset(&embeddings, BANK_LIMIT);
@@ -82,6 +90,10 @@ pub fn propose<'a>(
         let spectra: Vec<&[f32]> = windows.iter().map(|one| one.features.spectrum.as_slice()).collect();
         calibration.lanes.thin(&coreset(&spectra, BANK_LIMIT));
     }
+
+    let apart: Vec<&Sample> =
+        a_hop_apart(&windows, settings.origin.front_end.window_s).into_iter().map(|number| windows[number]).collect();
+    let modes = Modes::find(&apart);
 
     let mut levels: Vec<f64> = windows.iter().map(|one| one.level_dbfs).collect();
     levels.sort_by(f64::total_cmp);
@@ -103,6 +115,7 @@ pub fn propose<'a>(
         off_below_dbfs: levels[levels.len() / 100] - OFF_MARGIN_DB,
         bank,
         calibration,
+        modes,
         samples: Vec::new(),
         changes: None,
     })
@@ -267,6 +280,7 @@ fn calibrate(
     windows: &[&Sample],
     judged: &[Scores],
     weighed: &[usize],
+    widening: f64,
     settings: &LearnSettings,
 ) -> Option<LaneCalibration> {
     if !enough_for_lanes(windows, settings.origin.front_end.window_s) {
@@ -279,16 +293,32 @@ fn calibrate(
     let features: Vec<&Features> = windows.iter().map(|one| &one.features).collect();
     let lanes = Lanes::fit(&features, near)?;
     let stretches = stretches(windows);
-    let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?;
-    let complete = judged.iter().filter(|scores| tails.p_value(scores).is_some());
-    let slow = SlowCalibration { windows: complete.count(), correlation: correlation(judged, &tails) };
+    let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?.widened(widening);
+    let mut apart = a_hop_apart(windows, settings.hop_s);
+    apart.retain(|number| tails.p_value(&judged[*number]).is_some());
+    let correlation = correlation(apart.iter().map(|number| &judged[*number]), &tails);
+    let slow = SlowCalibration { windows: apart.len(), correlation };
     Some(LaneCalibration { lanes, tails, slow })
 }
 
+/// Numbers of the windows that follow each other by a hop at least, as those do that are judged in use; what begins between
+/// them is left out.
+fn a_hop_apart(windows: &[&Sample], hop_s: f64) -> Vec<usize> {
+    let mut apart: Vec<usize> = Vec::with_capacity(windows.len());
+    for (number, window) in windows.iter().enumerate() {
+        let last = apart.last().map(|last| windows[*last]);
+        let overlaps = |last: &Sample| last.recording == window.recording && window.at_s - last.at_s <= hop_s - 1e-3;
+        if !last.is_some_and(overlaps) {
+            apart.push(number);
+        }
+    }
+    apart
+}
+
 /// Correlation of one window's normal score with the next one's.
-fn correlation(judged: &[Scores], tails: &Tails) -> f64 {
+fn correlation<'a>(judged: impl Iterator<Item = &'a Scores>, tails: &Tails) -> f64 {
     let normal = |scores| Some(normal_quantile(1.0 - tails.p_value(scores)?).clamp(-3.0, 4.0));
-    let scores: Vec<f64> = judged.iter().filter_map(normal).collect();
+    let scores: Vec<f64> = judged.filter_map(normal).collect();
     let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
     let variance: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
     let shared: f64 = scores.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
@@ -301,6 +331,7 @@ fn projected(
     judged: &[Scores],
     threshold: f64,
     calibration: Option<&LaneCalibration>,
+    expected: Option<Expected>,
     settings: &LearnSettings,
 ) -> Projected {
     let window_s = settings.origin.front_end.window_s;
@@ -316,15 +347,14 @@ fn projected(
     };
     let rate = settings.false_alarm_rate;
     let stretches = stretches(windows);
-    let expected = calibration.and_then(|_| expected(judged, &folds(windows), &stretches, rate));
     let stretches = stretches.last().map_or(0, |last| last + 1);
     Projected {
         windows: windows.len(),
         heard_s: heard_s(windows, window_s),
         distance_share: share(&by_distance),
         combined_share: by_all.as_deref().map(share),
-        distance_alarms: alarms(windows, &by_distance),
-        combined_alarms: by_all.map(|verdicts| alarms(windows, &verdicts)),
+        distance_alarms: alarms(windows, &by_distance, settings.hop_s),
+        combined_alarms: by_all.map(|verdicts| alarms(windows, &verdicts, settings.hop_s)),
         previous_share: settings.previous_threshold.map(over),
         stretches,
         expected_share: expected.map(|expected| expected.share),
@@ -339,14 +369,14 @@ fn share(verdicts: &[Option<bool>]) -> f64 {
 }
 
 /// Alarms that the default settings would have raised on these verdicts.
-fn alarms(windows: &[&Sample], verdicts: &[Option<bool>]) -> usize {
+fn alarms(windows: &[&Sample], verdicts: &[Option<bool>], hop_s: f64) -> usize {
     let Some(first) = windows.first() else { return 0 };
     let at = |seconds: f64| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(((seconds - first.at_s) * 1000.0) as i64);
     let mut alarm = Alarm::new(AlarmConfig::default(), DateTime::UNIX_EPOCH);
     let mut raised = 0;
-    for (window, anomalous) in windows.iter().zip(verdicts) {
-        let Some(anomalous) = anomalous else { continue };
-        let assessment = judge(if *anomalous { 2.0 } else { 0.5 }, 1.0, window.level_dbfs);
+    for number in a_hop_apart(windows, hop_s) {
+        let (window, Some(anomalous)) = (windows[number], verdicts[number]) else { continue };
+        let assessment = judge(if anomalous { 2.0 } else { 0.5 }, 1.0, window.level_dbfs);
         debug_assert!(assessment.verdict != Verdict::Unknown, "both distances are finite");
         let change = alarm.on_verdict(&assessment, at(window.at_s));
         raised += usize::from(change.is_some_and(|change| change.to.state == AlarmState::Active));
