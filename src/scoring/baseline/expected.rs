@@ -31,8 +31,7 @@ pub(super) struct LeftOut<'a>(Vec<Part<'a>>);
 struct Part<'a> {
     /// What the others would have taught.
     tails: Tails,
-    /// Its windows, by their numbers.
-    own: Vec<(usize, &'a Scores)>,
+    own: Vec<&'a Scores>,
 }
 
 impl<'a> LeftOut<'a> {
@@ -42,19 +41,17 @@ impl<'a> LeftOut<'a> {
         let part = |fold: usize| {
             let of = |own: bool| (0..judged.len()).filter(move |number| (folds[*number] == fold) == own);
             let tails = Tails::fit(of(false).map(|number| (&judged[number], stretches[number])))?;
-            Some(Part { tails, own: of(true).map(|number| (number, &judged[number])).collect() })
+            Some(Part { tails, own: of(true).map(|number| &judged[number]).collect() })
         };
         LeftOut((0..last).filter_map(part).collect())
     }
 
     /// How many times as wide the tails are to be made, so that of the windows of another part like these no more than
     /// `rate` are called anomalous, nine times in ten; at least 1. Parts need more or less, and those few are all that is
-    /// known of how much a part can need: Student's distribution says how far another one may lie beyond them. Windows
-    /// count for which `counts` holds.
-    pub fn widening(&self, rate: f64, counts: impl Fn(usize) -> bool) -> f64 {
+    /// known of how much a part can need: Student's distribution says how far another one may lie beyond them.
+    pub fn widening(&self, rate: f64) -> f64 {
         let needed = |Part { tails, own }: &Part| {
-            let own = own.iter().filter(|(number, _)| counts(*number));
-            let mut needed: Vec<f64> = own.filter_map(|(_, scores)| tails.widening(scores, rate)).collect();
+            let mut needed: Vec<f64> = own.iter().filter_map(|scores| tails.widening(scores, rate)).collect();
             needed.sort_by(f64::total_cmp);
             let rank = ((1.0 - rate) * (needed.len() + 1) as f64 - 1e-9).ceil() as usize;
             needed.get(rank.saturating_sub(1)).or(needed.last()).copied()
@@ -70,7 +67,7 @@ impl<'a> LeftOut<'a> {
     pub fn expected(&self, widening: f64, stretches: usize, rate: f64) -> Option<Expected> {
         let judged = self.0.iter().flat_map(|Part { tails, own }| {
             let tails = tails.clone().widened(widening);
-            own.iter().filter_map(|(_, scores)| tails.p_value(scores)).collect::<Vec<_>>()
+            own.iter().filter_map(|scores| tails.p_value(scores)).collect::<Vec<_>>()
         });
         let (anomalous, all) =
             judged.fold((0.0, 0.0), |(found, all), p_value| (found + f64::from(u8::from(p_value < rate)), all + 1.0));
@@ -125,7 +122,7 @@ mod tests {
         let of = |shift: f64| {
             let (judged, folds) = days(shift);
             let left_out = LeftOut::new(&judged, &folds, &folds);
-            let widening = left_out.widening(0.01, |_| true);
+            let widening = left_out.widening(0.01);
             let share = |widening: f64| left_out.expected(widening, 3, 0.01).expect("three days").share;
             (widening, share(1.0), share(widening))
         };
@@ -134,10 +131,6 @@ mod tests {
         let (widening, before, after) = of(6.0);
         assert!(widening > alike && widening <= WIDENING_MOST, "{widening}");
         assert!(after < before, "{before} {after}");
-        // Whatever somebody has confirmed is left alone.
-        let (judged, folds) = days(6.0);
-        let of_first = LeftOut::new(&judged, &folds, &folds).widening(0.01, |number| number < 120);
-        assert!(of_first < widening, "{of_first}");
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sample::Sample;
 use crate::scoring::lanes::Rows;
 
 /// Windows that are compared with each other, at most.
@@ -37,13 +36,15 @@ pub(super) struct Modes {
 }
 
 impl Modes {
-    /// `None` where there is only one way of running, or too little was heard to tell. `windows` in the order of time, none
-    /// of which shares sound with another.
-    pub fn find(windows: &[&Sample]) -> Option<Modes> {
+    /// From the recording and the mean spectrum of each window, in the order of time; none shares sound with another. `None`
+    /// where there is only one way of running, or too little was heard to tell.
+    pub fn find(windows: &[(u32, &[f32])]) -> Option<Modes> {
         let step = windows.len().div_ceil(COMPARED_LIMIT).max(1);
-        let of_time = windows.windows(2).step_by(step).filter(|pair| pair[0].recording == pair[1].recording);
-        let mut steps: Vec<f32> = of_time.map(|pair| difference_db(&shape(pair[0]), &shape(pair[1]))).collect();
-        let compared: Vec<Vec<f32>> = windows.iter().step_by(step).map(|window| shape(window)).collect();
+        let of_time = windows.windows(2).step_by(step).filter(|pair| pair[0].0 == pair[1].0);
+        let mut steps: Vec<f32> =
+            of_time.map(|pair| difference_db(&without_level(pair[0].1), &without_level(pair[1].1))).collect();
+        let compared: Vec<Vec<f32>> =
+            windows.iter().step_by(step).map(|(_, spectrum)| without_level(spectrum)).collect();
         if compared.len() < COMPARED_LEAST || steps.is_empty() {
             return None;
         }
@@ -83,10 +84,6 @@ impl Modes {
     }
 }
 
-fn shape(window: &Sample) -> Vec<f32> {
-    without_level(&window.features.spectrum)
-}
-
 fn without_level(spectrum: &[f32]) -> Vec<f32> {
     let level = spectrum.iter().sum::<f32>() / spectrum.len().max(1) as f32;
     spectrum.iter().map(|value| value - level).collect()
@@ -122,23 +119,19 @@ fn linked(rows: &[Vec<f32>], limit_db: f32) -> Vec<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scoring::lanes::Features;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
-    /// Windows of 5 s; `tilt` says how the spectrum leans in each.
-    fn windows(tilts: impl IntoIterator<Item = f32>) -> Vec<Sample> {
+    /// Mean spectra; `tilt` says how the spectrum leans in each.
+    fn windows(tilts: impl IntoIterator<Item = f32>) -> Vec<Vec<f32>> {
         let mut rng = StdRng::seed_from_u64(3);
-        let window = |(number, tilt): (usize, f32)| {
-            let spectrum = (0..64).map(|band| tilt * band as f32 / 8.0 + rng.random_range(-1.0..1.0f32)).collect();
-            let features = Features { spectrum, ..Features::default() };
-            Sample::new(0, 5.0 * number as f64, -30.0, vec![0.0; 4], features)
-        };
-        tilts.into_iter().enumerate().map(window).collect()
+        let window =
+            |tilt: f32| (0..64).map(|band| tilt * band as f32 / 8.0 + rng.random_range(-1.0..1.0f32)).collect();
+        tilts.into_iter().map(window).collect()
     }
 
-    fn find(windows: &[Sample]) -> Option<Modes> {
-        Modes::find(&windows.iter().collect::<Vec<_>>())
+    fn find(windows: &[Vec<f32>]) -> Option<Modes> {
+        Modes::find(&windows.iter().map(|spectrum| (0, spectrum.as_slice())).collect::<Vec<_>>())
     }
 
     #[test]
@@ -146,12 +139,11 @@ mod tests {
         let learned = windows((0..120).map(|number| [0.0, 2.0, -2.0][number / 10 % 3]));
         let modes = find(&learned).expect("three ways of running");
         assert!(modes.count() == 3 && modes.is_valid());
-        let unlike =
-            |tilt: f32| windows([tilt; 20]).iter().filter(|one| modes.are_all_unlike(&one.features.spectrum)).count();
+        let unlike = |tilt: f32| windows([tilt; 20]).iter().filter(|one| modes.are_all_unlike(one)).count();
         assert_eq!([0.0, 2.0, -2.0, 0.2].map(unlike), [0; 4]);
         assert_eq!([4.0, -4.0, 8.0].map(unlike), [20; 3]);
         // The level tells nothing, and another width nothing either.
-        let louder: Vec<f32> = learned[0].features.spectrum.iter().map(|value| value + 9.0).collect();
+        let louder: Vec<f32> = learned[0].iter().map(|value| value + 9.0).collect();
         assert!(!modes.are_all_unlike(&louder) && !modes.are_all_unlike(&[1.0]));
     }
 

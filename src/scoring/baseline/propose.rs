@@ -75,8 +75,10 @@ pub fn propose<'a>(
     let (threshold, threshold_by) = threshold(&distances, settings.false_alarm_rate)?;
     let (folds, stretches) = (folds(&windows), stretches(&windows));
     let left_out = LeftOut::new(&judged, &folds, &stretches);
-    // What somebody has confirmed counts by its share alone.
-    let widening = left_out.widening(settings.false_alarm_rate, |number| !windows[number].confirmed);
+    // Parts of one recording are of one day, and say nothing of others; what somebody has confirmed lies far out, and makes
+    // the tail wide by itself.
+    let is_known = whole_recordings(&windows).is_some() && !windows.iter().any(|window| window.confirmed);
+    let widening = if is_known { left_out.widening(settings.false_alarm_rate) } else { 1.0 };
     let mut calibration = calibrate(&windows, &judged, &weighed, widening, settings);
     let stretches = stretches.last().map_or(0, |last| last + 1);
     let expected = left_out.expected(widening, stretches, settings.false_alarm_rate);
@@ -91,8 +93,8 @@ pub fn propose<'a>(
         calibration.lanes.thin(&coreset(&spectra, BANK_LIMIT));
     }
 
-    let apart: Vec<&Sample> =
-        a_hop_apart(&windows, settings.origin.front_end.window_s).into_iter().map(|number| windows[number]).collect();
+    let apart = a_hop_apart(&windows, settings.origin.front_end.window_s).into_iter().map(|number| windows[number]);
+    let apart: Vec<(u32, &[f32])> = apart.map(|one| (one.recording, one.features.spectrum.as_slice())).collect();
     let modes = Modes::find(&apart);
 
     let mut levels: Vec<f64> = windows.iter().map(|one| one.level_dbfs).collect();
