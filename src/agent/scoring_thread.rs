@@ -57,6 +57,9 @@ impl ScoringThread {
                 loop {
                     turns.fetch_add(1, Ordering::Relaxed);
                     let done = finish.load(Ordering::Acquire);
+                    if done {
+                        scoring.between.stop();
+                    }
                     if !scoring.turn() && done {
                         break;
                     }
@@ -166,7 +169,7 @@ impl Scoring {
         if let Some(progress) = &assessed.learning {
             self.learning(window.machine, progress);
         }
-        self.between.note(window, assessed.wanted_between.take());
+        self.between.note(window, assessed.wanted_between.take(), Instant::now());
     }
 
     /// Publishes progress in steps of a tenth, and has it saved: not so often that it wears the disk out, nor so rarely
