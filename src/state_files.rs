@@ -80,13 +80,17 @@ impl StateFiles {
         self.read_with(name, fs::read)
     }
 
-    /// As [`StateFiles::read`] of a file of at most `most` bytes that is no link: for directories that others may have
-    /// written to.
+    /// As [`StateFiles::read`] of a file of at most `most` bytes that is no link and has its check sum: for what version 0.1 did
+    /// not write, and for directories that others may have written to.
     ///
     /// # Errors
     /// As [`StateFiles::read`].
     pub fn read_own(&self, name: &str, most: u64) -> Result<Option<String>, Lost> {
-        self.read_with(name, |path| fs::read_own(path, most))
+        let with_sum = |text: Vec<u8>| match text.starts_with(SUM.as_bytes()) {
+            true => Ok(text),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it has no check sum")),
+        };
+        self.read_with(name, |path| fs::read_own(path, most).and_then(with_sum))
     }
 
     fn read_with(&self, name: &str, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Option<String>, Lost> {

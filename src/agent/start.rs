@@ -116,7 +116,7 @@ impl Left {
         let inventory_lost = StateFiles::new(state_dir).check_inventory().err();
         let (mut store, store_lost) = StateStore::open(state_dir, now);
         let baselines = BaselineStore::new(state_dir);
-        baselines.settle(|machine, token| store.was_decided(machine, token));
+        let switch_lost = baselines.settle(|machine, token| store.was_decided(machine, token));
         let (imported, import_lost) = match take::take(config, &mut store, now) {
             Ok(imported) => (imported, None),
             Err(error @ TakeError::Halfway(_)) => return Err(error.into()),
@@ -132,7 +132,7 @@ impl Left {
         let (alarms, saved, alarms_lost) = AlarmStore::open(state_dir);
         let (journal, journal_lost) = Journal::open(state_dir, now);
         let (clips, clips_lost) = Clips::open(state_dir, config.evidence.keep_mb);
-        let lost = [inventory_lost, store_lost, import_lost, alarms_lost, journal_lost, clips_lost];
+        let lost = [inventory_lost, store_lost, switch_lost, import_lost, alarms_lost, journal_lost, clips_lost];
         let lost = lost.into_iter().flatten();
         let lost: Vec<String> = lost.map(|Lost(problem)| problem).collect();
         lost.iter().for_each(|problem| tracing::error!("lost of the last run: {problem}"));

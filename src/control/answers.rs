@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::transaction::Transaction;
 use crate::monitor::MonitorState;
 use crate::monitor::answers::{AlarmAnswer, AlarmOutcome};
-use crate::monitor::clips::{ClipKey, FaultExample};
+use crate::monitor::clips::{ClipError, ClipKey, FaultExample};
 use crate::monitor::journal::JournalEntry;
 use crate::monitor::machine::Addition;
 use crate::mqtt::payload::EventKind;
@@ -46,7 +46,11 @@ impl ConfirmAlarm {
         let key = ClipKey::new(&entry.machine, entry.record.kind, entry.record.since);
         let fault = answer.filter(|answer| answer.outcome == AlarmOutcome::Fault);
         let fault = fault.map(|answer| FaultExample { name: answer.name.clone().unwrap_or_default() });
-        let lock = || self.shared.clips.set_fault(&key, fault.clone()).map_err(|error| failed("the clip", &error));
+        let lock = || match self.shared.clips.set_fault(&key, fault.clone()) {
+            // There is no clip any more that could be kept as an example.
+            Ok(()) | Err(ClipError::Lost(_)) => Ok(()),
+            Err(error) => Err(failed("the clip", &error)),
+        };
         lock()?;
         self.shared.journal.answer(entry.id, answer).map_err(|error| failed("the journal", &error))?;
         // Again, for a clip that was made between the two: whoever made it found no answer.

@@ -14,8 +14,11 @@ use super::baseline_store::{BaselineStore, IN_USE, LEARNING, PREVIOUS, PROPOSAL,
 use crate::scoring::Baseline;
 use crate::scoring::baseline::Learner;
 use crate::sha256::check_sum;
+use crate::state_files::Lost;
 
 const FILE: &str = "switch.json";
+/// It holds three files of a machine at most.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// What a machine's files shall hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +68,17 @@ impl Switch {
         self
     }
 
+    /// The first name that no file of a machine's baselines has.
+    fn stranger(&self) -> Option<&str> {
+        let is_own = |file: &str| {
+            let of_encoder = |kind| file.strip_prefix(kind).and_then(|rest| rest.strip_suffix(".json"));
+            let encoder = of_encoder(IN_USE).or_else(|| of_encoder(PREVIOUS));
+            [PROPOSAL, LEARNING].contains(&file)
+                || encoder.is_some_and(|digits| digits.chars().all(|digit| digit.is_ascii_alphanumeric()))
+        };
+        self.files.iter().map(|(file, _)| &**file).find(|file| !is_own(file))
+    }
+
     fn to_json(&self) -> String {
         serde_json::to_string(self).expect("it is all text")
     }
@@ -82,7 +96,10 @@ impl BaselineStore {
     /// Any I/O error; nothing is changed then.
     fn begin_switch(&self, machine: &str, switch: &Switch) -> io::Result<()> {
         if self.unfinished.lock().contains(machine)
-            && let Some(before) = self.left_over(machine)
+            && let Some(before) = self.left_over(machine).unwrap_or_else(|lost| {
+                tracing::error!(machine, "{lost}");
+                None
+            })
         {
             self.finish_switch(machine, &before)?;
         }
@@ -112,27 +129,39 @@ impl BaselineStore {
         })
     }
 
-    fn left_over(&self, machine: &str) -> Option<Switch> {
-        let text = self.files.read(&name(machine, FILE)).unwrap_or_else(|lost| {
-            tracing::error!(machine, "a change of its baselines is lost: {lost}");
-            None
-        })?;
-        let switch =
-            serde_json::from_str(&text).map_err(|error| self.files.give_up(&name(machine, FILE), &error.to_string()));
-        switch.inspect_err(|lost| tracing::error!(machine, "a change of its baselines is lost: {lost}")).ok()
+    fn left_over(&self, machine: &str) -> Result<Option<Switch>, Lost> {
+        let name = name(machine, FILE);
+        let lost = |Lost(problem)| Lost(format!("a change of the baselines of {machine} is lost: {problem}"));
+        let Some(json) = self.files.read_own(&name, MOST_BYTES).map_err(lost)? else { return Ok(None) };
+        let switch: Switch = self.files.parse(&name, &json).map_err(lost)?;
+        match switch.stranger() {
+            None => Ok(Some(switch)),
+            Some(file) => {
+                Err(lost(self.files.give_up(&name, &format!("expected files of its baselines, found {file:?}"))))
+            }
+        }
     }
 
     /// At the start: carries out what was decided before the power failed, and drops what was not. `was_decided` is asked with
-    /// the machine and the token.
-    pub fn settle(&self, was_decided: impl Fn(&str, &str) -> bool) {
+    /// the machine and the token. Says what is lost.
+    pub fn settle(&self, was_decided: impl Fn(&str, &str) -> bool) -> Option<Lost> {
+        let mut all_lost = Vec::new();
         let dirs = std::fs::read_dir(self.files.path("baselines")).into_iter().flatten().flatten();
         for dir in dirs.filter(|dir| dir.path().join(FILE).exists()) {
             let machine = dir.file_name().to_string_lossy().into_owned();
-            let Some(switch) = self.left_over(&machine) else { continue };
+            let switch = match self.left_over(&machine) {
+                Ok(Some(switch)) => switch,
+                Ok(None) => continue,
+                Err(Lost(problem)) => {
+                    all_lost.push(problem);
+                    continue;
+                }
+            };
             let decided = switch.decided || was_decided(&machine, &switch.token());
             tracing::info!(machine, decided, "a change of its baselines was interrupted");
             warn(&machine, if decided { self.finish_switch(&machine, &switch) } else { self.drop_switch(&machine) });
         }
+        (!all_lost.is_empty()).then(|| Lost(all_lost.join("; ")))
     }
 }
 
@@ -223,18 +252,18 @@ mod tests {
             store.carry_out(FAN, &part).expect("written");
             // The next run.
             let store = BaselineStore::new(dir.path());
-            store.settle(|machine, token| machine == FAN && token == switch().token());
+            assert_eq!(store.settle(|machine, token| machine == FAN && token == switch().token()), None);
             assert_eq!(read(&store), after(), "{done} of three files were replaced");
-            store.settle(|_, _| true);
+            assert_eq!(store.settle(|_, _| true), None);
             assert_eq!(read(&store), after(), "there is nothing left to do");
         }
         let (dir, store) = laid();
         store.begin_switch(FAN, &switch()).expect("written");
         let store = BaselineStore::new(dir.path());
-        store.settle(|_, token| token == Switch::decided().token());
+        assert_eq!(store.settle(|_, token| token == Switch::decided().token()), None);
         assert_eq!(read(&store), before());
         store.begin_switch(FAN, &Switch { decided: true, ..switch() }).expect("written");
-        store.settle(|_, _| false);
+        assert_eq!(store.settle(|_, _| false), None);
         assert_eq!(read(&store), after(), "it needs nobody's word");
     }
 
@@ -264,5 +293,29 @@ mod tests {
         store.begin_switch(FAN, &next).expect("written");
         store.finish_switch(FAN, &next).expect("written");
         assert_eq!(read(&store), after());
+    }
+
+    #[test]
+    fn a_damaged_one_is_said_and_one_of_other_files_is_not_carried_out() {
+        for content in [
+            "garbage".to_owned(),
+            // As version 0.1 wrote files, which wrote none of these.
+            r#"{"decided":true,"files":[["in-use-00.json",null]]}"#.to_owned(),
+            crate::state_files::seal(
+                "baselines/fan-1/switch.json",
+                r#"{"decided":true,"files":[["../../../victim.json",null]]}"#,
+            ),
+            crate::state_files::seal(
+                "baselines/fan-1/switch.json",
+                r#"{"decided":true,"files":[["agent.lock",null]]}"#,
+            ),
+        ] {
+            let (dir, store) = laid();
+            std::fs::write(dir.path().join("baselines/fan-1/switch.json"), &content).expect("written");
+            let lost = store.settle(|_, _| true).unwrap_or_else(|| panic!("{content} is taken"));
+            assert!(lost.to_string().contains("a change of the baselines of fan-1 is lost"), "{lost}");
+            assert_eq!(read(&store), before());
+            assert_eq!(store.settle(|_, _| true), None, "it is said once");
+        }
     }
 }

@@ -26,9 +26,15 @@ pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandErr
     let clip = clips.clip(&key).map_err(unreadable)?.ok_or_else(|| none(alarm))?;
     let may_hear = context.shared.config.privacy.allow_audio;
     let mut files = Vec::new();
+    let mut notes: Vec<String> = (!may_hear).then(|| NO_SOUND.to_owned()).into_iter().collect();
     for name in FILES.into_iter().filter(|name| may_hear || *name != SOUND) {
-        if let Some(content) = clips.read(&key, name).map_err(unreadable)? {
-            files.push(json!({ "file": name, "bytes": content.len(), "sha256": sha256_hex(&content) }));
+        match clips.read(&key, name) {
+            Ok(Some(content)) => {
+                files.push(json!({ "file": name, "bytes": content.len(), "sha256": sha256_hex(&content) }));
+            }
+            Ok(None) => {}
+            // The others can be had all the same.
+            Err(error) => notes.push(error.to_string()),
         }
     }
     let time = |time: DateTime<Utc>| Timestamp::from(time);
@@ -45,7 +51,7 @@ pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandErr
         "alarm": alarm, "machine": machine, "kind": kind, "since": time(*since), "from": time(*from), "to": time(*to),
         "seconds": clip.seconds(), "rate_hz": rate_hz, "text": text, "fault": clip.fault.as_ref().map(|fault| &fault.name),
         "level_step_s": level_step_s, "levels_dbfs": level_dbfs, "windows": windows, "normal": normal, "clip": files,
-        "note": (!may_hear).then_some(NO_SOUND),
+        "note": (!notes.is_empty()).then(|| notes.join("; ")),
     })))
 }
 

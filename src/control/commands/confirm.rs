@@ -113,14 +113,18 @@ type Added = Result<(usize, Addition), String>;
 
 fn addition(context: &CommandContext, entry: &JournalEntry) -> Result<Added, CommandError> {
     let (clips, key) = (&context.shared.clips, clip::key_of(entry));
-    let Some(about) = clips.clip(&key).map_err(clip::unreadable)? else {
+    let (about, windows) = match (clips.clip(&key), clips.windows(&key)) {
+        (Ok(about), Ok(windows)) => (about, windows.unwrap_or_default()),
+        // The answer counts all the same.
+        (Err(error), _) | (_, Err(error)) => return Ok(Err(clip::unreadable(error).message)),
+    };
+    let Some(about) = about else {
         let is_young = context.now - entry.record.since < TimeDelta::seconds(25);
         return Ok(Err(match is_young {
             true => "its clip is made 20 s after the alarm: answer again then".into(),
             false => "there is no clip of this alarm".into(),
         }));
     };
-    let windows = clips.windows(&key).map_err(clip::unreadable)?.unwrap_or_default();
     let judged = windows.into_iter().filter(|window| window.verdict != Verdict::Unknown);
     let sample = |window: crate::monitor::heard::HeardWindow| {
         let confirmed = window.verdict == Verdict::Anomalous;
@@ -148,7 +152,10 @@ fn addition(context: &CommandContext, entry: &JournalEntry) -> Result<Added, Com
 
 /// What a person should know who calls something a fault that was taken for normal before.
 fn taken_in(context: &CommandContext, entry: &JournalEntry) -> Result<Option<String>, CommandError> {
-    let windows = context.shared.clips.windows(&clip::key_of(entry)).map_err(clip::unreadable)?.unwrap_or_default();
+    let windows = match context.shared.clips.windows(&clip::key_of(entry)) {
+        Ok(windows) => windows.unwrap_or_default(),
+        Err(error) => return Ok(Some(clip::unreadable(error).message)),
+    };
     let at_s: Vec<f64> = windows.iter().filter_map(|window| Some(window.sample.as_ref()?.at_s)).collect();
     let state = context.shared.monitor.lock();
     let Some(number) = state.find(&entry.machine) else { return Ok(None) };

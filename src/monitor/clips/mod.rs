@@ -32,6 +32,8 @@ use crate::state_files::{Lost, StateFiles};
 
 /// What is wrong with a clip that was made of another alarm.
 const EXCHANGED: &str = "it is the clip of another alarm";
+/// How a picture begins.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// So many lost clips are named in one message.
 const LOST_NAMED: usize = 3;
 /// So much of the disk is left to others.
@@ -66,6 +68,8 @@ impl ClipError {
 /// All clips of an agent.
 pub struct Clips {
     files: StateFiles,
+    /// The same files, for reading while the agent runs: what is lost is said by the next start, by the event that people see.
+    looking: StateFiles,
     root: PathBuf,
     /// Bytes; 0: none are kept.
     most: u64,
@@ -74,6 +78,8 @@ pub struct Clips {
     problem: Mutex<Option<String>>,
     /// Of the newest alarms those that sounded like a known fault.
     likes: Mutex<BTreeMap<ClipKey, Like>>,
+    /// What is left of clips that are damaged, with its bytes: the first to go for room.
+    remains: Mutex<Vec<(PathBuf, u64)>>,
 }
 
 impl Clips {
@@ -85,24 +91,26 @@ impl Clips {
 
     fn with_free_space(state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
         remove_half_done(&state_dir.join(DIR));
-        Clips::with(StateFiles::new(state_dir), most, free)
+        Clips::with(StateFiles::new(state_dir), state_dir, most, free)
     }
 
     /// For who only looks, also while an agent is at it.
     pub fn read_only(state_dir: &Path) -> (Clips, Option<Lost>) {
-        Clips::with(StateFiles::read_only(state_dir), 0, free_space)
+        Clips::with(StateFiles::read_only(state_dir), state_dir, 0, free_space)
     }
 
-    fn with(files: StateFiles, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
+    fn with(files: StateFiles, state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
         let root = files.path(DIR);
         let clips = Clips {
             files,
+            looking: StateFiles::read_only(state_dir),
             root,
             most,
             free,
             known: Mutex::default(),
             problem: Mutex::default(),
             likes: Mutex::default(),
+            remains: Mutex::default(),
         };
         let lost = clips.scan();
         (clips, lost)
@@ -110,28 +118,36 @@ impl Clips {
 
     /// Finds the clips that are there, and those that should be.
     fn scan(&self) -> Option<Lost> {
-        let (mut found, mut lost) = (BTreeMap::new(), Vec::new());
+        let (mut found, mut lost, mut remains) = (BTreeMap::new(), Vec::new(), Vec::new());
         for machine in directories(&self.root) {
             let machine_id = machine.file_name().to_string_lossy().into_owned();
             for entry in directories(&machine.path()) {
                 let Some(key) = ClipKey::parse(&machine_id, &entry.file_name().to_string_lossy()) else { continue };
-                let summary = self.clip(&key).and_then(|clip| clip.map(|clip| self.summary_of(&clip)).transpose());
-                match summary {
+                let clip = self.about(&self.files, &key);
+                match clip.map(|clip| clip.map(|clip| self.summary_of(&clip))) {
                     Ok(Some(clip)) => drop(found.insert(key, clip)),
                     // Damaged, and set aside by an earlier start.
                     Ok(None) => {}
                     Err(error) => lost.push(error.to_string()),
                 }
+                if !entry.path().join(ABOUT).exists() {
+                    remains.push((entry.path(), bytes_in(&entry.path())));
+                }
             }
         }
         for name in self.files.expected(&format!("{DIR}/")) {
-            if !found.keys().any(|key| key.about() == name)
-                && let Err(Lost(problem)) = self.files.read_own(&name, most_bytes(ABOUT))
-            {
-                lost.push(problem);
+            if !found.keys().any(|key| key.about() == name) {
+                match self.files.read_own(&name, most_bytes(ABOUT)) {
+                    Err(Lost(problem)) => lost.push(problem),
+                    Ok(_) => lost.push(format!(
+                        "{} lies behind a link, which is not followed",
+                        self.files.path(&name).display()
+                    )),
+                }
             }
         }
         *self.known.lock() = found;
+        *self.remains.lock() = remains;
         let more = lost.len().saturating_sub(LOST_NAMED);
         lost.truncate(LOST_NAMED);
         let more = if more == 0 { String::new() } else { format!("; and {more} more") };
@@ -186,6 +202,9 @@ impl Clips {
         let Some(sum) = self.summary(key).and_then(|mut clip| clip.sums.remove(file)) else { return Ok(None) };
         let path = self.root.join(key.dir()).join(file);
         match read_own(&path, most_bytes(file)) {
+            Ok(content) if matches!(file, PICTURE | NORMAL) && !content.starts_with(PNG) => {
+                Err(ClipError::invalid(path, "expected a picture, found something else"))
+            }
             Ok(content) if check_sum(&content) == sum => Ok(Some(content)),
             Ok(_) => Err(ClipError::invalid(path, "its check sum does not fit: damaged, or another file in its place")),
             Err(error) => Err(ClipError::Io { path, error }),
@@ -197,10 +216,14 @@ impl Clips {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn clip(&self, key: &ClipKey) -> Result<Option<Clip>, ClipError> {
+        self.about(&self.looking, key)
+    }
+
+    fn about(&self, files: &StateFiles, key: &ClipKey) -> Result<Option<Clip>, ClipError> {
         let name = key.about();
-        let Some(json) = self.files.read_own(&name, most_bytes(ABOUT))? else { return Ok(None) };
-        let clip: Clip = self.files.parse(&name, &json)?;
-        let wrong = |problem: &str| ClipError::Lost(self.files.give_up(&name, problem));
+        let Some(json) = files.read_own(&name, most_bytes(ABOUT))? else { return Ok(None) };
+        let clip: Clip = files.parse(&name, &json)?;
+        let wrong = |problem: &str| ClipError::Lost(files.give_up(&name, problem));
         match (clip.key() == *key, clip.format) {
             (false, _) => Err(wrong(EXCHANGED)),
             (true, FORMAT) => Ok(Some(clip)),
@@ -209,11 +232,8 @@ impl Clips {
     }
 
     /// With the bytes of its files.
-    fn summary_of(&self, clip: &Clip) -> Result<ClipSummary, ClipError> {
-        let dir = self.root.join(clip.key().dir());
-        let files = std::fs::read_dir(&dir).map_err(|error| ClipError::Io { path: dir, error })?;
-        let sizes = files.flatten().filter_map(|file| Some(file.metadata().ok()?.len()));
-        Ok(ClipSummary::of(clip, sizes.sum()))
+    fn summary_of(&self, clip: &Clip) -> ClipSummary {
+        ClipSummary::of(clip, bytes_in(&self.root.join(clip.key().dir())))
     }
 
     /// The windows of a clip with what a baseline is made of.
@@ -263,30 +283,35 @@ impl Clips {
         let (name, clip) = (key.about(), Clip { fault, ..clip });
         let written = self.files.write(&name, &make::json(&clip));
         written.map_err(|error| ClipError::Io { path: self.files.path(&name), error })?;
-        let summary = self.summary_of(&clip)?;
+        let summary = self.summary_of(&clip);
         self.known.lock().insert(key.clone(), summary);
         Ok(())
     }
 
-    /// Removes all clips of a machine, also those of faults.
+    /// Removes all clips of a machine, also those of faults and what is left of damaged ones.
     pub fn remove_machine(&self, machine: &str) {
-        let keys: Vec<_> = self.known.lock().keys().filter(|key| key.machine == machine).cloned().collect();
-        for key in keys {
-            if let Err(error) = self.remove(&key) {
-                tracing::warn!(machine, %error, "a clip cannot be removed");
-            }
+        for name in self.files.expected(&format!("{DIR}/{machine}/")) {
+            self.files.forget(&name);
         }
-        // What is still in it is no clip.
-        let _ = std::fs::remove_dir(self.root.join(machine));
+        let dir = self.root.join(machine);
+        self.known.lock().retain(|key, _| key.machine != machine);
+        self.remains.lock().retain(|(path, _)| !path.starts_with(&dir));
+        // In one step there is none any more; the next start goes on where the power fails.
+        let aside = self.root.join(format!("{UNFINISHED}{machine}"));
+        let removed = std::fs::rename(&dir, &aside).and_then(|()| std::fs::remove_dir_all(&aside));
+        if let Err(error) = removed.or_else(absent) {
+            tracing::warn!(machine, %error, "the clips of a machine cannot be removed");
+        }
     }
 
     /// Removes the oldest clips that are not of faults until `bytes` more have room; none, where that would not do.
     fn make_room(&self, bytes: u64) -> Result<(), ClipError> {
-        let used = self.total().1;
+        let remains: u64 = self.remains.lock().iter().map(|(_, bytes)| bytes).sum();
+        let used = self.total().1 + remains;
         let free = (self.free)(&self.root).unwrap_or(u64::MAX);
         let over = (used + bytes).saturating_sub(self.most);
         let short = (bytes + LEAST_FREE).saturating_sub(free);
-        let (mut going, mut gained) = (Vec::new(), 0);
+        let (mut going, mut gained) = (Vec::new(), if over.max(short) > 0 { remains } else { 0 });
         for (key, clip) in self.all() {
             if gained >= over.max(short) {
                 break;
@@ -299,7 +324,15 @@ impl Clips {
         match (gained < over, gained < short) {
             (true, _) => Err(ClipError::Full { bytes }),
             (_, true) => Err(ClipError::Disk { free }),
-            _ => going.iter().try_for_each(|key| self.remove(key)),
+            _ if gained == 0 => Ok(()),
+            _ => {
+                for (dir, _) in self.remains.lock().drain(..) {
+                    if let Err(error) = std::fs::remove_dir_all(&dir).or_else(absent) {
+                        tracing::warn!(dir = %dir.display(), %error, "what is left of a damaged clip cannot be removed");
+                    }
+                }
+                going.iter().try_for_each(|key| self.remove(key))
+            }
         }
     }
 
@@ -314,11 +347,19 @@ impl Clips {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of(&dir, error)),
             _ => drop(self.known.lock().remove(key)),
         }
-        match std::fs::remove_dir_all(&aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of(&aside, error)),
-            _ => Ok(()),
-        }
+        std::fs::remove_dir_all(&aside).or_else(absent).map_err(|error| of(&aside, error))
     }
+}
+
+/// What is not there need not be removed.
+fn absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Of the files in a directory.
+fn bytes_in(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
 /// Writes a directory beside its place, syncs it and renames it.
@@ -329,6 +370,9 @@ fn write(dir: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), ClipError>
     };
     let parent = crate::fs::parent(dir);
     std::fs::create_dir_all(parent).map_err(of(parent))?;
+    if std::fs::symlink_metadata(parent).map_err(of(parent))?.is_symlink() {
+        return Err(ClipError::invalid(parent.to_owned(), "expected a directory, found a link"));
+    }
     // Sound is for the agent's own user. Removed again where anything fails.
     let own = std::fs::Permissions::from_mode(0o700);
     let staging =
@@ -367,7 +411,9 @@ fn most_bytes(file: &str) -> u64 {
 }
 
 fn remove_half_done(root: &Path) {
-    for entry in directories(root).iter().flat_map(|machine| directories(&machine.path())) {
+    let machines = directories(root);
+    let clips: Vec<_> = machines.iter().flat_map(|machine| directories(&machine.path())).collect();
+    for entry in machines.iter().chain(&clips) {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED)
             && let Err(error) = std::fs::remove_dir_all(entry.path())
         {

@@ -137,7 +137,9 @@ fn what_is_not_the_agents_is_not_read_and_not_removed() {
         problem.expect_err("another's, or too large");
     }
     let (again, lost) = Clips::open(dir.path(), 500);
-    assert_eq!((seconds(&again), lost), (vec![3], None), "said when they were read");
+    assert_eq!(seconds(&again), [3]);
+    let lost = lost.expect("said by the start, also when it was read before").to_string();
+    assert!(lost.contains("another file in its place") && lost.contains("expected at most"), "{lost}");
     assert!(theirs.exists(), "what a link leads to is left alone");
     std::fs::remove_file(place(3).join(SOUND)).expect("removed");
     std::os::unix::fs::symlink("clip.json", place(3).join(SOUND)).expect("a link");
@@ -183,4 +185,56 @@ fn what_is_damaged_exchanged_or_gone_is_said_once() {
     // What was removed for room or with its machine is not missed.
     again.remove_machine("fan-1");
     open(&dir);
+}
+
+#[test]
+fn links_are_not_followed_and_pictures_are_pictures() {
+    let (dir, outside) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let clips = open(&dir);
+    clips.keep(&made(1)).expect("kept");
+    let place = dir.path().join(DIR).join(key(1).dir());
+    // Without a check sum it may say that the sound is a picture.
+    let about = std::fs::read_to_string(place.join(ABOUT)).expect("a file");
+    std::fs::copy(place.join(SOUND), place.join(PICTURE)).expect("copied");
+    let error = clips.read(&key(1), PICTURE).expect_err("no picture");
+    assert!(error.to_string().ends_with("expected a picture, found something else"), "{error}");
+    std::fs::write(place.join(ABOUT), about.replacen("\"sum\"", "\"som\"", 1)).expect("written");
+    let error = clips.clip(&key(1)).expect_err("no check sum");
+    assert!(error.to_string().ends_with("it has no check sum"), "{error}");
+    std::fs::write(place.join(ABOUT), about).expect("written");
+    // The machine's directory is elsewhere.
+    let machine = dir.path().join(DIR).join("fan-1");
+    std::fs::rename(&machine, outside.path().join("fan-1")).expect("moved");
+    std::os::unix::fs::symlink(outside.path().join("fan-1"), &machine).expect("a link");
+    let error = clips.keep(&made(2)).expect_err("a link");
+    assert!(error.to_string().ends_with("expected a directory, found a link"), "{error}");
+    let (again, lost) = Clips::open(dir.path(), 500);
+    assert!(again.all().is_empty() && lost.is_some_and(|lost| lost.to_string().contains("behind a link")));
+    again.remove_machine("fan-1");
+    assert!(outside.path().join("fan-1").join(key(1).dir().file_name().expect("a name")).exists());
+}
+
+#[test]
+fn what_is_left_of_a_damaged_clip_goes_first_for_room_and_with_its_machine() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let size = made(1).bytes();
+    let place = |second: i64| dir.path().join(DIR).join(key(second).dir());
+    let limited = || Clips::with_free_space(dir.path(), 2 * size + size / 2, |_| Some(u64::MAX));
+    let clips = limited().0;
+    for second in 1..=2 {
+        clips.keep(&made(second)).expect("kept");
+    }
+    std::fs::write(place(2).join(ABOUT), "garbage").expect("written");
+    let (clips, lost) = limited();
+    assert!(lost.is_some() && place(2).join(SOUND).exists());
+    clips.keep(&made(3)).expect("kept");
+    assert_eq!((seconds(&clips), place(2).exists()), (vec![1, 3], false));
+    std::fs::write(place(3).join(ABOUT), "garbage").expect("written");
+    let clips = limited().0;
+    clips.remove_machine("fan-1");
+    assert_eq!(directories(&dir.path().join(DIR)).len(), 0);
+    // The power failed while they were removed.
+    std::fs::create_dir_all(dir.path().join(format!("{DIR}/{UNFINISHED}fan-1/fault-1"))).expect("a directory");
+    open(&dir);
+    assert_eq!(directories(&dir.path().join(DIR)).len(), 0);
 }
