@@ -15,6 +15,7 @@ use auscult::mqtt::broker::BrokerSettings;
 use auscult::mqtt::outbox::Bounds;
 use auscult::mqtt::payload::{VerdictMsg, encode};
 use auscult::mqtt::tls::TlsFiles;
+use auscult::mqtt::version::VersionSetting;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use auscult::scoring::judge;
 use chrono::Utc;
@@ -45,6 +46,9 @@ fn start(url: &str, state_dir: &std::path::Path, drain_per_s: f64) -> Mqtt {
         root: "auscult".into(),
         broker: BrokerSettings { urls: url.parse().expect("a URL"), ..BrokerSettings::default() },
         tls: TlsFiles::default(),
+        version: VersionSetting::Auto,
+        will_delay: Duration::from_secs(10),
+        keep_session: Duration::from_secs(3600),
         keep_alive: Duration::from_secs(20),
         pause: (Duration::from_millis(50), Duration::from_millis(500)),
         drain_per_s,

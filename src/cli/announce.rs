@@ -76,7 +76,7 @@ impl Asking {
         (self.due, self.asked) = (None, Some(Instant::now()));
         let topic = AgentTopics::new(client.root(), "fleet").fleet_control();
         tracing::debug!("the broker gives nothing that it keeps: the fleet is asked to say it again");
-        client.publish(&topic, false, command(WITHIN_S, None).to_json().to_string().into_bytes()).await
+        client.publish_command(&topic, command(WITHIN_S, None).to_json().to_string().into_bytes()).await
     }
 }
 

@@ -19,7 +19,8 @@ use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
 use crate::mqtt::payload::{AgentState, SchemaVersion, Status, encode};
 use crate::mqtt::tls::{Ending, TlsFiles};
-use crate::mqtt::{topics, trial};
+use crate::mqtt::topics;
+use crate::mqtt::trial::{self, Rights};
 use crate::notify;
 
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
@@ -272,8 +273,9 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
     for url in config.mqtt.url.all() {
         let mqtt = MqttConfig { url: url.clone().into(), ..config.mqtt.clone() };
         match runtime.block_on(trial::try_rights(&mqtt, agent, unknown_status())) {
-            Ok(silent) => {
-                report.ok("broker", format!("{url}: connection accepted, the agent may write and read"))?;
+            Ok(Rights { version, silent }) => {
+                let line = format!("{url}: connection accepted ({version}), the agent may write and read");
+                report.ok("broker", line)?;
                 if !silent.is_empty() {
                     let topics = silent.join(" and ");
                     report.warn(

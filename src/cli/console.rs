@@ -1,6 +1,6 @@
 //! `auscult console`: the page for a whole fleet, beside the broker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -127,6 +127,15 @@ enum Order {
     },
     /// Retained topics that are to be cleared.
     Clear(Vec<String>),
+}
+
+impl Order {
+    fn is_to(&self, wanted: &str) -> bool {
+        match self {
+            Order::Command { topic, .. } => topic == wanted,
+            Order::Clear(topics) => topics.iter().any(|topic| topic == wanted),
+        }
+    }
 }
 
 /// The fleet as the broker shows it.
@@ -272,9 +281,18 @@ impl Console {
         asking: &mut Asking,
     ) -> SimpleClientError {
         asking.connected();
+        let mut sent = VecDeque::new();
         loop {
             tokio::select! {
                 message = client.next() => match message {
+                    Err(SimpleClientError::Refused { topic, refusal, .. }) => {
+                        tracing::warn!("{topic}: the broker does not take what is published here: {refusal}");
+                        if let Some(place) = sent.iter().rposition(|order: &Order| order.is_to(&topic))
+                            && let Some(order) = sent.remove(place)
+                        {
+                            self.refuse(&order, &format!("the broker does not take the command: {refusal}"));
+                        }
+                    }
                     Ok(message) => {
                         asking.received(&message);
                         self.take(message);
@@ -284,10 +302,19 @@ impl Console {
                 () = asking.due() => if let Err(problem) = asking.ask(client).await {
                     return problem;
                 },
-                Some(order) = queued.recv() => if let Err(problem) = carry_out(client, &order).await {
-                    self.refuse(&order, "the broker went away while it was sent: it may still be done");
-                    return problem;
-                },
+                Some(order) = queued.recv() => {
+                    match carry_out(client, &order).await {
+                        Ok(()) | Err(SimpleClientError::Refused { .. }) => {}
+                        Err(problem) => {
+                            self.refuse(&order, "the broker went away while it was sent: it may still be done");
+                            return problem;
+                        }
+                    }
+                    sent.push_back(order);
+                    if sent.len() > COMMANDS {
+                        sent.pop_front();
+                    }
+                }
             }
         }
     }
@@ -330,7 +357,7 @@ fn machine_of(topic: &Topic) -> Option<&str> {
 
 async fn carry_out(client: &mut SimpleClient, order: &Order) -> Result<(), SimpleClientError> {
     match order {
-        Order::Command { topic, payload } => client.publish(topic, false, payload.clone()).await,
+        Order::Command { topic, payload } => client.publish_command(topic, payload.clone()).await,
         Order::Clear(topics) => {
             for topic in topics {
                 client.publish(topic, true, Vec::new()).await?;

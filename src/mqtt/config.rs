@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::address::BrokerUrls;
+use super::version::VersionSetting;
 use crate::secret::Secret;
 use crate::validate::check_range;
 
@@ -31,8 +32,16 @@ pub struct MqttConfig {
     /// PEM file of that certificate's key; default: none.
     pub key_file: Option<PathBuf>,
     /// Seconds between keep-alive packets; a connection that stays silent for one and a half times as long is given up.
-    /// Default 20.
+    /// Default 20; MQTT 5 takes 5 at least.
     pub keep_alive_s: u64,
+    /// Version of MQTT: 5, or 4, which is MQTT 3.1.1, or `"auto"`: 5 where the broker speaks it, or else 3.1.1;
+    /// default `"auto"`.
+    pub version: VersionSetting,
+    /// MQTT 5: seconds after which the broker publishes `offline` when the connection broke and the agent has not come
+    /// back; default 10.
+    pub will_delay_s: u64,
+    /// MQTT 5: days for which the broker keeps commands for an agent that is away; default 30.
+    pub session_days: f64,
     /// Where address and login come from; not a key.
     #[serde(skip)]
     pub origin: BrokerOrigin,
@@ -66,6 +75,9 @@ impl Default for MqttConfig {
             cert_file: None,
             key_file: None,
             keep_alive_s: 20,
+            version: VersionSetting::Auto,
+            will_delay_s: 10,
+            session_days: 30.0,
             origin: BrokerOrigin::Default,
         }
     }
@@ -84,7 +96,9 @@ impl MqttConfig {
         if self.cert_file.is_some() != self.key_file.is_some() {
             return Err("mqtt: expected cert_file and key_file together, found one of them".into());
         }
-        check_range("mqtt.keep_alive_s", self.keep_alive_s as f64, 1.0, 3600.0)
+        check_range("mqtt.keep_alive_s", self.keep_alive_s as f64, 1.0, 3600.0)?;
+        check_range("mqtt.will_delay_s", self.will_delay_s as f64, 0.0, 86_400.0)?;
+        check_range("mqtt.session_days", self.session_days, 0.01, 3650.0)
     }
 }
 

@@ -255,6 +255,9 @@ impl Mqtt {
             incoming_dropped: shared.incoming_dropped.load(Ordering::Relaxed),
             last_error: shared.last_error.lock().clone(),
             certificate_until: *shared.certificate_until.lock(),
+            mqtt_version: Some(shared.version.load(Ordering::Relaxed)).filter(|version| *version > 0),
+            refused: shared.refused.load(Ordering::Relaxed),
+            denied: shared.denied.lock().clone(),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod simple_client;
 pub mod tls;
 pub mod topics;
 pub mod trial;
+pub mod version;
 
 pub use self::client::stop::StopReport;
 pub use self::connection::MAX_CONTROL_BYTES;

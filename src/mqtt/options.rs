@@ -8,6 +8,7 @@ use super::broker::BrokerSettings;
 use super::config::{CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
 use super::outbox::Bounds;
 use super::tls::TlsFiles;
+use super::version::VersionSetting;
 
 /// How the client is set up.
 #[derive(Debug, Clone)]
@@ -16,6 +17,11 @@ pub struct MqttOptions {
     pub root: String,
     pub broker: BrokerSettings,
     pub tls: TlsFiles,
+    pub version: VersionSetting,
+    /// For so long a broker of MQTT 5 waits after a connection broke before it publishes `offline`.
+    pub will_delay: Duration,
+    /// For so long it keeps the session of an agent that is away.
+    pub keep_session: Duration,
     /// A connection that stays silent for one and a half times as long is given up.
     pub keep_alive: Duration,
     /// Shortest and longest pause between two attempts to connect.
@@ -48,6 +54,9 @@ impl MqttOptions {
             root: mqtt.root.clone(),
             broker: BrokerSettings::of(mqtt),
             tls: TlsFiles::from_config(mqtt),
+            version: mqtt.version,
+            will_delay: Duration::from_secs(mqtt.will_delay_s),
+            keep_session: Duration::from_secs_f64(mqtt.session_days * 86_400.0),
             keep_alive: Duration::from_secs(mqtt.keep_alive_s),
             pause: (Duration::from_secs(1), Duration::from_secs(60)),
             drain_per_s: outbox.drain_per_s,

@@ -1,7 +1,7 @@
 //! What the agent's handle and the client's driver share.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use super::payload::status::{AgentState, Status};
 use super::payload::version::SchemaVersion;
 use super::payload::{EventKind, EventMsg, encode};
 use super::topics::{AgentPart, AgentTopics, MachinePart};
+use super::version::Version;
 use crate::clock::{Clock, Timestamp};
 
 /// A message that is not stored: topic and payload.
@@ -45,6 +46,12 @@ pub struct MqttShared {
     /// Wakes the driver.
     pub wake: Notify,
     pub connected: AtomicBool,
+    /// Number of the version of MQTT that the connection speaks; 0 without one.
+    pub version: AtomicU8,
+    /// Messages that the broker will never take and that were given up since this start.
+    pub refused: AtomicU64,
+    /// Topics and filters that it denies at present.
+    pub denied: Mutex<Vec<String>>,
     pub reconnects: AtomicU64,
     pub incoming_dropped: AtomicU64,
     pub last_error: Mutex<Option<String>>,
@@ -84,6 +91,9 @@ impl MqttShared {
             evidence: Mutex::default(),
             wake: Notify::new(),
             connected: AtomicBool::new(false),
+            version: AtomicU8::new(0),
+            refused: AtomicU64::new(0),
+            denied: Mutex::default(),
             reconnects: AtomicU64::new(0),
             incoming_dropped: AtomicU64::new(0),
             last_error: Mutex::default(),
@@ -91,6 +101,17 @@ impl MqttShared {
             tap: OnceLock::new(),
             deliver,
         }
+    }
+
+    /// There is a connection, of this version.
+    pub fn connected(&self, version: Version) {
+        self.version.store(version.number(), Ordering::Relaxed);
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    pub fn disconnected(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+        self.version.store(0, Ordering::Relaxed);
     }
 
     /// The payload of `<agent>/status`, now.
@@ -127,6 +148,16 @@ impl MqttShared {
         }
     }
 
+    /// Marks the retained state of these topics as due.
+    pub fn republish(&self, topics: &[String]) {
+        let mut states = self.states.lock();
+        for topic in topics {
+            if let Some(state) = states.get_mut(topic) {
+                state.due = true;
+            }
+        }
+    }
+
     /// Marks what is retained of this agent as due, the machines' last verdicts too.
     pub fn announce(&self) {
         let own = format!("{}/{}/", self.topics.root(), self.topics.agent());
@@ -144,11 +175,13 @@ impl MqttShared {
         self.verdicts.lock().insert(draft.topic.clone(), slot);
     }
 
-    /// A verdict that is due again.
-    pub fn verdict_due(&self) -> Option<Unstored> {
+    /// A verdict that is due again, of a topic that `may` be sent to.
+    pub fn verdict_due(&self, may: impl Fn(&str) -> bool) -> Option<Unstored> {
         let retired = self.retired.lock();
         let mut verdicts = self.verdicts.lock();
-        let (topic, verdict) = verdicts.iter_mut().find(|(topic, verdict)| verdict.due && !retired.contains(*topic))?;
+        let is_due =
+            |topic: &String, verdict: &StateSlot| verdict.due && !retired.contains(topic) && may(topic.as_str());
+        let (topic, verdict) = verdicts.iter_mut().find(|(topic, verdict)| is_due(topic, verdict))?;
         verdict.due = false;
         Some((topic.clone(), verdict.payload.clone()))
     }

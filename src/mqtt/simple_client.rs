@@ -2,16 +2,23 @@
 //! the connection is an error, and whoever uses it decides whether to connect again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::ConnectionError;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use tokio_rustls::rustls::ClientConfig;
 
-use super::address::BrokerUrls;
+use super::address::{BrokerUrl, BrokerUrls};
 use super::config::MqttConfig;
-use super::connection::{self, Connection, ConnectionEvent, Identity, LoginError, MAX_MESSAGE_BYTES, NotSent};
+use super::connection::{
+    self, Connection, ConnectionError, ConnectionEvent, Identity, LoginError, MAX_MESSAGE_BYTES, NotSent, Refusal, Will,
+};
 use super::diagnose;
 use super::tls::{self, TlsError, TlsFiles};
 use super::topics::Topic;
+use super::version::Version;
+use crate::clock::Timestamp;
 
 /// Messages that may be unacknowledged at once.
 const IN_FLIGHT: usize = 64;
@@ -39,6 +46,9 @@ pub enum SimpleClientError {
     NoAnswer { url: String },
     #[error("{url}: the broker's access rules do not let {} be read", filters.join(", "))]
     Denied { url: String, filters: Vec<String> },
+    /// The connection goes on.
+    #[error("{url}: the broker does not take what is published to {topic}: {refusal}")]
+    Refused { url: String, topic: String, refusal: Refusal },
 }
 
 /// A message, with its topic taken apart.
@@ -55,8 +65,9 @@ pub struct SimpleClient {
     connection: Connection,
     url: String,
     root: String,
-    /// Published, not yet acknowledged.
-    in_flight: usize,
+    version: Version,
+    /// Published, not yet acknowledged; a broker answers in the order in which it got them.
+    in_flight: VecDeque<String>,
     /// Messages that arrived while something else was awaited.
     waiting: VecDeque<Message>,
 }
@@ -84,32 +95,55 @@ impl SimpleClient {
         let identity = Identity {
             client_id: format!("auscult-{role}-{:016x}", rand::random::<u64>()),
             login,
-            will,
+            will: will.map(|(topic, payload)| Will { topic, payload, delay: Duration::ZERO }),
             keep_alive: Duration::from_secs(config.keep_alive_s),
-            keep_session: false,
+            keep_session: None,
             largest_message: MAX_MESSAGE_BYTES,
         };
         let files = TlsFiles::from_config(config);
         let mut problem = SimpleClientError::NoBroker;
         for url in BrokerUrls::all(&config.url) {
-            let over_tls = url.tls;
-            let tls = over_tls.then(|| tls::client_config(&files)).transpose()?;
-            let mut connection = Connection::open(url, tls, &identity, IN_FLIGHT);
-            let url = url.to_string();
-            problem = loop {
-                match connection.next_event().await {
-                    ConnectionEvent::Connected => {
-                        let root = config.root.clone();
-                        return Ok(SimpleClient { connection, url, root, in_flight: 0, waiting: VecDeque::new() });
+            let tls = url.tls.then(|| tls::client_config(&files)).transpose()?;
+            let mut version = config.version.first(url);
+            let cause = loop {
+                let cause = match Self::attempt(url, version, tls.clone(), &identity).await {
+                    Ok(connection) => {
+                        config.version.accepted(url, version);
+                        let (url, root) = (url.to_string(), config.root.clone());
+                        let (in_flight, waiting) = (VecDeque::new(), VecDeque::new());
+                        return Ok(SimpleClient { connection, url, root, version, in_flight, waiting });
                     }
-                    ConnectionEvent::Lost(cause) => {
-                        break SimpleClientError::NotConnected { url, tls: over_tls, cause: Box::new(cause) };
-                    }
-                    _ => {}
+                    Err(cause) => cause,
+                };
+                match config.version.second(version).filter(|_| cause.may_be_the_version()) {
+                    Some(other) => version = other,
+                    None => break cause,
                 }
             };
+            problem = SimpleClientError::NotConnected { url: url.to_string(), tls: url.tls, cause: Box::new(cause) };
         }
         Err(problem)
+    }
+
+    async fn attempt(
+        url: &BrokerUrl,
+        version: Version,
+        tls: Option<Arc<ClientConfig>>,
+        identity: &Identity,
+    ) -> Result<Connection, ConnectionError> {
+        let mut connection = Connection::open(url, version, tls, identity, IN_FLIGHT);
+        loop {
+            match connection.next_event().await {
+                ConnectionEvent::Connected(_) => return Ok(connection),
+                ConnectionEvent::Lost(cause) => return Err(cause),
+                _ => {}
+            }
+        }
+    }
+
+    /// The version of MQTT that it speaks.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The broker that it is connected to.
@@ -131,8 +165,8 @@ impl SimpleClient {
         asked.map_err(|source| SimpleClientError::NotSent { what: self.url.clone(), source })?;
         let accepted = tokio::time::timeout(TIMEOUT, async {
             loop {
-                if let ConnectionEvent::Subscribed(accepted) = self.next_event().await? {
-                    return Ok::<_, SimpleClientError>(accepted);
+                if let ConnectionEvent::Subscribed(answers) = self.next_event().await? {
+                    return Ok::<_, SimpleClientError>(answers);
                 }
             }
         });
@@ -145,7 +179,7 @@ impl SimpleClient {
             Ok(answer) => answer?,
             Err(_) => return Err(SimpleClientError::NoAnswer { url }),
         };
-        let denied = filters.iter().zip(accepted).filter(|(_, accepted)| !accepted);
+        let denied = filters.iter().zip(accepted).filter(|(_, refusal)| refusal.is_some());
         let filters: Vec<String> = denied.map(|(filter, _)| filter.clone()).collect();
         if filters.is_empty() { Ok(()) } else { Err(SimpleClientError::Denied { url, filters }) }
     }
@@ -153,22 +187,43 @@ impl SimpleClient {
     /// Publishes with QoS 1; waits only while too much is without acknowledgement.
     ///
     /// # Errors
-    /// A connection that breaks; what was published is then perhaps lost.
+    /// A connection that breaks; what was published is then perhaps lost. A message before this one that was refused.
     pub async fn publish(&mut self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), SimpleClientError> {
-        while self.in_flight >= IN_FLIGHT {
+        self.publish_until(topic, retain, payload, None).await
+    }
+
+    /// As [`SimpleClient::publish`]; after `expiry` the broker need not deliver it any more, which only one of MQTT 5 heeds.
+    async fn publish_until(
+        &mut self,
+        topic: &str,
+        retain: bool,
+        payload: Vec<u8>,
+        expiry: Option<Duration>,
+    ) -> Result<(), SimpleClientError> {
+        while self.in_flight.len() >= IN_FLIGHT {
             self.next_event().await?;
         }
-        self.in_flight += 1;
-        let published = self.connection.publish(topic, retain, payload);
-        published.map_err(|source| SimpleClientError::NotSent { what: format!("{}: {topic}", self.url), source })
+        let published = self.connection.publish(topic, retain, payload, expiry);
+        published.map_err(|source| SimpleClientError::NotSent { what: format!("{}: {topic}", self.url), source })?;
+        self.in_flight.push_back(topic.to_owned());
+        Ok(())
+    }
+
+    /// Publishes a command; the broker need not deliver it after its `expires`.
+    ///
+    /// # Errors
+    /// As [`SimpleClient::publish`].
+    pub async fn publish_command(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), SimpleClientError> {
+        let expiry = expiry(&payload, Utc::now());
+        self.publish_until(topic, false, payload, expiry).await
     }
 
     /// Waits until the broker has acknowledged everything that was published.
     ///
     /// # Errors
-    /// A connection that breaks.
+    /// A connection that breaks; a message that was refused.
     pub async fn flush(&mut self) -> Result<(), SimpleClientError> {
-        while self.in_flight > 0 {
+        while !self.in_flight.is_empty() {
             self.next_event().await?;
         }
         Ok(())
@@ -177,7 +232,7 @@ impl SimpleClient {
     /// The next message on one of auscult's topics. Safe to cancel.
     ///
     /// # Errors
-    /// A connection that breaks.
+    /// A connection that breaks; a message that was published and refused, after which the connection goes on.
     pub async fn next(&mut self) -> Result<Message, SimpleClientError> {
         loop {
             if let Some(message) = self.waiting.pop_front() {
@@ -211,7 +266,12 @@ impl SimpleClient {
             event => event,
         };
         match &mut event {
-            ConnectionEvent::Acknowledged(_) => self.in_flight = self.in_flight.saturating_sub(1),
+            ConnectionEvent::Acknowledged(_, refusal) => {
+                let topic = self.in_flight.pop_front().unwrap_or_default();
+                if let Some(refusal) = refusal.take() {
+                    return Err(SimpleClientError::Refused { url: self.url.clone(), topic, refusal });
+                }
+            }
             ConnectionEvent::Message(received) => {
                 match (Topic::parse(&self.root, &received.topic), &mut received.payload) {
                     (Some(topic), Ok(payload)) => {
@@ -225,5 +285,36 @@ impl SimpleClient {
             _ => {}
         }
         Ok(event)
+    }
+}
+
+/// The time until a command's `expires`. One that has passed is the agent's business: it says so in its reply.
+fn expiry(command: &[u8], now: DateTime<Utc>) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Expiring {
+        expires: Option<Timestamp>,
+    }
+    let Expiring { expires } = serde_json::from_slice(command).ok()?;
+    (expires?.utc() - now).to_std().ok().filter(|left| *left >= Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_expires_at_the_broker_when_it_expires_at_the_agent() {
+        let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().expect("a time");
+        let left = |command: &str| expiry(command.as_bytes(), now);
+        assert_eq!(left(r#"{"id":"1","expires":"2026-03-01T14:00:00Z"}"#), Some(Duration::from_secs(7200)));
+        for forever in [
+            r#"{"id":"1","expires":"2026-03-01T11:00:00Z"}"#,
+            r#"{"id":"1","expires":null}"#,
+            r#"{"id":"1"}"#,
+            "0.3",
+            "",
+        ] {
+            assert_eq!(left(forever), None, "{forever}");
+        }
     }
 }

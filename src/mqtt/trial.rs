@@ -6,6 +6,7 @@ use super::address::BrokerUrls;
 use super::config::MqttConfig;
 use super::simple_client::{SimpleClient, SimpleClientError};
 use super::topics::{AgentPart, AgentTopics, MachinePart, Topic};
+use super::version::Version;
 
 /// What is published must come back within this time, as the agent will want it.
 const ECHO_WITHIN: Duration = Duration::from_secs(5);
@@ -34,11 +35,22 @@ pub enum TrialError {
     NoEcho { url: String, topic: String },
 }
 
+/// What a broker lets an agent do.
+#[derive(Debug)]
+pub struct Rights {
+    /// The version of MQTT that was spoken.
+    pub version: Version,
+    /// Topics where commands do not arrive.
+    pub silent: Vec<String>,
+}
+
 impl TrialError {
     /// Of what came after the login.
     fn after(error: SimpleClientError) -> TrialError {
         match error {
-            SimpleClientError::Denied { .. } | SimpleClientError::Ended { .. } => TrialError::Denied(error),
+            SimpleClientError::Denied { .. } | SimpleClientError::Ended { .. } | SimpleClientError::Refused { .. } => {
+                TrialError::Denied(error)
+            }
             error => TrialError::Afterwards(error),
         }
     }
@@ -62,13 +74,14 @@ pub async fn try_broker(config: &MqttConfig, agent: &str, status: Vec<u8>) -> Re
 
 /// Tries what agent `agent` needs: to write and read its status, to get commands. A running agent of this id notices nothing,
 /// and what the broker keeps stays as it is: the status is said again as it stands there, or else as `unknown_status` says it,
-/// which is not retained; commands are empty, which every agent passes over. Answers the topics where commands do not arrive.
+/// which is not retained; commands are empty, which every agent passes over.
 ///
 /// # Errors
 /// What is wrong.
-pub async fn try_rights(config: &MqttConfig, agent: &str, unknown_status: Vec<u8>) -> Result<Vec<String>, TrialError> {
+pub async fn try_rights(config: &MqttConfig, agent: &str, unknown_status: Vec<u8>) -> Result<Rights, TrialError> {
     within_limit(config, async {
         let mut client = begin(config, "check", agent).await?;
+        let version = client.version();
         let kept = tokio::time::timeout(KEPT_WITHIN, async {
             loop {
                 let message = client.next().await?;
@@ -90,12 +103,13 @@ pub async fn try_rights(config: &MqttConfig, agent: &str, unknown_status: Vec<u8
                 Ok(true) => {}
                 Ok(false) => silent.push(topic),
                 // Not even its own: that it may not send itself commands is no fault.
-                Err(SimpleClientError::Lost { .. }) => return Ok(silent),
+                Err(SimpleClientError::Refused { .. }) => {}
+                Err(SimpleClientError::Lost { .. }) => return Ok(Rights { version, silent }),
                 Err(error) => return Err(TrialError::after(error)),
             }
         }
         client.close().await?;
-        Ok(silent)
+        Ok(Rights { version, silent })
     })
     .await
 }

@@ -69,7 +69,7 @@ interface Command {
 
 type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "state_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "alarm_confirmed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "certificate_ends" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "alarm_confirmed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "certificate_ends" | "publish_denied" | "subscribe_denied" | "message_refused" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
 
 interface EventMsg {
   agent: string
@@ -126,6 +126,8 @@ interface Health {
   clock?: ClockMark | null
   /** Temperature of the CPU, degrees Celsius. */
   cpu_temp_c: number | null
+  /** Topics and subscriptions that the broker denies at present; what waits for them stays in the outbox. */
+  denied: (string)[]
   /** Free room on the disk of the state directory, MiB. */
   disk_free_mb: number | null
   /** Messages that were given up unsent since the store was made: it was full, or they were too old. */
@@ -142,6 +144,8 @@ interface Health {
   machines: (MachineHealth)[]
   /** Resident memory of the process, MiB. */
   memory_mb: number | null
+  /** Version of MQTT that the connection speaks: 4 (which is 3.1.1) or 5; null without one. Older agents do not say so. */
+  mqtt_version: number | null
   /** Bytes of the store on disk. */
   outbox_bytes: number
   /** Messages that wait for their acknowledgement. */
@@ -152,6 +156,8 @@ interface Health {
   outbox_state: OutboxState
   /** Connections after the first since this start. */
   reconnects: number
+  /** Messages that the broker will never take (too large, topic not allowed) and that were given up since this start. */
+  refused: number
   /** Version of the payloads. */
   schema: 1
   /** Why the machines' past is not on disk; null where it is. */

@@ -183,7 +183,7 @@ fn adapted(path: &str, words: &[(&str, String)]) -> String {
 }
 
 /// Debian puts it where not every user looks.
-fn nats_server() -> &'static str {
+pub fn nats_server() -> &'static str {
     let packaged = "/usr/sbin/nats-server";
     if Path::new(packaged).exists() { packaged } else { "nats-server" }
 }

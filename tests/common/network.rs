@@ -14,7 +14,8 @@ use super::wait::pace;
 /// Topic and payload.
 type Published = (String, Vec<u8>);
 
-// Kinds of MQTT 3.1.1 packets.
+// Kinds of MQTT packets.
+const CONNECT: u8 = 1;
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 
@@ -133,7 +134,7 @@ fn carry(state: &Arc<NetworkState>, client: TcpStream) {
     let copies = (client.try_clone().expect("a socket"), broker.try_clone().expect("a socket"));
     let (state_up, swallowed_up) = (Arc::clone(state), Arc::clone(&swallowed));
     let pending = Arc::new(Mutex::new(HashMap::new()));
-    let mut published = Publishes { packets: Packets::default(), pending: Arc::clone(&pending) };
+    let mut published = Publishes { packets: Packets::default(), version: 4, pending: Arc::clone(&pending) };
     let up = thread::spawn(move || {
         carry_one_way(&state_up, &swallowed_up, (copies.0, copies.1), |bytes| published.read(bytes));
     });
@@ -142,6 +143,8 @@ fn carry(state: &Arc<NetworkState>, client: TcpStream) {
         for (kind, body) in packets.read(bytes) {
             if kind >> 4 == PUBACK
                 && let Some(message) = pending.lock().expect("no panic").remove(&[body[0], body[1]])
+                // What MQTT 5 refuses, it says so with.
+                && body.get(2).is_none_or(|reason| *reason < 0x80)
             {
                 state.acknowledged.lock().expect("no panic").push(message);
             }
@@ -200,11 +203,16 @@ impl Packets {
 
 /// The length of a packet's fixed header and of what follows it, once the header is there.
 fn remaining_length(bytes: &[u8]) -> Option<(usize, usize)> {
+    variable_length(bytes.get(1..)?).map(|(bytes, length)| (bytes + 1, length))
+}
+
+/// A length as MQTT writes it: the bytes that it takes, and the length.
+fn variable_length(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut length = 0;
-    for (place, byte) in bytes.get(1..)?.iter().take(4).enumerate() {
+    for (place, byte) in bytes.iter().take(4).enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * place);
         if byte & 0x80 == 0 {
-            return Some((place + 2, length));
+            return Some((place + 1, length));
         }
     }
     None
@@ -213,19 +221,29 @@ fn remaining_length(bytes: &[u8]) -> Option<(usize, usize)> {
 /// What a client has published and the broker has not yet acknowledged, by packet identifier.
 struct Publishes {
     packets: Packets,
+    /// Of MQTT, as the client has said in its CONNECT.
+    version: u8,
     pending: Arc<Mutex<HashMap<[u8; 2], Published>>>,
 }
 
 impl Publishes {
     fn read(&mut self, bytes: &[u8]) {
         for (kind, body) in self.packets.read(bytes) {
+            if kind >> 4 == CONNECT {
+                self.version = body[6];
+            }
             if kind >> 4 != PUBLISH || kind & 0b110 != 0b010 {
                 continue;
             }
             let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
             let (topic, rest) = body[2..].split_at(topic);
-            let message = (String::from_utf8_lossy(topic).into_owned(), rest[2..].to_vec());
-            self.pending.lock().expect("no panic").insert([rest[0], rest[1]], message);
+            let (id, mut payload) = ([rest[0], rest[1]], &rest[2..]);
+            if self.version == 5 {
+                let (head, properties) = variable_length(payload).expect("properties");
+                payload = &payload[head + properties..];
+            }
+            let message = (String::from_utf8_lossy(topic).into_owned(), payload.to_vec());
+            self.pending.lock().expect("no panic").insert(id, message);
         }
     }
 }

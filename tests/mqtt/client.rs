@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use auscult::mqtt::payload::AgentState;
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
+use auscult::mqtt::version::{Version, VersionSetting};
 use auscult::mqtt::{Mqtt, MqttOptions};
 
 use crate::common::broker::{Broker, Message, Subscriber};
@@ -74,13 +75,17 @@ fn an_outage_is_caught_up_with_late_and_in_order_while_news_goes_first() {
     mqtt.stop(Duration::from_secs(5));
 }
 
-#[test]
-fn birth_death_and_an_old_will() {
+fn birth_death_and_an_old_will_of(version: Version) {
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let network = Network::to(&broker);
     let dir = state_dir();
-    let (mqtt, _incoming) = start(options(&network.url(), dir.path()));
+    let setup = MqttOptions {
+        version: VersionSetting::Only(version),
+        will_delay: Duration::ZERO,
+        ..options(&network.url(), dir.path())
+    };
+    let (mqtt, _incoming) = start(setup);
     let is_state = |state: AgentState| {
         let boot = mqtt.boot().to_owned();
         move |message: &Message| {
@@ -114,6 +119,12 @@ fn birth_death_and_an_old_will() {
     let kept =
         Subscriber::start(&broker).wait_for("the retained status", |message| message.is_agent(AgentPart::Status));
     assert_eq!(read_status(&kept).state, AgentState::Stopped);
+}
+
+#[test]
+fn birth_death_and_an_old_will() {
+    birth_death_and_an_old_will_of(Version::V5);
+    birth_death_and_an_old_will_of(Version::V4);
 }
 
 #[test]

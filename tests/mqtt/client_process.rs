@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use auscult::clock::Clock;
 use auscult::mqtt::payload::{Health, SchemaVersion};
 use auscult::mqtt::tls::TlsFiles;
+use auscult::mqtt::version::VersionSetting;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub struct Setup {
     pub machines: usize,
     /// ... so often.
     pub every_ms: u64,
+    #[serde(default)]
+    pub version: VersionSetting,
     pub username: Option<String>,
     pub password: Option<String>,
     pub ca: Option<PathBuf>,
@@ -110,7 +113,7 @@ fn client_process() {
         .init();
     let tls = TlsFiles { ca: setup.ca, cert: setup.cert, key: setup.key };
     let (username, password) = (setup.username, setup.password.map(Into::into));
-    let mut options = MqttOptions { tls, ..options(&setup.url, &setup.state_dir) };
+    let mut options = MqttOptions { tls, version: setup.version, ..options(&setup.url, &setup.state_dir) };
     (options.broker.username, options.broker.password) = (username, password);
     let (mqtt, mut incoming) = Mqtt::start(options, Clock::new(true)).expect("threads");
     thread::spawn(move || while incoming.blocking_recv().is_some() {});

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use auscult::mqtt::payload::{EventKind, EventMsg, OutboxState};
 use auscult::mqtt::topics::AgentPart;
+use auscult::mqtt::version::Version;
 use auscult::mqtt::{Mqtt, MqttOptions};
 use rumqttc::QoS;
 
@@ -15,7 +16,7 @@ use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber, free_por
 use crate::common::disk::SmallDisk;
 use crate::common::network::Network;
 use crate::common::wait::{TIMEOUT, pace, random_moment, wait_or_explain, wait_until, wait_within};
-use crate::rig::{connected, drained, is_verdict, options, read_verdict, seqs, start, state_dir, window};
+use crate::rig::{connected, drained, is_verdict, only, options, read_verdict, seqs, start, state_dir, window};
 
 const MACHINES: usize = 8;
 
@@ -33,13 +34,13 @@ pub fn assert_complete(messages: &[Message], machines: usize) -> usize {
 /// Broker killed at random moments, with and without its own persistence in turn, while 8 machines publish. What counts is
 /// its PUBACK, read off the wire: mosquitto acknowledges before it has written anything down, and may then lose what nobody
 /// has read (benches/broker_loss.py).
-fn broker_killed(rounds: usize) {
+fn broker_killed(version: Version, rounds: usize) {
     let persistence = |on| BrokerOptions { persistence: on, ..BrokerOptions::default() };
     let mut broker = Broker::start_with(&persistence(true));
     let subscriber = Subscriber::start(&broker);
     let network = Network::to(&broker);
     let dir = state_dir();
-    let (mqtt, _incoming) = start(options(&network.url(), dir.path()));
+    let (mqtt, _incoming) = start(MqttOptions { version: only(version), ..options(&network.url(), dir.path()) });
     connected(&mqtt);
     let publishing = Publishing::start(&mqtt, MACHINES, Duration::from_millis(40));
     for round in 0..rounds {
@@ -80,7 +81,7 @@ fn broker_killed(rounds: usize) {
     subscriber.wait_for("what was published last", |message| message.topic == "test/last");
     let (came, duplicates) = seqs(&subscriber.messages());
     println!(
-        "{rounds} times kill -9 of the broker: {} verdicts, all acknowledged; {} of them lost by the broker afterwards, \
+        "{version}: {rounds} times kill -9 of the broker: {} verdicts, all acknowledged; {} of them lost by the broker afterwards, \
          {duplicates} came twice",
         sent(),
         sent() - count(&came)
@@ -90,17 +91,28 @@ fn broker_killed(rounds: usize) {
 
 #[test]
 fn nothing_is_lost_when_the_broker_is_killed() {
-    broker_killed(3);
+    broker_killed(Version::V5, 3);
+}
+
+#[test]
+fn nothing_is_lost_with_mqtt_3_when_the_broker_is_killed() {
+    broker_killed(Version::V4, 3);
 }
 
 #[test]
 #[ignore = "heavy: 20 rounds"]
 fn nothing_is_lost_when_the_broker_is_killed_20_times() {
-    broker_killed(20);
+    broker_killed(Version::V5, 20);
+}
+
+#[test]
+#[ignore = "heavy: 20 rounds"]
+fn nothing_is_lost_with_mqtt_3_when_the_broker_is_killed_20_times() {
+    broker_killed(Version::V4, 20);
 }
 
 /// Agent killed at random moments while 8 machines publish, the broker away in every third round.
-fn agent_killed(rounds: usize) {
+fn agent_killed(version: Version, rounds: usize) {
     let mut broker = Broker::start_with(&BrokerOptions { persistence: true, ..BrokerOptions::default() });
     let subscriber = Subscriber::start(&broker);
     let network = Network::to(&broker);
@@ -110,6 +122,7 @@ fn agent_killed(rounds: usize) {
         state_dir: dir.path().to_owned(),
         machines: MACHINES,
         every_ms: 30,
+        version: only(version),
         ..Setup::default()
     };
     let mut offline_rounds = 0;
@@ -144,31 +157,36 @@ fn agent_killed(rounds: usize) {
     let (_, duplicates) = seqs(&messages);
     let verdicts = messages.iter().filter(|message| is_verdict(message)).count();
     println!(
-        "{rounds} times kill -9 of the agent ({offline_rounds} without a broker): {verdicts} verdicts, every seq acknowledged, \
+        "{version}: {rounds} times kill -9 of the agent ({offline_rounds} without a broker): {verdicts} verdicts, every seq acknowledged, \
          {duplicates} came twice"
     );
 }
 
 #[test]
 fn nothing_is_lost_or_sent_twice_differently_when_the_agent_is_killed() {
-    agent_killed(3);
+    agent_killed(Version::V5, 3);
 }
 
 #[test]
 #[ignore = "heavy: 20 rounds"]
 fn nothing_is_lost_or_sent_twice_differently_when_the_agent_is_killed_20_times() {
-    agent_killed(20);
+    agent_killed(Version::V5, 20);
+}
+
+#[test]
+#[ignore = "heavy: 20 rounds"]
+fn nothing_is_lost_or_sent_twice_differently_with_mqtt_3_when_the_agent_is_killed_20_times() {
+    agent_killed(Version::V4, 20);
 }
 
 /// The network swallows packets without a word.
-#[test]
-fn a_cut_network_is_noticed_in_time_and_survived() {
+fn network_cut(version: Version, keep_alive: Duration) {
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker);
     let network = Network::to(&broker);
     let dir = state_dir();
-    let keep_alive = Duration::from_secs(2);
-    let (mqtt, _incoming) = start(MqttOptions { keep_alive, ..options(&network.url(), dir.path()) });
+    let version = only(version);
+    let (mqtt, _incoming) = start(MqttOptions { version, keep_alive, ..options(&network.url(), dir.path()) });
     connected(&mqtt);
     let publishing = Publishing::start(&mqtt, MACHINES, Duration::from_millis(50));
     wait_until("messages flow", || network.acknowledged().len() > 4 * MACHINES);
@@ -189,6 +207,17 @@ fn a_cut_network_is_noticed_in_time_and_survived() {
     });
     assert_complete(&subscriber.messages(), MACHINES);
     mqtt.stop(Duration::from_secs(5));
+}
+
+#[test]
+fn a_cut_network_is_noticed_in_time_and_survived() {
+    // rumqttc takes no shorter one with MQTT 5.
+    network_cut(Version::V5, Duration::from_secs(5));
+}
+
+#[test]
+fn a_cut_network_is_noticed_in_time_and_survived_with_mqtt_3() {
+    network_cut(Version::V4, Duration::from_secs(2));
 }
 
 #[test]

@@ -13,5 +13,7 @@ mod home_assistant;
 mod node_red;
 mod rig;
 mod rights;
+mod scripted;
 mod security;
+mod versions;
 mod whole_agent;

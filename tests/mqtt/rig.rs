@@ -10,6 +10,7 @@ use auscult::mqtt::outbox::Bounds;
 use auscult::mqtt::payload::{Status, VerdictMsg};
 use auscult::mqtt::tls::TlsFiles;
 use auscult::mqtt::topics::{MachinePart, Topic};
+use auscult::mqtt::version::{Version, VersionSetting};
 use auscult::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
 use auscult::scoring::judge;
 
@@ -25,6 +26,9 @@ pub fn options(url: &str, state_dir: &Path) -> MqttOptions {
         root: "auscult".into(),
         broker: BrokerSettings { urls: url.parse().expect("a broker's URL"), ..BrokerSettings::default() },
         tls: TlsFiles::default(),
+        version: VersionSetting::Auto,
+        will_delay: Duration::from_secs(10),
+        keep_session: Duration::from_secs(3600),
         keep_alive: Duration::from_secs(20),
         pause: (Duration::from_millis(50), Duration::from_millis(400)),
         drain_per_s: 5000.0,
@@ -34,6 +38,11 @@ pub fn options(url: &str, state_dir: &Path) -> MqttOptions {
         bounds: Bounds { max_bytes: 200_000_000, max_age_s: 30 * 86_400 },
         least_seqs: std::collections::BTreeMap::new(),
     }
+}
+
+/// This version, whatever the broker would speak.
+pub fn only(version: Version) -> VersionSetting {
+    VersionSetting::Only(version)
 }
 
 pub fn start(options: MqttOptions) -> (Mqtt, IncomingReceiver) {

@@ -137,6 +137,10 @@ impl FleetClient {
 
     /// What broke the connection, and whether this login's rights did: some brokers end it on a command that they deny.
     async fn explain(&self, problem: SimpleClientError) -> Failure {
+        // A broker of MQTT 5 says so itself.
+        if matches!(problem, SimpleClientError::Refused { .. }) {
+            return problem.into();
+        }
         match (&problem, self.rights().await) {
             (SimpleClientError::Lost { .. }, Rights::Doubted(why)) => anyhow::anyhow!("{problem}: {why}").into(),
             _ => problem.into(),
@@ -223,7 +227,7 @@ impl FleetClient {
     /// # Errors
     /// A broken connection.
     pub async fn send(&self, client: &mut SimpleClient, command: &Value) -> Result<(), Failure> {
-        client.publish(&self.topic(client), false, command.to_string().into_bytes()).await?;
+        client.publish_command(&self.topic(client), command.to_string().into_bytes()).await?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Whether this login may command at all: MQTT 3.1.1 does not say when a message is denied.
+//! Whether this login may command at all: MQTT 3.1.1 does not say when a message is denied, and 5 says so where the broker does.
 
 use std::time::Duration;
 
@@ -32,10 +32,15 @@ async fn probe(mqtt: &MqttConfig, topic: &str) -> Rights {
     // Who may not read it may still write it: of a broker that ends the connection for the one it is found out by the other.
     if client.subscribe(&[topic.to_owned()]).await.is_err() {
         let Ok(mut client) = SimpleClient::connect(mqtt, "ctl-rights").await else { return Rights::Known };
-        if client.publish(topic, false, Vec::new()).await.is_ok() && client.flush().await.is_ok() {
-            return Rights::Known;
-        }
-        return ended(topic);
+        let published = async {
+            client.publish(topic, false, Vec::new()).await?;
+            client.flush().await
+        };
+        return match published.await {
+            Ok(()) => Rights::Known,
+            Err(refused @ SimpleClientError::Refused { .. }) => Rights::Doubted(refused.to_string()),
+            Err(_) => ended(topic),
+        };
     }
     let echo = async {
         client.publish(topic, false, Vec::new()).await?;
@@ -52,6 +57,7 @@ async fn probe(mqtt: &MqttConfig, topic: &str) -> Rights {
             Rights::Known
         }
         Ok(Err(SimpleClientError::Lost { .. })) => ended(topic),
+        Ok(Err(refused @ SimpleClientError::Refused { .. })) => Rights::Doubted(refused.to_string()),
         Ok(Err(_)) => Rights::Known,
         Err(_) => Rights::Doubted(format!(
             "what this login publishes to {topic} does not come back from the broker: its access rules probably do not let it \

@@ -16,7 +16,7 @@ use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::config::MqttConfig;
 use crate::mqtt::address::BrokerUrl;
-use crate::mqtt::connection::{self, Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES};
+use crate::mqtt::connection::{self, Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, Will};
 use crate::mqtt::diagnose;
 use crate::mqtt::payload::{AgentState, Info, SchemaVersion, Status, VerdictMsg, encode};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart};
@@ -104,25 +104,36 @@ impl Agent {
         let identity = Identity {
             client_id: format!("{}-{}", mqtt.root.replace('/', "-"), self.name),
             login,
-            will: Some((self.topics.of_agent(AgentPart::Status), self.status(AgentState::Offline))),
+            will: Some(Will {
+                topic: self.topics.of_agent(AgentPart::Status),
+                payload: self.status(AgentState::Offline),
+                delay: Duration::from_secs(mqtt.will_delay_s),
+            }),
             keep_alive: Duration::from_secs(mqtt.keep_alive_s),
-            keep_session: false,
+            keep_session: None,
             largest_message: MAX_CONTROL_BYTES,
         };
         let begun = Instant::now();
         // Room for the farewell, which takes back one message of each machine.
         let room = IN_FLIGHT + 2 + plan.machines as usize;
-        let mut connection = Connection::open(&plan.url, plan.tls.clone(), &identity, room);
+        let mut version = mqtt.version.first(&plan.url);
+        let mut connection = Connection::open(&plan.url, version, plan.tls.clone(), &identity, room);
         let mut connected = false;
         let outcome = loop {
             tokio::select! {
                 event = connection.next_event() => match event {
-                    ConnectionEvent::Connected => {
+                    ConnectionEvent::Connected(_) => {
                         connected = true;
+                        mqtt.version.accepted(&plan.url, version);
                         self.figures.connected_after(begun.elapsed());
                         self.birth(&connection, in_flight)?;
                     }
-                    ConnectionEvent::Lost(error) => break Err(diagnose::describe(&error)),
+                    ConnectionEvent::Lost(error) => {
+                        let other = mqtt.version.second(version).filter(|_| !connected && error.may_be_the_version());
+                        let Some(other) = other else { break Err(diagnose::describe(&error)) };
+                        version = other;
+                        connection = Connection::open(&plan.url, version, plan.tls.clone(), &identity, room);
+                    }
                     other => self.note(&other, in_flight),
                 },
                 () = sleep_until(*due) => {
@@ -149,7 +160,7 @@ impl Agent {
                     in_flight.sent.insert(*id, handed);
                 }
             }
-            ConnectionEvent::Acknowledged(id) => {
+            ConnectionEvent::Acknowledged(id, _) => {
                 if let Some(handed) = in_flight.sent.remove(id) {
                     self.figures.acknowledged_after(handed.elapsed());
                 }
@@ -165,7 +176,7 @@ impl Agent {
         topic: &str,
         payload: Vec<u8>,
     ) -> Result<(), String> {
-        connection.publish(topic, true, payload).map_err(|error| error.to_string())?;
+        connection.publish(topic, true, payload, None).map_err(|error| error.to_string())?;
         in_flight.handed.push_back(Instant::now());
         count(&self.figures.sent);
         Ok(())
@@ -226,12 +237,12 @@ impl Agent {
         let states = [AgentPart::Status, AgentPart::Info].map(|part| self.topics.of_agent(part));
         let mut left = 0;
         for topic in verdicts.chain(states) {
-            connection.publish(&topic, true, Vec::new()).map_err(|error| error.to_string())?;
+            connection.publish(&topic, true, Vec::new(), None).map_err(|error| error.to_string())?;
             left += 1;
         }
         while left > 0 {
             match connection.next_event().await {
-                ConnectionEvent::Acknowledged(_) => left -= 1,
+                ConnectionEvent::Acknowledged(..) => left -= 1,
                 ConnectionEvent::Lost(error) => return Err(lost(error)),
                 _ => {}
             }

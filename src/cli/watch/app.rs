@@ -155,6 +155,13 @@ impl App {
         }
     }
 
+    /// The broker does not take something that was sent: the last command, while that waits for its reply.
+    pub fn refused(&mut self, problem: String) {
+        if let Some(sent) = self.sent.as_mut().filter(|sent| sent.outcome.is_none()) {
+            sent.outcome = Some(Err(problem));
+        }
+    }
+
     pub fn key(&mut self, key: KeyEvent) -> Action {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
             return Action::Quit;

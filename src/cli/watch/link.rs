@@ -31,6 +31,8 @@ pub enum News {
     Connected(String),
     /// The fleet was asked to announce itself.
     Asked,
+    /// The broker does not take something that was sent: why.
+    Refused(String),
 }
 
 impl Link<'_> {
@@ -53,7 +55,10 @@ impl Link<'_> {
         };
         tokio::select! {
             message = client.next() => {
-                let message = message?;
+                let message = match message {
+                    Err(problem @ SimpleClientError::Refused { .. }) => return Ok(News::Refused(problem.to_string())),
+                    message => message?,
+                };
                 self.asking.received(&message);
                 Ok(News::Message(message))
             }
@@ -75,7 +80,7 @@ impl Link<'_> {
     pub async fn send(&mut self, agent: &str, command: &Value) -> Result<bool, SimpleClientError> {
         let Some(client) = &mut self.client else { return Ok(false) };
         let topic = AgentTopics::new(&self.mqtt.root, agent).of_agent(AgentPart::Control);
-        client.publish(&topic, false, command.to_string().into_bytes()).await.map(|()| true)
+        client.publish_command(&topic, command.to_string().into_bytes()).await.map(|()| true)
     }
 }
 

@@ -144,6 +144,7 @@ async fn show(mut terminal: ratatui::DefaultTerminal, mut app: App, mqtt: &MqttC
                     Ok(News::Message(message)) => { take(&mut app, &mut past, &message); continue }
                     Ok(News::Connected(url)) => { app.connected(url); continue }
                     Ok(News::Asked) => { app.asked = Some(app.now); continue }
+                    Ok(News::Refused(problem)) => { app.refused(problem); continue }
                     Err(problem) => problem,
                 }
             }

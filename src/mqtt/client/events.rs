@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::link::{Echo, Link, Sent};
 use super::stop::Phase;
-use super::{Driver, Session};
-use crate::mqtt::connection::{ConnectionEvent, Received};
+use super::{Driver, SILENT, Session};
+use crate::mqtt::connection::{BrokerLimits, ConnectionError, ConnectionEvent, Reason, Received, Refusal};
 use crate::mqtt::diagnose;
 use crate::mqtt::incoming::{Incoming, Origin};
 use crate::mqtt::outbox::OutboxChange;
@@ -22,16 +22,9 @@ impl Driver {
         let Some(session) = &mut self.session else { return };
         session.last_event = Instant::now();
         match event {
-            ConnectionEvent::Connected => self.on_connected(),
-            ConnectionEvent::Lost(error) => {
-                let url = session.url.clone();
-                let problem = match session.link {
-                    Some(_) => diagnose::describe(&error),
-                    None => diagnose::describe_attempt(&error, url.starts_with("mqtts:")),
-                };
-                self.failed(url, problem);
-            }
-            ConnectionEvent::Subscribed(accepted) => self.on_subscribed(&accepted),
+            ConnectionEvent::Connected(limits) => self.on_connected(limits),
+            ConnectionEvent::Lost(error) => self.on_lost(&error),
+            ConnectionEvent::Subscribed(answers) => self.on_subscribed(answers),
             ConnectionEvent::Message(message) => self.on_message(message),
             ConnectionEvent::Alive => {}
             ConnectionEvent::Sent(packet_id) => {
@@ -39,7 +32,7 @@ impl Driver {
                     link.got_packet_id(packet_id);
                 }
             }
-            ConnectionEvent::Acknowledged(packet_id) => self.on_acknowledged(packet_id),
+            ConnectionEvent::Acknowledged(packet_id, refusal) => self.on_acknowledged(packet_id, refusal.as_ref()),
             ConnectionEvent::Disconnected => {
                 if let Some(stopping) = &mut self.stopping {
                     stopping.phase = Phase::Over;
@@ -48,25 +41,53 @@ impl Driver {
         }
     }
 
-    fn on_acknowledged(&mut self, packet_id: u16) {
+    fn on_lost(&mut self, error: &ConnectionError) {
+        let Some(session) = &self.session else { return };
+        let (url, version) = (session.broker.clone(), session.version);
+        let Some(link) = &session.link else {
+            let other = self.options.version.second(version).filter(|_| error.may_be_the_version());
+            if let Some(other) = other {
+                tracing::debug!("{url}: {} before it accepted {version}: trying {other}", diagnose::describe(error));
+                self.session = None;
+                return self.connect_to(url, other);
+            }
+            let problem = diagnose::describe_attempt(error, url.tls);
+            return self.failed(url.to_string(), problem);
+        };
+        if let Some(refusal) = error.refuses_a_message() {
+            let handed = link.handed();
+            self.on_end_for_a_message(&refusal, handed);
+        }
+        self.failed(url.to_string(), diagnose::describe(error));
+    }
+
+    fn on_acknowledged(&mut self, packet_id: u16, refusal: Option<&Refusal>) {
         let Some(Session { connection, link: Some(link), .. }) = &mut self.session else { return };
         let online = link.echo == Echo::Received;
-        match link.acknowledged(packet_id) {
-            Some(Sent::Row { id, .. }) => self.shared.outbox.acknowledged(id),
-            Some(Sent::Stopped) => {
+        let Some(handed) = link.acknowledged(packet_id) else { return };
+        self.suspects.cleared(&handed);
+        match (handed.sent, refusal) {
+            (Sent::Stopped, _) => {
                 if let Some(stopping) = &mut self.stopping {
-                    stopping.stopped_published = online;
+                    stopping.stopped_published = online && refusal.is_none();
                     stopping.phase = Phase::Leave;
                     let _ = connection.disconnect();
                 }
             }
-            Some(Sent::Unstored) | None => {}
+            (_, Some(refusal)) => self.on_refused(refusal, handed),
+            (sent, None) => {
+                if let Sent::Row { id, .. } = sent {
+                    self.shared.outbox.acknowledged(id);
+                }
+                self.on_taken(&handed.topic);
+            }
         }
     }
 
-    fn on_connected(&mut self) {
+    fn on_connected(&mut self, limits: BrokerLimits) {
         let Some(session) = &mut self.session else { return };
-        self.shared.connected.store(true, Ordering::Relaxed);
+        self.options.version.accepted(&session.broker, session.version);
+        self.shared.connected(session.version);
         if std::mem::replace(&mut self.was_connected, true) {
             self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
         }
@@ -75,30 +96,40 @@ impl Driver {
         if let Err(error) = session.connection.subscribe(&filters) {
             tracing::error!(%error, "the subscription could not be sent");
         }
-        let backlog_end = self.shared.outbox.next_id();
-        session.link = Some(Link::new(backlog_end, self.reader.generation(), self.options.drain_per_s, filters));
-        tracing::debug!(url = session.url, "the broker accepts the connection");
+        let (backlog_end, generation) = (self.shared.outbox.next_id(), self.reader.generation());
+        // A broker may ask for a longer pause between signs of life; and not every version takes ours.
+        session.silent_after = limits.keep_alive.mul_f64(SILENT);
+        session.link = Some(Link::new(backlog_end, generation, self.options.drain_per_s, filters, limits.in_flight));
+        self.holds.reconnected();
+        tracing::debug!(url = %session.broker, version = %session.version, ?limits, "the broker accepts the connection");
         self.shared.publish_online();
         self.shared.republish_all();
     }
 
-    fn on_subscribed(&mut self, accepted: &[bool]) {
+    fn on_subscribed(&mut self, answers: Vec<Option<Refusal>>) {
         let Some(link) = self.session.as_ref().and_then(|session| session.link.as_ref()) else { return };
         let filters = link.filters.clone();
-        for (filter, accepted) in filters.into_iter().zip(accepted) {
-            if *accepted {
+        for (filter, refusal) in filters.into_iter().zip(answers) {
+            let Some(refusal) = refusal else {
                 self.problems.solved(&filter);
-            } else {
-                let problem = match self.echo_received {
-                    true => {
-                        "the broker denies the subscription, which it took earlier: does it work as a whole, or were its access \
-                             rules changed?"
-                    }
-                    false => "the broker denies the subscription: do its access rules allow it?",
-                };
-                self.report_problem(filter, problem.into());
+                self.filters_denied.remove(&filter);
+                continue;
+            };
+            let problem = match (refusal.reason, self.echo_received) {
+                (Reason::Other(_), true) => {
+                    "the broker denies the subscription, which it took earlier: does it work as a whole, or were its access rules \
+                     changed?"
+                        .into()
+                }
+                (Reason::Other(_), false) => "the broker denies the subscription: do its access rules allow it?".into(),
+                _ => format!("the broker denies the subscription: {refusal}"),
+            };
+            self.report_problem(filter.clone(), problem.clone());
+            if self.filters_denied.insert(filter.clone()) {
+                self.shared.publish_event(EventKind::SubscribeDenied, Some(format!("{filter}: {problem}")));
             }
         }
+        self.note_denied();
     }
 
     fn on_message(&mut self, Received { topic, payload, retained }: Received) {
@@ -137,15 +168,18 @@ impl Driver {
         let ours = status.boot == self.shared.boot;
         match status.state {
             AgentState::Online if ours => {
-                if let Some(Session { link: Some(link), url, .. }) = &mut self.session
+                if let Some(Session { link: Some(link), broker, version, .. }) = &mut self.session
                     && std::mem::replace(&mut link.echo, Echo::Received) != Echo::Received
                 {
                     self.echo_received = true;
+                    self.status_denied = false;
                     // Only now is it certain that messages get through.
-                    tracing::info!("connected to {url}, {} messages wait to be sent", self.shared.outbox.stats().depth);
-                    systemd::status(&format!("connected to {url}"));
-                    self.problems.solved(url);
+                    let depth = self.shared.outbox.stats().depth;
+                    tracing::info!("connected to {broker}, {depth} messages wait to be sent ({version})");
+                    systemd::status(&format!("connected to {broker}"));
+                    self.problems.solved(&broker.to_string());
                     self.problems.solved(&topic);
+                    self.note_denied();
                 }
             }
             // Of the start before this one.

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::holds::{Gate, Holds};
 use crate::mqtt::outbox::{OutboxReader, Row};
 use crate::mqtt::payload::mark_late;
-use crate::mqtt::shared::{MqttShared, StateSlot};
+use crate::mqtt::shared::{MqttShared, StateSlot, Unstored};
 use crate::mqtt::topics::AgentPart;
 use crate::token_bucket::TokenBucket;
 
@@ -42,11 +43,13 @@ pub struct Link {
     backlog: VecDeque<Row>,
     backlog_done: bool,
     throttle: TokenBucket,
+    /// Messages that may be unacknowledged at once.
+    most_in_flight: usize,
     /// Handed over, without a packet id yet, in order.
-    handed_over: VecDeque<Sent>,
+    handed_over: VecDeque<Handed>,
     /// By packet id.
-    unacknowledged: HashMap<u16, Sent>,
-    /// Those of the outbox among both.
+    unacknowledged: HashMap<u16, Handed>,
+    /// Those of the outbox among both, and those that wait for the next connection.
     ids: HashSet<i64>,
     replayed_in_flight: usize,
 }
@@ -71,6 +74,13 @@ pub enum Sent {
     Stopped,
 }
 
+/// A message that was handed over to the connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handed {
+    pub topic: String,
+    pub sent: Sent,
+}
+
 /// A message to hand over to the connection.
 pub struct Outgoing {
     pub topic: String,
@@ -80,7 +90,14 @@ pub struct Outgoing {
 }
 
 impl Link {
-    pub fn new(backlog_end: i64, generation: u64, drain_per_s: f64, filters: Vec<String>) -> Self {
+    /// `most_in_flight`: what the broker takes at once, if it says so.
+    pub fn new(
+        backlog_end: i64,
+        generation: u64,
+        drain_per_s: f64,
+        filters: Vec<String>,
+        most_in_flight: Option<usize>,
+    ) -> Self {
         let now = Instant::now();
         Link {
             since: now,
@@ -95,6 +112,7 @@ impl Link {
             backlog: VecDeque::new(),
             backlog_done: false,
             throttle: TokenBucket::new(drain_per_s, DRAIN_BURST, now),
+            most_in_flight: most_in_flight.map_or(IN_FLIGHT, |most| most.min(IN_FLIGHT)),
             handed_over: VecDeque::new(),
             unacknowledged: HashMap::new(),
             ids: HashSet::new(),
@@ -108,12 +126,38 @@ impl Link {
             return;
         }
         self.generation = generation;
+        self.read_again();
+    }
+
+    /// Begins to read from the start; what is in flight is not sent twice.
+    pub fn read_again(&mut self) {
         self.live.clear();
         self.live_from = self.backlog_end;
         self.live_changed = true;
         self.backlog.clear();
         self.backlog_from = i64::MIN;
         self.backlog_done = false;
+    }
+
+    /// As [`Link::read_again`], with all that exists now as the backlog.
+    pub fn begin_again(&mut self, backlog_end: i64) {
+        self.backlog_end = backlog_end;
+        self.read_again();
+    }
+
+    /// The message is not sent on this connection any more, and stays in the outbox.
+    pub fn set_aside(&mut self, id: i64) {
+        self.ids.insert(id);
+    }
+
+    /// Whether another message may be handed over; `alone`: only where none is in flight.
+    pub fn has_room(&self, alone: bool) -> bool {
+        self.in_flight() < if alone { 1 } else { self.most_in_flight }
+    }
+
+    /// What is on its way.
+    pub fn handed(&self) -> Vec<Handed> {
+        self.handed_over.iter().chain(self.unacknowledged.values()).cloned().collect()
     }
 
     pub fn in_flight(&self) -> usize {
@@ -128,78 +172,103 @@ impl Link {
     /// When the next message of the backlog may be sent, if one waits for that.
     pub fn throttled_until(&self) -> Option<Instant> {
         let waits = !self.backlog.is_empty() && self.replayed_in_flight < REPLAYED_IN_FLIGHT;
-        (waits && self.in_flight() < IN_FLIGHT).then(|| self.throttle.ready_at())
+        (waits && self.has_room(false)).then(|| self.throttle.ready_at())
     }
 
-    pub fn handed_over(&mut self, sent: Sent) {
+    pub fn handed_over(&mut self, topic: String, sent: Sent) {
         if let Sent::Row { id, replayed } = sent {
             self.ids.insert(id);
             self.replayed_in_flight += usize::from(replayed);
         }
-        self.handed_over.push_back(sent);
+        self.handed_over.push_back(Handed { topic, sent });
     }
 
     /// The oldest message without a packet id got this one.
     pub fn got_packet_id(&mut self, packet_id: u16) {
-        if let Some(sent) = self.handed_over.pop_front() {
-            self.unacknowledged.insert(packet_id, sent);
+        if let Some(handed) = self.handed_over.pop_front() {
+            self.unacknowledged.insert(packet_id, handed);
         }
     }
 
-    pub fn acknowledged(&mut self, packet_id: u16) -> Option<Sent> {
-        let sent = self.unacknowledged.remove(&packet_id)?;
-        if let Sent::Row { id, replayed } = sent {
+    /// The broker has answered this message.
+    pub fn acknowledged(&mut self, packet_id: u16) -> Option<Handed> {
+        let handed = self.unacknowledged.remove(&packet_id)?;
+        if let Sent::Row { id, replayed } = handed.sent {
             self.ids.remove(&id);
             self.replayed_in_flight -= usize::from(replayed);
         }
-        Some(sent)
+        Some(handed)
     }
 
     /// The message that goes next.
-    pub fn next(&mut self, shared: &MqttShared, reader: &mut OutboxReader) -> Option<Outgoing> {
+    pub fn next(&mut self, shared: &MqttShared, reader: &mut OutboxReader, holds: &mut Holds) -> Option<Outgoing> {
         let unstored = |(topic, payload), retain| Outgoing { topic, retain, payload, sent: Sent::Unstored };
-        let status = shared.topics.of_agent(AgentPart::Status);
-        if let Some(state) = take_due(&mut shared.states.lock(), &status) {
-            return Some(unstored(state, true));
+        let (status, now) = (shared.topics.of_agent(AgentPart::Status), Instant::now());
+        if let Some((topic, payload)) = take_due(&mut shared.states.lock(), &status, holds, now) {
+            holds.probe(&topic);
+            return Some(unstored((topic, payload), true));
         }
-        if let Some(message) = shared.volatile.lock().pop_front() {
+        if let Some(message) = take_open(&mut shared.volatile.lock(), holds, now) {
             return Some(unstored(message, false));
         }
         // mosquitto acknowledges messages that its rules deny: stored ones stay on disk until the own status came back.
         if self.echo != Echo::Received {
             return None;
         }
-        if let Some(Row { id, topic, retain, payload, .. }) = self.next_live(reader) {
-            let retain = retain && !shared.retired.lock().contains(&topic);
+        if let Some((row, gate)) = self.next_live(reader, holds, now) {
+            let Row { id, topic, retain, mut payload, .. } = row;
+            // What asks for a topic that was held back is old: newer ones wait behind it.
+            let asks = gate == Gate::Probe;
+            if asks {
+                holds.probe(&topic);
+                mark_late(&mut payload);
+            }
+            let retain = retain && !asks && !shared.retired.lock().contains(&topic);
             return Some(Outgoing { topic, retain, payload, sent: Sent::Row { id, replayed: false } });
         }
         // All that came before it has gone, so that the newest one stays retained.
-        if let Some(verdict) = shared.verdict_due() {
+        if let Some(verdict) = shared.verdict_due(|topic| holds.gate(topic, now) == Gate::Open) {
             return Some(unstored(verdict, true));
         }
-        if let Some(message) = shared.evidence.lock().pop_front() {
+        if let Some(message) = take_open(&mut shared.evidence.lock(), holds, now) {
             return Some(unstored(message, false));
         }
-        let Row { id, topic, mut payload, .. } = self.next_of_backlog(reader)?;
+        let Row { id, topic, mut payload, .. } = self.next_of_backlog(reader, holds, now)?;
+        holds.probe(&topic);
         mark_late(&mut payload);
         Some(Outgoing { topic, retain: false, payload, sent: Sent::Row { id, replayed: true } })
     }
 
-    fn next_live(&mut self, reader: &mut OutboxReader) -> Option<Row> {
-        while self.live.is_empty() && self.live_changed {
+    fn next_live(&mut self, reader: &mut OutboxReader, holds: &Holds, now: Instant) -> Option<(Row, Gate)> {
+        loop {
+            // What is held back stays in the outbox, and is read again when its time comes.
+            while let Some(row) = self.live.pop_front() {
+                let gate = holds.gate(&row.topic, now);
+                if gate != Gate::Held {
+                    return Some((row, gate));
+                }
+            }
+            if !self.live_changed {
+                return None;
+            }
             let (rows, next) = reader.read(self.live_from, i64::MAX, IN_FLIGHT);
             self.live_changed = !rows.is_empty();
             self.live_from = next;
             self.live.extend(rows.into_iter().filter(|row| !self.ids.contains(&row.id)));
         }
-        self.live.pop_front()
     }
 
-    fn next_of_backlog(&mut self, reader: &mut OutboxReader) -> Option<Row> {
+    fn next_of_backlog(&mut self, reader: &mut OutboxReader, holds: &Holds, now: Instant) -> Option<Row> {
         if self.backlog_done || self.replayed_in_flight >= REPLAYED_IN_FLIGHT {
             return None;
         }
-        while self.backlog.is_empty() {
+        loop {
+            while self.backlog.front().is_some_and(|row| holds.gate(&row.topic, now) == Gate::Held) {
+                self.backlog.pop_front();
+            }
+            if !self.backlog.is_empty() {
+                break;
+            }
             // Asked before the read: a message that was just enqueued may not be on disk yet, and is then sent live.
             let complete = reader.can_read_before(self.backlog_end);
             let (rows, next) = reader.read(self.backlog_from, self.backlog_end, BACKLOG_PAGE);
@@ -217,12 +286,22 @@ impl Link {
     }
 }
 
-/// The next state that is due, `first` before the others.
-fn take_due(states: &mut BTreeMap<String, StateSlot>, first: &str) -> Option<(String, Vec<u8>)> {
-    let is_due = |state: &StateSlot| state.due;
-    let topic = match states.get(first).is_some_and(is_due) {
+/// The next of these messages whose topic is not held back; those before it are dropped, since they are worth sending only now.
+fn take_open(waiting: &mut VecDeque<Unstored>, holds: &Holds, now: Instant) -> Option<Unstored> {
+    std::iter::from_fn(|| waiting.pop_front()).find(|(topic, _)| holds.gate(topic, now) != Gate::Held)
+}
+
+/// The next state that is due and not held back, `first` before the others.
+fn take_due(
+    states: &mut BTreeMap<String, StateSlot>,
+    first: &str,
+    holds: &Holds,
+    now: Instant,
+) -> Option<(String, Vec<u8>)> {
+    let is_due = |topic: &str, state: &StateSlot| state.due && holds.gate(topic, now) != Gate::Held;
+    let topic = match states.get(first).is_some_and(|state| is_due(first, state)) {
         true => first.to_owned(),
-        false => states.iter().find(|(_, state)| is_due(state)).map(|(topic, _)| topic.clone())?,
+        false => states.iter().find(|(topic, state)| is_due(topic, state)).map(|(topic, _)| topic.clone())?,
     };
     let state = states.get_mut(&topic)?;
     state.due = false;

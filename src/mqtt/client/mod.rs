@@ -4,22 +4,28 @@
 
 mod certificates;
 mod events;
+mod holds;
 pub mod link;
 mod problems;
+mod refusals;
 pub mod stop;
+mod suspects;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use self::certificates::Certificates;
+use self::holds::Holds;
 use self::link::{ECHO_AGAIN, ECHO_WITHIN, Echo, IN_FLIGHT, Link, Outgoing, Sent};
 use self::problems::Problems;
 use self::stop::{CLOSE_TIME, Phase, Stop, StopReport, Stopping};
+use self::suspects::Suspects;
+use super::address::BrokerUrl;
 use super::broker::BrokerSettings;
-use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, NotSent, login};
+use super::connection::{Connection, ConnectionEvent, Identity, MAX_CONTROL_BYTES, NotSent, Will, login};
 use super::incoming::IncomingSender;
 use super::options::MqttOptions;
 use super::outbox::{OutboxChange, OutboxReader};
@@ -27,6 +33,7 @@ use super::payload::AgentState;
 use super::shared::MqttShared;
 use super::tls;
 use super::topics::AgentPart;
+use super::version::Version;
 use crate::backoff::Backoff;
 use crate::causes::with_causes;
 use crate::systemd;
@@ -35,6 +42,9 @@ const RULES: &str = "do the broker's access rules allow this agent to write and 
 /// Where it did come back earlier, the rules are not what to look at first.
 const AWAY: &str = "earlier it did: does the broker work as a whole (in a cluster, is the node there that has this agent's session; \
                     RabbitMQ: mqtt.durable_queue_type = quorum), or were its access rules changed?";
+
+/// A connection that is silent for so many times the pause between signs of life is given up.
+const SILENT: f64 = 1.5;
 
 /// Starts the driver on its own thread.
 pub fn spawn(
@@ -50,6 +60,7 @@ pub fn spawn(
         reader: shared.outbox.reader(),
         backoff: Backoff::new(options.pause.0, options.pause.1),
         discard_from: options.broker.urls.all().is_empty().then(|| shared.outbox.next_id()),
+        holds: Holds::new(options.pause.1),
         options,
         shared,
         deliver,
@@ -60,6 +71,10 @@ pub fn spawn(
         echo_received: false,
         stopping: None,
         problems: Problems::default(),
+        suspects: Suspects::default(),
+        status_denied: false,
+        filters_denied: BTreeSet::new(),
+        given_up_told: None,
         flood_logged: None,
         certificates: Certificates::default(),
     };
@@ -84,6 +99,15 @@ struct Driver {
     echo_received: bool,
     stopping: Option<Stopping>,
     problems: Problems,
+    /// Topics that the broker does not take at present.
+    holds: Holds,
+    suspects: Suspects,
+    /// The broker denies the agent's own status.
+    status_denied: bool,
+    /// Subscriptions that it denies.
+    filters_denied: BTreeSet<String>,
+    /// When somebody was told of a message that was given up.
+    given_up_told: Option<Instant>,
     flood_logged: Option<Instant>,
     certificates: Certificates,
 }
@@ -91,8 +115,11 @@ struct Driver {
 /// A connection, or an attempt at one.
 struct Session {
     connection: Connection,
-    url: String,
+    broker: BrokerUrl,
+    version: Version,
     last_event: Instant,
+    /// A connection that says nothing for so long is given up.
+    silent_after: Duration,
     /// Once the broker has accepted the connection.
     link: Option<Link>,
 }
@@ -115,6 +142,7 @@ impl Driver {
             if settled {
                 self.expect_live();
             }
+            self.ask_for_held_topics();
             self.pump();
             self.watch();
             let over_tls = self.options.broker.urls.all().iter().any(|url| url.tls);
@@ -147,7 +175,7 @@ impl Driver {
     /// Closes connection and outbox, and reports how the stop went.
     fn finish(self) {
         drop(self.session);
-        self.shared.connected.store(false, Ordering::Relaxed);
+        self.shared.disconnected();
         let now = Instant::now();
         let left =
             self.stopping.as_ref().map_or(Duration::ZERO, |stopping| stopping.end.saturating_duration_since(now));
@@ -163,7 +191,7 @@ impl Driver {
     fn use_broker(&mut self, broker: BrokerSettings) {
         tracing::info!("the broker is now {}", broker.urls);
         self.session = None;
-        self.shared.connected.store(false, Ordering::Relaxed);
+        self.shared.disconnected();
         *self.shared.last_error.lock() = None;
         let none = broker.urls.all().is_empty();
         self.discard_from = none.then(|| self.discard_from.unwrap_or(self.shared.outbox.next_id()));
@@ -171,6 +199,10 @@ impl Driver {
         (self.next_url, self.connect_at, self.echo_received) = (0, Instant::now(), false);
         self.certificates = Certificates::default();
         (self.backoff, self.problems) = (Backoff::new(self.options.pause.0, self.options.pause.1), Problems::default());
+        // What the one before did not take, this one may.
+        (self.holds, self.suspects) = (Holds::new(self.options.pause.1), Suspects::default());
+        (self.status_denied, self.filters_denied) = (false, BTreeSet::new());
+        self.note_denied();
     }
 
     fn may_connect(&self) -> bool {
@@ -189,40 +221,50 @@ impl Driver {
     fn connect(&mut self) {
         let urls = self.options.broker.urls.all();
         let url = urls[self.next_url % urls.len()].clone();
-        let name = url.to_string();
-        if self.problems.concern(&name) {
-            tracing::debug!("connecting to {name} again");
+        if self.problems.concern(&url.to_string()) {
+            tracing::debug!("connecting to {url} again");
         } else {
-            tracing::info!("connecting to {name}");
+            tracing::info!("connecting to {url}");
         }
+        let version = self.options.version.first(&url);
+        self.connect_to(url, version);
+    }
+
+    fn connect_to(&mut self, url: BrokerUrl, version: Version) {
         let tls = match url.tls.then(|| tls::client_config(&self.options.tls)).transpose() {
             Ok(tls) => tls,
-            Err(error) => return self.failed(name, with_causes(&error)),
+            Err(error) => return self.failed(url.to_string(), with_causes(&error)),
         };
         let broker = &self.options.broker;
         let login = login(broker.username.as_deref(), broker.password.as_ref(), broker.password_file.as_deref());
         let login = match login {
             Ok(login) => login,
-            Err(error) => return self.failed(name, with_causes(&error)),
+            Err(error) => return self.failed(url.to_string(), with_causes(&error)),
         };
         let topics = &self.shared.topics;
+        let will = Will {
+            topic: topics.of_agent(AgentPart::Status),
+            payload: self.shared.status(AgentState::Offline),
+            delay: self.options.will_delay,
+        };
         let identity = Identity {
             client_id: format!("{}-{}", topics.root().replace('/', "-"), topics.agent()),
             login,
-            will: Some((topics.of_agent(AgentPart::Status), self.shared.status(AgentState::Offline))),
+            will: Some(will),
             keep_alive: self.options.keep_alive,
-            keep_session: true,
+            keep_session: Some(self.options.keep_session),
             largest_message: MAX_CONTROL_BYTES,
         };
-        let connection = Connection::open(&url, tls, &identity, IN_FLIGHT);
-        self.session = Some(Session { connection, url: name, last_event: Instant::now(), link: None });
+        let connection = Connection::open(&url, version, tls, &identity, IN_FLIGHT);
+        let (last_event, silent_after) = (Instant::now(), self.options.keep_alive.mul_f64(SILENT));
+        self.session = Some(Session { connection, broker: url, version, last_event, silent_after, link: None });
     }
 
     /// The attempt failed, or the connection was lost.
     fn failed(&mut self, url: String, problem: String) {
         let link = self.session.take().and_then(|session| session.link);
         let lived = link.as_ref().map(|link| link.since.elapsed());
-        self.shared.connected.store(false, Ordering::Relaxed);
+        self.shared.disconnected();
         let urls = self.options.broker.urls.all().len();
         let pause = match lived {
             Some(lived) => {
@@ -260,19 +302,35 @@ impl Driver {
         *self.shared.last_error.lock() = Some(line);
     }
 
+    /// What is sent over the connection, once the broker has accepted it.
+    fn link(&mut self) -> Option<&mut Link> {
+        self.session.as_mut().and_then(|session| session.link.as_mut())
+    }
+
     fn expect_live(&mut self) {
-        if let Some(link) = self.session.as_mut().and_then(|session| session.link.as_mut()) {
+        if let Some(link) = self.link() {
             link.live_changed = true;
         }
     }
 
     /// Hands over the messages that may be sent now.
     fn pump(&mut self) {
+        let mut too_large = Vec::new();
+        self.pump_into(&mut too_large);
+        for (topic, sent, error) in too_large {
+            self.give_up(&topic, sent, error);
+        }
+    }
+
+    /// `never` gets what no connection to this broker can send.
+    fn pump_into(&mut self, never: &mut Vec<(String, Sent, NotSent)>) {
         let Some(Session { connection, link: Some(link), .. }) = &mut self.session else { return };
         link.follow(self.reader.generation());
-        while link.in_flight() < IN_FLIGHT {
+        while link.has_room(!self.suspects.are_none()) {
             let next = match self.stopping.as_mut() {
-                None | Some(Stopping { phase: Phase::Drain, .. }) => link.next(&self.shared, &mut self.reader),
+                None | Some(Stopping { phase: Phase::Drain, .. }) => {
+                    link.next(&self.shared, &mut self.reader, &mut self.holds)
+                }
                 Some(Stopping { phase: phase @ Phase::PublishStopped, .. }) => {
                     *phase = Phase::AwaitAcknowledgement;
                     let topic = self.shared.topics.of_agent(AgentPart::Status);
@@ -281,19 +339,19 @@ impl Driver {
                 }
                 Some(_) => None,
             };
-            let Some(Outgoing { topic, retain, payload, sent }) = next else { break };
-            match connection.publish(&topic, retain, payload) {
-                Ok(()) => link.handed_over(sent),
+            let Some(Outgoing { topic, retain, payload, sent }) = next else {
+                // What was suspected is not there any more.
+                if link.in_flight() == 0 && link.is_drained() {
+                    self.suspects = Suspects::default();
+                }
+                break;
+            };
+            match connection.publish(&topic, retain, payload, None) {
+                Ok(()) => link.handed_over(topic, sent),
                 // The events before the one that says so may not all have been read yet. What waits is sent by the next
                 // connection.
                 Err(NotSent::Ended) => break,
-                Err(error @ NotSent::Topic) => {
-                    // No such topic can be built; if there were one, it must not block the rest.
-                    tracing::error!(topic, %error, "a message cannot be sent and is dropped");
-                    if let Sent::Row { id, .. } = sent {
-                        self.shared.outbox.acknowledged(id);
-                    }
-                }
+                Err(error @ (NotSent::Topic | NotSent::TooLarge(_))) => never.push((topic, sent, error)),
             }
         }
     }
@@ -302,8 +360,8 @@ impl Driver {
     fn watch(&mut self) {
         let Some(session) = &mut self.session else { return };
         let Some(link) = &mut session.link else { return };
-        if session.last_event.elapsed() >= self.options.keep_alive.mul_f64(1.5) {
-            let url = session.url.clone();
+        if session.last_event.elapsed() >= session.silent_after {
+            let url = session.broker.to_string();
             return self.failed(url, "the broker does not answer any more".into());
         }
         match link.echo {
@@ -350,8 +408,9 @@ impl Driver {
             None if self.may_connect() => wake_at = wake_at.min(self.connect_at),
             None => {}
             Some(Session { link: None, .. }) => {}
-            Some(Session { link: Some(link), last_event, .. }) => {
-                wake_at = wake_at.min(*last_event + self.options.keep_alive.mul_f64(1.5));
+            Some(Session { link: Some(link), last_event, silent_after, .. }) => {
+                wake_at = wake_at.min(*last_event + *silent_after);
+                wake_at = self.holds.due_at().map_or(wake_at, |due| wake_at.min(due));
                 if let Echo::AwaitedUntil(until) | Echo::MissingUntil(until) = link.echo {
                     wake_at = wake_at.min(until);
                 }

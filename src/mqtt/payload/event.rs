@@ -86,6 +86,12 @@ pub enum EventKind {
     ClockSynchronised,
     /// A certificate that the connection needs ends within 30 days.
     CertificateEnds,
+    /// The broker does not take what the agent publishes to a topic; it waits.
+    PublishDenied,
+    /// The broker denies a subscription that the agent needs for its commands.
+    SubscribeDenied,
+    /// The broker will never take a message, which was given up.
+    MessageRefused,
     /// The outbox cannot write to disk and keeps what it can in memory.
     OutboxFailed,
     /// The outbox is on disk again.

@@ -74,6 +74,15 @@ pub struct MqttHealth {
     /// When the first of the agent's certificate and its authority's ends; null without TLS files.
     #[serde(default)]
     pub certificate_until: Option<Timestamp>,
+    /// Version of MQTT that the connection speaks: 4 (which is 3.1.1) or 5; null without one. Older agents do not say so.
+    #[serde(default)]
+    pub mqtt_version: Option<u8>,
+    /// Messages that the broker will never take (too large, topic not allowed) and that were given up since this start.
+    #[serde(default)]
+    pub refused: u64,
+    /// Topics and subscriptions that the broker denies at present; what waits for them stays in the outbox.
+    #[serde(default)]
+    pub denied: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

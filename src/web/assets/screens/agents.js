@@ -80,7 +80,9 @@ function HealthCards ({ agent, health, gone }) {
       <${Figure} label="Given up unsent" value=${health.dropped.toLocaleString('en')} tone=${health.dropped ? 'bad' : ''} />
       <${Figure} label="Reconnects" value=${health.reconnects.toLocaleString('en')} /></dl>
       ${health.last_error && html`<p class="note">Last problem of the connection: ${health.last_error}</p>`}
-      ${health.incoming_dropped > 0 && html`<p class="say warn">${plural(health.incoming_dropped, 'command')} came too fast and were dropped.</p>`}<//>
+      ${health.incoming_dropped > 0 && html`<p class="say warn">${plural(health.incoming_dropped, 'command')} came too fast and were dropped.</p>`}
+      ${(health.denied ?? []).length > 0 && html`<p class="say warn">The broker denies ${health.denied.join(', ')}: what is published there waits.</p>`}
+      ${health.refused > 0 && html`<p class="say warn">${plural(health.refused, 'message')} can never be sent to this broker and were given up.</p>`}<//>
     <${Card} title="Microphones" name="captures" wide=${true}><div class="scroll" tabindex="0" role="group" aria-label="Table of the microphones"><table><thead><tr><th>Machine</th><th>Capture</th><th class="num">Level</th><th class="num">Assessed</th><th>Fault</th><th class="num">Lost sound</th><th class="num">Times lost</th><th class="num">Overload</th><th class="num">Last sound</th></tr></thead>
       <tbody>${health.machines.map(one => html`<tr key=${one.machine}><td><a href=${link('machine', agent.id, one.machine)}>${one.machine}</a></td><td class=${one.capture === 'running' ? '' : 'anomalous'}>${words(one.capture)}${one.capture_problem && html`<br /><small>${one.capture_problem}</small>`}</td><td class="num">${level(one.level_dbfs)}</td><td class="num">${percent(one.assessed)}</td><td>${one.signal ? words(one.signal) : '–'}</td>
         <td class="num">${number(one.lost_s)} s</td><td class="num">${one.losses}</td><td class="num">${one.overload}</td><td class="num">${one.last_frame_age_s === null ? 'never' : age(one.last_frame_age_s * 1000)}</td></tr>`)}</tbody></table></div><//>`
