@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use realfft::num_complex::Complex;
-use realfft::{FftNum, RealFftPlanner, RealToComplex};
+use auscult_fft::{Complex, Real, RealToComplex};
 
 /// The short-time Fourier transform, in `f32` or `f64`; keeps its plan and buffers between calls.
 pub(super) struct Stft<T> {
@@ -16,7 +15,7 @@ pub(super) struct Stft<T> {
 }
 
 /// A number that samples are transformed in.
-pub(super) trait Number: FftNum {
+pub(super) trait Number: Real {
     fn of(value: f64) -> Self;
     fn wide(sample: f32) -> Self;
     fn narrow(self) -> f32;
@@ -48,7 +47,7 @@ impl Number for f64 {
 
 impl<T: Number> Stft<T> {
     pub fn new(n_fft: usize) -> Self {
-        let fft = RealFftPlanner::new().plan_fft_forward(n_fft);
+        let fft = T::forward(n_fft);
         let turn = std::f64::consts::TAU / n_fft as f64;
         Stft {
             taper: (0..n_fft).map(|n| T::of(0.5 - 0.5 * (turn * n as f64).cos())).collect(),

@@ -5,7 +5,7 @@ use std::process::Command;
 use auscult::audio::synth::{Cycle, Fault, FaultPlan, Kind, RATE_HZ, SynthMachine, SynthSource, seed_of};
 use auscult::audio::{Read, Source};
 use auscult::config::SourceConfig;
-use realfft::RealFftPlanner;
+use auscult_fft::Real;
 
 const RATE: f64 = RATE_HZ as f64;
 
@@ -36,7 +36,7 @@ struct Spectrum {
 impl Spectrum {
     fn of(samples: &[f64], rate: f64) -> Spectrum {
         let count = samples.len();
-        let fft = RealFftPlanner::<f64>::new().plan_fft_forward(count);
+        let fft = f64::forward(count);
         let mut input: Vec<f64> = samples
             .iter()
             .enumerate()

@@ -1,10 +1,10 @@
 //! Faults laid over recordings of healthy machines, to see what is found: the fault models that the original project
 //! published, at a strength of 0..1. Pure and deterministic.
 
+use auscult_fft::Real;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
-use realfft::RealFftPlanner;
 
 /// What can be laid over a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +85,7 @@ fn bursts(
 /// Multiplies the spectrum by `gain` of the frequency in Hz.
 fn shape(sound: &mut [f32], gain: impl Fn(f64) -> f64, rate_hz: f64) {
     let count = sound.len();
-    let mut planner = RealFftPlanner::<f32>::new();
-    let (forward, inverse) = (planner.plan_fft_forward(count), planner.plan_fft_inverse(count));
+    let (forward, inverse) = (f32::forward(count), f32::inverse(count));
     let (mut input, mut bins) = (sound.to_vec(), forward.make_output_vec());
     forward.process(&mut input, &mut bins).expect("the buffers fit the plan");
     for (number, bin) in bins.iter_mut().enumerate() {

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use auscult_fft::{Complex, Real};
 use ndarray::{Array1, Array2, Array3};
-use realfft::RealFftPlanner;
-use realfft::num_complex::Complex;
 
 /// What the reference computed for one clip and one machine.
 pub struct Golden {
@@ -66,8 +65,7 @@ pub fn mono(file: &Path) -> Vec<f32> {
 pub fn to_rate(samples: &[f32], from_hz: usize, to_hz: usize) -> Vec<f32> {
     let (before, after) = (samples.len(), samples.len() * to_hz / from_hz);
     assert_eq!(before * to_hz, after * from_hz, "a whole number of samples");
-    let mut planner = RealFftPlanner::<f64>::new();
-    let (forward, inverse) = (planner.plan_fft_forward(before), planner.plan_fft_inverse(after));
+    let (forward, inverse) = (f64::forward(before), f64::inverse(after));
     let mut input: Vec<f64> = samples.iter().map(|&sample| f64::from(sample)).collect();
     let mut spectrum = forward.make_output_vec();
     forward.process(&mut input, &mut spectrum).unwrap();

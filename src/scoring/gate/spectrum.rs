@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use realfft::{RealFftPlanner, RealToComplex};
+use auscult_fft::{Real, RealToComplex};
 
 /// Frame of the spectrum that noise is recognised by, in samples.
 const FRAME: usize = 512;
@@ -26,7 +26,7 @@ impl Spectrum {
     /// `None` for windows that are too short.
     pub fn of(window: &[f32]) -> Option<Spectrum> {
         static FFT: OnceLock<Arc<dyn RealToComplex<f32>>> = OnceLock::new();
-        let fft = FFT.get_or_init(|| RealFftPlanner::new().plan_fft_forward(FRAME));
+        let fft = FFT.get_or_init(|| f32::forward(FRAME));
         let frames = window.len() / FRAME;
         if frames < LEAST_FRAMES {
             return None;

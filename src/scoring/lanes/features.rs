@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use realfft::num_complex::Complex32;
-use realfft::{RealFftPlanner, RealToComplex};
+use auscult_fft::{Complex32, Real, RealToComplex};
 use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
@@ -71,9 +70,8 @@ impl FeatureExtractor {
         let rate_hz = f64::from(front_end.rate_hz);
         let hop = ((STEP_S * rate_hz).round() as usize).max(4);
         let frames = (front_end.window_samples() / hop).max(2);
-        let mut planner = RealFftPlanner::new();
-        let movement_fft = planner.plan_fft_forward(frames);
-        let mut of = |steps: usize| ShortFrames::new(front_end, &mut planner, hop, steps * hop, frames, BANDS);
+        let movement_fft = f32::forward(frames);
+        let of = |steps: usize| ShortFrames::new(front_end, hop, steps * hop, frames, BANDS);
         let (short, longer) = (of(2), of(TEXTURE_STEPS));
 
         let frames_hz = rate_hz / hop as f64;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use realfft::num_complex::Complex32;
-use realfft::{RealFftPlanner, RealToComplex};
+use auscult_fft::{Complex32, Real, RealToComplex};
 
 use crate::features::FrontEnd;
 
@@ -24,14 +23,7 @@ pub(super) struct ShortFrames {
 
 impl ShortFrames {
     /// `count` frames of `length` samples, `step` apart; at most `bands` bands, geometric from the lowest bin on.
-    pub fn new(
-        front_end: &FrontEnd,
-        planner: &mut RealFftPlanner<f32>,
-        step: usize,
-        length: usize,
-        count: usize,
-        bands: usize,
-    ) -> Self {
+    pub fn new(front_end: &FrontEnd, step: usize, length: usize, count: usize, bands: usize) -> Self {
         let bin_hz = f64::from(front_end.rate_hz) / length as f64;
         let half = length / 2;
         let lowest = ((front_end.fmin_hz / bin_hz).round() as usize).clamp(1, half - 1);
@@ -40,7 +32,7 @@ impl ShortFrames {
         let edge = |i: usize| (lowest as f64 * ratio.powf(i as f64 / bands as f64)).round() as usize;
         let mut edges: Vec<usize> = (0..=bands).map(edge).collect();
         edges.dedup();
-        let fft = planner.plan_fft_forward(length);
+        let fft = f32::forward(length);
         ShortFrames {
             step,
             count,
