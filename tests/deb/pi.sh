@@ -115,10 +115,9 @@ step "provision.sh again: up to date, nothing restarted"
 mosquitto_pub "${tls[@]}" -q 1 -t auscult/pi-7/control -m '{"id":"t1","command":"threshold.set","machine":"fan-a","threshold":0.9}'
 wait_for "the reply" heard '"id":"t1".*"status":"ok"'
 pi sudo kill -9 "$pid"
-wait_for "the will" heard '^auscult/pi-7/status .*"offline"'
 wait_for "a second start" starts 2
 wait_for "the override" heard_times '^auscult/pi-7/fan-a/settings .*0.9.*"override"' 2
-step "killed: told offline, started again by systemd, its override kept"
+step "killed: started again by systemd, its override kept"
 
 # A process that hangs is ended by the watchdog.
 pi "sudo mkdir -p /run/systemd/system/auscult.service.d && printf '[Service]\nWatchdogSec=4\n' | sudo tee /run/systemd/system/auscult.service.d/t.conf >/dev/null; sudo systemctl daemon-reload; sudo systemctl restart auscult"
@@ -128,10 +127,20 @@ wait_for "a fourth start" starts 4
 pi sudo journalctl -u auscult | grep -q "Watchdog timeout" || die "it was not the watchdog"
 step "stopped short: started again by the watchdog"
 
+# systemd is back within the will's delay, so that nobody is told of a short break; a longer one is told.
+offline='^auscult/pi-7/status .*"offline"'
+told=$(grep -ac "$offline" "$work/heard" || true)
+pi "printf '[Service]\nRestart=no\n' | sudo tee /run/systemd/system/auscult.service.d/n.conf >/dev/null; sudo systemctl daemon-reload"
+pi sudo kill -9 "$(main_pid)"
+wait_for "the will" heard_times "$offline" $((told + 1))
+pi "sudo rm /run/systemd/system/auscult.service.d/n.conf; sudo systemctl daemon-reload; sudo systemctl start auscult"
+wait_for "a fifth start" starts 5
+step "killed and not started again: told offline by the broker"
+
 pi sudo systemctl stop auscult
 wait_for "stopped" heard '^auscult/pi-7/status .*"stopped"'
 pi sudo systemctl start auscult
-wait_for "a fifth start" starts 5
+wait_for "a sixth start" starts 6
 pi "echo 'nonsense = 1' | sudo tee -a /etc/auscult/agent.toml >/dev/null; ! sudo systemctl restart auscult"
 wait_for "failed for good" is failed
 grep -q nonsense <<<"$(pi sudo systemctl status auscult || true)" || die "the status does not name the bad key"
