@@ -18,7 +18,7 @@ if (what === 'agent') {
 } else {
   const begun = Date.now()
   await page.goto(address)
-  await page.waitForFunction(wanted => document.querySelector('header.title p')?.textContent?.includes(wanted), `${number} machines`)
+  await page.waitForFunction(wanted => document.querySelector('[data-filter=all] b')?.textContent === wanted, Number(number).toLocaleString('en'))
   const whole = Date.now() - begun
   const paint = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime)
   const bytes = await page.evaluate(() => [...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]

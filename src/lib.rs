@@ -33,6 +33,7 @@
 //! systemd    readiness and watchdog
 //! cli        one file per command
 //! ```
+//! The Fourier transforms are a crate of their own, `crates/fft`, so that they are compiled once.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod agent;

@@ -22,7 +22,7 @@ use crate::control::store::StateStore;
 use crate::control::{self, Controller};
 use crate::monitor::alarm_store::{AlarmStore, SavedAlarms};
 use crate::monitor::baseline_store::BaselineStore;
-use crate::monitor::clips::{self, ClipKeeper, Clips};
+use crate::monitor::clips::{self, ClipKeeper, Clips, Pictured};
 use crate::monitor::history::History;
 use crate::monitor::journal::Journal;
 use crate::monitor::last_window::LastWindows;
@@ -199,7 +199,11 @@ impl Opened {
             let keeper = keeper.clone();
             move |entry| keeper.begin(entry)
         };
-        let clips = ClipKeeper::start((keeper, jobs));
+        let pictures = config.homeassistant.shows_pictures().then(|| -> Pictured {
+            let mqtt = mqtt.clone();
+            Box::new(move |machine, picture| mqtt.picture(machine, picture))
+        });
+        let clips = ClipKeeper::start((keeper, jobs), pictures);
         let writer = StateWriter::start(writer, monitor.clone(), alarms, journal, baselines, began, publish);
         roster.removed.iter().for_each(|id| shared.trend.forget(id));
         let trend = {

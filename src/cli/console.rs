@@ -226,8 +226,11 @@ impl Console {
         let machines: BTreeSet<&str> =
             topics.iter().filter_map(machine_of).chain(named.iter().map(String::as_str)).collect();
         // Home Assistant too, where it listens under its own name.
+        let agent_topics = AgentTopics::new(&self.root, agent);
+        let pictures: Vec<_> =
+            machines.iter().map(|machine| agent_topics.of_machine(machine, MachinePart::Picture)).collect();
         let described = discovery::topics_of(&HomeAssistantConfig::default().prefix, agent, machines);
-        Ok(described.into_iter().chain(topics.iter().map(|topic| topic.below(&self.root))).collect())
+        Ok(described.into_iter().chain(pictures).chain(topics.iter().map(|topic| topic.below(&self.root))).collect())
     }
 
     /// What was asked for while the broker went is not done at some later time, unexpectedly.

@@ -165,11 +165,14 @@ pub struct HomeAssistantConfig {
     pub discovery: bool,
     /// First part of its discovery topics; default `homeassistant`.
     pub prefix: String,
+    /// Whether each machine shows the picture of its newest alarm there; default true. It is no sound, and leaves the agent
+    /// with `discovery` alone.
+    pub pictures: bool,
 }
 
 impl Default for HomeAssistantConfig {
     fn default() -> Self {
-        HomeAssistantConfig { discovery: false, prefix: "homeassistant".into() }
+        HomeAssistantConfig { discovery: false, prefix: "homeassistant".into(), pictures: true }
     }
 }
 
@@ -184,6 +187,11 @@ impl HomeAssistantConfig {
             return Err(format!("homeassistant.prefix: expected topic parts without + # $, found {prefix:?}"));
         }
         Ok(())
+    }
+
+    /// Whether pictures of alarms are published.
+    pub fn shows_pictures(&self) -> bool {
+        self.discovery && self.pictures
     }
 
     /// Topic where Home Assistant publishes `online` when it has started; `None` while discovery is off.

@@ -36,11 +36,12 @@ pub fn announce(config: &HomeAssistantConfig, machines: &[Described<'_>], state_
     let files = StateFiles::new(state_dir);
     let mut known = announced(&files);
     let wanted = if config.discovery { descriptions(config, machines, mqtt.topics()) } else { Vec::new() };
-    for topic in known.iter().filter(|topic| !wanted.iter().any(|(wanted, _)| wanted == *topic)) {
-        mqtt.retained(topic.clone(), Vec::new());
-    }
+    let shown = machines.iter().filter(|_| config.shows_pictures());
+    let pictures = shown.map(|machine| mqtt.topics().of_machine(machine.id, MachinePart::Picture));
+    let topics: BTreeSet<String> = wanted.iter().map(|(topic, _)| topic.clone()).chain(pictures).collect();
+    known.difference(&topics).for_each(|topic| mqtt.retained(topic.clone(), Vec::new()));
     let before = known.len();
-    known.extend(wanted.iter().map(|(topic, _)| topic.clone()));
+    known.extend(topics);
     if known.len() > before
         && let Err(error) = files.write(ANNOUNCED, &json!({ "topics": known }).to_string())
     {
@@ -58,7 +59,8 @@ fn descriptions(
     topics: &AgentTopics,
 ) -> Vec<(String, Value)> {
     let ids = machines.iter().map(|machine| machine.id);
-    let devices = std::iter::once(agent_device(topics)).chain(machines.iter().map(|one| machine_device(topics, one)));
+    let devices =
+        std::iter::once(agent_device(topics)).chain(machines.iter().map(|one| machine_device(config, topics, one)));
     topics_of(&config.prefix, topics.agent(), ids).into_iter().zip(devices).collect()
 }
 
@@ -136,7 +138,7 @@ fn agent_device(topics: &AgentTopics) -> Value {
     )
 }
 
-fn machine_device(topics: &AgentTopics, described: &Described) -> Value {
+fn machine_device(config: &HomeAssistantConfig, topics: &AgentTopics, described: &Described) -> Value {
     let Described { id: machine, name, model } = *described;
     let agent = topics.agent();
     let id = format!("auscult/{agent}/{machine}");
@@ -205,6 +207,16 @@ fn machine_device(topics: &AgentTopics, described: &Described) -> Value {
             ),
         }),
     );
+    if config.shows_pictures() {
+        entities.add(
+            "picture",
+            "image",
+            json!({
+                "name": "Last alarm", "icon": "mdi:waveform", "content_type": "image/png",
+                "image_topic": topic(MachinePart::Picture),
+            }),
+        );
+    }
     add_machine_controls(&mut entities, topics, machine);
     device(
         json!({

@@ -153,9 +153,19 @@ impl Mqtt {
         }
     }
 
+    /// Shows the picture of a machine's newest alarm, a PNG, until another takes its place.
+    pub fn picture(&self, machine: &str, png: Vec<u8>) {
+        let topic = self.shared.topics.of_machine(machine, MachinePart::Picture);
+        let mut states = self.shared.states.lock();
+        if png.len() <= MAX_MESSAGE_BYTES && !self.shared.retired.lock().contains(&topic) {
+            states.insert(topic, StateSlot { payload: png, due: true });
+            self.shared.wake.notify_one();
+        }
+    }
+
     /// Where a machine's retained state is.
     fn state_topics(&self, machine: &str) -> impl Iterator<Item = String> {
-        let parts = [MachinePart::Verdict, MachinePart::Alarm, MachinePart::Settings];
+        let parts = [MachinePart::Verdict, MachinePart::Alarm, MachinePart::Settings, MachinePart::Picture];
         parts.map(|part| self.shared.topics.of_machine(machine, part)).into_iter()
     }
 

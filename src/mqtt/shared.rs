@@ -158,11 +158,12 @@ impl MqttShared {
         }
     }
 
-    /// Marks what is retained of this agent as due, the machines' last verdicts too.
+    /// Marks what is retained of this agent as due, the machines' last verdicts too; not pictures, which are large.
     pub fn announce(&self) {
         let own = format!("{}/{}/", self.topics.root(), self.topics.agent());
+        let picture = format!("/{}", MachinePart::Picture.as_str());
         for (topic, state) in self.states.lock().iter_mut() {
-            state.due |= topic.starts_with(&own);
+            state.due |= topic.starts_with(&own) && !topic.ends_with(&picture);
         }
         for verdict in self.verdicts.lock().values_mut() {
             verdict.due = true;

@@ -34,6 +34,8 @@ pub enum MachinePart {
     Event,
     /// Sound and picture of a window that was asked for.
     Evidence,
+    /// The picture of the newest alarm, for Home Assistant: a PNG.
+    Picture,
     /// `threshold/set`
     ThresholdSet,
 }
@@ -55,12 +57,13 @@ impl AgentPart {
 }
 
 impl MachinePart {
-    pub const ALL: [MachinePart; 6] = [
+    pub const ALL: [MachinePart; 7] = [
         MachinePart::Verdict,
         MachinePart::Alarm,
         MachinePart::Settings,
         MachinePart::Event,
         MachinePart::Evidence,
+        MachinePart::Picture,
         MachinePart::ThresholdSet,
     ];
 
@@ -71,6 +74,7 @@ impl MachinePart {
             MachinePart::Settings => "settings",
             MachinePart::Event => "event",
             MachinePart::Evidence => "evidence",
+            MachinePart::Picture => "picture",
             MachinePart::ThresholdSet => "threshold/set",
         }
     }

@@ -9,6 +9,7 @@ mod demo;
 mod docs;
 mod imports;
 mod notify;
+mod one_build;
 mod packages;
 mod page;
 mod page_types;

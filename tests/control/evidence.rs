@@ -77,6 +77,46 @@ pub fn ready(heard: &Subscriber) {
 }
 
 #[test]
+fn home_assistant_is_shown_the_newest_alarm_unless_it_is_not_wanted() {
+    let Some(encoder) = encoder() else { return };
+    let broker = Broker::start();
+    let heard = Subscriber::start(&broker);
+    let site = site(&broker, &encoder, "[homeassistant]\ndiscovery = true\n");
+    let agent = site.agent();
+    ready(&heard);
+    alarm(&heard);
+    assert_eq!(agent.terminate(), Some(0));
+    let clips = fs::read_dir(site.dir.path().join("state/clips/fan-1")).expect("clips");
+    let pictures: Vec<_> =
+        clips.map(|clip| fs::read(clip.expect("a clip").path().join("spectrogram.png")).expect("a picture")).collect();
+    // What the broker keeps, in the end.
+    let kept = || {
+        let late = Subscriber::of(&broker, &["auscult/pi-1/fan-1/picture", "end"]);
+        late.publish("end", false, "");
+        late.wait_for("the end", |message| message.topic == "end");
+        let is = |message: Message| (message.topic != "end").then_some(message.payload);
+        late.messages().into_iter().filter_map(is).collect::<Vec<_>>()
+    };
+    assert_eq!(pictures.len(), 1);
+    let again = |configuration: String| {
+        fs::write(&site.config, configuration).expect("written");
+        heard.clear();
+        let agent = site.agent();
+        ready(&heard);
+        agent
+    };
+    // Where Home Assistant came later, or its broker is new, the next start shows it.
+    let text = fs::read_to_string(&site.config).expect("the configuration");
+    heard.publish("auscult/pi-1/fan-1/picture", true, "");
+    let agent = again(text.clone());
+    wait_until("the picture", || kept() == pictures);
+    assert_eq!(agent.terminate(), Some(0));
+    let agent = again(text.replace("discovery = true", "discovery = true\npictures = false"));
+    assert_eq!(agent.terminate(), Some(0));
+    assert!(kept().is_empty());
+}
+
+#[test]
 fn an_alarm_can_be_heard_where_that_is_allowed_and_seen_where_not() {
     let Some(encoder) = encoder() else { return };
     let broker = Broker::start();

@@ -40,6 +40,7 @@ OF_MACHINE = {
     "Threshold": ("number", None, None, "threshold"),
     "Acknowledge alarm": ("button", None, None, "acknowledge"),
     "The alarm was": ("select", None, None, "answer"),
+    "Last alarm": ("image", None, None, "picture"),
 }
 
 
@@ -97,7 +98,7 @@ class Messages:
 
     def __init__(self, broker_port, log):
         self.port, self.all = broker_port, []
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker_port), "-t", "#", "-F", "%t %p"]
+        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker_port), "-t", "#", "-T", "auscult/+/+/picture", "-F", "%t %p"]
         self.process = Process(command, log, subprocess.PIPE)
         threading.Thread(target=self.read, daemon=True).start()
 
@@ -210,6 +211,16 @@ class HomeAssistant:
         domain, _, service = service.partition(".")
         data["entity_id"] = self.names[machine or f"auscult {AGENT}", name]
         self.ask(f"/api/services/{domain}/{service}", data)
+
+    def picture(self, machine, name):
+        """What an image shows, as bytes; nothing while it shows none."""
+        path = self.states()[self.names[machine, name]]["attributes"].get("entity_picture")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+                return answer.read()
+        except urllib.error.HTTPError:
+            return None
 
     def complaints(self):
         """What it logged about MQTT or about us, but for what is its due: a broker that goes, and a description that is
@@ -407,6 +418,10 @@ def run(broker, ha, messages, site, version):
     check((reply["data"]["outcome"], reply["data"]["name"]) == ("fault", "loose part"), reply)
     check(ha.state(PUMP, "The alarm was") == "unknown", "an answer does not stay")
     ok("an alarm is answered")
+    kept = lambda: [clip.read_bytes() for clip in site.dir.glob(f"state/clips/{PUMP}/*/spectrogram.png")]
+    wait("the picture of the alarm", lambda: kept() and ha.picture(PUMP, "Last alarm") in kept())
+    check(ha.state(FAN, "Last alarm") == "unknown" and ha.picture(FAN, "Last alarm") is None, "a picture without an alarm")
+    ok("the picture of the alarm is shown")
 
     ha.call("number.set_value", PUMP, "Threshold", value=900)
     wait("the alarm clears", lambda: messages.last("alarm", PUMP)["state"] == "normal")

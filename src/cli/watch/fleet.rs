@@ -157,7 +157,7 @@ impl WatchedFleet {
                     machine.events.truncate(KEEP_EVENTS);
                 }
             }
-            MachinePart::Evidence | MachinePart::ThresholdSet => {}
+            MachinePart::Evidence | MachinePart::Picture | MachinePart::ThresholdSet => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Makes the clips on a thread of its own, which may be late: scoring and capture never wait for it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::normal::NormalWindows;
-use super::{ClipKey, Clips, FaultExample, Material, make};
+use super::{ClipKey, Clips, FaultExample, Material, PICTURE, make, readable};
 use crate::audio::capture::RecentSound;
 use crate::monitor::Monitor;
 use crate::monitor::answers::AlarmOutcome;
@@ -29,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// The last minute of a machine's sound, by its number.
 type Sound = Arc<dyn Fn(usize) -> Option<RecentSound> + Send + Sync>;
+
+/// Who is shown the picture, a PNG, of a machine's newest alarm.
+pub type Pictured = Box<dyn Fn(&str, Vec<u8>) + Send>;
 
 enum Job {
     Begin(Box<Pending>),
@@ -119,10 +123,11 @@ pub struct ClipKeeper {
 impl ClipKeeper {
     /// # Errors
     /// The thread cannot be started.
-    pub fn start((handle, jobs): (KeeperHandle, Jobs)) -> io::Result<ClipKeeper> {
+    pub fn start((handle, jobs): (KeeperHandle, Jobs), pictured: Option<Pictured>) -> io::Result<ClipKeeper> {
         handle.settle_answers();
         let work = handle.clone();
-        let thread = std::thread::Builder::new().name("clips".into()).spawn(move || work.run(&jobs.0))?;
+        let thread =
+            std::thread::Builder::new().name("clips".into()).spawn(move || work.run(&jobs.0, pictured.as_ref()))?;
         Ok(ClipKeeper { handle, thread })
     }
 
@@ -159,7 +164,23 @@ impl KeeperHandle {
         }
     }
 
-    fn run(&self, jobs: &Receiver<Job>) {
+    /// Shows the pictures of each machine's newest alarm: what showed them may have started anew.
+    fn show_newest(&self, pictured: &Pictured) {
+        let newest: BTreeMap<String, ClipKey> =
+            self.clips.all().into_iter().map(|(key, _)| (key.machine.clone(), key)).collect();
+        for (machine, key) in newest {
+            if self.monitor.number(&machine).is_some()
+                && let Some(picture) = readable(self.clips.read(&key, PICTURE))
+            {
+                pictured(&machine, picture);
+            }
+        }
+    }
+
+    fn run(&self, jobs: &Receiver<Job>, pictured: Option<&Pictured>) {
+        if let Some(pictured) = pictured {
+            self.show_newest(pictured);
+        }
         let mut pending: Vec<Pending> = Vec::new();
         let (mut normal, mut look_at) = (NormalWindows::default(), Instant::now() + LOOK_EVERY);
         loop {
@@ -177,7 +198,7 @@ impl KeeperHandle {
             let (due, waiting) = pending.into_iter().partition(|one| stop || one.due <= now);
             pending = waiting;
             let due: Vec<Pending> = due;
-            due.into_iter().for_each(|one| self.keep(one, &normal));
+            due.into_iter().for_each(|one| self.keep(one, &normal, pictured));
             if stop {
                 return;
             }
@@ -211,7 +232,7 @@ impl KeeperHandle {
         }
     }
 
-    fn keep(&self, pending: Pending, normal: &NormalWindows) {
+    fn keep(&self, pending: Pending, normal: &NormalWindows, pictured: Option<&Pictured>) {
         let (machine, since, alarm) = (pending.entry.machine.clone(), pending.entry.record.since, pending.entry.id);
         let key = ClipKey::new(&machine, pending.entry.record.kind, since);
         // One that was removed since may have another in its place.
@@ -222,7 +243,13 @@ impl KeeperHandle {
         };
         let was_failing = self.clips.problem().is_some();
         let kept = match make(material) {
-            Ok(made) => self.clips.keep(&made).map_err(|error| error.to_string()),
+            Ok(made) => {
+                let kept = self.clips.keep(&made).map_err(|error| error.to_string());
+                if let Some((pictured, picture)) = pictured.zip(made.into_file(PICTURE)) {
+                    pictured(&machine, picture);
+                }
+                kept
+            }
             Err(error) => Err(error.to_string()),
         };
         match kept {

@@ -49,6 +49,11 @@ impl Made {
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|(_, content)| content.len() as u64).sum()
     }
+
+    /// One of its files.
+    pub fn into_file(self, name: &str) -> Option<Vec<u8>> {
+        self.files.into_iter().find_map(|(file, content)| (file == name).then_some(content))
+    }
 }
 
 /// Takes a second of a small computer's time, and for that the room of the picture, some 12 MB: what has been used is given

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 pub use self::clip::{ABOUT, Clip, ClipKey, ClipSummary, FaultExample, Like, NORMAL, PICTURE, SOUND, WINDOWS};
 use self::clip::{DIR, FORMAT};
-pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, channel};
+pub use self::keeper::{ClipKeeper, Jobs, KeeperHandle, Pictured, channel};
 pub use self::make::{Made, Material, make};
 pub use self::review::{Rules, review};
 use super::heard::HeardWindow;

@@ -87,7 +87,6 @@ impl Driver {
     fn on_connected(&mut self, limits: BrokerLimits) {
         let Some(session) = &mut self.session else { return };
         self.options.version.accepted(&session.broker, session.version);
-        self.shared.connected(session.version);
         if std::mem::replace(&mut self.was_connected, true) {
             self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
         }
@@ -97,6 +96,8 @@ impl Driver {
             tracing::error!(%error, "the subscription could not be sent");
         }
         let (backlog_end, generation) = (self.shared.outbox.next_id(), self.reader.generation());
+        // Only now: whoever sees the connection and publishes is no backlog.
+        self.shared.connected(session.version);
         // A broker may ask for a longer pause between signs of life; and not every version takes ours.
         session.silent_after = limits.keep_alive.mul_f64(SILENT);
         session.link = Some(Link::new(backlog_end, generation, self.options.drain_per_s, filters, limits.in_flight));

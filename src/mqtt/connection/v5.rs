@@ -112,11 +112,16 @@ pub fn open(
 pub fn publish(client: &AsyncClient, topic: &str, retain: bool, payload: Vec<u8>, expiry: Option<Duration>) -> bool {
     let properties = PublishProperties {
         // What only removes a retained message has none.
-        content_type: (!payload.is_empty()).then(|| CONTENT_TYPE.into()),
+        content_type: (!payload.is_empty()).then(|| content_type(&payload).into()),
         message_expiry_interval: expiry.map(|expiry| seconds(expiry).clamp(1, NEVER - 1)),
         ..PublishProperties::default()
     };
     client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties).is_ok()
+}
+
+/// All but the pictures of alarms are JSON objects.
+fn content_type(payload: &[u8]) -> &'static str {
+    if payload.starts_with(b"{") { CONTENT_TYPE } else { "image/png" }
 }
 
 pub fn subscribe(client: &AsyncClient, filters: &[String]) -> bool {

@@ -106,6 +106,7 @@ fn an_agent_that_is_gone_is_forgotten_and_one_that_is_there_is_not() {
         fleet.publish(&format!("auscult/{agent}/status"), true, json!({ "schema": 1, "state": state }).to_string());
         fleet.publish(&format!("auscult/{agent}/fan-a/alarm"), true, r#"{"state":"normal"}"#);
         fleet.publish(&format!("auscult/{agent}/fan-a/verdict"), true, r#"{"seq":1}"#);
+        fleet.publish(&format!("auscult/{agent}/fan-a/picture"), true, "\u{89}PNG");
         for device in ["", "/fan-a"] {
             fleet.publish(&format!("homeassistant/device/auscult-{agent}{device}/config"), true, "{}");
         }
