@@ -124,6 +124,7 @@ impl Agent {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut commands = rate_limit::for_commands(Instant::now());
         let mut announcing = Announcing::default();
+        let mut reporting: Option<tokio::task::JoinHandle<()>> = None;
         let mut restart_at: Option<Instant> = None;
         tokio::pin!(shutdown);
         loop {
@@ -168,7 +169,11 @@ impl Agent {
                     restart_at = restart_at.or(restart_of(&outputs));
                     publisher.send(outputs);
                 }
-                _ = health.tick() => publisher.health(),
+                // Beside all this: the alarms of the last days are read from the disk for it, which may be slow.
+                _ = health.tick() => if reporting.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+                    let publisher = publisher.clone();
+                    reporting = Some(tokio::task::spawn_blocking(move || publisher.health()));
+                },
                 // systemd ends an agent whose scoring stands still, or whose outbox or state are written no more.
                 _ = heartbeat.tick() => if watchdog.is_some() {
                     let (scores, writes) = (scoring.is_alive(), writer.is_alive(Instant::now()));

@@ -25,6 +25,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Asked to stop while it starts, it stops cleanly all the same.
     let end = runtime.block_on(async { agent::run(config, stop_signal()).await });
+    // What still waits for a disk does not hold up the end.
+    runtime.shutdown_background();
     let end = end.map_err(|error| match error.is_config() {
         true => Failure::config(error),
         false => Failure::from(error),

@@ -254,6 +254,10 @@ impl Schemas {
         if matches!(name, "control" | "threshold_set") || message.payload.is_empty() {
             return None;
         }
+        if name == "picture" {
+            let is_png = message.payload.starts_with(b"\x89PNG\r\n\x1a\n");
+            return (!is_png).then(|| format!("{}: no picture", message.topic));
+        }
         let fault = self.fault_as(name, &message.payload)?;
         Some(format!("{}: {}: {fault}", message.topic, String::from_utf8_lossy(&message.payload)))
     }
