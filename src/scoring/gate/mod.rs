@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use self::spectrum::Spectrum;
 use crate::validate::override_fields;
-use crate::window::{Reason, level_dbfs};
+use crate::window::{Reason, level_dbfs, range, sum};
 
 /// Limits of what can be assessed. A window beyond one is `unknown`, with the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,14 +108,16 @@ pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
         held_share: 0.0,
         flatness: None,
     };
-    if window.is_empty() || window.iter().any(|sample| !sample.is_finite()) {
+    let count = window.len() as f64;
+    let mean_abs = sum(window, f64::abs) / count;
+    // It is not where one sample is not, or there is none.
+    if !mean_abs.is_finite() {
         return health;
     }
-    let count = window.len() as f64;
-    let mean_abs = window.iter().map(|&sample| f64::from(sample.abs())).sum::<f64>() / count;
-    health.dc = window.iter().map(|&sample| f64::from(sample)).sum::<f64>() / count;
-    let deviation = window.iter().map(|&sample| (f64::from(sample) - health.dc).abs()).sum::<f64>() / count;
-    health.peak = window.iter().fold(0.0, |peak: f64, &sample| peak.max(f64::from(sample.abs())));
+    health.dc = sum(window, |sample| sample) / count;
+    let deviation = sum(window, |sample| (sample - health.dc).abs()) / count;
+    let (least, most) = range(window);
+    health.peak = f64::from(most.max(-least));
     health.clipped_share = clipping::share(window);
     health.held_share = longest_run(window) as f64 / count;
     health.fault = if mean_abs < gate.silent_below {
