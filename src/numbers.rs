@@ -1,4 +1,6 @@
-//! Numbers for people: as many digits as mean something.
+//! Numbers for people: as many digits as mean something, and counts before their nouns.
+
+use std::fmt::Display;
 
 /// Four significant digits, without trailing zeros: `0.3142`, `12.5`, `1530`, `1.234e-5`.
 pub fn short(value: f64) -> String {
@@ -20,6 +22,16 @@ pub fn significant(value: f64, digits: i32) -> String {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
     }
+}
+
+/// A count before its noun: `1 window`, `12 windows`, `2 hashes`.
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    let ending = match noun {
+        _ if count == N::from(1) => "",
+        noun if noun.ends_with(['s', 'x']) || noun.ends_with("sh") || noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{count} {noun}{ending}")
 }
 
 /// A time in one unit: `95 s`, `12 min`, `7 h`, `3 d`.
@@ -52,5 +64,14 @@ mod tests {
             assert_eq!(short(value), text);
         }
         assert_eq!(significant(3.7e-16, 2), "3.7e-16");
+    }
+
+    #[test]
+    fn one_is_singular_and_all_else_plural() {
+        assert_eq!(counted(1u64, "window"), "1 window");
+        assert_eq!(counted(0usize, "window"), "0 windows");
+        assert_eq!(counted(12i64, "anomalous window"), "12 anomalous windows");
+        assert_eq!((counted(1u32, "hash"), counted(2u32, "hash")), ("1 hash".into(), "2 hashes".into()));
+        assert_eq!((counted(1.0, "minute"), counted(0.5, "minute")), ("1 minute".into(), "0.5 minutes".into()));
     }
 }

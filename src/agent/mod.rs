@@ -43,6 +43,7 @@ use crate::monitor::state_writer::StateWriter;
 use crate::monitor::trend::writer::TrendWriter;
 use crate::mqtt::{IncomingReceiver, Mqtt};
 use crate::notify::{self, Notifier};
+use crate::numbers::counted;
 use crate::systemd;
 
 /// A clean stop takes no longer than this, whatever hangs; the last alarms' clips apart.
@@ -84,7 +85,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<E
     let outcome = agent.supervise(shutdown).await;
     match outcome {
         // To systemd this process goes on.
-        Ok(End::Restart) => systemd::status("starting anew with what was imported"),
+        Ok(End::Restart) => systemd::status("restarting with what was imported"),
         _ => systemd::stopping(),
     }
     agent.controller.flush(Utc::now());
@@ -197,7 +198,7 @@ impl Agent {
         self.notify.finish(end - GOODBYE);
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {
-            tracing::info!("{} messages are kept on disk and sent after the next start", report.left);
+            tracing::info!("kept on disk and sent after the next start: {}", counted(report.left, "message"));
         }
         match report.stopped_published {
             true => tracing::info!("stopped, and the broker has been told"),

@@ -22,6 +22,7 @@ use crate::monitor::last_window::LastWindows;
 use crate::monitor::state_writer::WriterHandle;
 use crate::monitor::trend::Trend;
 use crate::mqtt::payload::EventKind;
+use crate::numbers::counted;
 use crate::scoring::Reason;
 use crate::scoring::alarm::LONGEST_STEP_S;
 use crate::scoring::baseline::LearnProgress;
@@ -160,7 +161,7 @@ impl Scoring {
             log_lines::judged(&monitor.id(window.machine), &assessed.assessment);
         }
         if let Some(windows) = watched.overload.observe(given_up, self.started.elapsed()) {
-            let detail = format!("{windows} windows could not be scored in time");
+            let detail = format!("{} could not be scored in time", counted(windows, "window"));
             publisher.event(window.machine, EventKind::Overload, Some(detail));
         }
         if assessed.alarm_changed {
@@ -199,7 +200,7 @@ impl Scoring {
             CaptureEvent::MicLost { why } => (EventKind::MicLost, Some(why)),
             CaptureEvent::MicBack => (EventKind::MicBack, None),
             CaptureEvent::Overrun { gaps, lost_s } => {
-                (EventKind::Gap, Some(format!("{gaps} times, {lost_s:.3} s of sound lost")))
+                (EventKind::Gap, Some(format!("{}, {lost_s:.3} s of sound lost", counted(gaps, "gap"))))
             }
         };
         self.work.publisher.event(machine, event, detail);

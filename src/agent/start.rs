@@ -35,6 +35,7 @@ use crate::mqtt::payload::EventKind;
 use crate::mqtt::topics;
 use crate::mqtt::{IncomingReceiver, Mqtt, MqttOptions};
 use crate::notify::Notifier;
+use crate::numbers::counted;
 use crate::state_files::{Lost, StateFiles};
 use crate::systemd;
 
@@ -253,8 +254,8 @@ impl Agent {
         match machines {
             0 => waits_for_setup(page),
             machines => {
-                let (agent, what) = (&self.config.agent.id, if machines == 1 { "machine" } else { "machines" });
-                tracing::info!("agent {agent} is listening to {machines} {what}");
+                let agent = &self.config.agent.id;
+                tracing::info!("agent {agent} is listening to {}", counted(machines, "machine"));
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::numbers::counted;
+
 /// As a shell has it: 128 and the number of SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -32,7 +34,7 @@ pub fn explain(progress: Arc<Progress>, total: u64, left: String) {
             return;
         }
         let (files, windows) = (progress.files.load(Ordering::Relaxed), progress.windows.load(Ordering::Relaxed));
-        eprintln!("\ninterrupted in file {files} of {total}, after {windows} windows; {left}");
+        eprintln!("\ninterrupted in file {files} of {total}, after {}; {left}", counted(windows, "window"));
         std::process::exit(EXIT_INTERRUPTED);
     };
     // The signal is still the default's where this fails.

@@ -13,6 +13,7 @@ use super::Failure;
 use crate::audio::wav::recorder::{Bits, RecordError, Recorder, RecorderOptions, Recording};
 use crate::audio::{self, Capture, CaptureEvent, Captured, MachineInput, SourceError};
 use crate::config::Config;
+use crate::numbers::counted;
 use crate::window::level_dbfs;
 
 /// Sound is written in pieces of this length, s.
@@ -139,7 +140,9 @@ impl Session<'_> {
                 Some(Captured::Event { event, .. }) => self.progress.suspend(|| match event {
                     CaptureEvent::MicLost { why } => eprintln!("lost: {why}; trying again"),
                     CaptureEvent::MicBack => eprintln!("back after {:.0} s", begun.elapsed().as_secs_f64()),
-                    CaptureEvent::Overrun { gaps, lost_s } => eprintln!("sound was lost: {gaps} times, {lost_s:.2} s"),
+                    CaptureEvent::Overrun { gaps, lost_s } => {
+                        eprintln!("sound was lost: {}, {lost_s:.2} s", counted(gaps, "gap"));
+                    }
                 }),
                 Some(Captured::End { .. }) => return Ok(()),
                 None => {}

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::Failure;
 use crate::audio::synth::{Cycle, FaultPlan, Kind, RATE_HZ, SynthMachine, fault_of, seed_of};
+use crate::numbers::counted;
 
 /// Write WAV files of a simulated machine
 ///
@@ -129,7 +130,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    println!("{}: {clips} clips of {} s", args.output.display(), args.clip);
+    println!("{}: {} of {} s", args.output.display(), counted(clips, "clip"), args.clip);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::monitor::MonitorState;
 use crate::monitor::machine::ProvisionalAttempt;
 use crate::monitor::model::ProvisionalBaseline;
 use crate::mqtt::payload::EventKind;
+use crate::numbers::counted;
 use crate::scoring::Baseline;
 use crate::scoring::baseline::{Learner, PROVISIONAL_LEAST};
 
@@ -81,8 +82,8 @@ fn take_into_use(
     let Some(loaded) = &mut state.loaded else { return Vec::new() };
     let is_first = loaded.provisional(number).is_none();
     let detail = format!(
-        "judged provisionally from now on, by {} windows, {:.0} of {:.0} minutes: alarms may be wrong more often",
-        made_from.windows,
+        "judged provisionally from now on, by {}, {:.0} of {:.0} minutes: alarms may be wrong more often",
+        counted(made_from.windows, "window"),
         made_from.heard_s / 60.0,
         made_from.wanted_s / 60.0
     );

@@ -219,7 +219,7 @@ fn tls(error: &TlsError) -> String {
 /// rustls has no types for these.
 fn unacceptable(problem: &str) -> String {
     if problem.contains("UnsupportedCertVersion") {
-        return "the broker's certificate is of X.509 version 1, which nobody accepts any more: make it anew, with extensions \
+        return "the broker's certificate is of X.509 version 1, which nobody accepts any more: make it again, with extensions \
                 (as certificates.sh does)"
             .into();
     }

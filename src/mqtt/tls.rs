@@ -13,6 +13,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::certificate;
 use super::config::MqttConfig;
+use crate::numbers::counted;
 
 /// Paths as of `[mqtt]` in the configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -141,7 +142,9 @@ impl Ending {
                 Some(format!("{path}: the certificate has expired: it was valid until {until}"))
             }
             0 => Some(format!("{path}: the certificate expires within a day, at {until}")),
-            days if days < WARN_DAYS => Some(format!("{path}: the certificate expires in {days} days, at {until}")),
+            days if days < WARN_DAYS => {
+                Some(format!("{path}: the certificate expires in {}, at {until}", counted(days, "day")))
+            }
             _ => None,
         }
     }

@@ -5,6 +5,7 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta, Utc};
 use super::item::{Item, Known, Message, Phase, Priority, Standing, Subject};
 use crate::clock::Timestamp;
 use crate::config::notify::NotifyEvent;
+use crate::numbers::counted;
 
 /// Lines of one message; what is beyond is counted.
 const LINES: usize = 20;
@@ -64,10 +65,8 @@ impl Writer {
         let provisional = standing.why.as_ref().is_some_and(|why| why.provisional);
         let provisional = provisional
             .then(|| "Its normal is still being learned, so this may be wrong: listen to it first.".to_owned());
-        let windows = (standing.kind == NotifyEvent::Fault && standing.count > 0).then(|| {
-            let plural = if standing.count == 1 { "" } else { "s" };
-            format!("{} anomalous window{plural} so far.", standing.count)
-        });
+        let windows = (standing.kind == NotifyEvent::Fault && standing.count > 0)
+            .then(|| format!("{} so far.", counted(standing.count, "anomalous window")));
         let detail = standing.detail.as_ref().map(|detail| format!("Reason: {detail}."));
         let repeat = repeated.then(|| "Nobody has acknowledged it.".to_owned());
         let text = [Some(first), measured, windows, provisional, detail, repeat]
@@ -159,8 +158,7 @@ impl Writer {
 
     /// One message of all `items`, of which there is at least one; `dropped` earlier ones were lost.
     pub fn message(&self, items: Vec<Item>, dropped: u64) -> Message {
-        let plural = if dropped == 1 { "" } else { "s" };
-        let lost = (dropped > 0).then(|| format!("{dropped} earlier message{plural} could not be kept."));
+        let lost = (dropped > 0).then(|| format!("{} could not be kept.", counted(dropped, "earlier message")));
         let (title, text, of_one) = match items.as_slice() {
             [one] => (one.title.clone(), one.text.clone(), one.machine.as_deref()),
             several => (self.count(several), self.list(several), None),
@@ -179,7 +177,7 @@ impl Writer {
     fn count(&self, items: &[Item]) -> String {
         let cleared = items.iter().filter(|item| item.event == Phase::Cleared).count();
         let alarms = items.len() - cleared;
-        let alarms = (alarms > 0).then(|| format!("{alarms} alarm{}", if alarms == 1 { "" } else { "s" }));
+        let alarms = (alarms > 0).then(|| counted(alarms, "alarm"));
         let cleared = (cleared > 0).then(|| format!("{cleared} cleared"));
         format!("{}: {}", self.agent, [alarms, cleared].into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -219,11 +217,10 @@ impl Writer {
 /// A span in the unit that fits.
 fn span(span: TimeDelta) -> String {
     let minutes = span.num_minutes().max(0);
-    let count = |n: i64, unit: &str| format!("{n} {unit}{}", if n == 1 { "" } else { "s" });
     match minutes {
         0 => "less than a minute".into(),
-        1..=119 => count(minutes, "minute"),
-        120..=2879 => count(minutes / 60, "hour"),
-        _ => count(minutes / 1440, "day"),
+        1..=119 => counted(minutes, "minute"),
+        120..=2879 => counted(minutes / 60, "hour"),
+        _ => counted(minutes / 1440, "day"),
     }
 }

@@ -14,6 +14,7 @@ use crate::audio::levels::ChannelLevels;
 use crate::audio::source::{Format, Read, Source, SourceError};
 use crate::backoff::Backoff;
 use crate::causes::with_causes;
+use crate::numbers::counted;
 
 /// No frame for so long: the source is lost. Frames arriving is the only proof of life.
 const STALL: Duration = Duration::from_secs(2);
@@ -233,7 +234,8 @@ impl Stream {
         let was_lost = self.lost.take().is_some();
         self.has_frames = true;
         self.backoff.reset();
-        tracing::info!("hearing {}: {} Hz, {} channels", self.name, format.rate_hz, format.channels);
+        let channels = counted(format.channels, "channel");
+        tracing::info!("hearing {}: {} Hz, {channels}", self.name, format.rate_hz);
         for lane in &mut self.lanes {
             begin_lane(&self.name, lane, format, &self.output, was_lost);
         }

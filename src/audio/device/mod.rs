@@ -19,6 +19,7 @@ use self::identity::{Selector, Target};
 use self::offer::{Choice, Layout, Offer, Wish};
 use self::ring::{Block, Faults, Reader, ToF32};
 use super::source::{Format, Read, Source, SourceError};
+use crate::numbers::counted;
 
 /// We ask for deliveries of this length: small ones cost much, and windows are seconds long.
 const BLOCK_S: f64 = 0.2;
@@ -279,7 +280,8 @@ fn explain(error: &cpal::Error, target: &Target, choice: &Choice) -> String {
         ErrorKind::UnsupportedConfig => {
             let Choice { rate_hz, channels, format } = choice;
             let offer = offer_of(target).map_or_else(|error| error, |offer| offer.to_string());
-            format!("refuses {channels} channels, {rate_hz} Hz, {format} together; it offers {offer}")
+            let channels = counted(*channels, "channel");
+            format!("refuses {channels}, {rate_hz} Hz, {format} together; it offers {offer}")
         }
         _ => {
             let said = error.to_string();

@@ -6,6 +6,8 @@ use alsa::Direction;
 use alsa::pcm::{Format as AlsaFormat, HwParams, PCM};
 use cpal::SampleFormat;
 
+use crate::numbers::counted;
+
 /// Rates we ask for first, Hz: those that resample well to the bundle's, then what there is.
 const RATES_HZ: [u32; 6] = [48_000, 96_000, 44_100, 32_000, 16_000, 192_000];
 /// Rates that are tried where a device has single rates only, Hz.
@@ -142,7 +144,7 @@ impl Offer {
         };
         let channels = channels.ok_or_else(|| {
             fault(match (wish.channels, wish.least_channels) {
-                (Some(exactly), _) => format!("{exactly} channels"),
+                (Some(exactly), _) => counted(exactly, "channel"),
                 (None, 0) => "any channel".into(),
                 (None, least) => format!("a channel {}, counted from 0", least - 1),
             })

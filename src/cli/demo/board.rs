@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::mqtt::payload::{AlarmMsg, VerdictMsg};
 use crate::mqtt::simple_client::Message;
 use crate::mqtt::topics::{MachinePart, Topic};
+use crate::numbers::counted;
 use crate::scoring::alarm::AlarmState;
 
 use super::fleet::{ILL, PLANT};
@@ -133,7 +134,11 @@ impl Board {
     /// The same in words.
     pub fn outcome(&self) -> String {
         let machines = self.rows.len() - self.unheard().len();
-        let mut text = format!("{} verdicts of {machines} machines came through the broker. ", self.verdicts());
+        let mut text = format!(
+            "{} of {} came through the broker. ",
+            counted(self.verdicts(), "verdict"),
+            counted(machines, "machine")
+        );
         text += &match (self.found_s(), self.fault_began) {
             (Some(found_s), _) => {
                 let after_s = found_s - self.fault_s;

@@ -21,6 +21,7 @@ use crate::config::{LogConfig, MqttConfig};
 use crate::mqtt::address::BrokerUrl;
 use crate::mqtt::simple_client::{Message, SimpleClient};
 use crate::mqtt::topics::Topic;
+use crate::numbers::counted;
 
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// Plain lines come this often.
@@ -238,7 +239,7 @@ fn line(board: &Board) -> String {
         let ratio = row.ratios.back().copied().flatten();
         format!("{} {}", row.machine, ratio.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)))
     });
-    format!("{} verdicts: {}", board.verdicts(), machines.collect::<Vec<_>>().join(", "))
+    format!("{}: {}", counted(board.verdicts(), "verdict"), machines.collect::<Vec<_>>().join(", "))
 }
 
 fn summary(board: &Board) -> serde_json::Value {

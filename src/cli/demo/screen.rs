@@ -14,6 +14,7 @@ use ratatui::{DefaultTerminal, Frame};
 use super::board::{Board, Row, word};
 use super::fleet::PLANT;
 use crate::mqtt::address::BrokerUrl;
+use crate::numbers::counted;
 use crate::scoring::Verdict;
 use crate::scoring::alarm::AlarmState;
 
@@ -148,12 +149,10 @@ fn view(frame: &mut Frame, board: &Board, now_s: f64, places: &Places, speed: f6
 fn title(board: &Board, now_s: f64, speed: f64, width: usize, paint: Paint) -> Line<'static> {
     let left = "auscult demo";
     let time = format!("{now_s:.0} s");
+    let verdicts = format!("{}  ", counted(board.verdicts(), "verdict"));
     let all = [
-        (
-            format!("  2 agents, 8 simulated machines, {speed} times real time"),
-            format!("{} verdicts  ", board.verdicts()),
-        ),
-        (format!("  8 simulated machines, {speed} x real time"), format!("{} verdicts  ", board.verdicts())),
+        (format!("  2 agents, 8 simulated machines, {speed} times real time"), verdicts.clone()),
+        (format!("  8 simulated machines, {speed} x real time"), verdicts),
         (format!("  8 machines, {speed} x"), String::new()),
         (String::new(), String::new()),
     ];
@@ -184,9 +183,9 @@ fn history(frame: &mut Frame, area: Rect, board: &Board, paint: Paint) {
     };
     let chart = Chart::new(vec![line(&limit, Color::Yellow), line(&points, Color::Cyan)])
         .block(Block::new().title(format!(
-            "{}: distance in thresholds, the last {} windows",
+            "{}: distance in thresholds, the last {}",
             row.machine,
-            row.ratios.len()
+            counted(row.ratios.len(), "window")
         )))
         .x_axis(Axis::default().bounds([0.0, end]))
         .y_axis(Axis::default().bounds([0.0, top]).labels([

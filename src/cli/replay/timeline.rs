@@ -4,6 +4,7 @@ use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::features::canvas::{Canvas, DrawError, encode};
+use crate::numbers::counted;
 use crate::scoring::alarm::{AlarmState, Kind};
 use crate::scoring::{Assessment, MachineModel, Verdict};
 
@@ -111,8 +112,8 @@ impl Timeline {
 
     /// The title; distance and score over their limits.
     fn draw_panels(&self, drawing: &Drawing) -> Result<(), DrawError> {
-        let alarms = if self.marks.len() == 1 { "alarm" } else { "alarms" };
-        let title = format!("{}: {} windows, {} {alarms}", self.machine, self.points.len(), self.marks.len());
+        let (windows, alarms) = (counted(self.points.len(), "window"), counted(self.marks.len(), "alarm"));
+        let title = format!("{}: {windows}, {alarms}", self.machine);
         drawing.text(&title, (LEFT, 24), 20, HPos::Left, INK)?;
         let scored = self.points.iter().any(|point| point.score.is_some());
         let middle = if scored { 56 + (FOOT - 56) / 2 } else { FOOT };

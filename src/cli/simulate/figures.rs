@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::numbers::counted;
 /// Width of a latency class: 2 %.
 const CLASS: f64 = 1.02;
 /// From 1 microsecond to 20 minutes.
@@ -158,13 +159,15 @@ impl Outcome {
         let mut text = String::new();
         let mut row = |name: &str, value: String| writeln!(text, "{name:<12} {value}").expect("a string takes all");
         let ms = |value: Option<f64>| value.map_or("-".into(), |ms| format!("{ms:.2} ms"));
-        row("fleet", format!("{} agents with {} machines each, {:.0} s", self.agents, self.machines, self.seconds));
+        let (agents, machines) = (counted(self.agents, "agent"), counted(self.machines, "machine"));
+        row("fleet", format!("{agents} with {machines} each, {:.0} s", self.seconds));
         row("connects", format!("{}, {} each; {} failed", self.connects, ms(self.connect_ms), self.failed_connects));
         row("messages", format!("{} acknowledged, {:.0} a second", self.acknowledged, self.per_s));
         let (median, p99, most) = (ms(self.median_ms), ms(self.p99_ms), ms(self.most_ms));
         row("PUBACK", format!("median {median}, 99 % within {p99}, all within {most}"));
-        let (lost, held_back, connections) = (self.lost, self.held_back, self.lost_connections);
-        row("losses", format!("{lost} messages, {held_back} held back, {connections} connections"));
+        let (lost, connections) = (counted(self.lost, "message"), counted(self.lost_connections, "connection"));
+        let held_back = self.held_back;
+        row("losses", format!("{lost}, {held_back} held back, {connections}"));
         if let Some(error) = &self.error {
             row("last error", error.clone());
         }

@@ -1,5 +1,6 @@
 //! What was imported is put in place of what was set and learned here, before an agent runs on it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use crate::fs::UNFINISHED;
 use crate::monitor::alarm_store;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::mqtt::broker::{self, BrokerSettings};
+use crate::numbers::counted;
 use crate::state_files::StateFiles;
 
 /// Why an import was not taken.
@@ -88,18 +90,15 @@ fn put(dir: &Path, state_dir: &Path, contents: &Contents) -> Result<String, Stri
         broker::save(state_dir, Some(&settings)).map_err(fault)?;
     }
     let manifest = &contents.manifest;
+    let learned: BTreeSet<_> = contents.baselines.iter().map(|(machine, _)| machine).collect();
     Ok(format!(
         "from {}, exported {}: {} added, {} with settings, {} with what was learned",
         manifest.agent,
         manifest.exported,
-        plural(contents.machines.len()),
-        plural(contents.settings.len()),
-        plural(contents.baselines.iter().map(|(machine, _)| machine).collect::<std::collections::BTreeSet<_>>().len()),
+        counted(contents.machines.len(), "machine"),
+        counted(contents.settings.len(), "machine"),
+        counted(learned.len(), "machine"),
     ))
-}
-
-fn plural(machines: usize) -> String {
-    format!("{machines} {}", if machines == 1 { "machine" } else { "machines" })
 }
 
 /// Removes what was not finished.

@@ -33,6 +33,6 @@ impl Transaction for ImportState {
 
     fn finish(self: Box<Self>) {
         self.pieces.forget();
-        tracing::warn!(from = self.staged.contents.manifest.agent, "a state was imported: the agent starts anew");
+        tracing::warn!(from = self.staged.contents.manifest.agent, "a state was imported: the agent restarts");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::row::{Counted, Row, Sample};
 use crate::clock::NOT_BEFORE_S;
+use crate::numbers::counted;
 
 pub const MINUTE_S: i64 = 60;
 /// So many minutes of a machine wait to be written at most; the oldest go first. Eight hours of a disk that fails.
@@ -203,7 +204,7 @@ impl Collected {
         let problem = self.problem.as_ref()?;
         Some(match self.given_up {
             0 => problem.clone(),
-            minutes => format!("{problem}; {minutes} minutes of machines were given up"),
+            minutes => format!("{problem}; {} of machines given up", counted(minutes, "minute")),
         })
     }
 
@@ -287,7 +288,7 @@ mod tests {
         }
         assert_eq!(collected.problem(), None);
         collected.failed("the disk is full".into());
-        assert_eq!(collected.problem().as_deref(), Some("the disk is full; 5 minutes of machines were given up"));
+        assert_eq!(collected.problem().as_deref(), Some("the disk is full; 5 minutes of machines given up"));
         let waiting = collected.waiting("fan-1").rows;
         assert_eq!((waiting.len(), waiting[0].start_s), (WAITING_AT_MOST + 1, NOON_S + 300));
     }

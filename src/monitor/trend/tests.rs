@@ -142,7 +142,7 @@ fn a_damaged_file_is_set_aside_and_a_missing_one_is_missed() {
     let db = rusqlite::Connection::open(&file).expect("the store");
     db.execute("UPDATE pack SET rows = x'0102' WHERE step_s = 60", []).expect("damage");
     drop(db);
-    lost("1 hours or days of machines were damaged");
+    lost("damaged and gone: 1 piece of the machines' past");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use chrono::Utc;
 
 use super::store::TrendStore;
 use super::{FILE, Trend};
+use crate::numbers::counted;
 use crate::sqlite::{self, SqliteError};
 use crate::state_files::StateFiles;
 use crate::threads::join_until;
@@ -117,14 +118,14 @@ impl<T: Fn(News)> Writer<T> {
         let (store, lost) = match TrendStore::open(&self.file) {
             Ok((store, 0, is_new)) => {
                 let problem = if was_there { "it holds nothing" } else { "it is missing" };
-                (store, (is_new && is_known).then(|| format!("{problem}; the machines' past begins anew")))
+                (store, (is_new && is_known).then(|| format!("{problem}; the machines' past begins again")))
             }
             Ok((store, damaged, _)) => {
-                (store, Some(format!("{damaged} hours or days of machines were damaged and are gone")))
+                (store, Some(format!("damaged and gone: {} of the machines' past", counted(damaged, "piece"))))
             }
             Err(problem @ SqliteError::Damaged(_)) => {
                 let aside = sqlite::set_aside(&self.file, Utc::now())?;
-                let lost = format!("{problem}; set aside as {}: the machines' past begins anew", aside.display());
+                let lost = format!("{problem}; set aside as {}: the machines' past begins again", aside.display());
                 (TrendStore::open(&self.file)?.0, Some(lost))
             }
             Err(problem) => return Err(problem),

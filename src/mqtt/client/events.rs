@@ -12,6 +12,7 @@ use crate::mqtt::incoming::{Incoming, Origin};
 use crate::mqtt::outbox::OutboxChange;
 use crate::mqtt::payload::{AgentState, EventKind, Status};
 use crate::mqtt::topics::{AgentPart, Topic};
+use crate::numbers::counted;
 use crate::systemd;
 
 /// Time between two log lines about dropped control messages.
@@ -176,7 +177,7 @@ impl Driver {
                     self.status_denied = false;
                     // Only now is it certain that messages get through.
                     let depth = self.shared.outbox.stats().depth;
-                    tracing::info!("connected to {broker}, {depth} messages wait to be sent ({version})");
+                    tracing::info!("connected to {broker}, {} to be sent ({version})", counted(depth, "message"));
                     systemd::status(&format!("connected to {broker}"));
                     self.problems.solved(&broker.to_string());
                     self.problems.solved(&topic);
@@ -197,9 +198,10 @@ impl Driver {
             OutboxChange::Back => (EventKind::OutboxBack, None),
             OutboxChange::Corrupt(what) => (EventKind::OutboxCorrupt, Some(what)),
             OutboxChange::SeqSkipped(why) => (EventKind::SeqSkipped, Some(why)),
-            OutboxChange::Dropped(total) => {
-                (EventKind::OutboxDropped, Some(format!("{total} messages were dropped since the store was created")))
-            }
+            OutboxChange::Dropped(total) => (
+                EventKind::OutboxDropped,
+                Some(format!("{} dropped since the store was created", counted(total, "message"))),
+            ),
         };
         self.shared.publish_event(event, detail);
     }

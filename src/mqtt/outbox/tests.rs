@@ -318,7 +318,10 @@ fn a_message_with_a_flipped_bit_is_not_sent() {
     assert_eq!(rows.len(), 39);
     assert_eq!(texts(&rows).iter().filter(|text| *text == "m1 16").count(), 1, "17 became another 16");
     let report = changes.recv_timeout(Duration::from_secs(20)).expect("a report");
-    assert!(matches!(&report, OutboxChange::Corrupt(what) if what.contains("1 messages were damaged")), "{report:?}");
+    assert!(
+        matches!(&report, OutboxChange::Corrupt(what) if what.contains("damaged and not sent: 1 message")),
+        "{report:?}"
+    );
     assert_eq!(window(&outbox, "m1"), 40);
     outbox.close(Duration::from_secs(20));
     assert_eq!(outbox.stats().depth, 40);

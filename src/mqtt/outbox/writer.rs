@@ -10,6 +10,7 @@ use super::seq_reservation::{Recovered, SeqReservation};
 use super::shared::{Intake, OutboxChange, OutboxShared};
 use super::store::{self, Changes, Class, OutboxStore, Row};
 use crate::mqtt::payload::health::OutboxState;
+use crate::numbers::counted;
 use crate::sqlite::{self, SqliteError};
 
 /// Commits are at least this far apart, so that messages that come together are written together.
@@ -107,7 +108,7 @@ impl Writer {
 
         if damaged_rows > 0 {
             let file = store::file(&shared.options.dir);
-            let problem = format!("{}: {damaged_rows} messages were damaged and are not sent", file.display());
+            let problem = format!("{}: damaged and not sent: {}", file.display(), counted(damaged_rows, "message"));
             tracing::error!("the outbox is damaged: {problem}");
             (self.report)(OutboxChange::Corrupt(problem));
         }

@@ -103,7 +103,7 @@ fn judge(status: StatusCode, retry_after: Option<Duration>) -> Result<(), SendEr
         404 | 410 => ": there is nothing at this address",
         413 => ": the message is too large",
         429 => ": too many messages",
-        500..=599 => ": it has trouble of its own",
+        500..=599 => ": the server has a problem",
         _ => "",
     };
     // What may change by itself is tried for as long as it takes.

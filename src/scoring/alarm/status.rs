@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::numbers::counted;
 use crate::scoring::why::Why;
 use crate::window::Reason;
 
@@ -86,11 +87,7 @@ impl AlarmStatus {
 }
 
 fn sentence(kind: Kind, why: Option<&Why>, count: u64, reason: Option<Reason>) -> String {
-    let windows = match count {
-        0 => None,
-        1 => Some("1 window".to_owned()),
-        count => Some(format!("{count} windows")),
-    };
+    let windows = (count > 0).then(|| counted(count, "window"));
     let what = match kind {
         Kind::Deaf => reason.map(|reason| reason.in_words().to_owned()),
         Kind::Fault | Kind::Wear => why.map(Why::to_string),

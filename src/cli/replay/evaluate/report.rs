@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::evaluation::{Evaluation, Judged};
 use super::manifest::NORMAL;
 use super::measures::{Areas, Blocks, Measured, areas, share};
+use crate::numbers::counted;
 use crate::scoring::{Lane, Verdict};
 
 /// How one way to judge did.
@@ -68,11 +69,14 @@ impl<'a> Report<'a> {
         let normal = evaluation.judged.iter().filter(Evaluation::is_normal).count();
         println!("machine   {}", evaluation.machine);
         println!(
-            "learned   {:.0} s of {} recordings, {} windows",
-            projected.heard_s, evaluation.recordings, projected.windows
+            "learned   {:.0} s of {}, {}",
+            projected.heard_s,
+            counted(evaluation.recordings, "recording"),
+            counted(projected.windows, "window")
         );
         println!(
-            "judged    {normal} normal windows, {} with a fault, {} unknown",
+            "judged    {}, {} with a fault, {} unknown",
+            counted(normal, "normal window"),
             evaluation.judged.len() - normal,
             evaluation.unknown
         );

@@ -12,6 +12,7 @@ use crate::cli::terminal::wrap;
 use crate::cli::watch::app::App;
 use crate::cli::watch::fleet::{Key, WatchedMachine};
 use crate::mqtt::payload::{AlarmMsg, Provisional, SettingsMsg};
+use crate::numbers::counted;
 use crate::numbers::short;
 use crate::scoring::alarm::{AlarmState, Kind};
 use crate::scoring::threshold::ThresholdSource;
@@ -104,8 +105,7 @@ fn describe_alarm(app: &App, alarm: &AlarmMsg, count: u64) -> String {
     // Version 0.1 says when what is shown began, which is the alarm itself unless it is shelved.
     let began = alarm.raised.or((alarm.state != AlarmState::Shelved).then_some(alarm.since));
     let raised = began.map(|began| format!(" raised {} ago", ago(app.now, began.utc()))).unwrap_or_default();
-    let windows = if count == 1 { "1 window".to_owned() } else { format!("{count} windows") };
-    let what = format!("{kind} alarm{raised}, {windows}");
+    let what = format!("{kind} alarm{raised}, {}", counted(count, "window"));
     let by = alarm.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     let shelved_at = (alarm.state == AlarmState::Shelved).then_some(alarm.since);
     let at = alarm.at.or(shelved_at).map(|at| format!(" {} ago", ago(app.now, at.utc()))).unwrap_or_default();
