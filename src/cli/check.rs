@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use serde_json::json;
 
-use super::{EXIT_CONFIG, EXIT_DATA, Failure, stored};
+use super::{EXIT_CONFIG, EXIT_DATA, Failure, stored, terminal};
 use crate::agent::inputs;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
@@ -22,6 +22,7 @@ use crate::mqtt::tls::{Ending, TlsFiles};
 use crate::mqtt::topics;
 use crate::mqtt::trial::{self, Rights};
 use crate::notify;
+use crate::numbers::counted;
 
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
@@ -57,8 +58,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let file = args.config.as_deref().unwrap_or(Path::new(PACKAGED));
     let file = if file.exists() { file.display().to_string() } else { "no file".into() };
     let (agent, machines) = (&config.agent.id, config.machine.len());
-    let plural = if machines == 1 { "" } else { "s" };
-    report.ok("configuration", format!("{file}: agent {agent}, {machines} machine{plural}"))?;
+    report.ok("configuration", format!("{file}: agent {agent}, {}", counted(machines, "machine")))?;
     if let Err(problem) = config.use_chosen_broker() {
         report.fail("state", 1, problem)?;
     }
@@ -112,7 +112,7 @@ impl Report {
             Outcome::Warning => "WARN",
             Outcome::Failed => "FAIL",
         };
-        writeln!(out, "{word}  {part:<13}  {message}")
+        write!(out, "{}", terminal::hang(&format!("{word}  {part:<13}  "), message, terminal::width()))
     }
 
     fn verdict(&self) -> Result<(), Failure> {
@@ -166,8 +166,8 @@ fn bundle(report: &mut Report, config: &Config) -> std::io::Result<Option<Active
     match ActiveBundle::open(&config.bundle.path, config, &config.machine, &baselines) {
         Ok(loaded) => {
             let (dir, label, engine) = (config.bundle.path.display(), loaded.label(), loaded.engine());
-            let machines = loaded.bundle.machines.len();
-            report.ok("bundle", format!("{dir}: {label}, {machines} machines, engine {engine}"))?;
+            let machines = counted(loaded.bundle.machines.len(), "machine");
+            report.ok("bundle", format!("{dir}: {label}, {machines}, engine {engine}"))?;
             for (number, machine) in config.machine.iter().enumerate() {
                 if let Some(warning) = loaded.foreign_bank(number, machine) {
                     report.warn("bundle", warning)?;
@@ -195,8 +195,7 @@ fn sources(report: &mut Report, config: &Config, loaded: Option<&ActiveBundle>) 
         match (stats.state, stats.format) {
             (CaptureState::Live | CaptureState::Ended, Some(Format { rate_hz, channels })) => {
                 // What a file delivers is brought to the bundle's rate and one channel by then.
-                let plural = if channels == 1 { "" } else { "s" };
-                let opened = format!(": {rate_hz} Hz, {channels} channel{plural}");
+                let opened = format!(": {rate_hz} Hz, {}", counted(channels, "channel"));
                 let opened = if machine.source.device.is_some() { opened } else { String::new() };
                 let level = stats.level_dbfs.map_or(String::new(), |level| format!(", {level:.1} dBFS"));
                 let line = format!("{id}: {source}{opened}{level}");
@@ -301,7 +300,7 @@ fn unknown_status() -> Vec<u8> {
     encode(&Status { schema: SchemaVersion, state, boot, ts, clock: None })
 }
 
-/// Whether the servers of `[[notify]]` can be reached, with its files and logins; nobody is told anything.
+/// Whether the servers of `[[notify]]` can be reached, with its files and logins; no message is sent.
 fn notify_targets(report: &mut Report, config: &Config) -> std::io::Result<()> {
     for target in &config.notify {
         let (name, kind) = (target.name(), target.kind);

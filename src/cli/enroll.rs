@@ -1,4 +1,4 @@
-//! `auscult enroll`: a machine's normal learned from WAV files instead of on site; the result is a new bundle.
+//! `auscult enroll`: a machine's normal learned from recordings instead of on site; the result is a new bundle.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
-use super::Failure;
 use super::normal_running::NormalRunning;
 use super::recordings::RecordingArgs;
+use super::{Failure, terminal};
 use crate::bundle::enroll::enroll;
 use crate::bundle::{Bundle, FittedModel, Learning, Overrides};
 use crate::config::default_false_alarm_rate;
+use crate::numbers::counted;
 use crate::scoring::baseline::{LANES_LEAST_S, LearnSettings, check_rate, propose};
 use crate::scoring::{Baseline, ScorerPool};
 
@@ -24,7 +25,7 @@ use crate::scoring::{Baseline, ScorerPool};
 #[command(after_help = "Example:
   auscult enroll --bundle ./site-fans --machine blower-7 --out ./site-fans-2 recordings/blower-7/
   auscult score --bundle ./site-fans-2 --machine blower-7 today.wav")]
-#[command(mut_arg("paths", |arg| arg.help("WAV files of normal running, and directories to be searched for them")))]
+#[command(mut_arg("paths", |arg| arg.help("WAV, FLAC, Ogg Vorbis and MP3 files of normal running, and directories to be searched for them")))]
 #[command(mut_arg("bundle", |arg| arg.help("Directory of the bundle to learn with")))]
 #[command(mut_arg("machine", |arg| arg.help("The machine: one of the bundle's, or a new name")))]
 pub struct Args {
@@ -121,9 +122,9 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
     for (name, value) in [
         ("machine", args.recordings.machine.clone()),
         ("bundle", format!("{}@{} in {}", new.name, new.version, args.out.display())),
-        ("heard", format!("{} windows of {recordings} recordings", projected.windows)),
+        ("heard", format!("{} of {}", counted(projected.windows, "window"), counted(recordings, "recording"))),
         ("left out", if left.is_empty() { "none".into() } else { left.join(", ") }),
-        ("bank", format!("{} rows", baseline.rows().len())),
+        ("bank", counted(baseline.rows().len(), "row")),
         ("threshold", format!("{:.4} by {by} for {} false alarms", baseline.threshold, percent(args.false_alarm_rate))),
         ("would mean", format!("{} of these windows anomalous by distance{before}", percent(projected.distance_share))),
         ("lanes", lanes),
@@ -137,6 +138,6 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
             format!("{:.1} dBFS; below {:.1} dBFS it stands still", baseline.level_dbfs, baseline.off_below_dbfs),
         ),
     ] {
-        println!("{name:10}  {value}");
+        print!("{}", terminal::hang(&format!("{name:10}  "), &value, terminal::width()));
     }
 }

@@ -8,9 +8,8 @@ use crate::agent::{self, End};
 use crate::config::Config;
 
 /// Run the agent: listen to the configured machines and report over MQTT until stopped
-///
-/// Example: auscult run --config /etc/auscult/agent.toml
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  auscult run --config /etc/auscult/agent.toml")]
 pub struct Args {
     /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables override it [default: /etc/auscult/agent.toml
     /// where it exists; else nothing is configured, and the agent waits for set-up]
@@ -46,7 +45,7 @@ fn start_anew() -> anyhow::Error {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     let error = std::process::Command::new(program).arg0(name).args(words).exec();
-    anyhow::Error::from(error).context("cannot start anew")
+    anyhow::Error::from(error).context("cannot start again")
 }
 
 /// All threads share one heap: glibc gives each its own, which costs some MB and helps only threads that allocate all the

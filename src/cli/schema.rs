@@ -9,7 +9,7 @@ use crate::mqtt::payload;
 
 /// Print the JSON Schema of every payload, by name, or of one
 #[derive(clap::Args)]
-#[command(after_help = "Example: auscult schema verdict > verdict.schema.json")]
+#[command(after_help = "Example:\n  auscult schema verdict > verdict.schema.json")]
 pub struct Args {
     /// Only this payload: status, info, health, verdict, alarm, settings, event, evidence, control, reply, threshold_set, compat
     name: Option<String>,

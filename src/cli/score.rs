@@ -15,7 +15,7 @@ use super::recordings::{JudgingArgs, RecordingArgs};
 use super::{Failure, terminal};
 use crate::bundle::FittedModel;
 use crate::fs::Output;
-use crate::numbers::short;
+use crate::numbers::{counted, short};
 use crate::scoring::{Done, Lane, Reason, Scored, ScorerPool, Verdict};
 
 /// Score recordings offline: a row for each window.
@@ -117,59 +117,73 @@ struct Rows<'a> {
 }
 
 /// Which columns there are. Machine and threshold are the same in each row: where there is no room they are told once, at
-/// the end; then the name of the file is cut.
+/// the end; the reason and the lane, of which a window has one at most, share a column; then the name of the file is cut.
 struct Columns {
     file: usize,
+    /// `None` where there is no room.
     machine: Option<usize>,
-    threshold: bool,
     lanes: bool,
 }
 
 impl Columns {
     /// Columns that are always there, without the file's name.
     const ALWAYS: usize = 8 + 10 + 11 + 12 + 10 + 12;
+    /// The same where there is no room.
+    const NARROW: usize = Self::ALWAYS - 1 - 4;
 
     fn fit(file: usize, machine: usize, lanes: bool, width: Option<usize>) -> Columns {
         let (file, machine) = (file.max(4), machine.max(7));
-        let all = Columns { file, machine: Some(machine), threshold: true, lanes };
+        let all = Columns { file, machine: Some(machine), lanes };
         let Some(width) = width else { return all };
         let needed = Self::ALWAYS + if lanes { 18 } else { 0 };
         if needed + file + machine + 2 + 11 <= width {
             return all;
         }
+        let needed = Self::NARROW + if lanes { 8 } else { 0 };
         let file = file.min(width.saturating_sub(needed)).max(8);
-        Columns { file, machine: None, threshold: false, lanes }
+        Columns { file, machine: None, lanes }
     }
 
     fn head(&self) -> String {
-        let Columns { file, machine, threshold, lanes } = *self;
-        let machine = machine.map(|width| format!("  {:width$}", "machine")).unwrap_or_default();
-        let threshold = if threshold { "  threshold" } else { "" };
+        let Columns { file, machine, lanes } = *self;
+        let Some(machine) = machine else {
+            let (why, score) = if lanes { ("why", "   score") } else { ("reason", "") };
+            return format!(
+                "{:file$}  {:>6}  {:>7}  {:9}  {why:10}  {:>8}  {:>6}{score}",
+                "file", "window", "start_s", "verdict", "distance", "dBFS",
+            );
+        };
         let lanes = if lanes { "   score  lane" } else { "" };
         format!(
-            "{:file$}  {:>6}  {:>8}{machine}  {:9}  {:10}  {:>8}{threshold}  {:>10}{lanes}",
-            "file", "window", "start_s", "verdict", "reason", "distance", "level_dbfs",
+            "{:file$}  {:>6}  {:>8}  {:machine$}  {:9}  {:10}  {:>8}  threshold  {:>10}{lanes}",
+            "file", "window", "start_s", "machine", "verdict", "reason", "distance", "level_dbfs",
         )
     }
 
     fn row(&self, row: &Row) -> String {
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
         let file = self.file;
-        let machine = self.machine.map(|width| format!("  {:width$}", row.machine)).unwrap_or_default();
-        let threshold = if self.threshold { format!("  {:>9}", number(row.threshold)) } else { String::new() };
-        let lanes = match (row.score, row.lane) {
-            (Some(score), Some(lane)) => format!("  {score:>6.2}  {}", word(&lane)),
+        let (name, window, start_s, verdict) =
+            (shown_name(row.file, file), row.window, row.start_s, word(&row.verdict));
+        let (distance, level_dbfs) = (number(row.distance), row.level_dbfs);
+        let (reason, lane) = (row.reason.map(|reason| word(&reason)), row.lane.map(|lane| word(&lane)));
+        let Some(machine) = self.machine else {
+            let why = reason.or(lane).unwrap_or("-".into());
+            let score = row.score.map_or(String::new(), |score| format!("  {score:>6.2}"));
+            return format!(
+                "{name:file$}  {window:>6}  {start_s:>7.1}  {verdict:9}  {why:10}  {distance:>8}  {level_dbfs:>6.1}{score}"
+            );
+        };
+        let reason = reason.unwrap_or("-".into());
+        let lanes = match (row.score, lane) {
+            (Some(score), Some(lane)) => format!("  {score:>6.2}  {lane}"),
             _ => String::new(),
         };
         format!(
-            "{:file$}  {:>6}  {:>8.1}{machine}  {:9}  {:10}  {:>8}{threshold}  {:>10.1}{lanes}",
-            shown_name(row.file, file),
-            row.window,
-            row.start_s,
-            word(&row.verdict),
-            row.reason.map_or("-".into(), |reason| word(&reason)),
-            number(row.distance),
-            row.level_dbfs,
+            "{name:file$}  {window:>6}  {start_s:>8.1}  {:machine$}  {verdict:9}  {reason:10}  {distance:>8}  {:>9}  \
+             {level_dbfs:>10.1}{lanes}",
+            row.machine,
+            number(row.threshold),
         )
     }
 }
@@ -234,7 +248,9 @@ impl<'a> Rows<'a> {
         if let (None, Some(threshold)) = (self.columns.machine, self.threshold) {
             writeln!(self.out, "machine {}, threshold {}", self.machine, short(threshold))?;
         }
-        writeln!(self.out, "{windows} windows: {anomalous} anomalous{share}, {unknown} unknown; engine {engine}")
+        let windows = counted(windows, "window");
+        let sum = format!("{windows}: {anomalous} anomalous{share}, {unknown} unknown; engine {engine}");
+        write!(self.out, "{}", terminal::hang("", &sum, terminal::width()))
     }
 }
 
@@ -294,11 +310,15 @@ mod tests {
             p_value: None,
             lane: None,
         };
-        for width in [80, 100, 120] {
-            let columns = Columns::fit(file.len(), row.machine.len(), false, Some(width));
-            let (head, text) = (columns.head(), columns.row(&row));
+        let enrolled = Row { score: Some(12.5), lane: Some(Lane::Envelope), ..row };
+        for (row, lanes, width) in
+            [(&row, false, 80), (&row, false, 120), (&enrolled, true, 80), (&enrolled, true, 120)]
+        {
+            let columns = Columns::fit(file.len(), row.machine.len(), lanes, Some(width));
+            let (head, text) = (columns.head(), columns.row(row));
             assert!(head.chars().count() <= width && text.chars().count() <= width, "{head}\n{text}");
             assert!(text.contains("126.wav") && text.contains("0.3142"), "{text}");
+            assert_eq!(text.contains("envelope"), lanes, "{text}");
         }
         let columns = Columns::fit(file.len(), row.machine.len(), false, None);
         assert!(columns.row(&row).starts_with(file) && columns.row(&row).contains("ventilator  anomalous"));

@@ -13,6 +13,7 @@ use crate::bundle::Bundle;
 use crate::features::picture::Picture;
 use crate::features::{FeatureError, FrontEnd, MelExtractor};
 use crate::fs::{Output, write_output};
+use crate::numbers::counted;
 use crate::scoring::gate::{self, Gate};
 
 /// Show what the encoder is fed: a window's mel spectrogram, as a picture and as numbers.
@@ -117,18 +118,19 @@ fn one_window(args: &Args, mut extractor: MelExtractor) -> Result<(), Failure> {
     }
     if args.png.is_none() && args.npy.is_none() {
         // What is below it: two lines of figures, and the prompt.
-        let (columns, rows) = terminal::size().map_or((100, 26), |(columns, rows)| (columns, rows.saturating_sub(3)));
+        let rows = terminal::size().map_or(26, |(_, rows)| rows.saturating_sub(3));
+        let columns = terminal::width().unwrap_or(100);
         let colour = out.is_terminal() && terminal::takes_colours();
         write!(out, "{}", picture.to_text(columns, rows, colour)?)?;
     }
     let (bands, frames, total) = (front_end.n_mels, front_end.frames, front_end.frames_total());
-    writeln!(
-        out,
+    let figures = format!(
         "window {wanted} from {:.1} s: {bands} bands x {frames} of {total} frames, {least_db:.1} to {most_db:.1} dB, level {:.1} dBFS{}",
         wanted as f64 * front_end.window_s,
         row["level_dbfs"].as_f64().unwrap_or_default(),
         row["reason"].as_str().map_or(String::new(), |reason| format!(" ({reason})")),
-    )?;
+    );
+    write!(out, "{}", terminal::hang("", &figures, terminal::width()))?;
     files.verdict()
 }
 
@@ -181,7 +183,10 @@ fn all_windows(args: &Args, mut extractor: MelExtractor) -> Result<(), Failure> 
         npy.finish(Some(rows))?;
     }
     if !args.json {
-        let without = if left_out > 0 { format!("; {left_out} windows left out, not finite") } else { String::new() };
+        let without = match left_out {
+            0 => String::new(),
+            left_out => format!("; {} left out, not finite", counted(left_out, "window")),
+        };
         writeln!(out, "[{rows}, {bands}, {frames}] f32{without}")?;
     }
     files.verdict()

@@ -2,9 +2,12 @@
 
 use std::io::{IsTerminal, stdout};
 
-/// Columns of the terminal that stdout is; `None` where it is none.
+use comfy_table::{ContentArrangement, Table};
+
+/// Columns that a line may have: those of the terminal that stdout is, else what `COLUMNS` says; `None` where neither says.
 pub fn width() -> Option<usize> {
-    size().map(|(columns, _)| columns)
+    let told = || std::env::var("COLUMNS").ok()?.trim().parse().ok().filter(|columns| *columns > 0);
+    size().map(|(columns, _)| columns).or_else(told)
 }
 
 /// Columns and rows of the terminal that stdout is; `None` where it is none.
@@ -25,6 +28,35 @@ pub fn takes_colours() -> bool {
 /// It can do nothing but print.
 pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Breaks a table's cells between words where it is wider than a line may be.
+pub fn fit(table: &mut Table) {
+    if let Some(width) = width() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    }
+}
+
+/// `head` and then `text`, in lines of at most `width` that go on below where the text began. What cannot be broken, such as
+/// a path or an id, stays whole. Without a width it is one line, as a program that reads it wants it.
+pub fn hang(head: &str, text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return format!("{head}{text}\n") };
+    let indent = head.chars().count();
+    let (mut lines, mut used) = (head.to_owned(), indent);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if used > indent && used + 1 + length > width {
+            lines.push_str(&format!("\n{:indent$}", ""));
+            used = indent;
+        } else if used > indent {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += length;
+    }
+    lines + "\n"
 }
 
 /// `text` in lines of at most `width`, broken between words where they fit.
@@ -55,17 +87,9 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// As much of a line as fits.
-pub fn cut(text: &str, width: usize) -> String {
-    match text.char_indices().nth(width) {
-        Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::wrap;
+    use super::{hang, wrap};
 
     #[test]
     fn lines_break_between_words_and_nothing_is_lost() {
@@ -74,5 +98,13 @@ mod tests {
         assert_eq!(wrap("äöü äöü", 3), ["äöü", "äöü"]);
         assert_eq!(wrap("", 5), [""]);
         assert_eq!(wrap("ab", 0), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_hangs_below_its_head_keeps_paths_whole() {
+        assert_eq!(hang("ok  ", "two words and more", Some(14)), "ok  two words\n    and more\n");
+        assert_eq!(hang("ok  ", "in /var/lib/auscult now", Some(14)), "ok  in\n    /var/lib/auscult\n    now\n");
+        assert_eq!(hang("ok  ", "two words and more", None), "ok  two words and more\n");
+        assert_eq!(hang("ok", "", Some(3)), "ok\n");
     }
 }

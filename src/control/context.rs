@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::store::StateStore;
 use super::values::Target;
 use crate::clock::Timestamp;
+use crate::monitor::MonitorState;
 use crate::monitor::history::Entry;
 use crate::monitor::journal::JournalEntry;
 use crate::monitor::model::ActiveBundle;
@@ -40,17 +41,27 @@ impl CommandContext<'_> {
     /// A machine that the agent does not have.
     pub fn targets(&self, target: &Target) -> Result<Vec<usize>, CommandError> {
         let state = self.shared.monitor.lock();
-        let id = match target {
-            Target::All => return Ok(state.machines.numbers()),
-            Target::One(id) => id,
-        };
-        if let Some(number) = state.find(id) {
-            return Ok(vec![number]);
+        match target {
+            Target::All => Ok(state.machines.numbers()),
+            Target::One(id) => match state.find(id) {
+                Some(number) => Ok(vec![number]),
+                None => Err(unknown_machine(&state, " or \"*\"", id)),
+            },
         }
-        let known: Vec<_> = state.machines.values().take(20).map(|machine| machine.config.id.as_str()).collect();
-        let more = if state.machines.len() > known.len() { ", ..." } else { "" };
-        let message = format!("machine: expected one of {}{more} or \"*\", found {id:?}", known.join(", "));
-        Err(CommandError::new(Code::UnknownMachine, message))
+    }
+
+    /// Number of the one machine that is meant. Not with the monitor locked.
+    ///
+    /// # Errors
+    /// A machine that the agent does not have; `"*"`.
+    pub fn target(&self, target: &Target) -> Result<usize, CommandError> {
+        match target {
+            Target::All => Err(CommandError::argument("machine", "one machine's id", "\"*\"")),
+            Target::One(id) => {
+                let state = self.shared.monitor.lock();
+                state.find(id).ok_or_else(|| unknown_machine(&state, "", id))
+            }
+        }
     }
 
     /// A time that something ends at.
@@ -143,8 +154,7 @@ impl CommandContext<'_> {
     /// # Errors
     /// There is none, or the journal cannot be read.
     pub fn alarm(&self, number: i64) -> Result<JournalEntry, CommandError> {
-        let failed = |error| CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"));
-        let found = self.shared.journal.get(number).map_err(failed)?;
+        let found = self.shared.journal.get(number).map_err(CommandError::journal)?;
         found.ok_or_else(|| CommandError::argument("alarm", "the number of an alarm in the journal", number))
     }
 
@@ -267,4 +277,15 @@ impl CommandContext<'_> {
             "machines": machines.collect::<Vec<_>>(),
         })
     }
+}
+
+/// Names the machines that there are; `or` says what else could have been given.
+fn unknown_machine(state: &MonitorState, or: &str, found: &str) -> CommandError {
+    let known: Vec<_> = state.machines.values().take(20).map(|machine| machine.config.id.as_str()).collect();
+    let more = if state.machines.len() > known.len() { ", ..." } else { "" };
+    let message = match known.is_empty() {
+        true => format!("machine: this agent has none yet, found {found:?}"),
+        false => format!("machine: expected one of {}{more}{or}, found {found:?}", known.join(", ")),
+    };
+    CommandError::new(Code::UnknownMachine, message)
 }

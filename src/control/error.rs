@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 pub use crate::mqtt::payload::ErrorCode as Code;
+use crate::sqlite::SqliteError;
 
 impl From<std::io::Error> for CommandError {
     /// The disk does not take what was to be changed.
@@ -27,6 +28,11 @@ impl CommandError {
     /// `name: expected ..., found ...`
     pub fn argument(name: &str, expected: &str, found: impl Display) -> CommandError {
         CommandError::new(Code::BadArgument, format!("{name}: expected {expected}, found {found}"))
+    }
+
+    /// The journal of the alarms cannot be read.
+    pub fn journal(error: SqliteError) -> CommandError {
+        CommandError::new(Code::Failed, format_args!("the alarms' journal cannot be read: {error}"))
     }
 
     /// Worth trying again with the same id: nothing was wrong with the command.

@@ -8,7 +8,6 @@ use std::process::Command;
 
 use auscult::bundle::manifest::Manifest;
 use auscult::config::Config;
-use clap::CommandFactory;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -230,31 +229,5 @@ fn every_event_error_and_reason_is_documented() {
         assert!(words.len() > 5, "{payload}: {words:?}");
         let missing: Vec<_> = words.iter().filter(|word| !pages.contains(&format!("`{word}`"))).collect();
         assert!(missing.is_empty(), "{payload}: {missing:?} are nowhere in the docs");
-    }
-}
-
-/// The commands under "Examples" of every `--help`.
-#[test]
-fn examples_of_the_help_are_valid_commands() {
-    fn examples(command: &clap::Command, found: &mut Vec<String>) {
-        let text = command.get_after_help().into_iter().chain(command.get_after_long_help());
-        for line in text.flat_map(|help| help.to_string().lines().map(str::trim).map(String::from).collect::<Vec<_>>())
-        {
-            if line.starts_with("auscult ") {
-                found.push(line);
-            }
-        }
-        command.get_subcommands().for_each(|command| examples(command, found));
-    }
-    let command = auscult::cli::Cli::command();
-    let mut found = Vec::new();
-    examples(&command, &mut found);
-    assert!(found.len() > 15, "{found:?}");
-    for line in found {
-        let words = line.split_whitespace().take_while(|word| !["|", ">", "&&"].contains(word));
-        let words: Vec<&str> = words.map(|word| word.trim_matches('\'')).collect();
-        if let Err(error) = command.clone().try_get_matches_from(words) {
-            panic!("{line}\n{error}");
-        }
     }
 }

@@ -17,3 +17,4 @@ mod run;
 mod watch;
 #[cfg(feature = "web")]
 mod web;
+mod widths;

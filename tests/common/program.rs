@@ -53,3 +53,12 @@ pub fn done(command: &mut Command) -> String {
     assert!(output.status.success(), "{command:?}: {}\n{printed}\n{errors}", output.status);
     printed.into_owned()
 }
+
+/// Lines of more than `columns` characters, but for those whose one long word, a path or an address, fits no line.
+pub fn too_wide(printed: &str, columns: usize) -> Vec<&str> {
+    let is_whole = |line: &str| {
+        let longest = line.split_whitespace().max_by_key(|word| word.chars().count()).unwrap_or_default();
+        longest.contains('/') && line.chars().count() - longest.chars().count() < 30
+    };
+    printed.lines().filter(|line| line.chars().count() > columns && !is_whole(line)).collect()
+}

@@ -58,7 +58,9 @@ fn ctl_asks_one_or_many_and_exits_by_their_answers() {
         assert_eq!(sites[number].ask_ok(&broker, &subscriber, get)["machines"][0]["threshold"], threshold);
     }
 
-    let all = ctl(&broker, &["--fleet", "threshold.get", "--machine", "*"]);
+    let mut wide = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    wide.args(["ctl", "--broker", &broker.url(), "--fleet", "threshold.get", "--machine", "*"]).env("COLUMNS", "200");
+    let all = wide.output().expect("auscult starts");
     assert_eq!(all.status.code(), Some(0), "{}", printed(&all));
     let table = String::from_utf8(all.stdout.clone()).expect("UTF-8");
     let widths: Vec<_> = table.lines().map(|line| line.chars().count()).collect();
@@ -68,6 +70,10 @@ fn ctl_asks_one_or_many_and_exits_by_their_answers() {
         (
             vec!["--agent", "pi-01", "threshold.get", "--machine", "fan-9"],
             "unknown_machine: machine: expected one of fan-1",
+        ),
+        (
+            vec!["--agent", "pi-01", "alarm.confirm", "--machine", "nothere", "--outcome", "normal"],
+            "unknown_machine: machine: expected one of fan-1, fan-2, found",
         ),
         (vec!["--agent", "pi-99", "ping"], "no agent \"pi-99\""),
         (vec!["--fleet", "--tag", "west", "ping"], "no agent with the tag \"west\" is online"),
@@ -124,10 +130,10 @@ fn ctl_writes_what_was_heard_and_prints_how_the_agent_is() {
     let folder = out.path().join("evidence").display().to_string();
     let evidence = ctl(&broker, &["--agent", "pi-00", "evidence.get", "--machine", "fan-1", "--out", &folder]);
     assert_eq!(evidence.status.code(), Some(0), "{}", printed(&evidence));
-    let audio = Path::new(&folder).join("fan-1-audio.wav");
+    let audio = Path::new(&folder).join("pi-00-fan-1-audio.wav");
     let sound = hound::WavReader::open(&audio).unwrap_or_else(|error| panic!("{error}: {}", printed(&evidence)));
     assert_eq!((sound.spec().channels, sound.duration()), (1, 5 * sound.spec().sample_rate));
-    let picture = std::fs::read(Path::new(&folder).join("fan-1-spectrogram.png")).expect("a picture");
+    let picture = std::fs::read(Path::new(&folder).join("pi-00-fan-1-spectrogram.png")).expect("a picture");
     assert!(picture.starts_with(b"\x89PNG"));
     assert!(printed(&evidence).contains(&format!("wrote {}", audio.display())), "{}", printed(&evidence));
 

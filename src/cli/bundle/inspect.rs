@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, BundleMachine, SAMPLE_LIMIT, files};
 use crate::cli::engine::EngineArgs;
-use crate::cli::{EXIT_DATA, Failure};
+use crate::cli::{EXIT_DATA, Failure, terminal};
 use crate::encoder::{self, EncoderShape};
+use crate::numbers::counted;
 
 /// Show what is in a bundle.
 ///
@@ -89,7 +90,7 @@ fn overview(bundle: &Bundle, encoder: &Encoder, shares: &[Option<f64>]) -> Strin
     let encoder = match encoder {
         Ok((engine, shape)) => {
             let EncoderShape { bands, frames, embedding, machines } = shape;
-            let table = machines.map_or(String::new(), |machines| format!(", {machines} machines"));
+            let table = machines.map_or(String::new(), |machines| format!(", {}", counted(machines, "machine")));
             format!("{engine}: image {bands} x {frames}, embedding {embedding}{table}")
         }
         Err(problem) => format!("not loaded: {problem}"),
@@ -100,7 +101,7 @@ fn overview(bundle: &Bundle, encoder: &Encoder, shares: &[Option<f64>]) -> Strin
             let signed = if has_signature(&bundle.dir) { "with a signature" } else { "not signed" };
             let described =
                 manifest.description.as_ref().map_or(String::new(), |text| format!("; {}", text.escape_debug()));
-            format!("sha256 of {} files, {signed}{described}", manifest.files.len())
+            format!("sha256 of {}, {signed}{described}", counted(manifest.files.len(), "file"))
         }
     };
     let golden: Vec<_> = bundle.golden.iter().map(|case| case.name.escape_debug().to_string()).collect();
@@ -122,10 +123,14 @@ fn overview(bundle: &Bundle, encoder: &Encoder, shares: &[Option<f64>]) -> Strin
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!(
-        "bundle    {}, version {}\ndigest    {}\nencoder   {encoder}\nmanifest  {manifest}\ngolden    {golden}\n{table}\n",
-        bundle.name.escape_debug(),
-        bundle.version,
-        bundle.digest
-    )
+    terminal::fit(&mut table);
+    let head = [
+        ("bundle", format!("{}, version {}", bundle.name.escape_debug(), bundle.version)),
+        ("digest", bundle.digest.clone()),
+        ("encoder", encoder),
+        ("manifest", manifest),
+        ("golden", golden),
+    ];
+    let head = head.map(|(name, value)| terminal::hang(&format!("{name:<8}  "), &value, terminal::width()));
+    format!("{}{table}\n", head.concat())
 }

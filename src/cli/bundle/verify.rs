@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::bundle::{Bundle, files};
 use crate::cli::engine::EngineArgs;
-use crate::cli::{EXIT_DATA, Failure};
+use crate::cli::{EXIT_DATA, Failure, terminal};
 use crate::encoder;
+use crate::numbers::counted;
 
 /// Check a bundle and run its golden cases on this device; a line for each check, exit code 65 on any fault.
 #[derive(ClapArgs)]
@@ -41,7 +42,8 @@ impl Checks {
         if self.json {
             writeln!(out, "{}", json!({ "check": check, "ok": ok, "message": message }))?;
         } else {
-            writeln!(out, "{}  {check:<9} {message}", if ok { "ok  " } else { "FAIL" })?;
+            let head = format!("{}  {check:<9} ", if ok { "ok  " } else { "FAIL" });
+            write!(out, "{}", terminal::hang(&head, &message, terminal::width()))?;
         }
         Ok(())
     }
@@ -60,12 +62,13 @@ fn verify_each(args: &Args, checks: &mut Checks) -> Result<(), Failure> {
         Err(error) => return checks.report("files", Err(error.to_string())),
     };
     let rows: usize = bundle.machines.iter().map(|machine| machine.bank.len()).sum();
-    checks.report("files", Ok(format!("{} machines, {rows} rows, digest {}", bundle.machines.len(), bundle.digest)))?;
+    let machines = counted(bundle.machines.len(), "machine");
+    checks.report("files", Ok(format!("{machines}, {}, digest {}", counted(rows, "row"), bundle.digest)))?;
     checks.report(
         "manifest",
         Ok(match &bundle.manifest {
             None => "none".into(),
-            Some(manifest) => format!("{} {}, {} hashes", bundle.name, bundle.version, manifest.files.len()),
+            Some(manifest) => format!("{} {}, {}", bundle.name, bundle.version, counted(manifest.files.len(), "hash")),
         }),
     )?;
     if !bundle.unnamed.is_empty() {

@@ -8,14 +8,16 @@ use serde::Deserialize;
 
 use super::fleet::FleetClient;
 use super::pieces::{self, Wanted};
+use super::{journal, table};
 use crate::audio::flac;
-use crate::cli::Failure;
+use crate::cli::{Failure, terminal};
 use crate::control::commands::{Command, EvidenceGet};
 use crate::control::envelope::Envelope;
 use crate::control::values::Bytes;
 use crate::fs::write_output;
 use crate::mqtt::payload::Reply;
 use crate::mqtt::simple_client::SimpleClient;
+use crate::numbers::counted;
 
 /// A clip is no longer than this: a minute of sound at the highest rate.
 const MOST_BYTES: u64 = 32 << 20;
@@ -122,55 +124,52 @@ pub async fn fetch(
         let content = pieces::fetch(client, fleet, envelope, patience, &what, command).await?;
         let (path, content) = match wanted {
             Some((path, wanted)) => (path.to_owned(), wanted.from(&file, content)?),
-            None => (path_of(asked, &machine, &file), content),
+            None => {
+                // With whose it is, so that the clips of a fleet lie side by side.
+                let name = format!("{}-{machine}-{}-{file}", reply.agent, asked.alarm.unwrap_or_default());
+                (place(asked.out.as_deref().unwrap_or(Path::new(".")), &name)?, content)
+            }
         };
         write_output(&path, &content).with_context(|| path.display().to_string())?;
         lines.push(format!("{} ({} bytes)", path.display(), content.len()));
     }
-    match (lines.is_empty(), note) {
-        (true, note) => {
-            let why = note.unwrap_or_else(|| "the clip has no such file".to_owned());
-            Err(anyhow::anyhow!("{}: {why}", reply.agent).into())
-        }
-        (false, Some(note)) if wanted.is_none() => {
-            lines.push(format!("no sound: {note}"));
-            Ok(lines)
-        }
-        _ => Ok(lines),
+    if lines.is_empty() {
+        let why = note.unwrap_or_else(|| "the clip has no such file".to_owned());
+        return Err(anyhow::anyhow!("{}: {why}", reply.agent).into());
     }
+    Ok(lines)
 }
 
-fn path_of(asked: &EvidenceGet, machine: &str, file: &str) -> PathBuf {
-    let name = plain_name(&format!("{machine}-{}-{file}", asked.alarm.unwrap_or_default()));
-    asked.out.clone().unwrap_or_else(|| ".".into()).join(name)
+/// Where a file lies in the directory `out`, which is made if need be. A name that comes from outside is nothing but a name.
+///
+/// # Errors
+/// The directory cannot be made.
+pub fn place(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let plain: String = name.chars().filter(|c| !matches!(c, '/' | '\\' | '\0')).collect();
+    Ok(out.join(plain))
 }
 
-/// A name that comes from outside: nothing but a name.
-pub fn plain_name(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, '/' | '\\' | '\0')).collect()
+/// The clips for a person, where all replies tell of one.
+pub fn of(replies: &[Reply], width: usize) -> Option<String> {
+    Some(table::of_all(replies, |reply| describe(reply, width))?.concat())
 }
 
-/// A clip for a person, where a reply tells of one.
-pub fn describe(reply: &Reply) -> Option<String> {
+fn describe(reply: &Reply, width: usize) -> Option<String> {
     let data = reply.data.as_ref()?;
     data.get("clip")?.as_array()?;
     let text = |name: &str| data[name].as_str().unwrap_or_default();
-    let number = |name: &str| data[name].as_f64().unwrap_or_default();
-    let windows = data["windows"].as_array().map_or(0, Vec::len);
-    let mut lines = format!(
-        "{}/{}: {} since {}, {}\n  {:.0} s of sound from {} on, {windows} windows\n",
-        reply.agent,
-        text("machine"),
-        text("kind"),
-        text("since"),
-        text("text"),
-        number("seconds"),
-        text("from"),
-    );
-    if let Some(fault) = data["fault"].as_str() {
-        lines.push_str(&format!("  a fault: {fault}\n"));
-    }
-    Some(lines)
+    let time = |name: &str| text(name).parse().map(journal::moment).unwrap_or_default();
+    let windows = counted(data["windows"].as_array().map_or(0, Vec::len), "window");
+    let seconds = data["seconds"].as_f64().unwrap_or_default();
+    let machine = format!("{}/{}: ", reply.agent, text("machine"));
+    let lines = [
+        Some((machine, format!("{} since {}, {}", text("kind"), time("since"), text("text")))),
+        Some(("  ".into(), format!("{seconds:.0} s of sound from {} on, {windows}", time("from")))),
+        data["fault"].as_str().map(|fault| ("  ".into(), format!("a fault: {fault}"))),
+        data["note"].as_str().map(|note| ("  ".into(), note.to_owned())),
+    ];
+    Some(lines.into_iter().flatten().map(|(head, text)| terminal::hang(&head, &text, Some(width))).collect())
 }
 
 #[cfg(test)]

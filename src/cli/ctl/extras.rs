@@ -8,13 +8,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, timeout_at};
 
-use super::clip::{Content, plain_name};
-use crate::cli::Failure;
+use super::clip::{Content, place};
+use crate::cli::{Failure, terminal};
 use crate::control::commands::{Command, EvidenceGet};
 use crate::fs::write_output;
 use crate::mqtt::payload::{EvidenceMsg, Health};
 use crate::mqtt::simple_client::{Message, SimpleClient};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
+use crate::numbers::{counted, short, span};
 use crate::sha256::sha256_hex;
 
 /// A file of evidence is no longer than this: a minute of sound at the highest rate.
@@ -177,60 +178,42 @@ impl Pieces {
     fn save(self, out: &Path, key: &(String, String)) -> Result<String, Failure> {
         let (machine, file) = (self.machine.clone(), &key.1);
         let content = self.whole(key)?;
-        let name = plain_name(&format!("{machine}-{file}"));
-        std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-        let path = out.join(name);
+        let path = place(out, &format!("{}-{machine}-{file}", key.0))?;
         write_output(&path, &content).with_context(|| path.display().to_string())?;
         Ok(format!("{} ({} bytes)", path.display(), content.len()))
     }
 }
 
 /// An agent's figures, for a person.
-pub fn describe_health(health: &Health) -> String {
-    use crate::numbers::short;
+pub fn describe_health(health: &Health, width: usize) -> String {
     let mb = |value: Option<f64>| value.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB"));
-    let mqtt = &health.mqtt;
-    let mut lines = vec![
-        format!("{}: up for {}", health.agent, span(health.uptime_s)),
-        format!("  memory             {}", mb(health.memory_mb)),
-        format!("  free on disk       {}", mb(health.disk_free_mb)),
-    ];
-    lines.extend(health.cpu_temp_c.map(|celsius| format!("  CPU                {celsius:.0} °C")));
-    lines.push(format!(
-        "  messages waiting   {} ({})",
-        mqtt.outbox_depth,
-        if mqtt.outbox_error.is_none() { "on disk" } else { "in memory" }
-    ));
-    lines.push(format!("  given up unsent    {}", mqtt.dropped));
-    lines.push(format!("  reconnected        {} times", mqtt.reconnects));
-    lines.extend(mqtt.last_error.as_ref().map(|error| format!("  last problem       {error}")));
+    let (agent, mqtt) = (&health.agent, &health.mqtt);
+    let mut text = format!("{agent}: up for {}\n", span(health.uptime_s as i64));
+    let mut line = |head: &str, what: String| text += &terminal::hang(head, &what, Some(width));
+    line("  memory             ", mb(health.memory_mb));
+    line("  free on disk       ", mb(health.disk_free_mb));
+    if let Some(celsius) = health.cpu_temp_c {
+        line("  CPU                ", format!("{celsius:.0} °C"));
+    }
+    let place = if mqtt.outbox_error.is_none() { "on disk" } else { "in memory" };
+    line("  messages waiting   ", format!("{} ({place})", mqtt.outbox_depth));
+    line("  given up unsent    ", mqtt.dropped.to_string());
+    line("  reconnected        ", counted(mqtt.reconnects, "time"));
+    if let Some(error) = &mqtt.last_error {
+        line("  last problem       ", error.clone());
+    }
     for machine in &health.machines {
         let assessed =
             machine.assessed.map_or(String::new(), |share| format!(", {:.0} % of windows judged", 100.0 * share));
         let level = machine.level_dbfs.map_or(String::new(), |level| format!(", {level:.1} dBFS"));
-        lines.push(format!("{} {}: {}{level}{assessed}", health.agent, machine.machine, machine.capture));
-        lines.extend(machine.capture_problem.as_ref().map(|problem| format!("  {problem}")));
-        lines.extend(machine.signal.map(|signal| format!("  {}", signal.in_words())));
+        line(&format!("{agent} {}: ", machine.machine), format!("{}{level}{assessed}", machine.capture));
+        let problems = [machine.capture_problem.clone(), machine.signal.map(|signal| signal.in_words().to_owned())];
+        problems.into_iter().flatten().for_each(|problem| line("  ", problem));
         if machine.xruns > 0 || machine.losses > 0 || machine.overload > 0 || machine.dropped > 0 {
-            lines.push(format!(
-                "  sound lost {} times ({} s), source lost {} times, {} windows too late, {} given up",
-                machine.xruns,
-                short(machine.lost_s),
-                machine.losses,
-                machine.overload,
-                machine.dropped
-            ));
+            let lost = format!("sound lost {} ({} s)", counted(machine.xruns, "time"), short(machine.lost_s));
+            let (source, late) = (counted(machine.losses, "time"), counted(machine.overload, "window"));
+            line("  ", format!("{lost}, source lost {source}, {late} too late, {} given up", machine.dropped));
         }
     }
-    lines.join("\n") + "\n"
-}
-
-/// `42 s`, `12 min`, `7 h`, `3 d`.
-fn span(seconds: f64) -> String {
-    match seconds as u64 {
-        s @ 0..120 => format!("{s} s"),
-        s @ 120..7200 => format!("{} min", s / 60),
-        s @ 7200..172_800 => format!("{} h", s / 3600),
-        s => format!("{} d", s / 86_400),
-    }
+    text
 }

@@ -5,8 +5,10 @@ mod export;
 mod extras;
 mod fleet;
 mod journal;
+mod lines;
 mod pieces;
 mod rights;
+mod stats;
 mod table;
 mod trend;
 mod upload;
@@ -52,16 +54,16 @@ pub struct Args {
     /// All agents that are online
     #[arg(long, global = true)]
     fleet: bool,
-    /// Of the fleet, those with this tag
+    /// Only those agents of the fleet that have this tag
     #[arg(long, value_name = "TAG", global = true)]
     tag: Option<ShortText<64>>,
     /// Who asks; settings, alarms and events show it [default: the login name]
     #[arg(long, value_name = "NAME", global = true)]
     by: Option<ShortText<64>>,
-    /// And why
+    /// Why it is done; settings, alarms and events show it
     #[arg(long, value_name = "TEXT", global = true)]
     reason: Option<ShortText<200>>,
-    /// Not to be done from this time on (RFC 3339, or +90s, +5m, +2h), for agents that are away now
+    /// From this time on (RFC 3339, or +90s, +5m, +2h) agents refuse the command: for those that are away now
     #[arg(long, value_name = "TIME", global = true)]
     expires: Option<Timestamp>,
     /// The command's id [default: a random one]; the same id again is answered again and done once
@@ -213,50 +215,20 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     if ok { Ok(()) } else { Err(Failure::reported(1)) }
 }
 
-/// A line that calls a control command, with what it cannot be without.
-pub fn example(command: &clap::Command) -> String {
-    let value = |name: &str| match name {
-        "machine" => "blower-1",
-        "threshold" => "0.31",
-        "false-alarm-rate" => "0.001",
-        "until" => "+2h",
-        "minutes" => "60",
-        "on" => "true",
-        "file" => "site-fans-2025.1.tar.gz",
-        "id" => "blower-1",
-        "alarm" => "12",
-        "outcome" => "normal",
-        "source" => "'{\"device\":\"usb-path:1-1.3\"}'",
-        "urls" | "url" => "mqtt://broker:1883",
-        _ => "VALUE",
-    };
-    let needed = command.get_arguments().filter(|argument| argument.is_required_set());
-    let mut arguments: Vec<_> = needed
-        .filter_map(|argument| {
-            let name = argument.get_long()?;
-            Some(format!(" --{name} {}", value(name)))
-        })
-        .collect();
-    if command.get_name() == "bundle.install" {
-        arguments = vec![format!(" --file {}", value("file"))];
-    }
-    format!("Example: auscult ctl --agent pi-7 {}{}", command.get_name(), arguments.concat())
-}
-
 /// The replies for a person; where the answer came beside them, that.
 fn show(replies: &[Reply], extras: &Extras) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let (mut out, width) = (std::io::stdout().lock(), table::width());
     if let Extras::Health(all) = extras
         && replies.iter().all(|reply| all.contains_key(&reply.agent))
     {
-        return all.values().try_for_each(|health| write!(out, "{}", extras::describe_health(health)));
+        return all.values().try_for_each(|health| write!(out, "{}", extras::describe_health(health, width)));
     }
-    if let Some(clips) = replies.iter().map(clip::describe).collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()) {
-        return write!(out, "{}", clips.concat());
-    }
-    let text =
-        trend::of(replies).or_else(|| journal::of(replies)).unwrap_or_else(|| table::of(replies, table::width()));
-    write!(out, "{text}")
+    let text = clip::of(replies, width)
+        .or_else(|| trend::of(replies))
+        .or_else(|| journal::of(replies, width))
+        .or_else(|| stats::of(replies, width))
+        .or_else(|| lines::of(replies));
+    write!(out, "{}", text.unwrap_or_else(|| table::of(replies, width)))
 }
 
 fn envelope(args: &Args) -> Envelope {

@@ -8,7 +8,7 @@ use crate::mqtt::payload::Reply;
 use crate::numbers::short;
 
 /// Without a terminal, a table may be so wide.
-const PAPER: usize = 160;
+const PAPER: usize = 80;
 /// Said in other columns, or of no use to a person.
 const LEFT_OUT: [&str; 4] = ["schema", "agent", "ts", "clock"];
 /// What a nested object says of the row's own machine.
@@ -152,10 +152,7 @@ fn list(rows: &[Row], most: usize) -> String {
         text.push_str(&head);
         for (name, value) in cells.iter().filter(|(name, _)| name != "machine") {
             // What is too long goes on below where it began.
-            let indent = width + 4;
-            let lines = terminal::wrap(value, most.saturating_sub(indent).max(20));
-            let value = lines.join(&format!("\n{:indent$}", ""));
-            text.push_str(&format!("  {name:<width$}  {value}\n"));
+            text.push_str(&terminal::hang(&format!("  {name:<width$}  "), value, Some(most)));
         }
     };
     let mut before = None;

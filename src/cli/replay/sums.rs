@@ -1,10 +1,11 @@
 //! What recordings come out as: windows, alarms, false alarms a day, how late a fault was found.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 use super::timeline::{self, Timeline};
 use crate::cli::terminal;
+use crate::numbers::counted;
 use crate::scoring::Verdict;
 use crate::scoring::alarm::{AlarmConfig, Kind};
 
@@ -82,10 +83,7 @@ impl Sums {
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(["alarm", "raised", "cleared", "lasted", "windows", "why"]);
             // The last column breaks between words; the others fit any terminal.
-            if let Some(width) = terminal::width() {
-                table.set_content_arrangement(ContentArrangement::Dynamic);
-                table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
-            }
+            terminal::fit(&mut table);
             for alarm in raised {
                 let kind = json!(alarm.kind);
                 let wrong = if self.is_false(alarm) == Some(true) { " (false)" } else { "" };
@@ -112,12 +110,12 @@ impl Sums {
                 format!(", {:.1} % of the {assessed} assessed", 100.0 * self.anomalous as f64 / assessed as f64)
             }
         };
-        println!("heard        {:.2} h, {} windows, {} unknown", self.hours, self.windows, self.unknown);
-        println!("anomalous    {} windows{share}", self.anomalous);
+        println!("heard        {:.2} h, {}, {} unknown", self.hours, counted(self.windows, "window"), self.unknown);
+        println!("anomalous    {}{share}", counted(self.anomalous, "window"));
         println!("alarms       {}, {} of {} windows raise one", raised.len(), config.k, config.n);
         let per_day = self.false_alarms_per_day.map_or(String::new(), |per_day| format!(", {per_day:.2} a day"));
         let which = if self.fault_at_s.is_some() { "false alarms" } else { "if healthy" };
-        println!("{which:12} {} onsets{per_day}", self.false_alarms);
+        println!("{which:12} {}{per_day}", counted(self.false_alarms, "onset"));
         match (self.fault_at_s, self.delay_s) {
             (Some(_), Some(delay_s)) => println!("fault found  after {delay_s:.0} s"),
             (Some(_), None) => println!("fault        not found"),

@@ -38,9 +38,8 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// Keys: arrows choose, Enter shows the machine, a acknowledges, c says what an alarm was (fault, normal, disturbance),
 /// t sets the threshold, s sorts, / filters, q quits.
-///
-/// Example: auscult watch --broker mqtt://broker:1883
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  auscult watch --broker mqtt://broker:1883")]
 pub struct Args {
     #[command(flatten)]
     broker: BrokerArgs,

@@ -53,7 +53,7 @@ pub struct AlarmShelve {
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Why.
+    /// Why it is hidden.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<ShortText<200>>,

@@ -21,7 +21,7 @@ const LONGEST_S: f64 = 600.0;
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Announce {
-    /// Each agent chooses a moment within so many seconds, up to 600, so that a fleet does not speak at once; default 3.
+    /// Each agent publishes at a moment within so many seconds, up to 600, so that a fleet does not do so at once; default: 3.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_s: Option<f64>,

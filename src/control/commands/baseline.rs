@@ -16,23 +16,24 @@ use crate::control::messages;
 use crate::control::outcome::Outcome;
 use crate::control::values::{FalseAlarmRate, Minutes, OnOff, Target};
 use crate::monitor::baseline_switch::Switches;
+use crate::numbers::counted;
 use crate::scoring::baseline::Learner;
 
-/// Learn a machine's normal while it runs; what it comes to is proposed in an event.
+/// Learn a machine's normal while it runs; the result is proposed in an event.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaselineLearn {
     /// The machine, or `*` for all of the agent's.
     #[arg(long)]
     pub machine: Target,
-    /// How much normal running to hear; what cannot be assessed does not count. 100 windows at least are advised.
+    /// Minutes of normal running to hear; what cannot be assessed does not count. Take 100 windows or more.
     #[arg(long)]
     pub minutes: Minutes,
     /// Wanted share of normal windows that are called anomalous; default: the configured one, 0.01.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub false_alarm_rate: Option<FalseAlarmRate>,
-    /// true: what is heard is added to the baseline in use, as another load or season is.
+    /// Add what is heard to the baseline in use, for another load or season.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add: Option<OnOff>,
@@ -51,9 +52,9 @@ impl Execute for BaselineLearn {
                 let progress = learner.progress();
                 let share = (100.0 * progress.heard_s / progress.wanted_s).min(100.0);
                 let message = format!(
-                    "{} is being learned, {share:.0} % of {} minutes; baseline.discard ends that",
+                    "{} is being learned, {share:.0} % of {}; baseline.discard ends that",
                     config.id,
-                    progress.wanted_s / 60.0
+                    counted(progress.wanted_s / 60.0, "minute")
                 );
                 return Err(CommandError::new(Code::Busy, message));
             }
@@ -136,10 +137,7 @@ pub struct BaselineRollback {
 
 impl Execute for BaselineRollback {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        if self.machine == Target::All {
-            return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
-        }
-        let (shared, number) = (context.shared.clone(), context.targets(&self.machine)?[0]);
+        let (shared, number) = (context.shared.clone(), context.target(&self.machine)?);
         let id = context.machine_id(number);
         let origin = {
             let state = shared.monitor.lock();

@@ -28,19 +28,19 @@ const LOOKED_THROUGH: u32 = 50;
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmConfirm {
-    /// Its number, as `alarm.list` and the retained alarm (`journal`) say.
+    /// The alarm's number, as `alarm.list` and the retained alarm (`journal`) have it.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     #[arg(required_unless_present = "machine")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<i64>,
-    /// Instead of a number: the newest alarm of this machine that is one of its sound.
+    /// Instead of a number: the newest alarm of this machine's sound.
     #[arg(long, conflicts_with = "alarm")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Target>,
     /// What it was.
     #[arg(long)]
     pub outcome: AlarmOutcome,
-    /// Of a fault: what it is called, such as bearing.
+    /// The fault's name, such as bearing; needed with the outcome fault.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<ShortText<64>>,
@@ -97,13 +97,9 @@ impl Execute for AlarmConfirm {
 
 /// A machine's newest alarm that is one of its sound.
 fn newest(context: &CommandContext, machine: &Target) -> Result<JournalEntry, CommandError> {
-    let Target::One(id) = machine else {
-        return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
-    };
-    context.targets(machine)?;
-    let query = JournalQuery { machine: Some(id.clone()), limit: LOOKED_THROUGH, ..JournalQuery::default() };
-    let failed = |error| CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"));
-    let entries = context.shared.journal.list(&query).map_err(failed)?;
+    let id = context.machine_id(context.target(machine)?);
+    let query = JournalQuery { machine: Some(id.to_string()), limit: LOOKED_THROUGH, ..JournalQuery::default() };
+    let entries = context.shared.journal.list(&query).map_err(CommandError::journal)?;
     let of_sound = entries.into_iter().find(|entry| entry.record.kind != Kind::Deaf);
     of_sound.ok_or_else(|| CommandError::new(Code::Failed, format!("{id} had no alarm that could be answered")))
 }

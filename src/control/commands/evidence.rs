@@ -33,7 +33,7 @@ const PART: usize = 24 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceGet {
-    /// The machine whose last window is wanted; one at a time.
+    /// The machine whose last window is wanted; one machine at a time.
     #[arg(long, required_unless_present = "alarm")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Target>,
@@ -49,7 +49,7 @@ pub struct EvidenceGet {
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<Bytes>,
-    /// Directory that the files are written to, with the machine's id before their names [default: this one].
+    /// Directory to write the files to; their names begin with the agent's and the machine's id [default: this one].
     #[arg(long)]
     #[serde(skip)]
     pub out: Option<PathBuf>,
@@ -84,10 +84,7 @@ impl Execute for EvidenceGet {
 
 /// What the machine has sounded like last.
 fn last_window(wanted: &Target, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-    if *wanted == Target::All {
-        return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
-    }
-    let machine = context.targets(wanted)?[0];
+    let machine = context.target(wanted)?;
     let evidence = &context.shared.evidence;
     if !evidence.is_allowed() {
         return Err(CommandError::new(Code::NotAllowed, clip::NO_SOUND));

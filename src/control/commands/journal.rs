@@ -7,13 +7,12 @@ use serde_json::{Value, json};
 use super::{Execute, clip};
 use crate::clock::Timestamp;
 use crate::control::context::CommandContext;
-use crate::control::error::{Code, CommandError};
+use crate::control::error::CommandError;
 use crate::control::outcome::Outcome;
 use crate::control::values::Target;
 use crate::monitor::alarm_stats;
 use crate::monitor::answers::AlarmAnswer;
 use crate::monitor::journal::{JournalEntry, JournalQuery};
-use crate::sqlite::SqliteError;
 
 /// Alarms of one answer, where nobody says how many, and at most.
 const LIMIT: u16 = 50;
@@ -23,23 +22,23 @@ const LIMIT_MOST: u16 = 200;
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmList {
-    /// Of this machine, also of one that was removed; default: all.
+    /// Only alarms of this machine, which may have been removed since; default: of all.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Target>,
-    /// That began from then on (RFC 3339, or -7d, -2h).
+    /// Only alarms that began at this time or later (RFC 3339, or -7d, -2h).
     #[arg(long, value_parser = Timestamp::before, allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// And before.
+    /// Only alarms that began before this time (RFC 3339, or -7d, -2h).
     #[arg(long, value_parser = Timestamp::before, allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
-    /// So many, up to 200; default 50.
+    /// How many alarms to list, up to 200; default: 50.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=200))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u16>,
-    /// Those before the one of this number: the next page.
+    /// Only alarms before the one with this number: the next page.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
@@ -63,7 +62,7 @@ impl Execute for AlarmList {
             limit: u32::from(limit) + 1,
             lean: false,
         };
-        let mut found = context.shared.journal.list(&query).map_err(unreadable)?;
+        let mut found = context.shared.journal.list(&query).map_err(CommandError::journal)?;
         if let (true, Some(id)) = (found.is_empty(), &query.machine) {
             is_known(context, id)?;
         }
@@ -79,7 +78,7 @@ impl Execute for AlarmList {
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmGet {
-    /// Its number, as `alarm.list` and the retained alarm (`journal`) say.
+    /// The alarm's number, as `alarm.list` and the retained alarm (`journal`) have it.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     pub alarm: i64,
 }
@@ -101,7 +100,8 @@ impl Execute for AlarmStats {
         let shared = context.shared;
         let machines: Vec<String> =
             shared.monitor.lock().machines.values().map(|machine| machine.config.id.clone()).collect();
-        let stats = alarm_stats::read(&shared.journal, &shared.trend, &machines, context.now).map_err(unreadable)?;
+        let stats =
+            alarm_stats::read(&shared.journal, &shared.trend, &machines, context.now).map_err(CommandError::journal)?;
         Ok(Outcome::Answer(json!(stats)))
     }
 }
@@ -109,14 +109,10 @@ impl Execute for AlarmStats {
 /// Whether the agent has such a machine, or the journal an alarm of it.
 fn is_known(context: &CommandContext, id: &str) -> Result<(), CommandError> {
     let any = JournalQuery { machine: Some(id.to_owned()), limit: 1, ..JournalQuery::default() };
-    match context.shared.journal.list(&any).map_err(unreadable)?.is_empty() {
+    match context.shared.journal.list(&any).map_err(CommandError::journal)?.is_empty() {
         true => context.targets(&Target::One(id.to_owned())).map(drop),
         false => Ok(()),
     }
-}
-
-fn unreadable(error: SqliteError) -> CommandError {
-    CommandError::new(Code::Failed, format!("the alarms' journal cannot be read: {error}"))
 }
 
 fn shown(context: &CommandContext, entry: &JournalEntry) -> Value {

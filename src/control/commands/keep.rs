@@ -34,7 +34,7 @@ const BEFORE: &str = "before-import.tar.gz";
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StateExport {
-    /// Of the archive, as the reply without it said.
+    /// SHA-256 of the archive, as the reply without it has it.
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
@@ -62,7 +62,7 @@ impl Execute for StateExport {
             (Some(sha256), Some(Bytes(offset))) => {
                 let piece = export::piece(&state_dir, sha256.as_str(), offset, PIECE)
                     .map_err(|error| failed("the export cannot be read", error))?;
-                let expected = "that of the last state.export; send it anew without one";
+                let expected = "that of the last state.export; send the command again without it";
                 let piece = piece.ok_or_else(|| CommandError::argument("sha256", expected, sha256.as_str()))?;
                 Ok(Outcome::Answer(json!({ "offset": offset, "data": BASE64_STANDARD.encode(piece) })))
             }
@@ -91,7 +91,7 @@ fn exporter(context: &CommandContext) -> Result<Exporter, CommandError> {
     })
 }
 
-/// Put what state.export made, here or elsewhere, in place of all that was set and learned, and start anew. In pieces: a
+/// Put what state.export made, here or elsewhere, in place of all that was set and learned, and restart. In pieces: a
 /// piece is answered with how far the archive has come; the command with `size` and without a piece imports it once all
 /// is there, and tells how far it is before.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]

@@ -32,7 +32,7 @@ impl Execute for ConfigGet {
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogGet {
-    /// So many, up to 500; default 200.
+    /// How many lines to show, up to 500; default: 200.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=500))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<u16>,

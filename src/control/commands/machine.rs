@@ -63,8 +63,8 @@ macro_rules! machine_command {
             #[arg(long, value_name = "NAME")]
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub model: Option<ShortText<128>>,
-            /// `auto` learns its normal at once, judges provisionally from 40 windows on and for good once it is learned, `manual` when `baseline.learn` says
-            /// so.
+            /// `auto` learns its normal at once, judges provisionally from 40 windows on and for good once it is learned;
+            /// `manual` learns when `baseline.learn` says so.
             #[arg(long, value_name = "MODE")]
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub baseline: Option<Word<BaselineMode>>,

@@ -33,7 +33,7 @@ impl Execute for NotifyTest {
             return Err(CommandError::argument("name", &expected, format!("{name:?}")));
         }
         if targets.is_empty() {
-            let message = "nobody is told of alarms: the configuration has no [[notify]]";
+            let message = "no messages are sent: the configuration has no [[notify]]";
             return Err(CommandError::new(Code::NotAllowed, message));
         }
         Ok(Outcome::Job(Job::new(move || {

@@ -20,14 +20,14 @@ const LAST_H: i64 = 24;
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrendGet {
-    /// The machine; one at a time.
+    /// The machine; one machine at a time.
     #[arg(long)]
     pub machine: Target,
-    /// From when (RFC 3339, or -90m, -2h, -7d); default: 24 hours before `to`.
+    /// Begin at this time (RFC 3339, or -90m, -2h, -7d); default: 24 hours before `to`.
     #[arg(long, value_parser = Timestamp::before, allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// Until when; default: now.
+    /// End at this time; default: now.
     #[arg(long, value_parser = Timestamp::before, allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
@@ -60,10 +60,7 @@ pub const FIELDS: [&str; 17] = [
 
 impl Execute for TrendGet {
     fn run(self, context: &mut CommandContext) -> Result<Outcome, CommandError> {
-        if self.machine == Target::All {
-            return Err(CommandError::argument("machine", "one machine's id", "\"*\""));
-        }
-        let machine = context.machine_id(context.targets(&self.machine)?[0]);
+        let machine = context.machine_id(context.target(&self.machine)?);
         let to = self.to.map_or(context.now, Timestamp::utc);
         let from = self.from.map_or(to - TimeDelta::hours(LAST_H), Timestamp::utc);
         if from >= to {
