@@ -110,6 +110,11 @@ impl std::fmt::Display for Channel {
 }
 
 impl SourceConfig {
+    /// Its sound comes faster than time passes: what happens in it is not found by the clock.
+    pub fn is_faster_than_real_time(&self) -> bool {
+        self.device.is_none() && (self.realtime == Some(false) || self.speed.is_some_and(|speed| speed > 1.0))
+    }
+
     /// Checks what types alone do not say; `key` is where the source stands in the configuration.
     ///
     /// # Errors

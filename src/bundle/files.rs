@@ -19,6 +19,9 @@ pub const GOLDEN_WINDOWS: &str = "golden_windows.npy";
 pub const BASELINES: &str = "baselines.json";
 pub const GOLDEN_EMBEDDINGS: &str = "golden_embeddings.npy";
 
+/// Directory of pictures and figures that training writes beside the files; nothing of it is read, packed or sent.
+pub const REPORT: &str = "report";
+
 /// The files that every bundle has, in the order of their names.
 pub const REQUIRED: [&str; 5] = [BANK, ENCODER, NAMES, ROW_IDS, THRESHOLDS];
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use ndarray::{Array1, Array2, Axis, Ix1, Ix2};
 
 use super::files::{
-    self, BANK, BASELINES, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, ROW_IDS, SIGNATURE, THRESHOLDS,
+    self, BANK, BASELINES, ENCODER, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, MANIFEST, NAMES, REPORT, ROW_IDS, SIGNATURE,
+    THRESHOLDS,
 };
 use super::manifest::Manifest;
 use super::signature::TrustedKey;
@@ -89,6 +90,10 @@ impl Reader<'_> {
             let name = entry.map_err(unreadable)?.file_name();
             let name = name.to_string_lossy();
             if matches!(&*name, MANIFEST | SIGNATURE) || manifest.files.contains_key(&*name) {
+                continue;
+            }
+            // Training's own is no news, unless the bundle is one that somebody has signed.
+            if name == REPORT && !self.signed && !self.dir.join(SIGNATURE).exists() {
                 continue;
             }
             unnamed.insert(name.escape_debug().to_string());

@@ -22,6 +22,7 @@ use crate::monitor::MonitorState;
 use crate::monitor::baseline_switch::{self, Switch, Switches};
 use crate::monitor::clips::{Rules, review};
 use crate::monitor::machine::{Addition, Machine};
+use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::EventKind;
 use crate::scoring::baseline::{BaselineError, LearnSettings, Learner};
 use crate::scoring::{Baseline, Judge};
@@ -87,6 +88,7 @@ impl Proposing {
             baseline_switch::warn(&id, store.end_learner(&id, generation));
         }
         let mut state = shared.monitor.lock();
+        let waits = saved.as_ref().is_ok_and(|baseline| !applies_by_itself(&state, number, baseline));
         let learning = &mut state.machines[number].learning;
         if made_from != MadeFrom::Answer {
             learning.learner = None;
@@ -95,7 +97,7 @@ impl Proposing {
             Ok(baseline) => {
                 let facts = baseline_facts(&id, &baseline);
                 learning.proposal = Some(baseline.clone());
-                let detail = describe_baseline(&baseline);
+                let detail = describe_baseline(&baseline, waits);
                 vec![event(shared, number, EventKind::BaselineLearned, detail, Some(facts), now)]
             }
             Err(problem) => {
@@ -187,10 +189,8 @@ fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Ou
     if machine.config.baseline != Some(BaselineMode::Auto) {
         return out;
     }
-    // What was added is for a person to apply.
-    let fits =
-        |baseline: &Arc<Baseline>| baseline.changes.is_none() && baseline.check_origin(loaded.origin(number)).is_ok();
-    if let Some(proposal) = machine.learning.proposal.clone().filter(fits) {
+    let proposal = machine.learning.proposal.clone();
+    if let Some(proposal) = proposal.filter(|proposal| applies_by_itself(&state, number, proposal)) {
         let previous = in_use(&state, number);
         drop(state);
         let proposed = Proposed { number, id: shared.monitor.id(number), baseline: proposal, previous, settings: None };
@@ -226,6 +226,14 @@ fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Ou
         }
     }
     out
+}
+
+/// Whether `baseline = "auto"` takes a proposal into use. What was added is for a person to apply.
+fn applies_by_itself(state: &MonitorState, number: usize, proposal: &Baseline) -> bool {
+    let fits = |loaded: &ActiveBundle| proposal.check_origin(loaded.origin(number)).is_ok();
+    state.machines[number].config.baseline == Some(BaselineMode::Auto)
+        && proposal.changes.is_none()
+        && state.loaded.as_ref().is_some_and(fits)
 }
 
 /// Ends a learner that no longer fits the bundle.

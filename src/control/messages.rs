@@ -14,7 +14,7 @@ use crate::monitor::settings::{Effective, MachineSettings};
 use crate::mqtt::payload::{
     EventKind, EventMsg, Provisional, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode,
 };
-use crate::numbers::short;
+use crate::numbers::{counted, short};
 use crate::scoring::Baseline;
 use crate::scoring::baseline::{Changes, LearnProgress};
 use crate::scoring::threshold::ThresholdSource;
@@ -109,22 +109,23 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
     })
 }
 
-/// Describes the same in words.
-pub fn describe_baseline(baseline: &Baseline) -> String {
+/// Describes the same in words, and whether it `waits` for a person or is taken into use by itself.
+pub fn describe_baseline(baseline: &Baseline, waits: bool) -> String {
     let projected = &baseline.projected;
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
+    let next = if waits { "apply or discard it" } else { "taken into use by itself" };
     if let Some(changes) = &baseline.changes {
-        return describe_changes(baseline.threshold, changes);
+        return describe_changes(baseline.threshold, changes, next);
     }
     let previous = projected.previous_share.map(|before| format!(", {} with the present one", share(before)));
     let modes =
         Some(baseline.modes()).filter(|modes| *modes > 1).map(|modes| format!("; {modes} ways of running found"));
     let promise = projected.promise(baseline.false_alarm_rate).map(|promise| format!("; all lanes: {promise}"));
     format!(
-        "threshold {:.4}: {} of {} windows would have been anomalous{}{}{}; apply or discard it",
+        "threshold {:.4}: {} of {} would have been anomalous{}{}{}; {next}",
         baseline.threshold,
         share(projected.distance_share),
-        projected.windows,
+        counted(projected.windows, "window"),
         previous.unwrap_or_default(),
         promise.unwrap_or_default(),
         modes.unwrap_or_default(),
@@ -132,18 +133,19 @@ pub fn describe_baseline(baseline: &Baseline) -> String {
 }
 
 /// What an addition changes, in words.
-fn describe_changes(threshold: f64, changes: &Changes) -> String {
+fn describe_changes(threshold: f64, changes: &Changes, next: &str) -> String {
     let Changes { added, previous_threshold, gone, still, found, missed, .. } = changes;
-    let mut parts = vec![format!("{added} windows added, threshold {previous_threshold:.4} -> {threshold:.4}")];
+    let added = counted(*added, "window");
+    let mut parts = vec![format!("{added} added, threshold {previous_threshold:.4} -> {threshold:.4}")];
     let alarms = gone.len() + still.len();
     if alarms > 0 {
-        parts.push(format!("{} of {alarms} alarms with a clip would not have come", gone.len()));
+        parts.push(format!("{} of {} with a clip would not have come", gone.len(), counted(alarms, "alarm")));
     }
     let faults = found.len() + missed.len();
     if faults > 0 {
-        parts.push(format!("{} of {faults} known faults would still be found", found.len()));
+        parts.push(format!("{} of {} would still be found", found.len(), counted(faults, "known fault")));
     }
-    format!("{}; apply or discard it", parts.join("; "))
+    format!("{}; {next}", parts.join("; "))
 }
 
 /// How far learning has come.
@@ -159,7 +161,7 @@ pub fn describe_progress(progress: &LearnProgress) -> (String, Value) {
     let share = progress.share();
     let why: Vec<_> = left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let why = if why.is_empty() { String::new() } else { format!(", left out: {}", why.join(", ")) };
-    let detail = format!("{:.0} %: {windows} windows{why}", 100.0 * share);
+    let detail = format!("{:.0} %: {}{why}", 100.0 * share, counted(*windows, "window"));
     let facts = json!({
         "share": share, "heard_s": heard_s, "wanted_s": wanted_s, "windows": windows, "left_out": left,
     });

@@ -15,6 +15,7 @@ use crate::common::agent_process::Site;
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::encoder;
 use crate::common::disk::SmallDisk;
+use crate::common::program::too_wide;
 use crate::common::wait::{random_moment, wait_until};
 use crate::retuning::fans;
 
@@ -38,6 +39,14 @@ pub fn site(broker: &Broker, encoder: &[u8], sections: &str) -> Site {
     let machine = format!("[alarm]\nclear_after_s = 0.0\n{sections}{MACHINE}");
     let site = Site::new(&broker.url(), Path::new("bundle"), &machine);
     fans(encoder, "1.0").write(&site.dir.path().join("bundle"));
+    site
+}
+
+/// The same, which learns its normal at once.
+pub fn learning_site(broker: &Broker, encoder: &[u8]) -> Site {
+    let site = site(broker, encoder, "");
+    let text = fs::read_to_string(&site.config).expect("the configuration");
+    fs::write(&site.config, format!("{text}baseline = \"auto\"\nbaseline_minutes = 8\n")).expect("written");
     site
 }
 
@@ -146,7 +155,8 @@ fn an_alarm_can_be_heard_where_that_is_allowed_and_seen_where_not() {
     assert!(entry["clip"]["seconds"].as_f64() > Some(5.0) && entry["clip"]["rate_hz"] == 16_000, "{entry}");
     let about = ok(&heard, json!({ "command": "evidence.get", "alarm": number }));
     let files: Vec<_> = about["clip"].as_array().expect("files").iter().map(|file| file["file"].clone()).collect();
-    assert_eq!((files, &about["note"]), (vec![json!("sound.flac"), json!("spectrogram.png")], &Value::Null));
+    assert_eq!(files, [json!("sound.flac"), json!("spectrogram.png")]);
+    assert!(about["note"].as_str().is_some_and(|note| note.contains("faster than real time")), "{about}");
     assert_eq!(about["fault"], "bearing", "{about}");
     assert!(about["windows"].as_array().is_some_and(|windows| windows.len() >= 5), "{about}");
     assert!(about["levels_dbfs"].as_array().is_some_and(|levels| levels.len() >= 10), "{about}");
@@ -162,6 +172,30 @@ fn an_alarm_can_be_heard_where_that_is_allowed_and_seen_where_not() {
     let wav = hound::WavReader::open(path("a.wav")).expect("a WAV file");
     let seconds = f64::from(wav.duration()) / 16_000.0;
     assert!((seconds - about["seconds"].as_f64().expect("a number")).abs() < 0.01, "{seconds} s: {about}");
+    // All files are written beside each other, named after agent, machine and alarm.
+    let (done, text) = ctl(&broker, &["evidence.get", "--alarm", &number, "--out", &path("all")]);
+    assert!(done && Path::new(&path(&format!("all/pi-1-fan-1-{number}-sound.flac"))).exists(), "{text}");
+    // What a person reads fits 80 columns, and nothing of it is cut.
+    for command in
+        ["alarm.list", "alarm.stats", "state.get", "health.get", "machine.list", "threshold.get --machine fan-1"]
+    {
+        let (done, text) = ctl(&broker, &command.split_whitespace().collect::<Vec<_>>());
+        assert!(done && too_wide(&text, 80).is_empty(), "{command}: {text}");
+    }
+    let (_, text) = ctl(&broker, &["alarm.get", "--alarm", &number]);
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&text).contains(&words(entry["text"].as_str().expect("a sentence"))), "{entry}\n{text}");
+    let (_, text) = ctl(&broker, &["evidence.get", "--alarm", &number, "-o", &path("a.png")]);
+    assert!(too_wide(&text, 80).is_empty(), "{text}");
+    // Logs and configuration are the lines that they are.
+    let (_, log) = ctl(&broker, &["log.get", "--lines", "20"]);
+    assert!(
+        log.lines().count() >= 5 && log.lines().any(|line| line.contains("agent pi-1 is listening to 1 machine")),
+        "{log}"
+    );
+    let (_, config) = ctl(&broker, &["config.get"]);
+    let config: toml::Table = config.parse().unwrap_or_else(|error| panic!("{error}: {config}"));
+    assert_eq!(config["agent"]["id"].as_str(), Some("pi-1"));
     let (done, text) = ctl(&broker, &["evidence.get", "--alarm", &number, "-o", &path("a.mp3")]);
     assert!(!done && text.contains("expected a name on .wav, .flac or .png"), "{text}");
     assert_eq!(agent.terminate(), Some(0));
@@ -279,15 +313,16 @@ fn an_answer_is_kept_and_a_normal_one_is_proposed_applied_and_rolled_back() {
     let Some(encoder) = encoder() else { return };
     let broker = Broker::start();
     let heard = Subscriber::start(&broker);
-    let site = site(&broker, &encoder, "");
-    let text = fs::read_to_string(&site.config).expect("the configuration");
-    fs::write(&site.config, format!("{text}baseline = \"auto\"\nbaseline_minutes = 8\n")).expect("written");
+    let site = learning_site(&broker, &encoder);
     let event = |what: &'static str| {
         heard.wait_for(what, |message| {
             message.is_machine("fan-1", MachinePart::Event) && message.json()["event"] == what
         })
     };
     let agent = site.agent();
+    // Nobody is asked for what is taken into use by itself.
+    let learned = event("baseline_learned").json();
+    assert!(learned["detail"].as_str().is_some_and(|said| said.ends_with("; taken into use by itself")), "{learned}");
     let applied = event("baseline_applied").json();
     assert_eq!(applied["can_be_added_to"], true, "{applied}");
     let (first, second) = (alarm(&heard), alarm(&heard));
@@ -327,6 +362,7 @@ fn an_answer_is_kept_and_a_normal_one_is_proposed_applied_and_rolled_back() {
     let reply = ok(&heard, confirm(second, "normal"));
     assert_eq!((&reply["proposal"], &reply["note"]), (&json!(true), &Value::Null), "{reply}");
     let proposed = event("baseline_learned").json();
+    assert!(proposed["detail"].as_str().is_some_and(|said| said.ends_with("; apply or discard it")), "{proposed}");
     let changes = &proposed["changes"];
     assert_eq!((&changes["alarm"], &changes["gone"]), (&json!(second), &json!([second])), "{proposed}");
     assert!(changes["added"].as_u64() >= Some(5), "{proposed}");

@@ -189,6 +189,15 @@ fn a_file_that_the_manifest_does_not_name_is_a_line_of_verify() {
     let run = verify(&parts.write(dir.path()));
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
     assert!(run.out.lines().any(|line| line.contains("unnamed") && line.contains("notes.txt")), "{}", run.out);
+
+    // What training writes beside its bundle is no news, as in the demo's.
+    let run = verify(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo"));
+    assert!(run.code == Some(0) && !run.out.contains("unnamed"), "{}{}", run.out, run.err);
+    std::fs::remove_file(dir.path().join("notes.txt")).expect("removed");
+    std::fs::create_dir(dir.path().join("report")).expect("a directory");
+    assert!(!verify(dir.path()).out.contains("unnamed"));
+    std::fs::write(dir.path().join("bundle.toml.minisig"), "signed").expect("written");
+    assert!(verify(dir.path()).out.contains("unnamed"), "an agent with a key refuses it");
 }
 
 /// One clear line with exit code 65, within a second and 200 MB.

@@ -15,6 +15,7 @@ use crate::audio::paced::Paced;
 use crate::audio::source::{Format, Source, SourceError, SourceProblem};
 use crate::audio::synth::SynthSource;
 use crate::audio::wav::files::WavSource;
+use crate::numbers::counted;
 
 /// Directory in which the kernel describes its devices.
 const SYSFS: &str = "/sys";
@@ -71,7 +72,8 @@ impl SharedDevice {
                 if asked_channels.is_none() && self.converts() {
                     return Ok(Joining::OpensOnceMore);
                 }
-                let problem = format!("the device has {} channels, from 0, found {channel}", format.channels);
+                let channels = counted(format.channels, "channel");
+                let problem = format!("the device has {channels}, counted from 0, found {channel}");
                 Err(config_error(input, "channel", &problem))
             }
             _ => Ok(Joining::Joins),
@@ -212,10 +214,10 @@ fn file_opener(input: &MachineInput) -> (String, Opener, bool) {
             Ok(if paced { Box::new(Paced::at_speed(machine, speed)) } else { machine })
         });
         // Time that is made to run faster can as well run slower where scoring does not keep up.
-        return (format!("simulated {}", input.id), open, paced && speed <= 1.0);
+        return (format!("simulated {}", input.id), open, !input.source.is_faster_than_real_time());
     };
     let (channel, rate_hz, repeat) = (source.channel, input.rate_hz, source.repeat);
-    let realtime = source.realtime.unwrap_or(true);
+    let realtime = !source.is_faster_than_real_time();
     let name = path.display().to_string();
     let open = move || {
         // Opening a pipe or a device would wait for who writes to it.

@@ -53,20 +53,26 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         })?),
     };
     let site = Site::new(address, config.web.cert_file.as_deref()).map_err(Failure::config)?;
+    let origin = site.origin();
     let (mut page, companion) = match Page::find(site.clone()) {
         Ok(page) => (page, None),
         // Somebody answers, but no agent.
         Err(error) if error.downcast_ref::<Nobody>().is_none() => return Err(error.into()),
         Err(_) if args.page.is_some() => {
-            return Err(anyhow!("no agent answers at {}: is it running?", site.origin()).into());
+            return Err(anyhow!("no agent answers at {origin}: is it running?").into());
         }
         Err(_) => {
             let companion = Companion::start(args.config.as_deref(), &config, site)?;
             (companion.page()?, Some(companion))
         }
     };
-    enter(&mut page)?;
-    guide(&page)?;
+    let asked = enter(&mut page).and_then(|()| guide(&page, &origin));
+    asked.map_err(|error| match error.downcast_ref() {
+        Some(terminal::GivenUp::InputEnded) => {
+            anyhow!("{error}. Run `auscult setup` in a terminal, or open {origin} in a browser")
+        }
+        _ => error,
+    })?;
     if let Some(companion) = companion {
         println!("\nThe agent runs here until Ctrl-C. For good: `auscult run`, as a service.");
         companion.wait()?;
@@ -124,12 +130,12 @@ struct Machine {
     model: Option<String>,
 }
 
-fn guide(page: &Page) -> anyhow::Result<()> {
+fn guide(page: &Page, origin: &str) -> anyhow::Result<()> {
     let mut link = page.open()?;
     if !link.knows("machine.add") {
         bail!("this agent does not add machines by itself: write a [[machine]] in its configuration and restart it");
     }
-    let machine = ask_machine(&mut link)?;
+    let machine = ask_machine(&mut link, origin)?;
     let broker = ask_broker(&mut link)?;
     println!();
     let mut arguments = json!({ "machine": machine.id, "name": machine.name, "source": machine.source });
@@ -159,16 +165,17 @@ fn guide(page: &Page) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask_machine(link: &mut Link) -> anyhow::Result<Machine> {
+fn ask_machine(link: &mut Link, origin: &str) -> anyhow::Result<Machine> {
     println!("\nWhich microphone hears the machine? Tap at it: its level moves.\n");
     let mut options = Vec::new();
     let chosen = terminal::choose_live("Number of the microphone:", || {
         let reply = link.ask("devices.list", Value::Null, SOON)?;
-        let (lines, found) = microphones(&reply);
+        let (lines, found) = microphones(&reply, origin);
         let count = found.len();
         options = found;
         Ok((lines, count))
     })?;
+    let Some(chosen) = chosen else { bail!("no microphone was found; nothing was changed") };
     let Some((source, channel)) = options.get(chosen - 1).cloned() else { bail!("the microphone has gone") };
     let state = link.ask("state.get", Value::Null, SOON)?;
     let taken: Vec<_> = state["machines"].as_array().into_iter().flatten().map(|it| text(&it["machine"])).collect();
@@ -196,8 +203,8 @@ fn ask_model(models: &[String]) -> anyhow::Result<Option<String>> {
     Ok(chosen.checked_sub(2).and_then(|number| models.get(number).cloned()))
 }
 
-/// The microphones as lines of less than 80 columns, and what each number means.
-fn microphones(reply: &Value) -> (Vec<String>, Vec<(Value, Option<usize>)>) {
+/// The microphones as lines of less than 80 columns, and what each number means; where there are none, what to do.
+fn microphones(reply: &Value, origin: &str) -> (Vec<String>, Vec<(Value, Option<usize>)>) {
     let (mut lines, mut options) = (Vec::new(), Vec::new());
     for device in reply["devices"].as_array().into_iter().flatten() {
         let channels = device["channels"].as_u64().unwrap_or(1) as usize;
@@ -218,7 +225,18 @@ fn microphones(reply: &Value) -> (Vec<String>, Vec<(Value, Option<usize>)>) {
         }
     }
     if options.is_empty() {
-        lines.push("  No microphone was found. Plug one in; it appears here by itself.".into());
+        lines.extend(
+            [
+                "  No microphone was found. Plug one in; a terminal shows it at once.",
+                "  Without one a recording can stand in: write in the agent's configuration",
+                "      [[machine]]",
+                "      id = \"blower-1\"",
+                "      source = { wav = \"/path/to/a/recording.wav\", loop = true }",
+                "  and restart it. The page with the same guide is at",
+            ]
+            .map(str::to_owned),
+        );
+        lines.push(format!("      {origin}"));
     }
     (lines, options)
 }
@@ -348,11 +366,13 @@ mod tests {
             { "name": "Webcam", "channels": 1, "levels_dbfs": [0.0], "source": { "device": "card:C920" },
               "problem": "busy: another program has it open; `fuser -v /dev/snd/*` shows which, and then some more words" },
         ] });
-        let (lines, options) = microphones(&reply);
+        let (lines, options) = microphones(&reply, "http://127.0.0.1:8477");
         assert!(lines.iter().all(|line| line.chars().count() < 80), "{lines:#?}");
         assert_eq!(options.len(), 3);
         assert_eq!(options[1], (json!({ "device": "usb-path:1-1.3" }), Some(1)));
         assert_eq!(options[2].1, None);
+        let (none, _) = microphones(&json!({ "devices": [] }), "http://127.0.0.1:8477");
+        assert!(none.iter().all(|line| line.chars().count() < 80), "{none:#?}");
         assert!(lines[0].contains("[###############     ]") && lines[2].contains("used by blower-1"), "{lines:#?}");
     }
 

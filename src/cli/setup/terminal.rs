@@ -7,10 +7,14 @@ use anyhow::bail;
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use crossterm::{cursor, execute, terminal};
 
-/// The person has had enough; nothing was changed.
+/// There are no more answers.
 #[derive(Debug, thiserror::Error)]
-#[error("given up; nothing was changed")]
-pub struct GivenUp;
+pub enum GivenUp {
+    #[error("given up; nothing was changed")]
+    ByPerson,
+    #[error("the input has ended before everything was answered; nothing was changed")]
+    InputEnded,
+}
 
 /// The terminal's own way of reading lines, until this is dropped.
 struct Raw;
@@ -42,7 +46,7 @@ pub fn ask(question: &str) -> anyhow::Result<String> {
     let mut line = String::new();
     if io::stdin().lock().read_line(&mut line)? == 0 {
         println!();
-        bail!(GivenUp);
+        bail!(GivenUp::InputEnded);
     }
     // A terminal has shown the answer's end. The answer itself may be a secret.
     if !io::stdin().is_terminal() {
@@ -104,24 +108,21 @@ pub fn choose(question: &str, most: usize, usual: Option<usize>) -> anyhow::Resu
 }
 
 /// Shows `lines` anew until a number and Enter choose one of them; how many can be chosen is what `lines` returns beside
-/// the text.
+/// the text. `None` where there is nothing to choose from and nobody who could wait for it.
 ///
 /// # Errors
 /// [`GivenUp`]; what `lines` says.
 pub fn choose_live(
     question: &str,
     mut lines: impl FnMut() -> anyhow::Result<(Vec<String>, usize)>,
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<Option<usize>> {
     if !is_live() {
         // Two looks, so that there are levels to be seen.
         lines()?;
         std::thread::sleep(Duration::from_millis(1200));
         let (shown, most) = lines()?;
         shown.iter().for_each(|line| println!("{line}"));
-        if most == 0 {
-            bail!("there is nothing to choose from");
-        }
-        return choose(question, most, None);
+        return if most == 0 { Ok(None) } else { choose(question, most, None).map(Some) };
     }
     let mut drawn = 0;
     let mut typed = String::new();
@@ -138,7 +139,7 @@ pub fn choose_live(
                     if let Some(number) = typed.parse().ok().filter(|number| (1..=most).contains(number)) {
                         drop(raw);
                         println!();
-                        return Ok(number);
+                        return Ok(Some(number));
                     }
                     typed.clear();
                 }
@@ -178,7 +179,7 @@ fn key(limit: Duration) -> anyhow::Result<Option<KeyCode>> {
     if modifiers.contains(KeyModifiers::CONTROL) && matches!(code, KeyCode::Char('c' | 'd')) {
         let _ = terminal::disable_raw_mode();
         println!();
-        bail!(GivenUp);
+        bail!(GivenUp::ByPerson);
     }
     Ok(Some(code))
 }

@@ -19,6 +19,10 @@ const FILES: [&str; 3] = [SOUND, PICTURE, NORMAL];
 /// Why a person gets none.
 pub const NO_SOUND: &str = "no sound leaves this agent: its configuration has no `privacy.allow_audio = true`";
 
+/// Said of clips whose sound is not that of their time.
+const FASTER: &str = "its source runs faster than real time, and a clip goes by the clock: the sound begins and ends elsewhere \
+                      than the alarm";
+
 /// What the clip of an alarm says, and which files of it may be asked for.
 pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandError> {
     let entry = context.alarm(alarm)?;
@@ -26,7 +30,13 @@ pub fn about(context: &CommandContext, alarm: i64) -> Result<Outcome, CommandErr
     let clip = clips.clip(&key).map_err(unreadable)?.ok_or_else(|| none(alarm))?;
     let may_hear = context.shared.config.privacy.allow_audio;
     let mut files = Vec::new();
-    let mut notes: Vec<String> = (!may_hear).then(|| NO_SOUND.to_owned()).into_iter().collect();
+    let is_faster = {
+        let state = context.shared.monitor.lock();
+        let number = state.find(&entry.machine);
+        number.is_some_and(|number| state.machines[number].config.source.is_faster_than_real_time())
+    };
+    let notes = [(!may_hear).then_some(NO_SOUND), is_faster.then_some(FASTER)];
+    let mut notes: Vec<String> = notes.into_iter().flatten().map(str::to_owned).collect();
     for name in FILES.into_iter().filter(|name| may_hear || *name != SOUND) {
         match clips.read(&key, name) {
             Ok(Some(content)) => {

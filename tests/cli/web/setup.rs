@@ -209,6 +209,8 @@ fn the_terminal_asks_the_same_and_giving_up_changes_nothing() {
     assert!(said.contains("Test microphone 0") && said.contains("nothing was changed"), "{said}");
     assert_eq!(machines(&mut page), json!([]));
 
+    assert!(said.contains("the input has ended") && said.contains("or open http://127.0.0.1:"), "{said}");
+
     let broker = Broker::start();
     let closed = format!("127.0.0.1:{}", free_port());
     let lines = format!("7\n1\nBlower, hall 2\n\n{closed}\n\ny\n{}\n\n", broker.url());
@@ -228,6 +230,19 @@ fn the_terminal_asks_the_same_and_giving_up_changes_nothing() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("used by blower-hall-2") && said.contains("There is a machine blower-hall-2"), "{said}");
     assert_eq!(machines(&mut page).as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn without_a_microphone_the_terminal_says_what_else_can_be_done() {
+    let rig = Rig::for_others(&[]);
+    let served = Served::with(site("none", LISTEN), &[("ALSA_CONFIG_PATH", rig.alsa_config().as_os_str())]);
+    let (said, code) = answers(&served, "");
+    assert_eq!(code, Some(1), "{said}");
+    for words in
+        ["Plug one in", "[[machine]]", "source = { wav = ", "http://127.0.0.1:", "error: no microphone was found"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }
 
 #[test]

@@ -84,7 +84,8 @@ function Evidence ({ agent, entry, clip }) {
       <figcaption class="note">Normal, for comparison: of the last 40 minutes before the alarm the windows nearest to it, in the same colours. They ended at ${clip.normal.map((/** @type {string} */ at) => clock(at)).join(', ')}.</figcaption></figure>`}
     ${sound ? html`<audio class="player" controls autoplay src=${sound} data-player aria-label="The sound of the alarm"></audio>`
       : flac ? html`<div class="row-of"><${Button} symbol="play" data-do="hear" busy=${state === 'fetching'} onClick=${hear}>Hear it, ${bytes(flac.bytes)}<//></div>`
-        : clip?.note && html`<p class="note" data-note>${clip.note}</p>`}
+        : null}
+    ${clip?.note && html`<p class="note" data-clip-note>${clip.note}</p>`}
     ${state && state !== 'fetching' && html`<p class="say bad">${state}</p>`}
     ${clip && html`<${Curves} clip=${clip} />`}<//>`
 }

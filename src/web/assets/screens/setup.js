@@ -63,7 +63,7 @@ function MicrophoneStep ({ agent, done, first }) {
   return html`<div class="guide"><h1>${first ? 'Which microphone hears the machine?' : 'Which microphone hears the new machine?'}</h1>
     <p>Tap or speak at it: the level shows which one it is. Sound stays on this device.</p>
     ${found?.problem && html`<p class="say bad">The microphones cannot be read: ${found.problem}</p>`}
-    ${found && !found.problem && !options.length && html`<p class="say warn">No microphone was found. Plug one in; it appears here by itself.</p>`}
+    ${found && !found.problem && !options.length && html`<p class="say warn">No microphone was found. Plug one in; it appears here by itself. Without one a recording can stand in: write a <code>[[machine]]</code> with <code>source = { wav = "/path/to/a/recording.wav", loop = true }</code> in the agent’s configuration, and restart it.</p>`}
     <fieldset class="picks plain-set"><legend class="hidden">Microphones</legend>${options.map(option => html`<${Pick} key=${option.key} option=${option} checked=${option.key === choice} onPick=${() => setChoice(option.key)} />`)}</fieldset>
     <div class="ends">${first ? html`<span></span>` : html`<a class="button" href=${link('machines')}>Cancel</a>`}<${Button} kind="main" disabled=${!picked} onClick=${() => done({ microphone: picked?.microphone, channel: picked?.channel })}>Next<//></div></div>`
 }
