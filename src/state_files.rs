@@ -57,6 +57,11 @@ impl StateFiles {
         StateFiles { dir: dir.to_owned(), may_change: false }
     }
 
+    /// The same files for looking alone.
+    pub fn looking(&self) -> StateFiles {
+        StateFiles::read_only(&self.dir)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -104,7 +109,7 @@ impl StateFiles {
             },
             Ok(None) if self.mark(name).is_some() => {
                 self.forget(name);
-                Err(Lost(format!("{} is missing", self.path(name).display())))
+                Err(self.missing(name))
             }
             Ok(None) => Ok(None),
             Err(error) if is_damage(&error) => Err(self.give_up(name, &error.to_string())),
@@ -164,6 +169,27 @@ impl StateFiles {
         self.note(name, |_| None);
     }
 
+    /// All files whose names begin like this may go.
+    pub fn forget_below(&self, prefix: &str) {
+        self.change(|files| files.retain(|name, _| !name.starts_with(prefix)));
+    }
+
+    /// Of files that should be there those that are gone, forgotten in one step and said, and the others.
+    pub fn miss(&self, names: Vec<String>) -> (Vec<Lost>, Vec<String>) {
+        let (there, gone): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| std::fs::symlink_metadata(self.path(name)).is_ok());
+        self.change(|files| {
+            for name in &gone {
+                files.remove(name);
+            }
+        });
+        (gone.iter().map(|name| self.missing(name)).collect(), there)
+    }
+
+    fn missing(&self, name: &str) -> Lost {
+        Lost(format!("{} is missing", self.path(name).display()))
+    }
+
     /// Names of the files that should be there, of those that begin like this.
     pub fn expected(&self, prefix: &str) -> Vec<String> {
         let _changing = CHANGING.lock();
@@ -182,22 +208,26 @@ impl StateFiles {
         self.note(name, |_| Some(mark));
     }
 
-    /// Changes a file's entry, on the disk where it changes. A disk that fails costs no more than a loss that may go
-    /// unnoticed later.
+    /// Changes a file's entry.
     fn note(&self, name: &str, change: impl FnOnce(Option<u64>) -> Option<u64>) {
+        self.change(|files| match change(files.get(name).copied()) {
+            Some(mark) => drop(files.insert(name.to_owned(), mark)),
+            None => drop(files.remove(name)),
+        });
+    }
+
+    /// Changes the entries, on the disk where that changes any. A disk that fails costs no more than a loss that may go
+    /// unnoticed later.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, u64>)) {
         if !self.may_change {
             return;
         }
         let _changing = CHANGING.lock();
-        let mut inventory = self.inventory().unwrap_or_default();
-        let before = inventory.files.get(name).copied();
-        let after = change(before);
-        if after == before {
+        let before = self.inventory().unwrap_or_default();
+        let mut inventory = before.clone();
+        change(&mut inventory.files);
+        if inventory == before {
             return;
-        }
-        match after {
-            Some(mark) => drop(inventory.files.insert(name.to_owned(), mark)),
-            None => drop(inventory.files.remove(name)),
         }
         let json = serde_json::to_string(&inventory).unwrap_or_default();
         if let Err(error) = fs::replace(&self.path(INVENTORY), seal(INVENTORY, &json).as_bytes()) {
@@ -304,6 +334,21 @@ mod tests {
         assert_eq!(files.read("a.json"), Ok(None));
         files.write("a.json", "{\"a\":2}").expect("written");
         assert_eq!(files.read("a.json").expect("whole").as_deref(), Some("{\"a\":2}"));
+    }
+
+    #[test]
+    fn many_lost_files_are_one_change() {
+        let (dir, files) = files();
+        ["a/1.json", "a/2.json", "a/3.json", "b/1.json"].iter().for_each(|name| files.expect(name));
+        std::fs::create_dir(dir.path().join("a")).expect("a directory");
+        std::fs::write(dir.path().join("a/2.json"), "{}").expect("written");
+        let (lost, there) = files.miss(files.expected("a/"));
+        assert_eq!((lost.len(), there), (2, vec!["a/2.json".to_owned()]), "{lost:?}");
+        assert!(lost[1].0.ends_with("a/3.json is missing"), "{lost:?}");
+        assert_eq!(files.expected(""), ["a/2.json", "b/1.json"]);
+        files.looking().forget_below("");
+        files.forget_below("a/");
+        assert_eq!(files.expected(""), ["b/1.json"]);
     }
 
     #[test]

@@ -44,8 +44,7 @@ impl ConfirmAlarm {
         let entry = &self.answered.entry;
         // The clip first: an example that is not locked could be removed for room.
         let key = ClipKey::new(&entry.machine, entry.record.kind, entry.record.since);
-        let fault = answer.filter(|answer| answer.outcome == AlarmOutcome::Fault);
-        let fault = fault.map(|answer| FaultExample { name: answer.name.clone().unwrap_or_default() });
+        let fault = answer.and_then(FaultExample::of);
         let lock = || match self.shared.clips.set_fault(&key, fault.clone()) {
             // There is no clip any more that could be kept as an example.
             Ok(()) | Err(ClipError::Lost(_)) => Ok(()),

@@ -202,11 +202,6 @@ impl BaselineStore {
         std::fs::remove_dir(dir)
     }
 
-    /// The learner of this generation has not ended after all.
-    pub fn reopen_learner(&self, machine: &str, generation: u64) {
-        self.ended.lock().insert(machine.to_owned(), generation - 1);
-    }
-
     /// The baseline that was in use before the present one under this encoder.
     ///
     /// # Errors
@@ -282,12 +277,5 @@ mod tests {
         assert!(store.learner("fan-1").expect("whole").is_none(), "a late snapshot of a learner that has ended");
         store.save_learner("fan-1", second, &learner).expect("written");
         assert!(store.learner("fan-1").expect("whole").is_some(), "the next one is another");
-
-        store.end_learner("fan-1", second).expect("removed");
-        store.reopen_learner("fan-1", second);
-        store.save_learner("fan-1", first, &learner).expect("dropped");
-        assert!(store.learner("fan-1").expect("whole").is_none());
-        store.save_learner("fan-1", second, &learner).expect("written");
-        assert!(store.learner("fan-1").expect("whole").is_some());
     }
 }

@@ -90,11 +90,12 @@ impl Switch {
 }
 
 impl BaselineStore {
-    /// Writes down what a machine's files shall hold. One that was decided and that the disk refused comes first.
+    /// Writes down what a machine's files shall hold; answers what the decision about it is known by. One that was decided
+    /// and that the disk refused comes first.
     ///
     /// # Errors
     /// Any I/O error; nothing is changed then.
-    fn begin_switch(&self, machine: &str, switch: &Switch) -> io::Result<()> {
+    fn begin_switch(&self, machine: &str, switch: &Switch) -> io::Result<String> {
         if self.unfinished.lock().contains(machine)
             && let Some(before) = self.left_over(machine).unwrap_or_else(|lost| {
                 tracing::error!(machine, "{lost}");
@@ -103,7 +104,9 @@ impl BaselineStore {
         {
             self.finish_switch(machine, &before)?;
         }
-        self.files.write(&name(machine, FILE), &switch.to_json())
+        let json = switch.to_json();
+        self.files.write(&name(machine, FILE), &json)?;
+        Ok(check_sum(json))
     }
 
     /// It was not decided.
@@ -175,8 +178,7 @@ impl Switches {
     /// # Errors
     /// Any I/O error; nothing is changed.
     pub fn begin(&mut self, store: &BaselineStore, machine: &Arc<str>, switch: Switch) -> io::Result<()> {
-        store.begin_switch(machine, &switch)?;
-        let token = switch.token();
+        let token = store.begin_switch(machine, &switch)?;
         self.0.push((machine.clone(), switch, token));
         Ok(())
     }

@@ -281,10 +281,9 @@ const ANSWERS: [&str; 11] = [
 /// The command that answers a machine's newest alarm with the chosen word.
 fn answer(machine: &str) -> String {
     let no_fault = "value in ['normal', 'disturbance']";
-    let outcome = format!(r#"{{{{ value if {no_fault} else 'fault' }}}}"#);
+    let outcome = format!(r#""outcome":"{{{{ value if {no_fault} else 'fault' }}}}","#);
     let name = format!(r#"{{{{ '' if {no_fault} else '"name":"' ~ value ~ '",' }}}}"#);
-    let rest = command("alarm.confirm", Some(machine));
-    rest.replacen(r#""by""#, &format!(r#""outcome":"{outcome}",{name}"by""#), 1)
+    command_with("alarm.confirm", Some(machine), &(outcome + &name))
 }
 
 /// Availability from the agent's status: whatever is not `online` is offline, `stopped` too.
@@ -302,9 +301,14 @@ fn news(expression: &str) -> String {
 
 /// A command as a template: each press needs its own id, and none may be done an hour later.
 fn command(command: &str, machine: Option<&str>) -> String {
+    command_with(command, machine, "")
+}
+
+/// The same with more `fields`, each with a comma behind it.
+fn command_with(command: &str, machine: Option<&str>, fields: &str) -> String {
     let machine = machine.map(|machine| format!(r#""machine":"{machine}","#)).unwrap_or_default();
     format!(
-        r#"{{"id":"ha-{{{{ (now().timestamp() * 1000) | int }}}}","command":"{command}",{machine}"by":"Home Assistant","expires":"{{{{ (utcnow() + timedelta(minutes=1)).isoformat() }}}}"}}"#
+        r#"{{"id":"ha-{{{{ (now().timestamp() * 1000) | int }}}}","command":"{command}",{machine}{fields}"by":"Home Assistant","expires":"{{{{ (utcnow() + timedelta(minutes=1)).isoformat() }}}}"}}"#
     )
 }
 

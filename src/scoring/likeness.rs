@@ -46,7 +46,8 @@ pub fn likeness<T: Clone>(windows: &[(&Sample, f64)], examples: &[Example<'_, T>
     rival.is_none_or(|(other, _)| *near <= AHEAD * other).then(|| best.of.clone())
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f64 {
+/// Between two embeddings; infinite where they are not of one encoder.
+pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::INFINITY;
     }

@@ -10,6 +10,12 @@ pub fn normal_quantile(probability: f64) -> f64 {
     Normal::standard().inverse_cdf(probability)
 }
 
+/// The conformal quantile `s[ceil((1 - rate)(n + 1))]` of sorted values; `None` below `1/rate` of them, where there is none.
+pub fn conformal_quantile(sorted: &[f64], rate: f64) -> Option<f64> {
+    let rank = ((1.0 - rate) * (sorted.len() + 1) as f64 - 1e-9).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
 /// Mean and variance (of a sample, divided by n - 1); `None` for fewer than two values.
 pub fn moments(values: &[f64]) -> Option<(f64, f64)> {
     if values.len() < 2 {

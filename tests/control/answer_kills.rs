@@ -14,7 +14,7 @@ use crate::common::agent_process::{Agent, Site};
 use crate::common::broker::{Broker, Subscriber};
 use crate::common::bundles::encoder;
 use crate::common::wait::{random_moment, wait_until};
-use crate::evidence::{alarm, ok, ready, site};
+use crate::evidence::{alarm, learning_site, ok, ready};
 
 /// From the command on: before it is read, while files are written, after the reply.
 const KILL_AFTER: Range<Duration> = Duration::ZERO..Duration::from_millis(60);
@@ -114,9 +114,7 @@ fn kills_in_the_middle_of_answers_and_changes_of_baselines_leave_each_made_or_no
     let Some(encoder) = encoder() else { return };
     let broker = Broker::start();
     let heard = Subscriber::start(&broker);
-    let site = site(&broker, &encoder, "");
-    let text = fs::read_to_string(&site.config).expect("the configuration");
-    fs::write(&site.config, format!("{text}baseline = \"auto\"\nbaseline_minutes = 8\n")).expect("written");
+    let site = learning_site(&broker, &encoder);
     let agent = site.agent();
     heard.wait_for("a baseline", |message| {
         message.is_machine("fan-1", MachinePart::Event) && message.json()["event"] == "baseline_applied"

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use cpal::{ErrorKind, SizedSample};
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::audio::wav::from_16_bits;
+
 /// So much sound fits, s.
 const RING_S: usize = 3;
 /// So many blocks fit: more than the samples', even where a block has 32 frames.
@@ -126,7 +128,7 @@ impl ToF32 for u8 {
 
 impl ToF32 for i16 {
     fn to_f32(self) -> f32 {
-        f32::from(self) / 32_768.0
+        from_16_bits(self)
     }
 }
 

@@ -31,6 +31,16 @@ pub fn to_16_bits(sample: f32) -> i16 {
     (sample * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16
 }
 
+/// The other way round; exact.
+pub fn from_16_bits(sample: i16) -> f32 {
+    f32::from(sample) / 32_768.0
+}
+
+/// The same of many.
+pub fn to_floats(samples: &[i16]) -> Vec<f32> {
+    samples.iter().copied().map(from_16_bits).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::monitor::answers::{AlarmAnswer, AlarmOutcome};
 use crate::monitor::heard::HeardWindow;
 use crate::scoring::alarm::Kind;
 use crate::scoring::baseline::Origin;
@@ -19,9 +20,9 @@ pub const SOUND: &str = "sound.flac";
 pub const PICTURE: &str = "spectrogram.png";
 /// The [`Clip`], with a check sum of its own.
 pub const ABOUT: &str = "clip.json";
-/// Its [`HeardWindow`]s with what a baseline is made of.
-/// Of the nearest normal windows.
+/// The spectrograms of the nearest normal windows.
 pub const NORMAL: &str = "normal.png";
+/// Its [`HeardWindow`]s with what a baseline is made of.
 pub const WINDOWS: &str = "windows.json";
 pub const FORMAT: u32 = 1;
 
@@ -95,6 +96,13 @@ pub struct Clip {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultExample {
     pub name: String,
+}
+
+impl FaultExample {
+    /// What an answer says can be heard; `None` where that is no fault.
+    pub fn of(answer: &AlarmAnswer) -> Option<FaultExample> {
+        (answer.outcome == AlarmOutcome::Fault).then(|| FaultExample { name: answer.name.clone().unwrap_or_default() })
+    }
 }
 
 /// The fault that an alarm sounds like.

@@ -13,7 +13,6 @@ use super::normal::NormalWindows;
 use super::{ClipKey, Clips, FaultExample, Material, PICTURE, make, readable};
 use crate::audio::capture::RecentSound;
 use crate::monitor::Monitor;
-use crate::monitor::answers::AlarmOutcome;
 use crate::monitor::heard::HeardWindow;
 use crate::monitor::journal::{Journal, JournalEntry};
 use crate::monitor::machine::Machine;
@@ -148,8 +147,7 @@ impl KeeperHandle {
     fn settle_answers(&self) {
         for (key, clip) in self.clips.all() {
             let Some(entry) = self.journal.of_clip(&key) else { continue };
-            let fault = entry.answer.filter(|answer| answer.outcome == AlarmOutcome::Fault);
-            let fault = fault.map(|answer| FaultExample { name: answer.name.unwrap_or_default() });
+            let fault = entry.answer.as_ref().and_then(FaultExample::of);
             if clip.fault == fault {
                 continue;
             }
@@ -266,13 +264,9 @@ impl KeeperHandle {
             return self.clips.remove_machine(&key.machine);
         }
         let answer = self.journal.get(alarm).map(|entry| entry.and_then(|entry| entry.answer));
-        let outcome = answer.map(|answer| answer.filter(|answer| answer.outcome == AlarmOutcome::Fault));
-        let kept = match outcome {
+        let kept = match answer.map(|answer| answer.as_ref().and_then(FaultExample::of)) {
             Ok(None) => return,
-            Ok(Some(fault)) => {
-                let fault = FaultExample { name: fault.name.unwrap_or_default() };
-                self.clips.set_fault(key, Some(fault)).map_err(|error| error.to_string())
-            }
+            Ok(fault) => self.clips.set_fault(key, fault).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = kept {

@@ -8,6 +8,7 @@ use super::clip::{ABOUT, Clip, FORMAT, Like, NORMAL, PICTURE, SOUND, WINDOWS};
 use super::normal::{self, NormalWindow};
 use crate::audio::capture::RecentSound;
 use crate::audio::flac::{self, FlacError};
+use crate::audio::wav::to_floats;
 use crate::clock::Timestamp;
 use crate::features::picture::Picture;
 use crate::features::{FrontEnd, MelExtractor};
@@ -64,7 +65,7 @@ impl Made {
 pub fn make(material: Material) -> Result<Made, FlacError> {
     let Material { machine, kind, since, text, sound, windows, origin, like, normal } = material;
     let step = ((LEVEL_STEP_S * f64::from(sound.rate_hz)) as usize).max(1);
-    let level = |part: &[i16]| (10.0 * level_dbfs(&floats(part))).round() / 10.0;
+    let level = |part: &[i16]| (10.0 * level_dbfs(&to_floats(part))).round() / 10.0;
     let without_sample = |window: &HeardWindow| HeardWindow { sample: None, ..window.clone() };
     let mut clip = Clip {
         format: FORMAT,
@@ -101,16 +102,12 @@ pub fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("scored numbers are finite, keys are text")
 }
 
-fn floats(samples: &[i16]) -> Vec<f32> {
-    samples.iter().map(|sample| f32::from(*sample) / 32_768.0).collect()
-}
-
 /// With the dB that its darkest and its brightest stand for; `None` where the sound is too short for one.
 fn picture(clip: &Clip, samples: &[i16]) -> Option<(Vec<u8>, (f32, f32))> {
     let front_end = front_end(clip, samples.len())?;
     let (image, (least_db, most_db)) = {
         let mut extractor = MelExtractor::new(&front_end).ok()?;
-        let image = extractor.compute(&floats(samples)).ok()?.to_vec();
+        let image = extractor.compute(&to_floats(samples)).ok()?.to_vec();
         (image, extractor.range_db())
     };
     let title =

@@ -12,7 +12,7 @@ mod make;
 mod normal;
 mod review;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -68,8 +68,6 @@ impl ClipError {
 /// All clips of an agent.
 pub struct Clips {
     files: StateFiles,
-    /// The same files, for reading while the agent runs: what is lost is said by the next start, by the event that people see.
-    looking: StateFiles,
     root: PathBuf,
     /// Bytes; 0: none are kept.
     most: u64,
@@ -91,19 +89,18 @@ impl Clips {
 
     fn with_free_space(state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
         remove_half_done(&state_dir.join(DIR));
-        Clips::with(StateFiles::new(state_dir), state_dir, most, free)
+        Clips::with(StateFiles::new(state_dir), most, free)
     }
 
     /// For who only looks, also while an agent is at it.
     pub fn read_only(state_dir: &Path) -> (Clips, Option<Lost>) {
-        Clips::with(StateFiles::read_only(state_dir), state_dir, 0, free_space)
+        Clips::with(StateFiles::read_only(state_dir), 0, free_space)
     }
 
-    fn with(files: StateFiles, state_dir: &Path, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
+    fn with(files: StateFiles, most: u64, free: fn(&Path) -> Option<u64>) -> (Clips, Option<Lost>) {
         let root = files.path(DIR);
         let clips = Clips {
             files,
-            looking: StateFiles::read_only(state_dir),
             root,
             most,
             free,
@@ -135,14 +132,16 @@ impl Clips {
                 }
             }
         }
-        for name in self.files.expected(&format!("{DIR}/")) {
-            if !found.keys().any(|key| key.about() == name) {
-                match self.files.read_own(&name, most_bytes(ABOUT)) {
-                    Err(Lost(problem)) => lost.push(problem),
-                    Ok(_) => lost.push(format!(
-                        "{} lies behind a link, which is not followed",
-                        self.files.path(&name).display()
-                    )),
+        let abouts: BTreeSet<String> = found.keys().map(ClipKey::about).collect();
+        let mut absent = self.files.expected(&format!("{DIR}/"));
+        absent.retain(|name| !abouts.contains(name));
+        let (missing, odd) = self.files.miss(absent);
+        lost.extend(missing.into_iter().map(|Lost(problem)| problem));
+        for name in odd {
+            match self.files.read_own(&name, most_bytes(ABOUT)) {
+                Err(Lost(problem)) => lost.push(problem),
+                Ok(_) => {
+                    lost.push(format!("{} lies behind a link, which is not followed", self.files.path(&name).display()))
                 }
             }
         }
@@ -216,7 +215,8 @@ impl Clips {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn clip(&self, key: &ClipKey) -> Result<Option<Clip>, ClipError> {
-        self.about(&self.looking, key)
+        // What is lost is said by the next start, by the event that people see.
+        self.about(&self.files.looking(), key)
     }
 
     fn about(&self, files: &StateFiles, key: &ClipKey) -> Result<Option<Clip>, ClipError> {
@@ -290,9 +290,7 @@ impl Clips {
 
     /// Removes all clips of a machine, also those of faults and what is left of damaged ones.
     pub fn remove_machine(&self, machine: &str) {
-        for name in self.files.expected(&format!("{DIR}/{machine}/")) {
-            self.files.forget(&name);
-        }
+        self.files.forget_below(&format!("{DIR}/{machine}/"));
         let dir = self.root.join(machine);
         self.known.lock().retain(|key, _| key.machine != machine);
         self.remains.lock().retain(|(path, _)| !path.starts_with(&dir));

@@ -1,7 +1,6 @@
 //! What a machine looks like when nothing is wrong: spectrograms of normal windows, in memory only. Those that lie nearest to an
 //! alarm's windows stand beside its own.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -9,11 +8,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::clip::Clip;
 use crate::audio::capture::RecentSound;
+use crate::audio::wav::to_floats;
 use crate::features::picture::Picture;
 use crate::features::{FrontEnd, MelExtractor};
 use crate::monitor::heard::HeardWindow;
 use crate::scoring::Verdict;
 use crate::scoring::baseline::Origin;
+use crate::scoring::likeness::distance;
 
 /// From one to the next that is kept of a machine, and how many are: 40 minutes, 160 kB of a machine at 16 kHz.
 const EVERY: TimeDelta = TimeDelta::minutes(5);
@@ -91,9 +92,10 @@ impl NormalWindows {
         let recent = recent.iter().filter(|window| window.verdict == Verdict::Normal && window.sample.is_some());
         let mut all: Vec<(f64, Candidate)> = kept
             .chain(recent.map(Candidate::Recent))
-            .filter_map(|candidate| Some((squared(candidate.embedding()?, &middle)?, candidate)))
+            .filter_map(|candidate| Some((distance(candidate.embedding()?, &middle), candidate)))
+            .filter(|(distance, _)| distance.is_finite())
             .collect();
-        all.sort_by(|(one, _), (other, _)| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+        all.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let mut drawing = Drawing::new(&origin.front_end);
         let mut nearest: Vec<NormalWindow> = Vec::new();
         for (_, candidate) in all {
@@ -145,11 +147,6 @@ fn middle(windows: &[HeardWindow]) -> Option<Vec<f32>> {
     of(Some(Verdict::Anomalous)).or_else(|| of(None))
 }
 
-/// `None` where they are not of one encoder.
-fn squared(one: &[f32], other: &[f32]) -> Option<f64> {
-    (one.len() == other.len()).then(|| one.iter().zip(other).map(|(a, b)| f64::from(a - b).powi(2)).sum())
-}
-
 /// Draws windows of one front-end, all of their frames.
 struct Drawing(MelExtractor);
 
@@ -167,8 +164,13 @@ impl Drawing {
         let length = TimeDelta::from_std(Duration::from_secs_f64(front_end.window_s) + SLACK).ok()?;
         let part = sound.part((window.at - length).into(), window.at.into())?;
         let first = part.samples.len().checked_sub(count)?;
-        let samples: Vec<f32> = part.samples[first..].iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
-        let image = self.0.compute(&samples).ok()?.iter().map(|value| (255.0 * value).round() as u8).collect();
+        let image = self
+            .0
+            .compute(&to_floats(&part.samples[first..]))
+            .ok()?
+            .iter()
+            .map(|value| (255.0 * value).round() as u8)
+            .collect();
         let (at, embedding) = (window.at, window.sample.as_ref()?.embedding.clone());
         Some(NormalWindow { at, embedding, image, range_db: self.0.range_db() })
     }

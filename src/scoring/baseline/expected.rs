@@ -3,7 +3,7 @@
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
 use super::calibration::{Scores, Tails};
-use crate::scoring::stats::moments;
+use crate::scoring::stats::{conformal_quantile, moments};
 
 /// Sound of one recording that is nearer in time than this is one stretch, s: its windows are no two witnesses.
 pub(super) const STRETCH_S: f64 = 60.0;
@@ -53,8 +53,7 @@ impl<'a> LeftOut<'a> {
         let needed = |Part { tails, own }: &Part| {
             let mut needed: Vec<f64> = own.iter().filter_map(|scores| tails.widening(scores, rate)).collect();
             needed.sort_by(f64::total_cmp);
-            let rank = ((1.0 - rate) * (needed.len() + 1) as f64 - 1e-9).ceil() as usize;
-            needed.get(rank.saturating_sub(1)).or(needed.last()).copied()
+            conformal_quantile(&needed, rate).or(needed.last().copied())
         };
         let parts: Vec<f64> = self.0.iter().filter_map(needed).collect();
         let count = parts.len() as f64;

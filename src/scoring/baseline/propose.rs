@@ -10,7 +10,7 @@ use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, Projected, ThresholdBy,
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, SlowCalibration};
 use crate::scoring::bank::Bank;
 use crate::scoring::lanes::{Features, Lane, Lanes, Rows};
-use crate::scoring::stats::{gamma_quantile, normal_quantile};
+use crate::scoring::stats::{conformal_quantile, gamma_quantile, normal_quantile};
 use crate::scoring::verdict::{Verdict, judge};
 
 /// Least sound for the lanes beside the distance, s; windows that overlap hear it once.
@@ -79,11 +79,11 @@ pub fn propose<'a>(
     // the tail wide by itself.
     let is_known = whole_recordings(&windows).is_some() && !windows.iter().any(|window| window.confirmed);
     let widening = if is_known { left_out.widening(settings.false_alarm_rate) } else { 1.0 };
-    let mut calibration = calibrate(&windows, &judged, &weighed, widening, settings);
+    let mut calibration = calibrate(&windows, &judged, &weighed, &stretches, widening, settings);
     let stretches = stretches.last().map_or(0, |last| last + 1);
     let expected = left_out.expected(widening, stretches, settings.false_alarm_rate);
     let expected = expected.filter(|_| calibration.is_some());
-    let projected = projected(&windows, &judged, threshold, calibration.as_ref(), expected, settings);
+    let projected = projected(&windows, &judged, threshold, calibration.as_ref(), expected, stretches, settings);
 
     let embeddings: Vec<&[f32]> = windows.iter().map(|one| one.embedding.as_slice()).collect();
     let kept = coreset(&embeddings, BANK_LIMIT);
@@ -265,13 +265,12 @@ fn outlying(judged: &[Scores], is_confirmed: impl Fn(usize) -> bool) -> Vec<usiz
     if found.len() > most { Vec::new() } else { found.into_iter().collect() }
 }
 
-/// The conformal quantile `s[ceil((1 - p)(n + 1))]`; below `1/p` windows, where there is no such, a gamma distribution.
+/// The conformal quantile; below `1/rate` windows, where there is no such, a gamma distribution.
 fn threshold(distances: &[f64], rate: f64) -> Result<(f64, ThresholdBy), BaselineError> {
     let mut sorted = distances.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let rank = ((1.0 - rate) * (sorted.len() + 1) as f64 - 1e-9).ceil() as usize;
-    let (threshold, by) = match sorted.get(rank.saturating_sub(1)) {
-        Some(quantile) => (*quantile, ThresholdBy::Quantile),
+    let (threshold, by) = match conformal_quantile(&sorted, rate) {
+        Some(quantile) => (quantile, ThresholdBy::Quantile),
         None => (gamma_quantile(&sorted, 1.0 - rate).ok_or(BaselineError::NoSpread)?, ThresholdBy::Gamma),
     };
     if threshold > 0.0 && threshold.is_finite() { Ok((threshold, by)) } else { Err(BaselineError::NoSpread) }
@@ -282,6 +281,7 @@ fn calibrate(
     windows: &[&Sample],
     judged: &[Scores],
     weighed: &[usize],
+    stretches: &[usize],
     widening: f64,
     settings: &LearnSettings,
 ) -> Option<LaneCalibration> {
@@ -294,7 +294,6 @@ fn calibrate(
     };
     let features: Vec<&Features> = windows.iter().map(|one| &one.features).collect();
     let lanes = Lanes::fit(&features, near)?;
-    let stretches = stretches(windows);
     let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?.widened(widening);
     let mut apart = a_hop_apart(windows, settings.hop_s);
     apart.retain(|number| tails.p_value(&judged[*number]).is_some());
@@ -334,6 +333,7 @@ fn projected(
     threshold: f64,
     calibration: Option<&LaneCalibration>,
     expected: Option<Expected>,
+    stretches: usize,
     settings: &LearnSettings,
 ) -> Projected {
     let window_s = settings.origin.front_end.window_s;
@@ -348,8 +348,6 @@ fn projected(
         distances.filter(|distance| *distance > limit).count() as f64 / judged.len().max(1) as f64
     };
     let rate = settings.false_alarm_rate;
-    let stretches = stretches(windows);
-    let stretches = stretches.last().map_or(0, |last| last + 1);
     Projected {
         windows: windows.len(),
         heard_s: heard_s(windows, window_s),
