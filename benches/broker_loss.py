@@ -29,6 +29,8 @@ import time
 
 from paho.mqtt import client as mqtt
 
+from processes import free_port
+
 TOPIC = "loss/number"
 TIMEOUT_S = 60
 
@@ -46,9 +48,7 @@ class Broker:
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         (self.directory / "mosquitto.conf").write_text(
             f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous true\n"
             "max_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\n"

@@ -7,7 +7,9 @@ Usage: benches/capture.py --bundle DIR --wav FILE [--seconds 60] [--gap-minutes 
                           [--parts steady,outages,gaps]
        The wav is played into every channel, over and over. Loopback only; everything ends with the script.
 """
-import argparse, json, os, signal, socket, subprocess, sys, tempfile, threading, time
+import argparse, json, os, signal, subprocess, sys, tempfile, threading, time
+
+from processes import free_port, memory_mb, share
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,19 +69,6 @@ class Card:
     def unplug(self):
         end(self.server)
         end(self.player)
-
-def cpu_s(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-def rss_mb(pid, key):
-    line = next(line for line in open(f"/proc/{pid}/status") if line.startswith(key))
-    return int(line.split()[1]) / 1000
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 class Agent:
     """A broker, the agent, and every message that it sends with the time of its coming."""
@@ -141,13 +130,12 @@ def steady(arguments, root, cards):
             agent = Agent(arguments, root, cards, machines, hop_s)
             agent.wait("a verdict of each", lambda: all(agent.of(f"m{n}", "verdict") for n in range(machines)))
             time.sleep(5)
-            begun, cpu, seen = time.time(), cpu_s(agent.process.pid), len(agent.messages)
-            time.sleep(arguments.seconds)
-            share = 100 * (cpu_s(agent.process.pid) - cpu) / (time.time() - begun)
+            seen = len(agent.messages)
+            cpu = share(agent.process.pid, arguments.seconds)
             verdicts = [payload for _, topic, payload in agent.messages[seen:] if topic[-1] == "verdict"]
             assessed = sum(payload["verdict"] != "unknown" for payload in verdicts)
-            resident, peak = rss_mb(agent.process.pid, "VmRSS:"), rss_mb(agent.process.pid, "VmHWM:")
-            print(f"| {machines} | {hop_s} | {share:.2f} | {share / machines:.2f} | {resident:.1f} | {peak:.1f} | "
+            resident, peak = memory_mb(agent.process.pid), memory_mb(agent.process.pid, "VmHWM")
+            print(f"| {machines} | {hop_s} | {cpu:.2f} | {cpu / machines:.2f} | {resident:.1f} | {peak:.1f} | "
                   f"{assessed} of {len(verdicts)} |", flush=True)
             agent.stop()
 
@@ -179,9 +167,7 @@ def outages(arguments, root, cards):
     cards[0].server.send_signal(signal.SIGSTOP)
     agent.wait("mic_lost", lambda: any("mic_lost" in json.dumps(payload) for _, payload in agent.of("m0", "event")))
     print(f"stalled without an error to mic_lost: {time.time() - begun:.2f} s")
-    cpu, begun = cpu_s(agent.process.pid), time.time()
-    time.sleep(20)
-    print(f"CPU while it is gone: {100 * (cpu_s(agent.process.pid) - cpu) / (time.time() - begun):.2f} % of a core")
+    print(f"CPU while it is gone: {share(agent.process.pid, 20):.2f} % of a core")
     cards[0].server.send_signal(signal.SIGCONT)
     agent.stop()
 

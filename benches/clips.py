@@ -24,14 +24,10 @@ import uuid
 
 from paho.mqtt import client as mqtt
 
+from processes import free_port, memory_mb, share
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TIMEOUT_S = 120
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def wait(what, done):
@@ -43,16 +39,6 @@ def wait(what, done):
         if time.monotonic() > deadline:
             raise SystemExit(f"not within {TIMEOUT_S} s: {what}")
         time.sleep(0.02)
-
-
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mb(pid, what):
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
 
 def thread_s(pid, name):
@@ -133,9 +119,7 @@ class Site:
 
     def rest(self, seconds):
         """Processor time while it only listens, % of a core."""
-        before, begun = cpu_s(self.process.pid), time.monotonic()
-        time.sleep(seconds)
-        return 100 * (cpu_s(self.process.pid) - before) / (time.monotonic() - begun)
+        return share(self.process.pid, seconds)
 
     def end(self):
         self.client.loop_stop()

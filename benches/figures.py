@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 import time
 
+from processes import free_port, memory_mb
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 BUNDLE = SHARED / "escoita-bundle"
@@ -44,9 +46,7 @@ class Broker:
     """A mosquitto on a free port."""
 
     def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         config = pathlib.Path(folder) / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
         program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
@@ -112,10 +112,10 @@ def memory(folder, port, machines, engine, seconds):
     child = agent(folder, port, machines, engine)
     until(child, "listening")
     time.sleep(seconds)
-    status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{child.pid}/status").read_text().splitlines())
+    found = tuple(memory_mb(child.pid, name) for name in ("VmHWM", "VmRSS", "RssFile"))
     child.terminate()
     child.communicate()
-    return tuple(int(status[name].split()[0]) / 1024 for name in ("VmHWM", "VmRSS", "RssFile"))
+    return found
 
 
 def main():

@@ -7,22 +7,17 @@ Needs target/release/auscult, mosquitto and what tests/page/setup.sh installs. L
 """
 import argparse
 import json
-import os
 import pathlib
 import socket
 import subprocess
 import tempfile
 import time
 
+from processes import free_port, memory_mb, share
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 AUSCULT = ROOT / "target/release/auscult"
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def wait_port(port):
@@ -32,23 +27,6 @@ def wait_port(port):
                 return
         time.sleep(0.1)
     raise SystemExit(f"nobody listens on port {port}")
-
-
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mb(pid, what="VmRSS"):
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
-
-
-def share(pid, seconds):
-    """Share of a core that a process takes, %."""
-    before, begun = cpu_s(pid), time.monotonic()
-    time.sleep(seconds)
-    return 100 * (cpu_s(pid) - before) / (time.monotonic() - begun)
 
 
 def browser(*arguments, **more):

@@ -61,22 +61,26 @@ fn fold(text: &str) -> String {
 }
 
 fn fold_command(line: &str) -> String {
-    let (mut folded, mut used, mut in_quotes) = (String::new(), 0, false);
+    // What is quoted stays whole, and an option keeps its value.
+    let mut parts: Vec<String> = Vec::new();
     for word in line.trim_start().split(' ') {
-        // Before the end of the line there is ` \`.
-        if used > 0 && !in_quotes && used + 1 + word.len() + 2 > WIDTH {
-            folded.push_str(" \\\n    ");
-            used = 4;
-        } else if used > 0 {
-            folded.push(' ');
-            used += 1;
-        } else {
-            folded.push_str("  ");
-            used = 2;
+        let is_value =
+            |last: &String| last.starts_with("--") && !last.contains(' ') && !word.starts_with(['-', '|', '>']);
+        let is_quoted = |last: &String| last.matches('\'').count() % 2 == 1;
+        match parts.last_mut() {
+            Some(last) if is_quoted(last) || is_value(last) => last.extend([" ", word]),
+            _ => parts.push(word.to_owned()),
         }
-        in_quotes ^= word.matches('\'').count() % 2 == 1;
-        folded.push_str(word);
-        used += word.len();
+    }
+    let (mut folded, mut used) = (String::from(" "), 1);
+    for part in parts {
+        // Before the end of the line there is ` \`.
+        if used + 1 + part.len() + 2 > WIDTH {
+            folded.push_str(" \\\n   ");
+            used = 3;
+        }
+        folded.extend([" ", &part]);
+        used += 1 + part.len();
     }
     folded
 }

@@ -105,7 +105,7 @@ fn overview(bundle: &Bundle, encoder: &Encoder, shares: &[Option<f64>]) -> Strin
         }
     };
     let golden: Vec<_> = bundle.golden.iter().map(|case| case.name.escape_debug().to_string()).collect();
-    let golden = if golden.is_empty() { "none".into() } else { golden.join(", ") };
+    let golden = if golden.is_empty() { "none".into() } else { golden.join("; ") };
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["machine", "index", "rows", "threshold", "above", "band, Hz"]);

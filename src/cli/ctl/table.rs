@@ -115,6 +115,7 @@ fn shown(value: &Value) -> String {
             Some(float) if number.is_f64() => short(float),
             _ => number.to_string(),
         },
+        Value::Array(values) if values.is_empty() => "none".into(),
         Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             fields.iter().map(|(name, value)| format!("{name} {}", shown(value))).collect::<Vec<_>>().join(" ")
