@@ -442,8 +442,8 @@ mod tests {
         assert!(console.state_of("pi-9").is_err_and(|refusal| refusal.0.contains("nothing is known")));
         deliver(&console, "auscult/pi-7/status", r#"{"state":"stopped"}"#);
         let topics = ["homeassistant/device/auscult-pi-7/config", "homeassistant/device/auscult-pi-7/fan-1/config"];
-        let own = ["auscult/pi-7/fan-1/verdict", "auscult/pi-7/info", "auscult/pi-7/status"];
-        let topics = topics.into_iter().chain(own).map(String::from).collect();
+        let own = ["fan-1/picture", "fan-1/verdict", "info", "status"].map(|part| format!("auscult/pi-7/{part}"));
+        let topics = topics.into_iter().map(String::from).chain(own).collect();
         assert_eq!(console.state_of("pi-7"), Ok(topics));
     }
 }
