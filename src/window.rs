@@ -100,26 +100,29 @@ pub fn level_dbfs(samples: &[f32]) -> f64 {
 
 /// The sum of something of all samples. In eight lanes: the order of a sum is kept, and in one lane each addition waits for
 /// the one before.
+#[allow(clippy::needless_range_loop, reason = "the lanes are counted; what iterators are given may be compiled apart")]
 pub fn sum(samples: &[f32], of: impl Fn(f64) -> f64) -> f64 {
     let (eights, rest) = samples.as_chunks::<8>();
     let mut lanes = [0.0f64; 8];
     for eight in eights {
-        for (lane, &sample) in lanes.iter_mut().zip(eight) {
-            *lane += of(f64::from(sample));
+        for lane in 0..8 {
+            lanes[lane] += of(f64::from(eight[lane]));
         }
     }
     lanes.iter().sum::<f64>() + rest.iter().map(|&sample| of(f64::from(sample))).sum::<f64>()
 }
 
 /// The least and the greatest sample; no samples: infinity and minus infinity. Those that are no number are passed over.
+#[allow(clippy::needless_range_loop, reason = "as in `sum`")]
 pub fn range(samples: &[f32]) -> (f32, f32) {
     let least = |a: f32, b: f32| if b < a { b } else { a };
     let most = |a: f32, b: f32| if b > a { b } else { a };
     let (eights, rest) = samples.as_chunks::<8>();
     let (mut lows, mut highs) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
     for eight in eights {
-        for ((low, high), &sample) in lows.iter_mut().zip(&mut highs).zip(eight) {
-            (*low, *high) = (least(*low, sample), most(*high, sample));
+        for lane in 0..8 {
+            lows[lane] = least(lows[lane], eight[lane]);
+            highs[lane] = most(highs[lane], eight[lane]);
         }
     }
     let (lows, highs) = (lows.iter().chain(rest), highs.iter().chain(rest));

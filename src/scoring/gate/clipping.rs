@@ -59,13 +59,12 @@ fn step(window: &[f32]) -> Option<f32> {
 fn is_tone(window: &[f32], step: f32, span: f32) -> bool {
     let mean = sum(window, |sample| sample) / window.len() as f64;
     // Of each sample that has two neighbours, and of the sum of these: their powers and what they have in common.
-    let ([mut power, mut power_of_neighbours, mut common], last) = ([[0.0f64; 8]; 3], window.len().saturating_sub(2));
-    let [before, here, after] = [0, 1, 2].map(|from| window.get(from..from + last).unwrap_or_default().chunks(8));
-    for ((before, here), after) in before.zip(here).zip(after) {
-        // In eight lanes, as in `window::sum`.
-        for (lane, ((before, here), after)) in before.iter().zip(here).zip(after).enumerate() {
-            let sample = f64::from(*here) - mean;
-            let neighbours = f64::from(before + after) - 2.0 * mean;
+    // In eight lanes, as in `window::sum`; up to seven samples at the end say nothing that the others do not.
+    let [mut power, mut power_of_neighbours, mut common] = [[0.0f64; 8]; 3];
+    for ten in window.windows(10).step_by(8) {
+        for lane in 0..8 {
+            let sample = f64::from(ten[lane + 1]) - mean;
+            let neighbours = f64::from(ten[lane] + ten[lane + 2]) - 2.0 * mean;
             power[lane] += sample * sample;
             power_of_neighbours[lane] += neighbours * neighbours;
             common[lane] += neighbours * sample;
@@ -85,7 +84,13 @@ fn clipped(window: &[f32], band: f32, span: f32, tone: bool, depth: impl Fn(f32)
     if tone {
         return tops;
     }
-    let mut zone: Vec<f32> = window.iter().map(|&sample| depth(sample)).filter(|&depth| depth < ZONE * span).collect();
+    let mut zone = Vec::new();
+    for &sample in window {
+        let depth = depth(sample);
+        if depth < ZONE * span {
+            zone.push(depth);
+        }
+    }
     zone.sort_unstable_by(f32::total_cmp);
     if piles_up(&zone, band, span) { tops.max(zone.partition_point(|&depth| depth < band)) } else { tops }
 }
