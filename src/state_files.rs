@@ -31,7 +31,7 @@ const SUM_DIGITS: usize = 16;
 pub struct Lost(pub String);
 
 /// Which files there are, by their names below the state directory, and how far a store has come.
-#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Inventory {
     files: BTreeMap<String, u64>,
 }
@@ -171,18 +171,18 @@ impl StateFiles {
 
     /// All files whose names begin like this may go.
     pub fn forget_below(&self, prefix: &str) {
-        self.change(|files| files.retain(|name, _| !name.starts_with(prefix)));
+        self.change(|files| {
+            let before = files.len();
+            files.retain(|name, _| !name.starts_with(prefix));
+            files.len() < before
+        });
     }
 
     /// Of files that should be there those that are gone, forgotten in one step and said, and the others.
     pub fn miss(&self, names: Vec<String>) -> (Vec<Lost>, Vec<String>) {
         let (there, gone): (Vec<_>, Vec<_>) =
             names.into_iter().partition(|name| std::fs::symlink_metadata(self.path(name)).is_ok());
-        self.change(|files| {
-            for name in &gone {
-                files.remove(name);
-            }
-        });
+        self.change(|files| gone.iter().filter(|name| files.remove(*name).is_some()).count() > 0);
         (gone.iter().map(|name| self.missing(name)).collect(), there)
     }
 
@@ -210,23 +210,26 @@ impl StateFiles {
 
     /// Changes a file's entry.
     fn note(&self, name: &str, change: impl FnOnce(Option<u64>) -> Option<u64>) {
-        self.change(|files| match change(files.get(name).copied()) {
-            Some(mark) => drop(files.insert(name.to_owned(), mark)),
-            None => drop(files.remove(name)),
+        self.change(|files| {
+            let before = files.get(name).copied();
+            let after = change(before);
+            match after {
+                Some(mark) => files.insert(name.to_owned(), mark),
+                None => files.remove(name),
+            };
+            after != before
         });
     }
 
-    /// Changes the entries, on the disk where that changes any. A disk that fails costs no more than a loss that may go
-    /// unnoticed later.
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, u64>)) {
+    /// Changes the entries, on the disk where `change` says that it changed any. A disk that fails costs no more than a loss
+    /// that may go unnoticed later.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, u64>) -> bool) {
         if !self.may_change {
             return;
         }
         let _changing = CHANGING.lock();
-        let before = self.inventory().unwrap_or_default();
-        let mut inventory = before.clone();
-        change(&mut inventory.files);
-        if inventory == before {
+        let mut inventory = self.inventory().unwrap_or_default();
+        if !change(&mut inventory.files) {
             return;
         }
         let json = serde_json::to_string(&inventory).unwrap_or_default();

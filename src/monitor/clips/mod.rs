@@ -116,26 +116,32 @@ impl Clips {
     /// Finds the clips that are there, and those that should be.
     fn scan(&self) -> Option<Lost> {
         let (mut found, mut lost, mut remains) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let looking = self.files.looking();
         for machine in directories(&self.root) {
             let machine_id = machine.file_name().to_string_lossy().into_owned();
             for entry in directories(&machine.path()) {
                 let Some(key) = ClipKey::parse(&machine_id, &entry.file_name().to_string_lossy()) else { continue };
-                let clip = self.about(&self.files, &key);
-                match clip.map(|clip| clip.map(|clip| self.summary_of(&clip))) {
-                    Ok(Some(clip)) => drop(found.insert(key, clip)),
-                    // Damaged, and set aside by an earlier start.
+                let about = entry.path().join(ABOUT);
+                // Looked at first, which costs no look at the inventory for each; a damaged one is then set aside.
+                let read = match about.symlink_metadata() {
+                    Ok(_) => self.about(&looking, &key).or_else(|_| self.about(&self.files, &key)),
+                    Err(_) => Ok(None),
+                };
+                match read {
+                    Ok(Some(clip)) => drop(found.insert(key, self.summary_of(&clip))),
+                    // Missed below, or damaged and set aside by an earlier start.
                     Ok(None) => {}
                     Err(error) => lost.push(error.to_string()),
                 }
-                if !entry.path().join(ABOUT).exists() {
+                if !about.exists() {
                     remains.push((entry.path(), bytes_in(&entry.path())));
                 }
             }
         }
         let abouts: BTreeSet<String> = found.keys().map(ClipKey::about).collect();
-        let mut absent = self.files.expected(&format!("{DIR}/"));
-        absent.retain(|name| !abouts.contains(name));
-        let (missing, odd) = self.files.miss(absent);
+        let expected: BTreeSet<String> = self.files.expected(&format!("{DIR}/")).into_iter().collect();
+        abouts.difference(&expected).for_each(|name| self.files.expect(name));
+        let (missing, odd) = self.files.miss(expected.difference(&abouts).cloned().collect());
         lost.extend(missing.into_iter().map(|Lost(problem)| problem));
         for name in odd {
             match self.files.read_own(&name, most_bytes(ABOUT)) {
