@@ -8,7 +8,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args as ClapArgs;
 
-use super::Failure;
+use super::{Failure, stored};
 use crate::audio::{flac, wav};
 use crate::config::Config;
 use crate::fs::write_output;
@@ -190,7 +190,7 @@ fn folder(fault: Option<&FaultExample>, answer: Option<&AlarmAnswer>, all: bool)
     }
 }
 
-/// The journal, of a copy: opening SQLite's file writes beside it, and an agent may be at it.
+/// The journal, of a copy.
 struct Answers {
     journal: Journal,
     /// Removed with it.
@@ -199,13 +199,7 @@ struct Answers {
 
 impl Answers {
     fn open(state_dir: &Path) -> Result<Answers, Failure> {
-        let dir = tempfile::tempdir()?;
-        for name in [journal::FILE.to_owned(), format!("{}-wal", journal::FILE)] {
-            let from = state_dir.join(&name);
-            if from.is_file() {
-                std::fs::copy(&from, dir.path().join(&name)).with_context(|| from.display().to_string())?;
-            }
-        }
+        let dir = stored::copy(state_dir, journal::FILE).map_err(anyhow::Error::msg)?;
         let (journal, _) = Journal::open(dir.path(), Utc::now());
         Ok(Answers { journal, _dir: dir })
     }

@@ -32,6 +32,7 @@ fn commands_on_recordings_and_bundles_fit_eighty_columns() {
     auscult(&format!("synth fan --seed 3 --minutes 1 -o {long}.wav"));
     let learned = auscult(&format!("enroll --bundle {demo} --machine ventilator-north --out fans {long}.wav"));
     assert!(learned.contains("1 recording\n") && learned.contains("lanes       yes"), "{learned}");
+    assert!(learned.split_whitespace().collect::<Vec<_>>().join(" ").contains("(1 stretch);"), "{learned}");
     let scored = auscult(&format!("score --bundle fans --machine ventilator-north {long}.wav {ill}"));
     assert!(scored.contains("november.wav") && scored.contains("score\n"), "{scored}");
     auscult(&format!("score --bundle {demo} --machine fan-a {ill}"));

@@ -169,7 +169,8 @@ impl Pieces {
         let came = parts.len();
         let content = parts.into_values().collect::<Vec<_>>().concat();
         if content.len() as u64 != bytes || sha256_hex(&content) != sha256 {
-            let problem = format!("{agent}: {file} did not come whole ({came} of {count} parts); ask again");
+            let problem =
+                format!("{agent}: {file} did not come whole ({came} of {}); ask again", counted(count, "part"));
             return Err(anyhow::anyhow!("{problem}, with another --id").into());
         }
         Ok(content)

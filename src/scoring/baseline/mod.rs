@@ -40,6 +40,7 @@ use super::bank::Bank;
 use super::lanes::{Features, Lane, Rows};
 use super::threshold::Threshold;
 use crate::features::FrontEnd;
+use crate::numbers::counted;
 
 /// Version of the file's format.
 const FORMAT: u32 = 1;
@@ -131,14 +132,16 @@ impl Projected {
     /// stretches); 210 more minutes over other hours would bring it below 2.0 %`.
     pub fn promise(&self, false_alarm_rate: f64) -> Option<String> {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-        let (asked, most, stretches) = (percent(false_alarm_rate), percent(self.expected_most?), self.stretches);
+        let (asked, most) = (percent(false_alarm_rate), percent(self.expected_most?));
+        let stretches = counted(self.stretches, "stretch");
         let more = self.missing_minutes.map_or(String::new(), |minutes| {
             format!(
-                "; {minutes} more minutes over other hours would bring it below {}",
+                "; {} over other hours would bring it below {}",
+                counted(minutes, "more minute"),
                 percent(2.0 * false_alarm_rate)
             )
         });
-        Some(format!("{asked} asked, up to {most} to be expected from what was heard ({stretches} stretches){more}"))
+        Some(format!("{asked} asked, up to {most} to be expected from what was heard ({stretches}){more}"))
     }
 }
 
