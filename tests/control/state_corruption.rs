@@ -18,7 +18,7 @@ use auscult::monitor::baseline_switch::{Switch, Switches};
 use auscult::monitor::clips::{self, ClipKey, Clips, Material, PICTURE, SOUND};
 use auscult::monitor::trend::Trend;
 use auscult::monitor::trend::writer::TrendWriter;
-use auscult::mqtt::topics::{AgentPart, MachinePart};
+use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use auscult::scoring::alarm::Kind;
 use auscult::scoring::judge;
 use auscult::state_files::StateFiles;
@@ -217,7 +217,8 @@ impl Template {
             let may_be_lost = [name, self.other(name)].iter().any(|name| holds(name).contains(&thing));
             assert!(knows[thing] || may_be_lost, "{case}: the {thing} is lost\n{log}");
         }
-        let is_json = |message: &&Message| !message.is_machine("fan-1", MachinePart::Picture);
+        let is_json =
+            |message: &&Message| !matches!(message.kind(), Some(Topic::Machine { part: MachinePart::Picture, .. }));
         let arrived: BTreeSet<String> =
             messages.iter().filter(is_json).map(|message| content(&message.topic, &message.json())).collect();
         let missing =
