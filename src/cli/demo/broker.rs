@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 use rumqttd::{Config, ConnectionSettings, RouterConfig, ServerSettings};
 
@@ -16,9 +18,18 @@ pub fn port(asked: Option<u16>) -> anyhow::Result<u16> {
     let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
     let address = match asked {
         Some(port) => free(port).map_err(|error| anyhow::anyhow!("--port {port}: {error}"))?,
-        None => free(USUAL_PORT).or_else(|_| free(0))?,
+        None if is_first() => free(USUAL_PORT).or_else(|_| free(0))?,
+        None => free(0)?,
     };
     Ok(address.port())
+}
+
+/// Whether no other demo of this computer runs. Two that begin at once would both find the usual port free, and then the
+/// agents of both would be with the one broker, under the same names.
+fn is_first() -> bool {
+    let taken = UnixAddr::from_abstract_name("auscult-demo").and_then(|name| UnixListener::bind_addr(&name));
+    // Kept until the process ends.
+    taken.map(std::mem::forget).is_ok()
 }
 
 /// Starts the broker. Its threads end with the process: rumqttd knows no stop.
