@@ -1,9 +1,10 @@
 //! Bundles: the real one as it is, and what is wrong with others.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use auscult::bundle::Bundle;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::common::bundles::*;
 use crate::common::faults::{self, Change, Fault};
+use crate::cost::{self, Cost};
 
 #[test]
 fn the_real_bundle_loads_unmodified() {
@@ -33,41 +35,12 @@ fn the_real_bundle_loads_unmodified() {
     assert!(bundle.machine("id_09").expect_err("no such machine").to_string().contains("id_08"));
 }
 
-/// What `auscult` with these arguments said, and what it took.
-struct Run {
-    code: Option<i32>,
-    out: String,
-    err: String,
-    cpu: Duration,
-    peak_mb: f64,
-}
-
-/// Runs `auscult` to its end, with the kernel's account of its time and memory.
-#[allow(unsafe_code, reason = "wait4 alone tells what one child has used")]
-fn auscult(arguments: &[&str], dir: &Path) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
-    command.args(arguments).arg(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    #[expect(clippy::zombie_processes, reason = "waited for by wait4 below, which also tells what the child used")]
-    let mut child = command.spawn().expect("the program starts");
-    let mut pipes = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
-    let read = |pipe: &mut dyn std::io::Read| std::io::read_to_string(pipe).expect("UTF-8 from the program");
-    // What is said here is short: the pipes hold it, so that reading one after the other blocks nobody.
-    let (out, err) = (read(&mut pipes.0), read(&mut pipes.1));
-    let (mut status, mut usage) = (0, unsafe { std::mem::zeroed::<libc::rusage>() });
-    let waited = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
-    assert_eq!(waited, child.id() as i32);
-    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    Run {
-        code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
-        out,
-        err,
-        cpu: time(usage.ru_utime) + time(usage.ru_stime),
-        peak_mb: usage.ru_maxrss as f64 / 1024.0,
-    }
-}
-
-fn verify(dir: &Path) -> Run {
+fn verify(dir: &Path) -> Cost {
     auscult(&["bundle", "verify", "--engine", "tract"], dir)
+}
+
+fn auscult(arguments: &[&str], dir: &Path) -> Cost {
+    cost::of(arguments.iter().map(OsStr::new).chain([dir.as_os_str()]))
 }
 
 #[test]
@@ -201,17 +174,17 @@ fn a_file_that_the_manifest_does_not_name_is_a_line_of_verify() {
 }
 
 /// One clear line with exit code 65, within a second and 200 MB.
-fn assert_refused(what: &str, file: &str, words: &str, run: &Run) {
+fn assert_refused(what: &str, file: &str, words: &str, run: &Cost) {
     let printed = format!("{what}: {}{}", run.out, run.err);
     assert_eq!(run.code, Some(65), "{printed}");
     let lines: Vec<_> = run.out.lines().filter(|line| line.starts_with("FAIL")).collect();
     assert_eq!(lines.len(), 1, "{printed}");
     assert!(lines[0].contains(file) && lines[0].contains(words) && lines[0].len() < 700, "{printed}expected {words:?}");
-    println!("{what}: {:.0} ms, {:.0} MB: {}", run.cpu.as_secs_f64() * 1e3, run.peak_mb, lines[0]);
+    println!("{what}: {:.0} ms, {} MB: {}", run.cpu.as_secs_f64() * 1e3, run.peak / 1_000_000, lines[0]);
     assert!(!run.err.contains("panicked"), "{printed}");
     // Processor time, not the clock's: this machine may be busy with other things.
     assert!(run.cpu < Duration::from_secs(1), "{what}: {:?}", run.cpu);
-    assert!(run.peak_mb < 200.0, "{what}: {:.0} MB", run.peak_mb);
+    assert!(run.peak < 200_000_000, "{what}: {} bytes", run.peak);
 }
 
 fn assert_all_refused(faults: Vec<Fault>, encoder: &[u8]) {

@@ -1,8 +1,8 @@
 //! What a hostile bundle costs: `auscult bundle verify` stays within bounds of memory and time, whatever a file asks for.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array1, Array2};
@@ -12,6 +12,7 @@ use crate::common::bundles::{
     self, BANK, GOLDEN_EMBEDDINGS, GOLDEN_WINDOWS, NAMES, Parts, ROW_IDS, THRESHOLDS, npy, npy_of,
 };
 use crate::common::models::Model;
+use crate::cost::{self, Cost};
 
 /// Most memory above the bundle's own files, bytes.
 const MEMORY_LIMIT: u64 = 150_000_000;
@@ -22,35 +23,13 @@ const CPU_LIMIT: Duration = Duration::from_secs(10);
 
 /// What `verify` said, its exit code, and the largest resident memory that it had, bytes.
 fn verify(dir: &Path) -> (String, Option<i32>, u64) {
-    let Cost { text, code, peak, .. } = verify_with(dir, &[]);
-    (text, code, peak)
-}
-
-/// What `verify` printed, its exit code, and what it took.
-struct Cost {
-    text: String,
-    code: Option<i32>,
-    /// Largest resident memory, bytes.
-    peak: u64,
-    /// Time of the processor, of all threads.
-    cpu: Duration,
+    let Cost { out, err, code, peak, .. } = verify_with(dir, &[]);
+    (out + &err, code, peak)
 }
 
 fn verify_with(dir: &Path, more: &[&str]) -> Cost {
-    // The kernel counts the memory of children that have ended; Python tells it.
-    let script = "import resource, subprocess, sys\n\
-                  code = subprocess.run(sys.argv[1:]).returncode\n\
-                  used = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
-                  print('PEAK', used.ru_maxrss * 1024)\n\
-                  print('CPU', used.ru_utime + used.ru_stime)\n\
-                  sys.exit(code)";
-    let mut command = Command::new("python3");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_auscult"), "bundle", "verify"]).args(more).arg(dir);
-    let output = command.output().expect("python3 starts");
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    let found = |what: &str| text.lines().find_map(|line| line.strip_prefix(what)).expect("what it took");
-    let (peak, cpu) = (found("PEAK ").parse().expect("a number"), found("CPU ").parse().expect("seconds"));
-    Cost { peak, cpu: Duration::from_secs_f64(cpu), code: output.status.code(), text }
+    let words = ["bundle", "verify"].iter().chain(more).map(OsStr::new);
+    cost::of(words.chain([dir.as_os_str()]))
 }
 
 fn size(parts: &Parts) -> u64 {
@@ -165,7 +144,8 @@ fn assert_encoder_within_bounds(what: &str, parts: &Parts) {
     let library = crate::common::litert_library();
     let library = library.to_str().expect("a path in UTF-8");
     for engine in ["native", "tract", "litert"] {
-        let Cost { text, code, peak, cpu } = verify_with(dir.path(), &["--engine", engine, "--library", library]);
+        let Cost { out, err, code, peak, cpu } = verify_with(dir.path(), &["--engine", engine, "--library", library]);
+        let text = out + &err;
         let mb = |bytes: u64| bytes as f64 / 1e6;
         println!(
             "{what}, {engine}: {:.0} MB above {:.0} MB, {:.1} s",

@@ -7,6 +7,7 @@ mod alarm;
 mod answers;
 mod bundle;
 mod bundle_memory;
+mod cost;
 mod encoder;
 mod enroll;
 mod hostile_models;
