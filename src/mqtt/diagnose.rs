@@ -262,7 +262,7 @@ mod tests {
         let v5 = |error| ConnectionError::V5(Box::new(error));
         for error in v4.into_iter().map(ConnectionError::V4).chain(of_v5.into_iter().map(v5)) {
             assert_eq!(describe(&error), "the broker's certificate has expired", "{error:?}");
-            assert!(!error.may_be_the_version(), "{error:?}");
+            assert!(!error.may_be_the_version(false), "{error:?}");
         }
         for problem in ["UnsupportedCertVersion", "CaUsedAsEndEntity"] {
             let words = unacceptable(&format!("Other(OtherError({problem}))"));
@@ -276,17 +276,17 @@ mod tests {
         ] {
             assert!(describe_attempt(&error, false).contains("mqtts://"));
             assert!(describe_attempt(&error, true).contains("without TLS"));
-            assert_eq!(error.may_be_the_version(), matches!(error, ConnectionError::V5(_)));
+            assert_eq!(error.may_be_the_version(false), matches!(error, ConnectionError::V5(_)));
         }
         let nobody = || io::Error::from(io::ErrorKind::ConnectionRefused);
         for error in
             [ConnectionError::V4(rumqttc::ConnectionError::Io(nobody())), v5(v5::ConnectionError::Io(nobody()))]
         {
             assert_eq!(describe(&error), "nothing listens there (connection refused)");
-            assert!(!error.may_be_the_version());
+            assert!(!error.may_be_the_version(false));
         }
         let login = v5(v5::ConnectionError::ConnectionRefused(Code5::BadUserNamePassword));
-        assert!(describe(&login).contains("wrong user name or password") && !login.may_be_the_version());
+        assert!(describe(&login).contains("wrong user name or password") && !login.may_be_the_version(false));
         let login = rumqttc::ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword);
         assert!(describe_v4(&login).contains("wrong user name or password"));
         let bye = |reason_code| {

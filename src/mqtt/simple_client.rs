@@ -115,7 +115,8 @@ impl SimpleClient {
                     }
                     Err(cause) => cause,
                 };
-                match config.version.second(version).filter(|_| cause.may_be_the_version()) {
+                let known = config.version.is_known(url);
+                match config.version.second(version).filter(|_| cause.may_be_the_version(known)) {
                     Some(other) => version = other,
                     None => break cause,
                 }

@@ -95,6 +95,11 @@ impl VersionSetting {
         }
     }
 
+    /// Whether a broker has accepted any version since this process began.
+    pub fn is_known(self, url: &BrokerUrl) -> bool {
+        ACCEPTED.lock().as_ref().is_some_and(|accepted| accepted.contains_key(url))
+    }
+
     /// What is tried at once where the broker did not take the first.
     pub fn second(self, tried: Version) -> Option<Version> {
         (self == VersionSetting::Auto && tried == Version::V5).then_some(Version::V4)
@@ -142,7 +147,9 @@ mod tests {
         assert_eq!(auto.first(&url), Version::V5);
         assert_eq!(auto.second(Version::V5), Some(Version::V4));
         assert_eq!(auto.second(Version::V4), None);
+        assert!(!auto.is_known(&url));
         auto.accepted(&url, Version::V4);
+        assert!(auto.is_known(&url));
         assert_eq!(auto.first(&url), Version::V4);
         auto.accepted(&url, Version::V5);
         auto.accepted(&url, Version::V4);

@@ -19,6 +19,8 @@ pub enum Answer {
     Ack(u8),
     /// DISCONNECT with this reason code, and no PUBACK.
     Disconnect(u8),
+    /// The same in its short form, without the length of its properties.
+    ShortDisconnect(u8),
     /// Nothing yet.
     Wait,
 }
@@ -36,6 +38,8 @@ pub enum Welcome {
     OtherVersion,
     /// The connection is closed without a word.
     Close,
+    /// There is no answer, and the connection stays.
+    Silence,
 }
 
 /// A CONNECT as it came.
@@ -190,6 +194,10 @@ fn serve(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
         Welcome::Refuse(code) => return write_connack(&mut stream, code, &[]),
         Welcome::OtherVersion => return stream.write_all(&[0x20, 2, 0, 1]),
         Welcome::Close => return Ok(()),
+        Welcome::Silence => {
+            while read_packet(&mut stream).is_ok() {}
+            return Ok(());
+        }
     }
     let mut in_flight = 0;
     let mut held = Vec::new();
@@ -225,9 +233,14 @@ fn serve(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
                             release(&mut stream, &mut held, &mut in_flight)?;
                         }
                     }
-                    Answer::Disconnect(code) => {
-                        // With the length of properties, which may be left out: rumqttc cannot read it then.
-                        stream.write_all(&[0xe0, 2, code, 0])?;
+                    Answer::Disconnect(code) | Answer::ShortDisconnect(code) => {
+                        // The length of properties may be left out, as mosquitto does: rumqttc cannot read it then.
+                        match answer {
+                            // 3.1.1 has no such packet.
+                            Answer::ShortDisconnect(_) if version == 4 => {}
+                            Answer::ShortDisconnect(_) => stream.write_all(&[0xe0, 1, code])?,
+                            _ => stream.write_all(&[0xe0, 2, code, 0])?,
+                        }
                         // Until the client has read it: what was sent to a closed socket would be answered with a reset.
                         let _ = stream.shutdown(Shutdown::Write);
                         while read_packet(&mut stream).is_ok() {}

@@ -84,7 +84,7 @@ fn both_versions_say_the_same_of_an_agent() {
 /// A broker that does not speak 5 is asked for it once in the life of the process, whichever way it says so.
 #[test]
 fn a_broker_without_five_is_spoken_to_in_three() {
-    for refusal in [Welcome::OtherVersion, Welcome::Close, Welcome::Refuse(0x84)] {
+    for refusal in [Welcome::OtherVersion, Welcome::Close, Welcome::Refuse(0x84), Welcome::Silence] {
         let no = refusal.clone();
         let greet = move |version| if version == 5 { no.clone() } else { Welcome::Accept(Vec::new()) };
         let broker = ScriptedBroker::greeting(greet, |_| TAKEN);
@@ -260,6 +260,38 @@ fn what_is_never_taken_is_given_up_and_told() {
         assert!(tried <= 2, "{name}: tried {tried} times");
         assert!(broker.connects().len() <= 1 + reconnects, "{name}: {} connections", broker.connects().len());
         assert!(mqtt.stop(Duration::from_secs(5)).stopped_published, "{name}");
+    }
+}
+
+/// mosquitto's DISCONNECT has a form that the library cannot read, and 3.1.1 has none: the connection just ends, each time that the
+/// message is sent. It may be the broker's fault, so the message stays on the disk; what comes after it goes on.
+#[test]
+fn what_ends_every_connection_without_a_word_is_set_aside() {
+    for number in [Version::V5, Version::V4] {
+        let rule = |publish: &Publish| match of_seq(7)(&publish.message) {
+            true => Answer::ShortDisconnect(TOO_LARGE),
+            false => TAKEN,
+        };
+        let broker = ScriptedBroker::start(rule);
+        let dir = state_dir();
+        let (mqtt, _incoming) = start(MqttOptions { version: only(number), ..options(&broker.url(), dir.path()) });
+        for _ in 0..40 {
+            window(&mqtt, "fan-1");
+        }
+        broker.wait_taken("the event", is_event(EventKind::MessageRefused, "auscult/pi-7/fan-1/verdict"));
+        wait_until("the others are taken", || mqtt.stats().outbox_depth == 1);
+        let came = &seqs(&broker.taken()).0["fan-1"];
+        assert_eq!(*came, (0..40).filter(|seq| *seq != 7).collect::<Vec<_>>(), "{number}");
+        assert_eq!(mqtt.stats().refused, 1, "{number}");
+        let tried = || broker.published().iter().filter(|publish| of_seq(7)(&publish.message)).count();
+        let before = tried();
+        assert!(before <= 6, "{number}: tried {before} times");
+        // Nor on later connections; the others do not wait for it.
+        broker.break_off();
+        window(&mqtt, "fan-1");
+        broker.wait_taken("what came later", of_seq(40));
+        assert_eq!(tried(), before, "{number}");
+        assert!(mqtt.stop(Duration::from_secs(5)).stopped_published, "{number}");
     }
 }
 

@@ -129,7 +129,9 @@ impl Agent {
                         self.birth(&connection, in_flight)?;
                     }
                     ConnectionEvent::Lost(error) => {
-                        let other = mqtt.version.second(version).filter(|_| !connected && error.may_be_the_version());
+                        let known = connected || mqtt.version.is_known(&plan.url);
+                        let other =
+                            mqtt.version.second(version).filter(|_| !connected && error.may_be_the_version(known));
                         let Some(other) = other else { break Err(diagnose::describe(&error)) };
                         version = other;
                         connection = Connection::open(&plan.url, version, plan.tls.clone(), &identity, room);

@@ -46,7 +46,8 @@ impl Driver {
         let Some(session) = &self.session else { return };
         let (url, version) = (session.broker.clone(), session.version);
         let Some(link) = &session.link else {
-            let other = self.options.version.second(version).filter(|_| error.may_be_the_version());
+            let known = self.options.version.is_known(&url);
+            let other = self.options.version.second(version).filter(|_| error.may_be_the_version(known));
             if let Some(other) = other {
                 tracing::debug!("{url}: {} before it accepted {version}: trying {other}", diagnose::describe(error));
                 self.session = None;
@@ -55,9 +56,11 @@ impl Driver {
             let problem = diagnose::describe_attempt(error, url.tls);
             return self.failed(url.to_string(), problem);
         };
-        if let Some(refusal) = error.refuses_a_message() {
-            let handed = link.handed();
-            self.on_end_for_a_message(&refusal, handed);
+        let handed = link.handed();
+        match error.refuses_a_message() {
+            Some(refusal) => self.on_end_for_a_message(&refusal, handed),
+            None if error.is_without_a_word() => self.on_end_without_a_word(handed),
+            None => {}
         }
         self.failed(url.to_string(), diagnose::describe(error));
     }
@@ -104,6 +107,7 @@ impl Driver {
         session.link = Some(Link::new(backlog_end, generation, self.options.drain_per_s, filters, limits.in_flight));
         self.holds.reconnected();
         tracing::debug!(url = %session.broker, version = %session.version, ?limits, "the broker accepts the connection");
+        self.keep_aside();
         self.shared.publish_online();
         self.shared.republish_all();
     }

@@ -11,7 +11,7 @@ mod refusals;
 pub mod stop;
 mod suspects;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,7 @@ pub fn spawn(
         stopping: None,
         problems: Problems::default(),
         suspects: Suspects::default(),
+        set_aside: BTreeMap::new(),
         status_denied: false,
         filters_denied: BTreeSet::new(),
         given_up_told: None,
@@ -102,6 +103,8 @@ struct Driver {
     /// Topics that the broker does not take at present.
     holds: Holds,
     suspects: Suspects,
+    /// Rows of the outbox that ended one connection after the other, and since when they are not sent.
+    set_aside: BTreeMap<i64, Instant>,
     /// The broker denies the agent's own status.
     status_denied: bool,
     /// Subscriptions that it denies.
@@ -201,6 +204,7 @@ impl Driver {
         (self.backoff, self.problems) = (Backoff::new(self.options.pause.0, self.options.pause.1), Problems::default());
         // What the one before did not take, this one may.
         (self.holds, self.suspects) = (Holds::new(self.options.pause.1), Suspects::default());
+        self.set_aside.clear();
         (self.status_denied, self.filters_denied) = (false, BTreeSet::new());
         self.note_denied();
     }

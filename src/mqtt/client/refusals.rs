@@ -5,20 +5,22 @@ use std::time::{Duration, Instant};
 
 use super::Driver;
 use super::link::{ECHO_AGAIN, Echo, Handed, Sent};
-use super::suspects::Suspects;
 use crate::mqtt::connection::{Reason, Refusal, Remedy};
 use crate::mqtt::payload::EventKind;
 use crate::mqtt::topics::AgentPart;
 
 /// Time between two events about messages that were given up.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+/// A message that ended one connection after the other is tried again on one that begins after this time: a broker that is ill
+/// looks the same.
+const SET_ASIDE_FOR: Duration = Duration::from_secs(3600);
 
 impl Driver {
     /// The broker ended the connection because of a message; these were on their way. Which of them it was is certain only where
     /// it was alone.
     pub(super) fn on_end_for_a_message(&mut self, refusal: &Refusal, mut handed: Vec<Handed>) {
         if handed.len() > 1 {
-            self.suspects = Suspects::of(&handed);
+            self.suspects.suspect(&handed);
             return;
         }
         let Some(culprit) = handed.pop() else { return };
@@ -29,6 +31,34 @@ impl Driver {
             _ => Remedy::HoldTopic,
         };
         self.apply(remedy, refusal, culprit);
+    }
+
+    /// The broker ended the connection without a word while these were on their way. That is how mosquitto's short DISCONNECT looks
+    /// through rumqttc, and how brokers of MQTT 3.1.1 refuse. What was alone each time is set aside and stays in the outbox, so that
+    /// the rest goes on.
+    pub(super) fn on_end_without_a_word(&mut self, mut handed: Vec<Handed>) {
+        // Without it nothing is sent at all.
+        let status = self.shared.topics.of_agent(AgentPart::Status);
+        handed.retain(|handed| handed.topic != status);
+        let Some(culprit) = self.suspects.ended(&handed) else { return };
+        self.suspects.cleared(culprit);
+        let Handed { topic, sent } = culprit.clone();
+        match sent {
+            Sent::Row { id, .. } => {
+                self.set_aside.insert(id, Instant::now());
+                let problem = "a message ends every connection and is set aside: the broker closes it without a word";
+                self.tell_refused(&topic, problem.into());
+            }
+            sent => self.apply(Remedy::HoldTopic, &Reason::Unsaid.into(), Handed { topic, sent }),
+        }
+    }
+
+    /// What is set aside is not sent on a new connection either.
+    pub(super) fn keep_aside(&mut self) {
+        self.set_aside.retain(|_, since| since.elapsed() < SET_ASIDE_FOR);
+        if let Some(link) = self.session.as_mut().and_then(|session| session.link.as_mut()) {
+            self.set_aside.keys().for_each(|id| link.set_aside(*id));
+        }
     }
 
     /// The broker answered a message with a refusal.
@@ -79,12 +109,16 @@ impl Driver {
 
     /// A message that this broker will never take.
     pub(super) fn give_up(&mut self, topic: &str, sent: Sent, why: impl std::fmt::Display) {
-        let problem = format!("a message cannot be sent and is given up: {why}");
-        self.report_problem(topic.to_owned(), problem.clone());
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
         if let Sent::Row { id, .. } = sent {
             self.shared.outbox.acknowledged(id);
         }
+        self.tell_refused(topic, format!("a message cannot be sent and is given up: {why}"));
+    }
+
+    /// Counts a message that the broker does not take, and tells of it.
+    fn tell_refused(&mut self, topic: &str, problem: String) {
+        self.report_problem(topic.to_owned(), problem.clone());
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
         // An event about an event could go on for ever.
         let is_event = topic == self.shared.topics.of_agent(AgentPart::Event);
         if !is_event && self.given_up_told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {

@@ -23,8 +23,9 @@ pub enum ConnectionError {
 
 impl ConnectionError {
     /// Whether an attempt with MQTT 5 may have failed because the broker does not speak it. One that speaks only 3.1.1 answers in
-    /// 3.1.1's own format, which rumqttc cannot read, and closes the connection; or it closes it without an answer.
-    pub fn may_be_the_version(&self) -> bool {
+    /// 3.1.1's own format, which rumqttc cannot read, and closes the connection; or it closes it without an answer; or it keeps it
+    /// open, and rumqttc waits in vain. From one that is `known` silence means that it is away.
+    pub fn may_be_the_version(&self, known: bool) -> bool {
         let ConnectionError::V5(error) = self else { return false };
         match &**error {
             v5::ConnectionError::ConnectionRefused(code) => matches!(
@@ -34,6 +35,7 @@ impl ConnectionError {
                     | ConnectReturnCode::ProtocolError
                     | ConnectReturnCode::MalformedPacket
             ),
+            v5::ConnectionError::Timeout(_) => !known,
             v5::ConnectionError::NotConnAck(_) | v5::ConnectionError::MqttState(v5::StateError::ConnectionAborted) => {
                 true
             }
@@ -45,6 +47,24 @@ impl ConnectionError {
                 is_closed(error)
             }
             _ => false,
+        }
+    }
+
+    /// Whether a connection that had been accepted was closed by the other side, which did not say why.
+    pub fn is_without_a_word(&self) -> bool {
+        use rumqttc::{ConnectionError as V4Error, StateError};
+        match self {
+            ConnectionError::V4(V4Error::MqttState(StateError::Io(error)) | V4Error::Io(error)) => is_closed(error),
+            ConnectionError::V4(V4Error::MqttState(StateError::ConnectionAborted)) => true,
+            ConnectionError::V4(_) | ConnectionError::Ended => false,
+            ConnectionError::V5(error) => match &**error {
+                v5::ConnectionError::MqttState(v5::StateError::ConnectionAborted) => true,
+                v5::ConnectionError::MqttState(
+                    v5::StateError::Io(error) | v5::StateError::Deserialization(v5::mqttbytes::Error::Io(error)),
+                )
+                | v5::ConnectionError::Io(error) => is_closed(error) || is_cut(error),
+                _ => false,
+            },
         }
     }
 
@@ -73,6 +93,11 @@ impl ConnectionError {
             _ => None,
         }
     }
+}
+
+/// Whether the connection was closed amid a packet. That is how a short DISCONNECT looks, of which rumqttc awaits the rest.
+fn is_cut(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Other && error.to_string().contains("bytes remaining on stream")
 }
 
 /// Whether the other side closed the connection without a word, and not for a reason of TLS.

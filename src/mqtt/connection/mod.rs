@@ -164,7 +164,7 @@ mod tests {
         for version in [Version::V4, Version::V5] {
             let mut connection = Connection::open(&url, version, None, &identity, 4);
             let ended = connection.next_event().await;
-            assert!(matches!(&ended, ConnectionEvent::Lost(error) if !error.may_be_the_version()), "{ended:?}");
+            assert!(matches!(&ended, ConnectionEvent::Lost(error) if !error.may_be_the_version(false)), "{ended:?}");
             assert!(connection.task.is_finished() || (&mut connection.task).await.is_ok());
             let publish = |topic| connection.publish(topic, false, Vec::new(), None);
             assert_eq!(publish("auscult/pi/status"), Err(NotSent::Ended));

@@ -18,6 +18,8 @@ pub enum Reason {
     TooLarge,
     TopicInvalid,
     PayloadInvalid,
+    /// The connection ends without a word.
+    Unsaid,
     /// The code, where the protocol has no better word for it.
     Other(u8),
 }
@@ -37,7 +39,7 @@ impl Reason {
     pub fn remedy(self) -> Remedy {
         match self {
             Reason::TooLarge | Reason::TopicInvalid | Reason::PayloadInvalid => Remedy::GiveUp,
-            Reason::NotAuthorized | Reason::QuotaExceeded => Remedy::HoldTopic,
+            Reason::NotAuthorized | Reason::QuotaExceeded | Reason::Unsaid => Remedy::HoldTopic,
             Reason::Other(_) => Remedy::NextConnection,
         }
     }
@@ -51,6 +53,7 @@ impl fmt::Display for Reason {
             Reason::TooLarge => f.write_str("it is too large for this broker"),
             Reason::TopicInvalid => f.write_str("the broker does not take this topic"),
             Reason::PayloadInvalid => f.write_str("the broker does not take this payload"),
+            Reason::Unsaid => f.write_str("the broker closes the connection without a word"),
             Reason::Other(code) => write!(f, "reason code 0x{code:02x}"),
         }
     }
