@@ -1,7 +1,8 @@
 //! `auscult ctl`: one agent, a tag, the fleet; and an archive sent over the broker in pieces.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use auscult::mqtt::tls::{TlsFiles, client_config};
 use auscult::mqtt::topics::MachinePart;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::agent_process::{Site, ctl, new_id};
 use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber};
 use crate::common::bundles::{Parts, encoder};
+use crate::common::wait::wait_until;
 use crate::retuning::recording;
 
 fn printed(output: &Output) -> String {
@@ -306,4 +308,88 @@ fn a_retune_by_tag_reaches_all_and_only_those() {
     let is_answer = |message: &Message| sites.iter().any(|site| site.is_reply(message, id));
     let answers = subscriber.wait_for_count("the answers", 25, is_answer);
     assert_eq!(answers.len(), 25, "others have answered too");
+}
+
+/// `ctl` to the fleet, while two agents `pi-1` and `pi-2` answer what they hear; the second one does not hear what `lost` accepts on
+/// the fleet's topic, as if the broker had lost it. What came on the topic of either alone.
+fn ctl_where_messages_are_lost(
+    broker: &Broker,
+    subscriber: &Subscriber,
+    arguments: &[&str],
+    lost: impl Fn(&Value) -> bool,
+) -> (Output, Vec<Message>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    command.args(["ctl", "--broker", &broker.url(), "--fleet", "--timeout", "30", "--json"]).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("auscult starts");
+    let mut seen = subscriber.messages().len();
+    let mut pieces: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    let mut alone = Vec::new();
+    wait_until("ctl has ended", || {
+        let messages = subscriber.messages();
+        let news = messages[seen..].to_vec();
+        seen = messages.len();
+        for message in news {
+            let command = || message.json();
+            let who: &[&str] = match message.topic.as_str() {
+                "auscult/fleet/control" if lost(&command()) => &["pi-1"],
+                "auscult/fleet/control" => &["pi-1", "pi-2"],
+                "auscult/pi-1/control" => &["pi-1"],
+                "auscult/pi-2/control" => &["pi-2"],
+                _ => continue,
+            };
+            let command = command();
+            if who.len() == 1 && message.topic != "auscult/fleet/control" {
+                alone.push(message.clone());
+            }
+            for agent in who {
+                let pieces = pieces.entry(*agent).or_default();
+                if !command["data"].is_null() {
+                    pieces.insert(command["offset"].as_u64().expect("an offset"));
+                }
+                let missing = command["size"].as_u64().filter(|size| (pieces.len() as u64) < size.div_ceil(128 << 10));
+                let reply = json!({
+                    "schema": 1, "ts": "2026-03-01T12:00:00.000Z", "agent": agent, "id": command["id"],
+                    "command": command["command"], "status": "ok", "error": null, "late": false,
+                    "data": { "missing": missing.map(|size| json!([0, size])) },
+                });
+                subscriber.publish_fast(&format!("auscult/{agent}/reply"), reply.to_string());
+            }
+        }
+        child.try_wait().expect("a child").is_some()
+    });
+    (child.wait_with_output().expect("its output"), alone)
+}
+
+/// NATS 2.9 with three replicas loses messages that it has acknowledged.
+#[test]
+fn ctl_sends_again_what_the_broker_has_lost() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker);
+    for agent in ["pi-1", "pi-2"] {
+        let ts = "2026-03-01T12:00:00.000Z";
+        let status = json!({ "schema": 1, "state": "online", "boot": "1", "ts": ts });
+        let info = json!({
+            "schema": 1, "ts": ts, "agent": agent, "version": "0.1.0", "boot": "1", "bundle": null,
+            "machines": [], "tags": [], "commands": [], "demo_bundle": false, "names": {},
+        });
+        subscriber.publish(&format!("auscult/{agent}/status"), true, status.to_string());
+        subscriber.publish(&format!("auscult/{agent}/info"), true, info.to_string());
+    }
+    let (asked, alone) = ctl_where_messages_are_lost(&broker, &subscriber, &["ping", "--id", "7f3a"], |_| true);
+    assert_eq!(asked.status.code(), Some(0), "{}", printed(&asked));
+    assert_eq!(replies(&asked).len(), 2, "{}", printed(&asked));
+    let [again] = &alone[..] else { panic!("once, to the one that has not answered: {alone:?}") };
+    assert_eq!((again.topic.as_str(), &again.json()["id"]), ("auscult/pi-2/control", &json!("7f3a")));
+
+    // Of a bundle in pieces, the pieces that were lost.
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let archive = dir.path().join("bundle.tar.gz");
+    std::fs::write(&archive, vec![7; 1_000_000]).expect("a writable file");
+    let archive = archive.display().to_string();
+    let is_second = |command: &Value| !command["data"].is_null() && command["offset"] == 128 << 10;
+    let install = ["bundle.install", "--file", &archive];
+    let (installed, alone) = ctl_where_messages_are_lost(&broker, &subscriber, &install, is_second);
+    assert_eq!(installed.status.code(), Some(0), "{}", printed(&installed));
+    let [again] = &alone[..] else { panic!("one piece, to one agent: {} messages", alone.len()) };
+    assert!(again.topic == "auscult/pi-2/control" && is_second(&again.json()), "{}", again.topic);
 }

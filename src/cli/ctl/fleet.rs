@@ -23,6 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ANNOUNCED_WITHIN_S: f64 = 3.0;
 /// Somebody has answered a command by then; otherwise it is worth a look why not.
 const ANSWERED: Duration = Duration::from_secs(3);
+/// Who has not answered by then gets the command again, to itself and with the same id, so that it is done once: there are
+/// brokers that lose messages (docs/fleet.md).
+const REPEATED_AFTER: Duration = Duration::from_secs(2);
+/// The pauses between repetitions double up to this: some commands take minutes.
+const REPEATED_EVERY: Duration = Duration::from_secs(30);
 
 /// Whom a command is for.
 pub enum Addressee {
@@ -231,6 +236,18 @@ impl FleetClient {
         Ok(())
     }
 
+    /// Sends a command again to one agent alone, whomever it was sent to before.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn repeat(&self, client: &mut SimpleClient, agent: &str, command: &Value) -> Result<(), Failure> {
+        let id = command["id"].as_str();
+        tracing::debug!(agent, id, "no reply yet: the command is sent again");
+        let topic = AgentTopics::new(client.root(), agent).of_agent(AgentPart::Control);
+        client.publish_command(&topic, command.to_string().into_bytes()).await?;
+        Ok(())
+    }
+
     /// The next reply of anyone to anything; `None` when none came until `end`. What is no reply goes to `other`.
     ///
     /// # Errors
@@ -260,8 +277,8 @@ impl FleetClient {
         }
     }
 
-    /// Sends a command and waits until all who were asked have answered; `came` is called with each reply, `other` with
-    /// whatever else comes.
+    /// Sends a command and waits until all who were asked have answered; those who do not are sent it again. `came` is called
+    /// with each reply, `other` with whatever else comes.
     ///
     /// # Errors
     /// A broken connection, or what `came` says.
@@ -274,33 +291,73 @@ impl FleetClient {
         mut other: impl FnMut(&Message),
     ) -> Result<Answers, Failure> {
         self.send(client, command).await?;
-        let end = Instant::now() + patience;
+        let begin = Instant::now();
+        let end = begin + patience;
+        let mut repetition = Repetition::new(begin);
+        let mut look_at = Some(begin + ANSWERED);
         let mut replies = BTreeMap::new();
         let silent = |fleet: &FleetClient, replies: &BTreeMap<String, Answer>| -> Vec<String> {
             fleet.asked().into_iter().filter(|agent| !replies.contains_key(agent)).collect()
         };
-        let mut look_at = (Instant::now() + ANSWERED).min(end);
         while !silent(self, &replies).is_empty() {
-            let Some(answer) = self.next_reply(client, look_at, &mut other).await? else {
-                if look_at >= end {
-                    break;
-                }
-                look_at = end;
-                if replies.is_empty()
-                    && let Rights::Doubted(why) = self.rights().await
-                {
-                    eprintln!("no reply yet: {why}");
+            let until = look_at.unwrap_or(end).min(repetition.due()).min(end);
+            if let Some(answer) = self.next_reply(client, until, &mut other).await? {
+                let is_ours = answer.reply.id.as_deref() == command["id"].as_str();
+                if is_ours && !replies.contains_key(&answer.reply.agent) {
+                    came(&answer)?;
+                    replies.insert(answer.reply.agent.clone(), answer);
                 }
                 continue;
-            };
-            let is_ours = answer.reply.id.as_deref() == command["id"].as_str();
-            if is_ours && !replies.contains_key(&answer.reply.agent) {
-                came(&answer)?;
-                replies.insert(answer.reply.agent.clone(), answer);
+            }
+            if until >= end {
+                break;
+            }
+            if repetition.is_due() {
+                for agent in silent(self, &replies) {
+                    self.repeat(client, &agent, command).await?;
+                }
+            }
+            if look_at.take_if(|at| *at <= until).is_some()
+                && replies.is_empty()
+                && let Rights::Doubted(why) = self.rights().await
+            {
+                eprintln!("no reply yet: {why}");
             }
         }
         let silent = silent(self, &replies);
         Ok(Answers { replies: replies.into_values().collect(), silent })
+    }
+}
+
+/// When what was not answered is sent again.
+pub struct Repetition {
+    pause: Duration,
+    due: Instant,
+}
+
+impl Repetition {
+    /// `sent`: when it was sent for the first time.
+    pub fn new(sent: Instant) -> Repetition {
+        Repetition { pause: REPEATED_AFTER, due: sent + REPEATED_AFTER }
+    }
+
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Whether its time has come; the next pause is then longer.
+    pub fn is_due(&mut self) -> bool {
+        let is_due = Instant::now() >= self.due;
+        if is_due {
+            self.pause = (2 * self.pause).min(REPEATED_EVERY);
+            self.answered();
+        }
+        is_due
+    }
+
+    /// Silence counts from now on.
+    pub fn answered(&mut self) {
+        self.due = Instant::now() + self.pause;
     }
 }
 

@@ -1,7 +1,7 @@
 //! `bundle.install --file` and `state.import --file`: an archive of this computer, in pieces over the broker, to one agent or to many at once. What
 //! an earlier attempt has brought over is not sent again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::fleet::{Answer, FleetClient};
+use super::fleet::{Answer, FleetClient, Repetition};
 use crate::bundle::ARCHIVE_LIMIT;
 use crate::cli::Failure;
 use crate::control::commands::{BundleInstall, Command, StateImport};
@@ -92,51 +92,98 @@ impl Upload {
         };
         let asked = fleet.ask(client, &request("begin", self.command()), patience, |_| Ok(()), |_| {}).await?;
         let mut refused = BTreeMap::new();
-        // Pieces that each agent has answered.
-        let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+        let mut taken = Taken::default();
         let mut start = self.bytes.len();
         for answer in asked.replies {
             match missing(&answer) {
                 Some(from) => {
                     start = start.min(from);
-                    taken.insert(answer.reply.agent.clone(), 0);
+                    taken.agents.insert(answer.reply.agent.clone(), BTreeSet::new());
                 }
                 // It refuses, or all was there and it is installed.
                 None => drop(refused.insert(answer.reply.agent.clone(), answer)),
             }
         }
         let offsets: Vec<usize> = (start / PIECE * PIECE..self.bytes.len()).step_by(PIECE).collect();
+        let piece = |number: usize| request(&number.to_string(), self.piece(offsets[number]));
         let bar = progress(self.bytes.len(), start);
         let mut sent = 0;
         let mut last_reply_at = Instant::now();
-        while let Some(slowest) = taken.values().min().copied().filter(|slowest| *slowest < offsets.len()) {
+        let mut repetition = Repetition::new(last_reply_at);
+        while let Some(slowest) = taken.slowest().filter(|slowest| *slowest < offsets.len()) {
             bar.set_position((start + slowest * PIECE) as u64);
             if sent < offsets.len() && sent < slowest + ON_THE_WAY {
-                fleet.send(client, &request(&sent.to_string(), self.piece(offsets[sent]))).await?;
+                fleet.send(client, &piece(sent)).await?;
                 sent += 1;
                 continue;
             }
-            let Some(answer) = fleet.next_reply(client, last_reply_at + patience, |_| {}).await? else {
-                bar.abandon();
-                let silent: Vec<_> = taken.iter().filter(|(_, taken)| **taken < sent).map(|(id, _)| &**id).collect();
-                let silent = silent.join(", ");
-                let problem = format!("no reply from {silent}; the same command again goes on where it stopped");
-                return Err(anyhow::anyhow!(problem).into());
+            let end = last_reply_at + patience;
+            let until = repetition.due().min(end);
+            let Some(answer) = fleet.next_reply(client, until, |_| {}).await? else {
+                let waiting = taken.waiting(sent);
+                if until >= end {
+                    bar.abandon();
+                    let silent: Vec<_> = waiting.into_iter().map(|(agent, _)| agent).collect();
+                    let silent = silent.join(", ");
+                    let problem = format!("no reply from {silent}; the same command again goes on where it stopped");
+                    return Err(anyhow::anyhow!(problem).into());
+                }
+                if repetition.is_due() {
+                    for (agent, number) in waiting {
+                        fleet.repeat(client, &agent, &piece(number)).await?;
+                    }
+                }
+                continue;
             };
             let agent = answer.reply.agent.clone();
-            let is_ours = answer.reply.id.as_deref().is_some_and(|id| id.starts_with(&attempt));
-            let Some(pieces) = taken.get_mut(&agent).filter(|_| is_ours) else { continue };
+            let number = answer.reply.id.as_deref().and_then(|id| id.strip_prefix(&attempt)?.parse().ok());
+            let Some(number) = number.filter(|_| taken.agents.contains_key(&agent)) else { continue };
             last_reply_at = Instant::now();
+            repetition.answered();
             if answer.reply.error.is_some() {
-                taken.remove(&agent);
+                taken.agents.remove(&agent);
                 refused.insert(agent, answer);
-            } else {
-                *pieces += 1;
+            } else if let Some(lost) = taken.take(&agent, number) {
+                fleet.repeat(client, &agent, &piece(lost)).await?;
             }
         }
         bar.finish_and_clear();
         Ok(refused)
     }
+}
+
+/// The pieces that each agent has answered, by their numbers.
+#[derive(Default)]
+struct Taken {
+    agents: BTreeMap<String, BTreeSet<usize>>,
+    /// What was sent again because later ones were answered before it.
+    repeated: BTreeSet<(String, usize)>,
+}
+
+impl Taken {
+    /// The first piece that some agent has not answered.
+    fn slowest(&self) -> Option<usize> {
+        self.agents.values().map(first_without).min()
+    }
+
+    /// The agents that have not answered all of the first `sent` pieces, each with the first of those.
+    fn waiting(&self, sent: usize) -> Vec<(String, usize)> {
+        let first = self.agents.iter().map(|(agent, pieces)| (agent.clone(), first_without(pieces)));
+        first.filter(|(_, number)| *number < sent).collect()
+    }
+
+    /// An agent has answered a piece. The one before it that it has not is lost, since they are sent in order; it is named once.
+    fn take(&mut self, agent: &str, number: usize) -> Option<usize> {
+        let pieces = self.agents.get_mut(agent)?;
+        pieces.insert(number);
+        let lost = Some(first_without(pieces)).filter(|first| *first < number)?;
+        self.repeated.insert((agent.to_owned(), lost)).then_some(lost)
+    }
+}
+
+/// The first number that is not among these.
+fn first_without(numbers: &BTreeSet<usize>) -> usize {
+    numbers.iter().zip(0..).find(|(number, expected)| **number != *expected).map_or(numbers.len(), |(_, first)| first)
 }
 
 /// First byte that an agent has not got; `None` where it says anything else.
@@ -151,4 +198,24 @@ fn progress(bytes: usize, there: usize) -> ProgressBar {
     let template = "sending {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template).expect("a valid template");
     ProgressBar::new(bytes as u64).with_style(style).with_position(there as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_that_others_overtook_is_sent_again_once() {
+        let mut taken = Taken::default();
+        assert_eq!(taken.slowest(), None);
+        for agent in ["pi-1", "pi-2"] {
+            taken.agents.insert(agent.into(), BTreeSet::new());
+        }
+        assert_eq!((taken.take("pi-1", 0), taken.take("pi-2", 0), taken.take("pi-2", 1)), (None, None, None));
+        assert_eq!(taken.take("pi-1", 2), Some(1));
+        assert_eq!((taken.take("pi-1", 3), taken.slowest()), (None, Some(1)));
+        assert_eq!(taken.waiting(2), [("pi-1".to_owned(), 1)], "pi-2 has answered all that was sent");
+        assert_eq!((taken.take("pi-1", 1), taken.slowest()), (None, Some(2)));
+        assert_eq!(taken.take("pi-9", 1), None, "it was not asked");
+    }
 }
