@@ -16,6 +16,7 @@ if [ "$what" = test ]; then
   provided_by+=(
     [pulseaudio]=pulseaudio [pactl]=pulseaudio-utils [sox]=sox [arecord]=alsa-utils
     [mosquitto]=mosquitto [mosquitto_pub]=mosquitto-clients [nats-server]=nats-server [rabbitmq-server]=rabbitmq-server [openssl]=openssl [minisign]=minisign
+    [psql]=postgresql-client [/usr/lib/postgresql]=postgresql
     [python3]=python3 [unzip]=unzip [tmux]=tmux [jq]=jq [ip]=iproute2 [script]=bsdutils
     ["/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1"]=libfaketime
     ["/usr/lib/$(uname -m)-linux-gnu/alsa-lib/libasound_module_pcm_pulse.so"]=libasound2-plugins

@@ -1,24 +1,22 @@
-//! Three brokers that make one, with the configurations that `deploy/` has for them: NATS and RabbitMQ as Debian packs them.
-//! All ends with the test, also when it panics.
+//! The brokers of a plant with the configurations that `deploy/` has for them: mosquitto, and one or three nodes of NATS and
+//! RabbitMQ, as Debian packs them. All ends with the test, also when it panics.
 
 use std::fs;
 use std::net::TcpStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::broker::free_port;
-use super::kill_on_drop::KillOnDrop;
-use super::program::done;
+use super::program::{ProgramGroup, done};
 use super::wait::wait_or_explain;
 
-const NODES: usize = 3;
 /// Three RabbitMQs that start at once take this long on two busy cores.
 const START: Duration = Duration::from_secs(180);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    Mosquitto,
     Nats,
     RabbitMq,
 }
@@ -26,20 +24,28 @@ pub enum Kind {
 impl Kind {
     fn folder(self) -> &'static str {
         match self {
+            Kind::Mosquitto => "mosquitto",
             Kind::Nats => "nats",
             Kind::RabbitMq => "rabbitmq",
         }
     }
 
-    /// What the program says of its version.
+    /// The name of the broker and its version.
     pub fn version(self) -> String {
+        let package = |name: &str| {
+            let version = done(Command::new("dpkg-query").args(["-W", "-f", "${Version}", name]));
+            version.split('-').next().unwrap_or_default().to_owned()
+        };
         match self {
+            Kind::Mosquitto => format!("mosquitto {}", package("mosquitto")),
             Kind::Nats => done(Command::new(nats_server()).arg("--version")).trim().replace("nats-server: v", "NATS "),
-            Kind::RabbitMq => {
-                let package = done(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "rabbitmq-server"]));
-                format!("RabbitMQ {}", package.split('-').next().unwrap_or_default())
-            }
+            Kind::RabbitMq => format!("RabbitMQ {}", package("rabbitmq-server")),
         }
+    }
+
+    /// Whether somebody who is no agent logs in with a password, and not with a certificate.
+    pub fn people_have_passwords(self) -> bool {
+        self != Kind::Nats
     }
 }
 
@@ -48,57 +54,39 @@ pub fn deployed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
 }
 
-/// Three nodes.
+/// One node or three.
 pub struct Cluster {
     pub kind: Kind,
     nodes: Vec<Node>,
     /// Erlang's name server, of these nodes alone.
-    _names: Option<Running>,
+    _names: Option<ProgramGroup>,
     dir: tempfile::TempDir,
 }
 
 struct Node {
     port: u16,
+    /// For those who are no agents.
+    people: u16,
     command: Box<dyn Fn() -> Command>,
-    running: Option<Running>,
-}
-
-/// A process that leads a group, and its watcher; both end when it is dropped.
-struct Running(Child, KillOnDrop);
-
-impl Running {
-    fn start(mut command: Command, log: &Path, dir: &Path) -> Running {
-        let log = fs::File::options().create(true).append(true).open(log).expect("a log file");
-        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
-        let program = command.get_program().to_owned();
-        let child = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}; run tests/setup.sh"));
-        let watcher = KillOnDrop::group(child.id(), Some(dir));
-        Running(child, watcher)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // The group is of this child, which has not been waited for.
-        let _ = Command::new("kill").args(["-9", "--", &format!("-{}", self.0.id())]).status();
-        let _ = self.0.wait();
-    }
+    running: Option<ProgramGroup>,
 }
 
 impl Cluster {
-    /// For these agents, and an operator and a viewer.
-    pub fn start(kind: Kind, agents: &[&str]) -> Cluster {
+    /// So many nodes, for these agents, an operator and a viewer.
+    pub fn start(kind: Kind, nodes: usize, agents: &[&str]) -> Cluster {
         let dir = tempfile::Builder::new().prefix("auscult-cluster-").tempdir().expect("a temporary directory");
         let list: String = agents.iter().map(|agent| format!("127.0.0.1 {agent} hall\n")).collect();
         fs::write(dir.path().join("fleet.txt"), list).expect("a writable file");
         set_up(kind, dir.path());
         let (nodes, names) = match kind {
-            Kind::Nats => (nats(dir.path()), None),
-            Kind::RabbitMq => rabbitmq(dir.path()),
+            Kind::Mosquitto => (vec![mosquitto(dir.path())], None),
+            Kind::Nats => (nats(dir.path(), nodes), None),
+            Kind::RabbitMq => rabbitmq(dir.path(), nodes),
         };
         let mut cluster = Cluster { kind, nodes, _names: names, dir };
-        (0..NODES).for_each(|node| cluster.run(node));
-        (0..NODES).for_each(|node| cluster.wait(node));
+        let all = 0..cluster.nodes.len();
+        all.clone().for_each(|node| cluster.run(node));
+        all.for_each(|node| cluster.wait(node));
         cluster
     }
 
@@ -110,8 +98,17 @@ impl Cluster {
         self.nodes[node].port
     }
 
+    /// For those who are no agents.
+    pub fn people_port(&self, node: usize) -> u16 {
+        self.nodes[node].people
+    }
+
     pub fn url(&self, node: usize) -> String {
         format!("mqtts://localhost:{}", self.port(node))
+    }
+
+    pub fn people_url(&self, node: usize) -> String {
+        format!("mqtts://localhost:{}", self.people_port(node))
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -132,7 +129,7 @@ impl Cluster {
     fn run(&mut self, node: usize) {
         let log = self.log_file(node);
         let command = (self.nodes[node].command)();
-        self.nodes[node].running = Some(Running::start(command, &log, self.dir.path()));
+        self.nodes[node].running = Some(ProgramGroup::start(command, &log, self.dir.path()));
     }
 
     fn wait(&self, node: usize) {
@@ -147,6 +144,19 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in 0..self.nodes.len() {
+                let log = fs::read_to_string(self.log_file(node)).unwrap_or_default();
+                let from = log.lines().count().saturating_sub(40);
+                let end: Vec<_> = log.lines().skip(from).collect();
+                eprintln!("the end of node {node}'s log:\n{}", end.join("\n"));
+            }
+        }
+    }
+}
+
 /// The code blocks of the README.md in `deploy/`, of one language.
 pub fn readme(kind: Kind, language: &str) -> Vec<String> {
     let text = fs::read_to_string(deployed(kind.folder()).join("README.md")).expect("the README");
@@ -156,20 +166,26 @@ pub fn readme(kind: Kind, language: &str) -> Vec<String> {
 
 /// Types in how the README.md makes certificates and rights, with this machine's name instead of the nodes'.
 fn set_up(kind: Kind, dir: &Path) {
-    for script in ["mosquitto/certificates.sh", &format!("{}/rights.sh", kind.folder())] {
-        let script = deployed(script);
+    let rights = (kind != Kind::Mosquitto).then(|| format!("{}/rights.sh", kind.folder()));
+    for script in ["mosquitto/certificates.sh".to_owned()].into_iter().chain(rights) {
+        let script = deployed(&script);
         fs::copy(&script, dir.join(script.file_name().expect("a script"))).expect("a copy");
     }
     let commands = readme(kind, "sh").swap_remove(0);
     let names = match kind {
+        Kind::Mosquitto => "broker.plant.example 192.0.2.10",
         Kind::Nats => "$node.plant.example",
         Kind::RabbitMq => "$node rabbit.plant.example",
     };
     assert!(commands.contains(names), "{commands}");
-    let commands = commands
-        .replace(names, "$node localhost 127.0.0.1")
+    let mut commands = commands
+        .replace(names, if kind == Kind::Mosquitto { "localhost 127.0.0.1" } else { "$node localhost 127.0.0.1" })
         .replace("the-operators-password", "operator-secret")
         .replace("the-viewers-password", "viewer-secret");
+    if kind == Kind::Mosquitto {
+        commands += "while read -r address id tags; do ./certificates.sh agent \"$id\"; done < fleet.txt\n\
+                     for name in operator viewer; do touch passwords; mosquitto_passwd -b passwords $name $name-secret; done\n";
+    }
     done(Command::new("bash").args(["-euc", &commands]).current_dir(dir));
 }
 
@@ -182,14 +198,44 @@ fn adapted(path: &str, words: &[(&str, String)]) -> String {
     })
 }
 
-/// Debian puts it where not every user looks.
-pub fn nats_server() -> &'static str {
+/// Debian's, which puts it where not every user looks; `NATS_SERVER` names another one to try.
+pub fn nats_server() -> String {
     let packaged = "/usr/sbin/nats-server";
-    if Path::new(packaged).exists() { packaged } else { "nats-server" }
+    let debian = || if Path::new(packaged).exists() { packaged } else { "nats-server" };
+    std::env::var("NATS_SERVER").unwrap_or_else(|_| debian().to_owned())
 }
 
-fn nats(dir: &Path) -> Vec<Node> {
-    let cluster: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
+fn mosquitto(dir: &Path) -> Node {
+    let (port, people) = (free_port(), free_port());
+    let words = [
+        ("listener 8883", format!("listener {port} 127.0.0.1")),
+        ("listener 8884", format!("listener {people} 127.0.0.1")),
+        ("/etc/mosquitto/auscult/acl", deployed("mosquitto/acl").display().to_string()),
+        ("/etc/mosquitto/auscult/passwords", dir.join("passwords").display().to_string()),
+        ("/etc/mosquitto/auscult", dir.join("certs").display().to_string()),
+    ];
+    let config = dir.join("mosquitto.conf");
+    // As Debian's own configuration begins.
+    let begin = format!("persistence true\npersistence_location {}/\nuser root\n", dir.display());
+    fs::write(&config, begin + &adapted("mosquitto/auscult.conf", &words)).expect("a writable file");
+    let command = move || {
+        let packaged = "/usr/sbin/mosquitto";
+        let mut command = Command::new(if Path::new(packaged).exists() { packaged } else { "mosquitto" });
+        command.arg("-c").arg(&config);
+        command
+    };
+    Node { port, people, command: Box::new(command), running: None }
+}
+
+/// What a README.md says of one node alone: without the part that makes it one of three.
+fn alone(text: &str, from: &str, to: &str) -> String {
+    let (before, rest) = text.split_once(from).expect("the beginning of that part");
+    let (_, after) = rest.split_once(to).expect("its end");
+    format!("{before}{after}")
+}
+
+fn nats(dir: &Path, nodes: usize) -> Vec<Node> {
+    let cluster: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
     let node = |number: usize| {
         let port = free_port();
         let (certs, store) = (dir.join("certs").display().to_string(), dir.join(format!("store-{number}")));
@@ -205,25 +251,29 @@ fn nats(dir: &Path) -> Vec<Node> {
         let routes = ["nats-1.plant.example:6222", "nats-2.plant.example:6222", "nats-3.plant.example:6222"];
         words.extend(routes.iter().zip(&cluster).map(|(name, port)| (*name, format!("localhost:{port}"))));
         let config = dir.join(format!("nats-{number}.conf"));
-        fs::write(&config, adapted("nats/auscult.conf", &words)).expect("a writable file");
+        let mut text = adapted("nats/auscult.conf", &words);
+        if nodes == 1 {
+            text = alone(&text, "cluster {", "\n}\n").replace("_replicas: 3", "_replicas: 1");
+        }
+        fs::write(&config, text).expect("a writable file");
         let command = move || {
             let mut command = Command::new(nats_server());
             command.arg("-c").arg(&config);
             command
         };
-        Node { port, command: Box::new(command), running: None }
+        Node { port, people: port, command: Box::new(command), running: None }
     };
-    (0..NODES).map(node).collect()
+    (0..nodes).map(node).collect()
 }
 
-fn rabbitmq(dir: &Path) -> (Vec<Node>, Option<Running>) {
+fn rabbitmq(dir: &Path, nodes: usize) -> (Vec<Node>, Option<ProgramGroup>) {
     // Nodes that share this know each other.
     fs::write(dir.join(".erlang.cookie"), "auscult-test").expect("a writable file");
     done(Command::new("chmod").arg("400").arg(dir.join(".erlang.cookie")));
     let names_port = free_port().to_string();
     let mut names = Command::new("epmd");
     names.args(["-port", &names_port, "-address", "127.0.0.1"]);
-    let names = Running::start(names, &dir.join("log-names"), dir);
+    let names = ProgramGroup::start(names, &dir.join("log-names"), dir);
     let node = |number: usize| {
         let port = free_port();
         let certs = dir.join("certs").display().to_string();
@@ -237,7 +287,11 @@ fn rabbitmq(dir: &Path) -> (Vec<Node>, Option<Running>) {
             ("mqtt.listeners.ssl.default = 8883", format!("mqtt.listeners.ssl.1 = 127.0.0.1:{port}")),
         ];
         let config = dir.join(format!("rabbitmq-{number}.conf"));
-        fs::write(&config, adapted("rabbitmq/rabbitmq.conf", &words)).expect("a writable file");
+        let mut text = adapted("rabbitmq/rabbitmq.conf", &words);
+        if nodes == 1 {
+            text = alone(&text, "cluster_formation.", "cluster_partition_handling = pause_minority\n");
+        }
+        fs::write(&config, text).expect("a writable file");
         let (dir, names_port, distribution) = (dir.to_owned(), names_port.clone(), free_port().to_string());
         let command = move || {
             let own = |name: &str| dir.join(format!("{name}-{number}"));
@@ -261,7 +315,7 @@ fn rabbitmq(dir: &Path) -> (Vec<Node>, Option<Running>) {
                 );
             command
         };
-        Node { port, command: Box::new(command), running: None }
+        Node { port, people: port, command: Box::new(command), running: None }
     };
-    ((0..NODES).map(node).collect(), Some(names))
+    ((0..nodes).map(node).collect(), Some(names))
 }

@@ -1,8 +1,10 @@
 //! Programs that a test starts.
 
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::kill_on_drop::KillOnDrop;
 use super::wait::wait_until;
 
 /// A program of this test, ended with it; its output is shown when the test fails.
@@ -21,6 +23,11 @@ impl Program {
 }
 
 impl Program {
+    /// The file with all that it prints.
+    pub fn log(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     /// As systemd stops it; the exit code.
     pub fn terminate(mut self) -> Option<i32> {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill starts");
@@ -43,6 +50,29 @@ impl Drop for Program {
             let from = text.len().saturating_sub(4000);
             eprintln!("{}:\n{}", self.log.display(), String::from_utf8_lossy(&text.as_bytes()[from..]));
         }
+    }
+}
+
+/// A process that leads a group, and its watcher; both end when it is dropped.
+pub struct ProgramGroup(Child, KillOnDrop);
+
+impl ProgramGroup {
+    /// `log` is added to; `dir` is removed should the test be killed.
+    pub fn start(mut command: Command, log: &Path, dir: &Path) -> ProgramGroup {
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
+        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
+        let program = command.get_program().to_owned();
+        let child = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}; run tests/setup.sh"));
+        let watcher = KillOnDrop::group(child.id(), Some(dir));
+        ProgramGroup(child, watcher)
+    }
+}
+
+impl Drop for ProgramGroup {
+    fn drop(&mut self) {
+        // The group is of this child, which has not been waited for.
+        let _ = Command::new("kill").args(["-9", "--", &format!("-{}", self.0.id())]).status();
+        let _ = self.0.wait();
     }
 }
 

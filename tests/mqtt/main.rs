@@ -4,6 +4,7 @@
 mod common;
 
 mod agent_process;
+mod bridge;
 mod client;
 mod client_process;
 mod clusters;
@@ -11,6 +12,7 @@ mod faults;
 mod grafana;
 mod home_assistant;
 mod node_red;
+mod postgres;
 mod rig;
 mod rights;
 mod scripted;
