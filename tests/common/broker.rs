@@ -284,7 +284,8 @@ struct Heard {
     messages: Mutex<Vec<(Message, Instant)>>,
     faults: Mutex<Vec<String>>,
     news: Condvar,
-    /// Times that the subscription was accepted.
+    /// Times that the broker accepted the connection, and answered the subscription.
+    connected: AtomicU64,
     subscribed: AtomicU64,
     sent: AtomicU64,
     acknowledged: AtomicU64,
@@ -317,6 +318,7 @@ impl Subscriber {
             messages: Mutex::default(),
             faults: Mutex::default(),
             news: Condvar::new(),
+            connected: AtomicU64::new(0),
             subscribed: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -332,6 +334,7 @@ impl Subscriber {
                 for event in connection.iter() {
                     match event {
                         Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                            received.connected.fetch_add(1, Ordering::SeqCst);
                             client.try_subscribe_many(filters.clone()).expect("room for a subscription");
                         }
                         Ok(Event::Incoming(Packet::SubAck(_))) => {
@@ -365,6 +368,10 @@ impl Subscriber {
     /// Waits until the subscription was accepted so many times: after each restart of the broker once more.
     pub fn wait_subscribed(&self, times: u64) {
         wait_until("the subscription is accepted", || self.subscribed() >= times);
+    }
+
+    pub fn connected(&self) -> u64 {
+        self.received.connected.load(Ordering::SeqCst)
     }
 
     pub fn subscribed(&self) -> u64 {
