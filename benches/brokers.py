@@ -25,7 +25,7 @@ def main():
         name = "a_fleet_on" if not arguments else arguments[0]
         command = ["cargo", "test", "--release", "--test", "mqtt", "--", "--ignored", "--test-threads", "1", name]
         status = subprocess.run(command, cwd=ROOT).returncode
-    written = sorted((ROOT / "target/tmp/brokers").glob("*.json"))
+    written = sorted((ROOT / "target/tmp/brokers").glob("*.json"), key=lambda file: file.name.lower())
     columns = [json.loads(file.read_text()) for file in written]
     if not columns:
         sys.exit("nothing was written down: run it without --print first")

@@ -43,6 +43,16 @@ impl Backoff {
         }
     }
 
+    /// As [`Backoff::connection_ended`], where another server can take the next one and nobody pushes anybody out: a connection
+    /// that outlived some of the shortest pauses counts as successful.
+    pub fn one_of_several_ended(&mut self, lived: Duration) {
+        if lived >= 5 * self.shortest {
+            self.reset();
+        } else {
+            self.connection_ended(lived);
+        }
+    }
+
     /// The longest that the next pause can be.
     fn upper(&self) -> Duration {
         (2 * self.next).min(self.longest)
@@ -62,6 +72,18 @@ mod tests {
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 4000]);
         backoff.reset();
         assert_eq!(backoff.next(), SECOND / 4);
+    }
+
+    #[test]
+    fn where_there_are_other_servers_a_short_life_is_a_success() {
+        let mut backoff = Backoff::new(SECOND, 60 * SECOND);
+        for _ in 0..5 {
+            backoff.next();
+        }
+        backoff.one_of_several_ended(4 * SECOND);
+        assert_eq!(backoff.next(), 32 * SECOND);
+        backoff.one_of_several_ended(5 * SECOND);
+        assert_eq!(backoff.next(), SECOND);
     }
 
     #[test]

@@ -311,7 +311,14 @@ impl Subscriber {
     }
 
     /// As another client, to other topics. The session is persistent.
-    pub fn start_with(mut options: MqttOptions, filters: &[&str]) -> Subscriber {
+    pub fn start_with(options: MqttOptions, filters: &[&str]) -> Subscriber {
+        let subscriber = Subscriber::begin(options, filters);
+        subscriber.wait_subscribed(1);
+        subscriber
+    }
+
+    /// As [`Subscriber::start_with`], for a subscription that the broker may refuse.
+    pub fn begin(mut options: MqttOptions, filters: &[&str]) -> Subscriber {
         options.set_clean_session(false).set_max_packet_size(64 << 20, 64 << 20).set_keep_alive(Duration::from_secs(5));
         let (client, mut connection) = Client::new(options, 100);
         let received = Arc::new(Heard {
@@ -360,9 +367,7 @@ impl Subscriber {
                 }
             }
         });
-        let subscriber = Subscriber { client, received, thread: Some(thread) };
-        subscriber.wait_subscribed(1);
-        subscriber
+        Subscriber { client, received, thread: Some(thread) }
     }
 
     /// Waits until the subscription was accepted so many times: after each restart of the broker once more.

@@ -11,7 +11,7 @@ use auscult::mqtt::topics::AgentPart;
 use crate::common::broker::{Broker, BrokerOptions, Message, Subscriber};
 use crate::common::cluster::deployed;
 use crate::common::program::done;
-use crate::common::wait::wait_until;
+use crate::common::wait::{random_moment, wait_until};
 use crate::rig::{AGENT, connected, drained, is_verdict, options, seqs, start, state_dir, window};
 
 /// The certificates of a plant: its brokers', an agent's and a site's.
@@ -122,6 +122,8 @@ fn a_standby_takes_over() {
     let dir = state_dir();
     let mut options = options("mqtts://localhost", dir.path());
     (options.broker.urls, options.tls) = (urls, tls(certificates.path()));
+    // However often one dies, the other is taken after the shortest pause: with the longest this would never end.
+    options.pause.1 = Duration::from_secs(3600);
     let (mqtt, _incoming) = start(options);
     connected(&mqtt);
     for kill in 0..10 {
@@ -133,6 +135,7 @@ fn a_standby_takes_over() {
         let is_online = |message: &Message| message.is_agent(AgentPart::Status) && message.json()["state"] == "online";
         let online = || databases[there].messages().iter().filter(|message| is_online(message)).count();
         let before = online();
+        random_moment(Duration::from_millis(300)..Duration::from_millis(400));
         brokers[here].kill();
         for _ in 0..10 {
             window(&mqtt, "fan-1");

@@ -3,222 +3,19 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use auscult::mqtt::tls::{TlsFiles, client_config};
-use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
-use rumqttc::{TlsConfiguration, Transport};
-use serde_json::{Value, json};
+use auscult::mqtt::topics::{AgentPart, MachinePart};
+use serde_json::json;
 
 use crate::common::broker::{Message, Subscriber};
 use crate::common::bundles::{Parts, encoder};
-use crate::common::cluster::{Cluster, Kind, readme};
+use crate::common::cluster::Kind;
 use crate::common::program::{Program, done};
 use crate::common::wait::{random_moment, wait_or_explain, wait_within};
-
-const AGENTS: [&str; 3] = ["pi-1", "pi-2", "pi-3"];
-/// A cluster without one of its nodes has found itself again by then.
-const AGAIN: Duration = Duration::from_secs(120);
-/// A command that is not answered by then is sent again.
-const REPEATED_EVERY: Duration = Duration::from_secs(5);
-
-/// A node of NATS that is busy with a new session's streams closes the connection: whoever it is comes again.
-const NOT_YET: &str = "closed the connection before it accepted the login";
-
-/// Runs a command until a node has taken its connection.
-fn run(mut command: Command) -> Output {
-    let mut output = None;
-    wait_within(AGAIN, "a node takes the connection", || {
-        let ended = command.output().expect("a program that starts");
-        let taken = !String::from_utf8_lossy(&ended.stderr).contains(NOT_YET);
-        output = taken.then_some(ended);
-        taken
-    });
-    output.expect("it ended")
-}
-
-/// A running cluster with its fleet, and somebody who listens at each node. The cluster is dropped last: the agents' logs lie in
-/// its directory, and are printed when a test fails.
-struct Plant {
-    agents: BTreeMap<&'static str, Program>,
-    listeners: Vec<Subscriber>,
-    cluster: Cluster,
-    nodes: usize,
-    wav: PathBuf,
-    /// Commands that were sent, and those of them that had to be sent again.
-    commands: (usize, usize),
-    /// What was seen to hold, a line each.
-    table: Vec<(String, String)>,
-}
-
-fn printed(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn agent_of(message: &Message) -> Option<String> {
-    match message.kind()? {
-        Topic::Agent { agent, .. } | Topic::Machine { agent, .. } => Some(agent),
-        Topic::FleetControl => None,
-    }
-}
-
-/// A client of an operator or of an agent, whose certificate it shows where the broker wants one.
-fn subscriber(cluster: &Cluster, id: &str, who: &str, node: usize, filter: &str) -> Subscriber {
-    let by_password = cluster.kind.people_have_passwords() && !AGENTS.contains(&who);
-    let port = if AGENTS.contains(&who) { cluster.port(node) } else { cluster.people_port(node) };
-    let mut options = rumqttc::MqttOptions::new(id, "localhost", port);
-    let pair = |ending: &str| (!by_password).then(|| cluster.file(&format!("{who}.{ending}")));
-    let files = TlsFiles { ca: Some(cluster.file("ca.pem")), cert: pair("pem"), key: pair("key") };
-    let config = client_config(&files).expect("certificates");
-    options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
-    if by_password {
-        options.set_credentials(who, format!("{who}-secret"));
-    }
-    Subscriber::start_with(options, &[filter])
-}
-
-/// The `url` of the README.md of these brokers: one for each node, on this machine.
-fn urls(cluster: &Cluster, config: &str, nodes: impl Iterator<Item = usize>) -> String {
-    let names = match cluster.kind {
-        Kind::Mosquitto => vec!["mqtts://broker.plant.example:8883".to_owned()],
-        Kind::Nats => (1..=3).map(|node| format!("mqtts://nats-{node}.plant.example:8883")).collect(),
-        Kind::RabbitMq => (1..=3).map(|node| format!("mqtts://rabbit-{node}:8883")).collect(),
-    };
-    let line = config.lines().find(|line| line.starts_with("url = ")).expect("its brokers");
-    assert!(names.iter().all(|name| line.contains(name)), "{line}");
-    let urls: Vec<_> = nodes.map(|node| cluster.url(node)).collect();
-    config.replace(line, &format!("url = {urls:?}"))
-}
-
-impl Plant {
-    fn start(kind: Kind, nodes: usize) -> Option<Plant> {
-        let wav = crate::common::shared()?.join("audio/mimii_fan_id_04_normal_00000126.wav");
-        let cluster = Cluster::start(kind, nodes, &AGENTS);
-        let listen = |node: usize| subscriber(&cluster, &format!("listener-{node}"), "operator", node, "auscult/#");
-        let listeners = (0..nodes).map(listen).collect();
-        let agents = BTreeMap::new();
-        let mut plant = Plant { agents, listeners, cluster, nodes, wav, commands: (0, 0), table: Vec::new() };
-        AGENTS.iter().for_each(|agent| plant.start_agent(agent));
-        Some(plant)
-    }
-
-    fn dir(&self) -> &Path {
-        self.cluster.dir()
-    }
-
-    fn saw(&mut self, what: &str, how: impl Into<String>) {
-        self.table.push((what.into(), how.into()));
-    }
-
-    /// As the README.md has a Pi's configuration; each agent begins at another node.
-    fn start_agent(&mut self, id: &'static str) {
-        let number = AGENTS.iter().position(|agent| *agent == id).expect("one of them");
-        let (dir, wav, kind) = (self.dir().join(id), &self.wav, self.cluster.kind);
-        std::fs::create_dir_all(dir.join("bundles")).expect("a directory");
-        let config = readme(kind, "toml").swap_remove(0);
-        let config = urls(&self.cluster, &config, (0..self.nodes).map(|node| (number + node) % self.nodes));
-        let tags = [&["north", "canary"][..], &["south"], &["north"]][number];
-        let agent = format!("id = {id:?}\ntags = {tags:?}\nstate_dir = {:?}", dir.join("state"));
-        let config = config
-            .replace("id = \"pi-7\"", &agent)
-            .replace("/etc/auscult/pi-7", &self.cluster.file(id).display().to_string())
-            .replace("/etc/auscult/ca", &self.cluster.file("ca").display().to_string());
-        let config = format!(
-            "{config}keep_alive_s = 5\nwill_delay_s = 0\n[bundle]\npath = {:?}\n[encoder]\nengine = \"tract\"\n[[machine]]\nid = \"fan-1\"\n\
-             hop_s = 0.5\nsource = {{ wav = {wav:?}, loop = true, realtime = true }}\n",
-            dir.join("bundles/current"),
-        );
-        std::fs::write(dir.join("agent.toml"), config).expect("a writable file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
-        command.args(["run", "--config"]).arg(dir.join("agent.toml"));
-        let log = dir.join(format!("log-{:08x}", rand::random::<u32>()));
-        self.agents.insert(id, Program::start(&mut command, log));
-    }
-
-    /// Everything that came to anybody.
-    fn messages(&self) -> Vec<Message> {
-        self.listeners.iter().flat_map(Subscriber::messages).collect()
-    }
-
-    fn wait_for(&self, what: &str, is: impl Fn(&Message) -> bool) {
-        wait_within(AGAIN, what, || self.messages().iter().any(&is));
-    }
-
-    /// The arguments with which `who` reaches a node.
-    fn login(&self, who: &str, node: usize) -> Vec<String> {
-        let file = |name: &str| self.cluster.file(name).display().to_string();
-        let url = self.cluster.people_url(node);
-        let mut arguments = vec!["--broker".into(), url, "--ca-file".into(), file("ca.pem")];
-        if self.cluster.kind.people_have_passwords() {
-            let password = self.dir().join(format!("{who}.password"));
-            std::fs::write(&password, format!("{who}-secret\n")).expect("a writable file");
-            let password = password.display().to_string();
-            arguments.extend(["--username".into(), who.into(), "--password-file".into(), password]);
-        } else {
-            let (cert, key) = (file(&format!("{who}.pem")), file(&format!("{who}.key")));
-            arguments.extend(["--cert-file".into(), cert, "--key-file".into(), key]);
-        }
-        arguments
-    }
-
-    fn ctl_as(&self, who: &str, node: usize, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
-        command.arg("ctl").args(self.login(who, node)).args(arguments);
-        run(command)
-    }
-
-    /// Who answers a command.
-    fn ctl(&self, node: usize, arguments: &[&str]) -> BTreeSet<String> {
-        let output = self.ctl_as("operator", node, &[arguments, &["--json", "--timeout", "60"]].concat());
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", printed(&output));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let agent =
-            |line: &str| serde_json::from_str::<Value>(line).expect("a reply")["agent"].as_str().map(str::to_owned);
-        text.lines().filter_map(agent).collect()
-    }
-
-    /// Sends a command from a node, and waits until all of these have answered it. As `auscult ctl` it sends it again to those
-    /// who have not: NATS 2.9 loses messages (docs/fleet.md).
-    fn ask(&mut self, node: usize, topic: &str, who: &[&str]) {
-        let id = format!("{:016x}", rand::random::<u64>());
-        let command = json!({ "id": id, "command": "ping" }).to_string();
-        let is_answer = |message: &Message| message.is_agent(AgentPart::Reply) && message.json()["id"] == id;
-        self.listeners[node].publish(topic, false, command.as_str());
-        let (begin, mut again) = (Instant::now(), 0);
-        wait_within(AGAIN, &format!("{who:?} answer a command on {topic}"), || {
-            let answers = self.messages().into_iter().filter(is_answer);
-            let answers = answers.inspect(|answer| assert_eq!(answer.json()["status"], "ok"));
-            let answered: BTreeSet<_> = answers.filter_map(|message| agent_of(&message)).collect();
-            let mut silent = who.iter().filter(|agent| !answered.contains(**agent)).peekable();
-            let all = silent.peek().is_none();
-            if !all && begin.elapsed() >= REPEATED_EVERY * (again + 1) {
-                again += 1;
-                silent.for_each(|agent| {
-                    self.listeners[node].publish_fast(&format!("auscult/{agent}/control"), command.as_str());
-                });
-            }
-            all
-        });
-        self.commands.0 += 1;
-        self.commands.1 += usize::from(again > 0);
-    }
-
-    fn status_of(&self, agent: &str, state: &str) -> usize {
-        let is = |message: &&Message| {
-            message.is_agent(AgentPart::Status)
-                && agent_of(message).as_deref() == Some(agent)
-                && message.json()["state"] == state
-        };
-        self.messages().iter().filter(is).count()
-    }
-
-    /// `online` has come from it once more than `before` times.
-    fn wait_online(&self, agent: &str, before: usize) {
-        wait_within(AGAIN, &format!("{agent} is online"), || self.status_of(agent, "online") > before);
-    }
-}
+use crate::plant::{AGAIN, AGENTS, NOT_YET, Plant, agent_of, login, printed, subscriber};
 
 /// Retained messages, commands by agent, tag and fleet, `watch`, and rights.
 fn commands_and_rights(plant: &mut Plant) {
@@ -299,6 +96,35 @@ fn pack(plant: &Plant, encoder: &[u8], version: &str) -> String {
     archive.display().to_string()
 }
 
+/// The lines of a page that call `auscult ctl`, with those commands.
+fn lines_of(page: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("the page");
+    let lines = page.lines().filter(|line| line.starts_with("auscult ctl "));
+    lines.filter(|line| is_wanted(line)).map(str::to_owned).collect()
+}
+
+/// What a person at a desk does with one agent, as docs/retuning.md has it.
+fn retuning(plant: &mut Plant) {
+    let commands = [
+        " state.get",
+        " health.get",
+        " alarm.list ",
+        " threshold.preview ",
+        " threshold.set ",
+        " threshold.get ",
+        " threshold.reset ",
+        " maintenance.set ",
+    ];
+    let is_wanted =
+        |line: &str| line.contains("--agent pi-7 ") && commands.iter().any(|it| format!("{line} ").contains(it));
+    let lines = lines_of("docs/retuning.md", is_wanted);
+    assert!(commands.iter().all(|it| lines.iter().any(|line| format!("{line} ").contains(it))), "{lines:?}");
+    for line in &lines {
+        plant.type_in(&line.replace("pi-7", "pi-2").replace("blower-1", "fan-1"));
+    }
+    plant.saw("retuning one agent, as typed in docs/retuning.md", "works");
+}
+
 /// A bundle in pieces, to the whole fleet; then another one in stages, with the lines of docs/fleet.md.
 fn bundles(plant: &mut Plant, encoder: &[u8]) {
     let all: BTreeSet<String> = AGENTS.map(str::to_owned).into();
@@ -307,18 +133,11 @@ fn bundles(plant: &mut Plant, encoder: &[u8]) {
     plant.saw("a bundle in pieces to the fleet", "works");
 
     let second = pack(plant, encoder, "1.1");
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/fleet.md")).expect("the page");
-    let lines: Vec<_> = page.lines().filter(|line| line.starts_with("auscult ctl ")).collect();
+    let lines = lines_of("docs/fleet.md", |_| true);
     assert!(lines.len() >= 5, "{lines:?}");
     for line in lines {
-        let line = line.replace("--url https://files.plant.example/bundle.tar.gz --sha256 SUM", "--file \"$ARCHIVE\"");
-        let typed =
-            format!("auscult() {{ shift; \"$PROGRAM\" ctl \"${{LOGIN[@]}}\" \"$@\"; }}; LOGIN=(\"$@\"); {line}");
-        let mut command = Command::new("bash");
-        command.args(["-ec", &typed, "typed"]).args(plant.login("operator", 0));
-        command.env("PROGRAM", env!("CARGO_BIN_EXE_auscult")).env("ARCHIVE", &second);
-        let output = run(command);
-        assert!(output.status.success(), "{line}: {}", printed(&output));
+        let file = format!("--file '{second}'");
+        plant.type_in(&line.replace("--url https://files.plant.example/bundle.tar.gz --sha256 SUM", &file));
     }
     let bundle = |agent: &str| {
         let mut newest: Vec<_> = plant.messages();
@@ -378,7 +197,11 @@ fn dots_and_shares(plant: &mut Plant) {
     }
 
     let filter = "$share/databases/auscult/+/+/verdict";
-    let sharing = ["share-1", "share-2"].map(|id| subscriber(&plant.cluster, id, "operator", 0, filter));
+    let begin = |id: &str| Subscriber::begin(login(&plant.cluster, id, "operator", 0), &[filter]);
+    let sharing = ["share-1", "share-2"].map(begin);
+    let ended = || sharing.iter().any(|client| client.connected() > 1);
+    let answered = || sharing.iter().all(|client| client.subscribed() > 0);
+    wait_within(AGAIN, "the subscription is answered, or ends the connection", || ended() || answered());
     let verdicts = |messages: &[Message]| {
         let verdicts = messages.iter().filter(|message| message.is_machine("fan-1", MachinePart::Verdict));
         verdicts.filter(|message| !message.retained).count()
@@ -390,7 +213,13 @@ fn dots_and_shares(plant: &mut Plant) {
         Kind::Mosquitto => assert!(shared >= 18 && sharing.iter().all(|client| verdicts(&client.messages()) > 0)),
         Kind::Nats | Kind::RabbitMq => assert_eq!(shared, 0, "docs/fleet.md says that it does not work"),
     }
-    plant.saw("`$share/...`", if shared > 0 { "works" } else { "nothing is delivered" });
+    let how = match (shared > 0, ended()) {
+        (true, _) => "works",
+        (false, true) => "the connection is ended",
+        (false, false) => "nothing is delivered",
+    };
+    drop(sharing);
+    plant.saw("`$share/...`", how);
 }
 
 /// Every node is killed and comes back, `times` in all; meanwhile the fleet answers.
@@ -412,8 +241,8 @@ fn nodes_die(plant: &mut Plant, times: usize) {
         plant.ask(node, "auscult/pi-2/control", &["pi-2"]);
     }
     let (sent, again) = plant.commands;
-    let what = format!("nodes killed and back: {times}; commands then that were answered");
-    plant.saw(&what, format!("{sent} of {sent}, {again} of them only when sent again"));
+    plant.saw("nodes killed and back", times.to_string());
+    plant.saw("commands then that were answered", format!("{sent} of {sent}, {again} only when sent again"));
 }
 
 /// What was given a number came to somebody, whatever died.
@@ -456,7 +285,7 @@ fn every_verdict_is_there(plant: &mut Plant) {
     let each =
         plant.listeners.iter().map(|listener| of(&listener.messages()).values().map(BTreeSet::len).sum::<usize>());
     let each: Vec<_> = each.map(|came| came.to_string()).collect();
-    plant.saw("of them to each listener", each.join(", "));
+    plant.saw("of them to each subscriber of all nodes", each.join(", "));
 }
 
 /// A column of the table.
@@ -477,6 +306,7 @@ fn fleet_on(kind: Kind, nodes: usize, kills: usize) {
     let (Some(encoder), Some(mut plant)) = (encoder(), Plant::start(kind, nodes)) else { return };
     commands_and_rights(&mut plant);
     bundles(&mut plant, &encoder);
+    retuning(&mut plant);
     one_is_away(&mut plant);
     dots_and_shares(&mut plant);
     nodes_die(&mut plant, kills);

@@ -12,6 +12,7 @@ mod faults;
 mod grafana;
 mod home_assistant;
 mod node_red;
+mod plant;
 mod postgres;
 mod rig;
 mod rights;

@@ -190,7 +190,10 @@ impl Driver {
             }
             // Of the start before this one.
             AgentState::Online if retained && !self.echo_received => {}
-            AgentState::Online => self.report_problem(topic, "another agent seems to run under the same id".into()),
+            AgentState::Online => {
+                self.rival_seen = true;
+                self.report_problem(topic, "another agent seems to run under the same id".into());
+            }
             AgentState::Offline | AgentState::Stopped if self.stopping.is_none() => self.shared.publish_online(),
             AgentState::Offline | AgentState::Stopped => {}
         }

@@ -69,6 +69,7 @@ pub fn spawn(
         connect_at: Instant::now(),
         was_connected: false,
         echo_received: false,
+        rival_seen: false,
         stopping: None,
         problems: Problems::default(),
         suspects: Suspects::default(),
@@ -98,6 +99,8 @@ struct Driver {
     was_connected: bool,
     /// The broker has returned what was published, at least once in this run.
     echo_received: bool,
+    /// Another agent of this id was there: two of them push each other out, and must become slower and slower.
+    rival_seen: bool,
     stopping: Option<Stopping>,
     problems: Problems,
     /// Topics that the broker does not take at present.
@@ -200,6 +203,7 @@ impl Driver {
         self.discard_from = none.then(|| self.discard_from.unwrap_or(self.shared.outbox.next_id()));
         self.options.broker = broker;
         (self.next_url, self.connect_at, self.echo_received) = (0, Instant::now(), false);
+        self.rival_seen = false;
         self.certificates = Certificates::default();
         (self.backoff, self.problems) = (Backoff::new(self.options.pause.0, self.options.pause.1), Problems::default());
         // What the one before did not take, this one may.
@@ -272,7 +276,11 @@ impl Driver {
         let urls = self.options.broker.urls.all().len();
         let pause = match lived {
             Some(lived) => {
-                self.backoff.connection_ended(lived);
+                // Where a node dies, the others take its agents at once, however often that happens.
+                match urls > 1 && !self.rival_seen {
+                    true => self.backoff.one_of_several_ended(lived),
+                    false => self.backoff.connection_ended(lived),
+                }
                 self.next_url = 0;
                 self.backoff.next_spread(rand::random())
             }
