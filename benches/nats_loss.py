@@ -15,7 +15,6 @@ import argparse
 import os
 import pathlib
 import random
-import socket
 import subprocess
 import tempfile
 import threading
@@ -23,17 +22,11 @@ import time
 
 from paho.mqtt import client as mqtt
 
+from processes import free_port
+
 TOPIC = "loss/number"
 TIMEOUT_S = 60
 SETTLED_S = 40
-
-
-def free_ports(count):
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def wait_until(what, seconds, done):
@@ -47,7 +40,7 @@ def wait_until(what, seconds, done):
 def start(arguments, directory):
     """The nodes, and their ports for MQTT."""
     program = os.environ.get("NATS_SERVER", "/usr/sbin/nats-server")
-    ports, routes = free_ports(arguments.nodes), free_ports(arguments.nodes)
+    ports, routes = [free_port() for _ in range(arguments.nodes)], [free_port() for _ in range(arguments.nodes)]
     nodes = []
     for number in range(arguments.nodes):
         others = ", ".join(f"nats://127.0.0.1:{route}" for route in routes)
@@ -55,7 +48,7 @@ def start(arguments, directory):
         replicas = f"stream_replicas: {arguments.replicas}, consumer_replicas: {arguments.consumer_replicas}"
         config = directory / f"{number}.conf"
         config.write_text(
-            f"server_name: n{number}\nlisten: 127.0.0.1:{free_ports(1)[0]}\n"
+            f"server_name: n{number}\nlisten: 127.0.0.1:{free_port()}\n"
             f"{cluster if arguments.nodes > 1 else ''}\n"
             f"mqtt {{ listen: 127.0.0.1:{ports[number]}, {replicas} }}\n"
             f"jetstream {{ store_dir: \"{directory}/store-{number}\" }}\n"

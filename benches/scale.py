@@ -18,19 +18,16 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
+from processes import cpu_s, free_port, memory_mb
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 AUSCULT = os.environ.get("AUSCULT", str(ROOT / "target/release/auscult"))
 PATH = os.environ["PATH"] + ":/usr/sbin"
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def wait_until(what, seconds, done):
@@ -69,25 +66,22 @@ class Node:
             self.process.wait()
             self.process = None
 
-    def processes(self):
-        group = self.process.pid if self.process else None
+    def of_all(self, measured):
+        """The sum over the processes of its group; one that ends meanwhile counts nothing."""
+        total = 0
         for directory in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                fields = (directory / "stat").read_text().rsplit(") ", 1)[1].split()
-                if int(fields[2]) == group:
-                    yield directory, fields
-            except (OSError, IndexError):
+                if self.process and os.getpgid(int(directory.name)) == self.process.pid:
+                    total += measured(int(directory.name))
+            except (OSError, StopIteration):
                 pass
+        return total
 
     def memory_mb(self):
-        total = 0
-        for directory, _ in self.processes():
-            for line in (directory / "status").read_text().splitlines():
-                total += int(line.split()[1]) if line.startswith("VmRSS") else 0
-        return total / 1024
+        return self.of_all(memory_mb)
 
     def seconds(self):
-        return sum(int(fields[11]) + int(fields[12]) for _, fields in self.processes()) / TICKS
+        return self.of_all(cpu_s)
 
 
 def mosquitto(directory):
@@ -259,6 +253,8 @@ def main():
     parser.add_argument("--patience", type=int, default=120, help="longest wait for the verdicts after it, seconds")
     parser.add_argument("brokers", nargs="*", default=["mosquitto", "nats", "rabbitmq"])
     arguments = parser.parse_args()
+    # What was started ends with it, whoever ends it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for program in ["mosquitto_sub", AUSCULT]:
         if not shutil.which(program, path=PATH):
             raise SystemExit(f"{program} is missing")
