@@ -122,7 +122,7 @@ fn deployed_broker() -> BrokerOptions {
         }
         std::fs::create_dir_all(dir.join("etc/mosquitto/conf.d")).expect("a directory");
         let blocks = readme("sh");
-        let [certificates, broker, pi, operator, _] = blocks.as_slice() else { panic!("five blocks: {blocks:?}") };
+        let [certificates, broker, pi, operator, ..] = blocks.as_slice() else { panic!("five blocks: {blocks:?}") };
         type_in(dir, dir, certificates);
         type_in(dir, dir, broker);
         type_in(&dir.join("certs"), &dir.join("pi"), pi);
