@@ -143,11 +143,6 @@ fn machine_device(config: &HomeAssistantConfig, topics: &AgentTopics, described:
     let agent = topics.agent();
     let id = format!("auscult/{agent}/{machine}");
     let topic = |part| topics.of_machine(machine, part);
-    // What a window could not answer is not shown as if it had.
-    let assessed = json!({
-        "topic": topic(MachinePart::Verdict),
-        "value_template": news("'offline' if value_json.verdict == 'unknown' else 'online'"),
-    });
     let mut entities = Entities::new(&id, &format!("{agent} {machine}"));
     entities.add(
         "problem",
@@ -175,6 +170,36 @@ fn machine_device(config: &HomeAssistantConfig, topics: &AgentTopics, described:
             "json_attributes_topic": topic(MachinePart::Verdict),
         }),
     );
+    add_machine_readings(&mut entities, topics, machine);
+    if config.shows_pictures() {
+        entities.add(
+            "picture",
+            "image",
+            json!({
+                "name": "Last alarm", "icon": "mdi:waveform", "content_type": "image/png",
+                "image_topic": topic(MachinePart::Picture),
+            }),
+        );
+    }
+    add_machine_controls(&mut entities, topics, machine);
+    device(
+        json!({
+            "identifiers": [id], "name": name.unwrap_or(machine), "manufacturer": "auscult", "model": model,
+            "via_device": format!("auscult/{agent}"),
+        }),
+        json!([online(topics)]),
+        entities,
+    )
+}
+
+/// What is measured on a machine.
+fn add_machine_readings(entities: &mut Entities, topics: &AgentTopics, machine: &str) {
+    let topic = |part| topics.of_machine(machine, part);
+    // What a window could not answer is not shown as if it had.
+    let assessed = json!({
+        "topic": topic(MachinePart::Verdict),
+        "value_template": news("'offline' if value_json.verdict == 'unknown' else 'online'"),
+    });
     entities.add(
         "distance",
         "sensor",
@@ -207,25 +232,6 @@ fn machine_device(config: &HomeAssistantConfig, topics: &AgentTopics, described:
             ),
         }),
     );
-    if config.shows_pictures() {
-        entities.add(
-            "picture",
-            "image",
-            json!({
-                "name": "Last alarm", "icon": "mdi:waveform", "content_type": "image/png",
-                "image_topic": topic(MachinePart::Picture),
-            }),
-        );
-    }
-    add_machine_controls(&mut entities, topics, machine);
-    device(
-        json!({
-            "identifiers": [id], "name": name.unwrap_or(machine), "manufacturer": "auscult", "model": model,
-            "via_device": format!("auscult/{agent}"),
-        }),
-        json!([online(topics)]),
-        entities,
-    )
 }
 
 /// What can be set on a machine, and pressed.

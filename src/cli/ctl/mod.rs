@@ -119,16 +119,8 @@ fn is_for_one(command: &Command) -> bool {
 }
 
 async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<(), Failure> {
-    let (mut command, mut upload) = (args.command.clone(), None);
-    if let Command::BundleInstall(BundleInstall { file: Some(file), .. }) = &command {
-        upload = Some(Upload::read(Kind::Bundle, file)?);
-    }
-    if let Command::StateImport(StateImport { file, .. }) = &command {
-        upload = Some(Upload::read(Kind::State, file)?);
-    }
-    if let Some(archive) = &upload {
-        command = archive.command();
-    }
+    let upload = archive_of(&args.command)?;
+    let command = upload.as_ref().map_or_else(|| args.command.clone(), Upload::command);
     let envelope = envelope(args);
     let id = envelope.id.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
     let mut extras = Extras::of(&command, &id);
@@ -199,10 +191,24 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
         let seconds = timeout.as_secs_f64();
         return Err(anyhow::anyhow!("no reply within {seconds} s from {}", silent.join(", ")).into());
     }
+    all_done(&replies, &asked, upload.is_some())
+}
+
+/// The file that a command sends along.
+fn archive_of(command: &Command) -> Result<Option<Upload>, Failure> {
+    Ok(match command {
+        Command::BundleInstall(BundleInstall { file: Some(file), .. }) => Some(Upload::read(Kind::Bundle, file)?),
+        Command::StateImport(StateImport { file, .. }) => Some(Upload::read(Kind::State, file)?),
+        _ => None,
+    })
+}
+
+/// Whether every agent has done what was asked of it.
+fn all_done(replies: &[Reply], asked: &serde_json::Value, with_archive: bool) -> Result<(), Failure> {
     // An agent that still misses a part of the archive says so, and that is no success.
     let is_done = |reply: &Reply| {
         let misses = reply.data.as_ref().and_then(|data| data.get("missing")).is_some_and(|missing| !missing.is_null());
-        reply.status == ReplyStatus::Ok && !(upload.is_some() && misses)
+        reply.status == ReplyStatus::Ok && !(with_archive && misses)
     };
     // An id that was used before is answered with what it did then.
     if let Some(reply) =
