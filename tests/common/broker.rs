@@ -6,8 +6,8 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,18 @@ use serde_json::{Value, json};
 use super::kill_on_drop::KillOnDrop;
 use super::wait::{TIMEOUT, pace, wait_until};
 
-/// A port that was free a moment ago, on both loopback addresses. It lies below those that the system gives to outgoing
+/// A port that was free a moment ago, on both loopback addresses, and that nobody else in this process is given: a test
+/// whose broker is away must not find another's in its place. It lies below those that the system gives to outgoing
 /// connections: one of them could take it while a broker is being restarted.
 pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 15_000..32_000;
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| rand::random_range(0..PORTS.end - PORTS.start).into());
     let free = |address: &str, port: u16| match TcpListener::bind((address, port)) {
         Ok(_) => true,
         Err(error) => error.kind() == std::io::ErrorKind::AddrNotAvailable,
     };
     (0..1000)
-        .map(|_| rand::random_range(15_000..32_000))
+        .map(|_| PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start))
         .find(|port| free("127.0.0.1", *port) && free("::1", *port))
         .expect("a free port")
 }
