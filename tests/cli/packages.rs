@@ -36,5 +36,5 @@ fn it_installs_upgrades_and_leaves_nothing() {
 #[test]
 #[ignore = "heavy: minutes, a Debian with systemd in a container"]
 fn a_pi_is_provisioned_and_its_service_holds() {
-    passes("tests/deb/pi.sh", 6);
+    passes("tests/deb/pi.sh", 7);
 }
