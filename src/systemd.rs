@@ -21,7 +21,9 @@ pub fn alive() {
 
 /// One line for `systemctl status`.
 pub fn status(line: &str) {
-    notify(&[NotifyState::Status(line)]);
+    // A second line would be another message to systemd.
+    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    notify(&[NotifyState::Status(&line)]);
 }
 
 /// How often [`alive`] is due: half of `WatchdogSec=`; `None` where no watchdog is set.

@@ -45,6 +45,7 @@ use crate::mqtt::{IncomingReceiver, Mqtt};
 use crate::notify::{self, Notifier};
 use crate::numbers::counted;
 use crate::systemd;
+use crate::threads::join_until;
 
 /// A clean stop takes no longer than this, whatever hangs; the last alarms' clips apart.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
@@ -88,7 +89,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<E
         Ok(End::Restart) => systemd::status("restarting with what was imported"),
         _ => systemd::stopping(),
     }
-    agent.controller.flush(Utc::now());
     tokio::task::spawn_blocking(move || agent.stop()).await.map_err(AgentError::system("the stop failed"))?;
     outcome
 }
@@ -196,13 +196,21 @@ impl Agent {
         self.writer.finish(end - GOODBYE);
         self.trend.finish(end - GOODBYE);
         self.notify.finish(end - GOODBYE);
+        // Beside the farewell: a disk that hangs does not hold it up.
+        let mut controller = self.controller;
+        let flush = std::thread::Builder::new().name("flush".into()).spawn(move || controller.flush(Utc::now()));
+        let without_broker = self.mqtt.broker().current().urls.all().is_empty();
         let report = self.mqtt.stop(end.saturating_duration_since(Instant::now()));
         if report.left > 0 {
             tracing::info!("kept on disk and sent after the next start: {}", counted(report.left, "message"));
         }
         match report.stopped_published {
             true => tracing::info!("stopped, and the broker has been told"),
+            false if without_broker => tracing::info!("stopped"),
             false => tracing::warn!("stopped; the broker could not be told"),
+        }
+        if let Ok(flush) = flush {
+            join_until(flush, end, "the keeper of distances", "distances of the last minute could not be kept in time");
         }
         self.clips.finish(begun + CLIPS_LIMIT);
     }

@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut parts = vec![counted(written, "clip")];
     parts.extend((moved > 0).then(|| format!("{moved} moved to the folder of another answer")));
     parts.extend((left_out > 0).then(|| format!("{left_out} that nobody has answered left out (--all)")));
-    eprintln!("{}", parts.join("; "));
+    eprintln!("from {}: {}", state_dir.display(), parts.join("; "));
     match unreadable {
         0 => Ok(()),
         _ => Err(anyhow::anyhow!("{} could not be read", counted(unreadable, "clip")).into()),

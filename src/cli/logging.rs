@@ -18,7 +18,8 @@ use crate::log_tail;
 /// A filter that cannot be read.
 pub fn start(config: &LogConfig) -> Result<(), Failure> {
     let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| config.level.clone());
-    let filter = EnvFilter::try_new(&directives)
+    // rumqttc warns of every message that a broker refuses; the client says so once.
+    let filter = EnvFilter::try_new(format!("rumqttc=error,{directives}"))
         .map_err(|error| Failure::config(anyhow::anyhow!("log.level: {directives:?}: {error}")))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr.and(KeptTail));
     // A second start (two agents in one process) keeps the first one's subscriber.

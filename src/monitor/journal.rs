@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Monitor;
 use super::answers::{self, AlarmAnswer};
@@ -264,28 +264,34 @@ fn put(db: &Connection, machine: &str, record: &AlarmRecord) -> Result<i64, Sqli
     let note: Note = note.unwrap_or_default();
     let milliseconds = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
     let why = record.why.as_ref().and_then(|why| serde_json::to_string(why).ok());
+    let values = params![
+        machine,
+        record.kind.word(),
+        record.since.timestamp_millis(),
+        milliseconds(record.ended),
+        record.count as i64,
+        why,
+        milliseconds(at),
+        note.by,
+        note.comment
+    ];
+    // Not in one statement: an insertion that becomes a change uses up a number, and people would look for the alarms between.
+    let known = db
+        .prepare_cached(
+            "UPDATE alarm SET ended_ms = coalesce(ended_ms, ?4), windows = ?5, why = ?6, acknowledged_ms = ?7, by = ?8, comment = ?9
+             WHERE machine = ?1 AND kind = ?2 AND since_ms = ?3 RETURNING id",
+        )?
+        .query_row(values, |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
     let id = db
         .prepare_cached(
             "INSERT INTO alarm (machine, kind, since_ms, ended_ms, windows, why, acknowledged_ms, by, comment)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (machine, kind, since_ms) DO UPDATE SET ended_ms = coalesce(ended_ms, ?4), windows = ?5, why = ?6,
-                 acknowledged_ms = ?7, by = ?8, comment = ?9
-             RETURNING id",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id",
         )?
-        .query_row(
-            params![
-                machine,
-                record.kind.word(),
-                record.since.timestamp_millis(),
-                milliseconds(record.ended),
-                record.count as i64,
-                why,
-                milliseconds(at),
-                note.by,
-                note.comment
-            ],
-            |row| row.get(0),
-        )?;
+        .query_row(values, |row| row.get(0))?;
     Ok(id)
 }
 

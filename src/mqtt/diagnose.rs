@@ -10,7 +10,7 @@ use rumqttc::{ConnectReturnCode, StateError};
 use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::connection::{ConnectionError, is_closed};
+use super::connection::{ConnectionError, is_closed, printable};
 
 const CLOSED: &str = "the broker closed the connection";
 const LATE: &str = "no answer in time";
@@ -23,7 +23,7 @@ pub fn describe(error: &ConnectionError) -> String {
     match error {
         ConnectionError::V4(error) => describe_v4(error),
         ConnectionError::V5(error) => describe_v5(error),
-        ConnectionError::Ended => error.to_string(),
+        ConnectionError::TopicAlias | ConnectionError::Ended => error.to_string(),
     }
 }
 
@@ -56,7 +56,7 @@ fn describe_v5(error: &v5::ConnectionError) -> String {
             // A farewell without a reason is one that rumqttc cannot read.
             StateError::ConnectionAborted | StateError::Deserialization(Packet::PayloadRequired) => CLOSED.into(),
             StateError::ServerDisconnect { reason_code, reason_string } => {
-                let words = reason_string.as_ref().map(|words| format!(" (the broker says: {words})"));
+                let words = reason_string.as_ref().map(|words| format!(" (the broker says: {})", printable(words)));
                 format!("the broker ended the connection: {}{}", farewell(*reason_code), words.unwrap_or_default())
             }
             StateError::Deserialization(Packet::Io(error)) => network(error),

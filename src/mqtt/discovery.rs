@@ -39,7 +39,8 @@ pub fn announce(config: &HomeAssistantConfig, machines: &[Described<'_>], state_
     let shown = machines.iter().filter(|_| config.shows_pictures());
     let pictures = shown.map(|machine| mqtt.topics().of_machine(machine.id, MachinePart::Picture));
     let topics: BTreeSet<String> = wanted.iter().map(|(topic, _)| topic.clone()).chain(pictures).collect();
-    known.difference(&topics).for_each(|topic| mqtt.retained(topic.clone(), Vec::new()));
+    let gone = known.difference(&topics).filter(|topic| !mqtt.is_cleared(topic));
+    gone.for_each(|topic| mqtt.retained(topic.clone(), Vec::new()));
     let before = known.len();
     known.extend(topics);
     if known.len() > before

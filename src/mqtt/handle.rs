@@ -251,6 +251,11 @@ impl Mqtt {
         self.shared.wake.notify_one();
     }
 
+    /// Whether this run has taken back what is retained on a topic.
+    pub fn is_cleared(&self, topic: &str) -> bool {
+        self.shared.states.lock().get(topic).is_some_and(|state| state.payload.is_empty())
+    }
+
     /// The part of a health message that the outbox and the connection know.
     pub fn stats(&self) -> MqttHealth {
         let shared = &self.shared;

@@ -268,8 +268,11 @@ impl FleetClient {
             if self.note(&message) {
                 continue;
             }
-            if let Topic::Agent { part: AgentPart::Reply, .. } = message.topic
-                && let Ok(reply) = serde_json::from_slice::<Reply>(&message.payload)
+            // No agent answers for another.
+            if let Topic::Agent { agent, part: AgentPart::Reply } = &message.topic
+                && let Ok(value) = serde_json::from_slice(&message.payload)
+                && let Ok(reply) = serde_json::from_value::<Reply>(harmless(value))
+                && reply.agent == *agent
             {
                 return Ok(Some(Answer { reply, payload: message.payload }));
             }
@@ -359,6 +362,19 @@ impl Repetition {
     pub fn answered(&mut self) {
         self.due = Instant::now() + self.pause;
     }
+}
+
+/// What agents say, without what a terminal would obey.
+fn harmless(mut value: Value) -> Value {
+    match &mut value {
+        Value::String(text) => {
+            *text = text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c }).collect();
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| *value = harmless(value.take())),
+        Value::Object(fields) => fields.values_mut().for_each(|value| *value = harmless(value.take())),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    value
 }
 
 fn word(state: AgentState) -> &'static str {

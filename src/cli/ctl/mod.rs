@@ -189,7 +189,11 @@ async fn talk(args: &Args, addressee: Addressee, timeout: Duration) -> Result<()
     }
     if !silent.is_empty() {
         let seconds = timeout.as_secs_f64();
-        return Err(anyhow::anyhow!("no reply within {seconds} s from {}", silent.join(", ")).into());
+        let silent = silent.join(", ");
+        let later = format!(
+            "who gets it later does it still, unless --expires has passed; with --id {id} it can be asked for again"
+        );
+        return Err(anyhow::anyhow!("no reply within {seconds} s from {silent}: {later}").into());
     }
     all_done(&replies, &asked, upload.is_some())
 }

@@ -137,7 +137,8 @@ impl Upload {
             };
             let agent = answer.reply.agent.clone();
             let number = answer.reply.id.as_deref().and_then(|id| id.strip_prefix(&attempt)?.parse().ok());
-            let Some(number) = number.filter(|_| taken.agents.contains_key(&agent)) else { continue };
+            let is_asked = |number: &usize| *number < sent && taken.agents.contains_key(&agent);
+            let Some(number) = number.filter(is_asked) else { continue };
             last_reply_at = Instant::now();
             repetition.answered();
             if answer.reply.error.is_some() {

@@ -20,13 +20,11 @@ impl Problems {
         let line = format!("{about}: {problem}");
         let logged = self.logged.entry(about).or_default();
         logged.retain(|(_, when)| when.elapsed() < LOG_AGAIN_AFTER);
-        if logged.iter().any(|(words, _)| *words == problem) {
+        // Who gives another reason each time does not fill the log.
+        if logged.len() >= REMEMBERED || logged.iter().any(|(words, _)| *words == problem) {
             tracing::debug!("{line}");
         } else {
             tracing::warn!("{line}");
-            if logged.len() >= REMEMBERED {
-                logged.remove(0);
-            }
             logged.push((problem, Instant::now()));
         }
         line

@@ -7,7 +7,7 @@ use rumqttc::v5;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
 use tokio_rustls::rustls::Error as TlsError;
 
-use super::refusal::{Reason, Refusal};
+use super::refusal::{Reason, Refusal, printable};
 
 /// Why a connection ended, or was not made.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum ConnectionError {
     V4(rumqttc::ConnectionError),
     #[error(transparent)]
     V5(Box<v5::ConnectionError>),
+    /// Each alias keeps a message in memory, and there may be 65 535.
+    #[error("the broker uses topic aliases, which it was not allowed")]
+    TopicAlias,
     /// Its events have all been read.
     #[error("the connection has ended")]
     Ended,
@@ -56,7 +59,7 @@ impl ConnectionError {
         match self {
             ConnectionError::V4(V4Error::MqttState(StateError::Io(error)) | V4Error::Io(error)) => is_closed(error),
             ConnectionError::V4(V4Error::MqttState(StateError::ConnectionAborted)) => true,
-            ConnectionError::V4(_) | ConnectionError::Ended => false,
+            ConnectionError::V4(_) | ConnectionError::TopicAlias | ConnectionError::Ended => false,
             ConnectionError::V5(error) => match &**error {
                 v5::ConnectionError::MqttState(v5::StateError::ConnectionAborted) => true,
                 v5::ConnectionError::MqttState(
@@ -83,7 +86,7 @@ impl ConnectionError {
                     DisconnectReasonCode::NotAuthorized => Reason::NotAuthorized,
                     _ => return None,
                 };
-                Some(Refusal { reason, words: reason_string.clone() })
+                Some(Refusal { reason, words: reason_string.as_deref().map(printable) })
             }
             v5::StateError::Deserialization(v5::mqttbytes::Error::InvalidConnectReturnCode(code)) => {
                 let too_large = DisconnectReasonCode::PacketTooLarge as u8;

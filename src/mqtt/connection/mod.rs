@@ -27,7 +27,7 @@ pub use self::error::{ConnectionError, is_closed};
 pub use self::event::{ConnectionEvent, Received};
 pub use self::identity::{Identity, LoginError, Will, login};
 pub use self::limits::{BrokerLimits, MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES};
-pub use self::refusal::{Reason, Refusal, Remedy};
+pub use self::refusal::{Reason, Refusal, Remedy, printable};
 use super::address::BrokerUrl;
 use super::version::Version;
 

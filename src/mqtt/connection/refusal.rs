@@ -66,6 +66,11 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What a broker says, as far as it fits into a line of the log.
+pub fn printable(words: &str) -> String {
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         Refusal { reason, words: None }

@@ -25,7 +25,7 @@ use super::error::ConnectionError;
 use super::event::{ConnectionEvent, Received};
 use super::identity::Identity;
 use super::limits::{BrokerLimits, MAX_PACKET_BYTES, NETWORK_TIMEOUT_S, PACKET_IDS};
-use super::refusal::{Reason, Refusal};
+use super::refusal::{Reason, Refusal, printable};
 use crate::mqtt::address::BrokerUrl;
 
 /// rumqttc takes no shorter one.
@@ -91,6 +91,10 @@ pub fn open(
                 Err(error) => (None, event_loop.state.events.drain(..).collect(), Some(error)),
             };
             for event in event.into_iter().chain(rest) {
+                if uses_alias(&event) {
+                    let _ = events.send(ConnectionEvent::Lost(ConnectionError::TopicAlias)).await;
+                    return;
+                }
                 if let Some(event) = translate(event, keep_alive, largest)
                     && events.send(event).await.is_err()
                 {
@@ -106,6 +110,12 @@ pub fn open(
         }
     });
     (client, task)
+}
+
+/// Whether a broker names a topic by a number, which it was not allowed: rumqttc would keep each for as long as the connection.
+fn uses_alias(event: &Event) -> bool {
+    let Event::Incoming(Packet::Publish(message)) = event else { return false };
+    message.properties.as_ref().is_some_and(|properties| properties.topic_alias.is_some())
 }
 
 /// `expiry`: after this time the broker need not deliver it any more.
@@ -136,12 +146,12 @@ fn translate(event: Event, keep_alive: Duration, largest: usize) -> Option<Conne
     Some(match event {
         Event::Incoming(Packet::ConnAck(ack)) => ConnectionEvent::Connected(limits(&ack, keep_alive)),
         Event::Incoming(Packet::PubAck(ack)) => {
-            let words = ack.properties.and_then(|properties| properties.reason_string);
+            let words = ack.properties.and_then(|properties| properties.reason_string).as_deref().map(printable);
             let refusal = of_publish(ack.reason).map(|reason| Refusal { reason, words });
             ConnectionEvent::Acknowledged(ack.pkid, refusal)
         }
         Event::Incoming(Packet::SubAck(ack)) => {
-            let words = ack.properties.and_then(|properties| properties.reason_string);
+            let words = ack.properties.and_then(|properties| properties.reason_string).as_deref().map(printable);
             let refusal = |code: &SubscribeReasonCode| {
                 of_subscription(*code).map(|reason| Refusal { reason, words: words.clone() })
             };

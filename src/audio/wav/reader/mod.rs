@@ -132,6 +132,10 @@ impl WavReader {
     }
 }
 
+/// How files begin that are taken for WAV files, and what they are.
+const KNOWN: [(&[u8], &str); 4] =
+    [(b"RIFF", "RIFF without WAVE"), (b"OggS", "an Ogg file"), (b"fLaC", "a FLAC file"), (b"ID3", "an MP3 file")];
+
 struct Header {
     format: Format,
     sample: Sample,
@@ -153,8 +157,10 @@ fn read_header(reader: &mut impl Read) -> Result<Header, String> {
     }
     let (kind, form) = (&riff[..4], &riff[8..]);
     if found < riff.len() || !matches!(kind, b"RIFF" | b"RF64") || form != b"WAVE" {
-        let start = String::from_utf8_lossy(&riff[..found]);
-        return Err(format!("expected a WAV file (RIFF ... WAVE), found one that begins with {start:?}"));
+        // Nothing else of what is in it: a command may name any file.
+        let begins = |magic: &(&[u8], &'static str)| riff[..found].starts_with(magic.0).then_some(magic.1);
+        let found = KNOWN.iter().find_map(begins).unwrap_or("another kind of file");
+        return Err(format!("expected a WAV file (RIFF ... WAVE), found {found}"));
     }
     let unfinished = matches!(u64::from(u32_at(&riff, 4)), 0 | UNKNOWN_LENGTH..);
     let (mut long_data_bytes, mut layout) = (None, None);

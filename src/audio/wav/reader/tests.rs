@@ -106,10 +106,11 @@ fn what_is_wrong_is_one_line() {
     let mut extensible = fmt(0xfffe, 1, 16_000, 2, 16);
     extensible.extend([22, 0, 16, 0, 4, 0, 0, 0, 1, 0]);
     extensible.extend([7; 14]);
-    let cases: [(Vec<u8>, &str); 16] = [
+    let cases: [(Vec<u8>, &str); 17] = [
         (vec![], "found an empty one"),
-        (b"RIFF".to_vec(), "begins with \"RIFF\""),
-        (b"OggS and something else".to_vec(), "begins with \"OggS"),
+        (b"RIFF".to_vec(), "found RIFF without WAVE"),
+        (b"OggS and something else".to_vec(), "found an Ogg file"),
+        (b"a password".to_vec(), "found another kind of file"),
         (riff(&[]), "expected a chunk \"fmt \", found the end"),
         (riff(&[(b"fmt ", &good)]), "expected a chunk \"data\", found the end"),
         (riff(&[(b"data", &[0; 4])]), "expected a chunk \"fmt \" before"),
