@@ -146,6 +146,15 @@ impl ScriptedBroker {
         }
     }
 
+    /// A message whose topic gets a number for later ones, which the client has not allowed.
+    pub fn use_alias(&self) {
+        let topic = "auscult/pi-7/control";
+        let length = u16::try_from(topic.len()).expect("a short topic").to_be_bytes();
+        let body = [&length[..], topic.as_bytes(), &[3, 0x23, 0, 1], b"{}"].concat();
+        let mut stream = self.state.stream.lock().expect("no panic");
+        write_packet(stream.as_mut().expect("a connection"), 0x30, &body).expect("sent");
+    }
+
     pub fn connects(&self) -> Vec<Connect> {
         self.state.connects.lock().expect("no panic").clone()
     }

@@ -126,6 +126,22 @@ fn a_broker_that_has_spoken_five_is_asked_for_it_again() {
     assert_eq!(versions[..5], [5, 5, 4, 5, 5]);
 }
 
+/// Each would keep a message in the agent's memory.
+#[test]
+fn a_broker_that_uses_topic_aliases_is_left_and_nothing_is_lost() {
+    let broker = ScriptedBroker::start(|_| TAKEN);
+    let dir = state_dir();
+    let (mqtt, _incoming) = start(options(&broker.url(), dir.path()));
+    window(&mqtt, "blower-1");
+    broker.wait_taken("the first verdict", of_seq(0));
+    broker.use_alias();
+    wait_until("it says so", || mqtt.stats().last_error.is_some_and(|error| error.contains("topic aliases")));
+    window(&mqtt, "blower-1");
+    broker.wait_taken("the second verdict", of_seq(1));
+    mqtt.stop(Duration::from_secs(5));
+    assert!(broker.connects().len() >= 2);
+}
+
 #[test]
 fn a_broker_that_was_told_to_speak_five_and_does_not_is_named() {
     let broker = ScriptedBroker::greeting(|_| Welcome::Refuse(0x84), |_| TAKEN);

@@ -384,3 +384,17 @@ fn word(state: AgentState) -> &'static str {
         AgentState::Offline => "offline",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_obeys_no_agent() {
+        let said = json!({ "error": { "message": "a\u{1b}[2Jb\u{7}\nc" }, "data": [{ "by": "x\ry" }, 1.5, null] });
+        let shown = json!({ "error": { "message": "a [2Jb \nc" }, "data": [{ "by": "x y" }, 1.5, null] });
+        assert_eq!(harmless(said), shown);
+    }
+}

@@ -76,3 +76,14 @@ impl From<Reason> for Refusal {
         Refusal { reason, words: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brokers_words_are_one_short_line() {
+        assert_eq!(printable("no\nWATCHDOG=trigger\u{1b}[0m"), "no WATCHDOG=trigger [0m");
+        assert_eq!(printable(&"x".repeat(60_000)).len(), 200);
+    }
+}
