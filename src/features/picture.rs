@@ -294,6 +294,21 @@ mod tests {
         (info.width as usize, info.height as usize, pixels)
     }
 
+    /// The shipped mosquitto takes messages up to 1 MiB.
+    #[test]
+    fn a_picture_of_noise_is_no_large_message() {
+        let front_end = FrontEnd::default();
+        let mut state = 1u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32
+        };
+        let image: Vec<f32> = (0..128 * 128).map(|_| noise()).collect();
+        let picture = Picture { title: "noise", front_end: &front_end, image: &image, range_db: 60.0 };
+        let bytes = picture.to_png().unwrap().len();
+        assert!(bytes < 500_000, "{bytes} bytes");
+    }
+
     #[test]
     fn low_bands_lie_below_and_early_frames_left() {
         let front_end = FrontEnd::default();
