@@ -22,19 +22,11 @@ import time
 
 from paho.mqtt import client as mqtt
 
-from processes import free_port
+from processes import free_port, wait_until
 
 TOPIC = "loss/number"
 TIMEOUT_S = 60
 SETTLED_S = 40
-
-
-def wait_until(what, seconds, done):
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
 
 
 def start(arguments, directory):

@@ -1,4 +1,4 @@
-"""What a process takes, and a free port: what the benches in Python have in common."""
+"""What a process takes, a free port, and waiting: what the benches in Python have in common."""
 import os
 import pathlib
 import socket
@@ -9,6 +9,14 @@ def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def wait_until(what, seconds, done):
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
 
 
 def cpu_s(pid):

@@ -23,19 +23,11 @@ import tempfile
 import threading
 import time
 
-from processes import cpu_s, free_port, memory_mb
+from processes import cpu_s, free_port, memory_mb, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 AUSCULT = os.environ.get("AUSCULT", str(ROOT / "target/release/auscult"))
 PATH = os.environ["PATH"] + ":/usr/sbin"
-
-
-def wait_until(what, seconds, done):
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not within {seconds} s: {what}")
-        time.sleep(0.1)
 
 
 def answers(port):

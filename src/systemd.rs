@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::causes::one_line;
+
 /// The agent is up.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
@@ -22,7 +24,7 @@ pub fn alive() {
 /// One line for `systemctl status`.
 pub fn status(line: &str) {
     // A second line would be another message to systemd.
-    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = one_line(line, usize::MAX);
     notify(&[NotifyState::Status(&line)]);
 }
 

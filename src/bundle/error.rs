@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::causes::one_line;
+
 /// One clear line: the file, what was expected, what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
@@ -16,7 +18,6 @@ impl BundleError {
 
     /// Keeps the problem to one line of bounded length.
     pub fn new(file: impl Into<PathBuf>, problem: impl AsRef<str>) -> Self {
-        let one_line = problem.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c });
-        BundleError { file: file.into(), problem: one_line.take(Self::LIMIT).collect() }
+        BundleError { file: file.into(), problem: one_line(problem.as_ref(), Self::LIMIT) }
     }
 }

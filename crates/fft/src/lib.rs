@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use realfft::RealFftPlanner;
 pub use realfft::num_complex::{Complex, Complex32};
-pub use realfft::{ComplexToReal, FftNum, RealToComplex};
+pub use realfft::{ComplexToReal, RealToComplex};
+use realfft::{FftNum, RealFftPlanner};
 
 /// A number that samples are transformed in.
 pub trait Real: FftNum {

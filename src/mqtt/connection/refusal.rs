@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::causes::one_line;
+
 /// What the broker said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -68,7 +70,7 @@ impl fmt::Display for Refusal {
 
 /// What a broker says, as far as it fits into a line of the log.
 pub fn printable(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+    one_line(words, 200)
 }
 
 impl From<Reason> for Refusal {
