@@ -6,9 +6,6 @@ use crate::scoring::alarm::SlowCalibration;
 use crate::scoring::lanes::{Features, Lane, Lanes};
 use crate::scoring::tail::Tail;
 
-/// Power that the lanes' surprises are averaged in.
-const POWER: i32 = 4;
-
 /// Every lane's score of one window.
 pub(super) type Scores = Vec<(Lane, f64)>;
 
@@ -19,8 +16,10 @@ pub(super) enum Combining {
     /// The most surprised lane speaks: what version 0.1 learned.
     #[default]
     Loudest,
-    /// The mean of their fourth powers: one strong lane speaks, and so do several weak ones.
+    /// The mean of their fourth powers: what was learned before their squares were taken.
     Together,
+    /// The mean of their squares: one strong lane speaks, and so do several weak ones.
+    Squares,
 }
 
 /// What is normal for each lane, and for all of them together.
@@ -45,10 +44,15 @@ impl Tails {
     /// From how windows were judged by others. `stretches` says of each window which stretch of sound it is of: windows
     /// of one stretch are no two witnesses.
     pub fn fit<'a>(judged: impl Iterator<Item = (&'a Scores, usize)> + Clone) -> Option<Tails> {
-        let of = |lane: Lane| -> Vec<f64> { judged.clone().filter_map(|(scores, _)| score_of(scores, lane)).collect() };
-        let tails: Vec<(Lane, Tail)> =
-            Lane::ALL.into_iter().filter_map(|lane| Some((lane, Tail::fit(&of(lane))?))).collect();
-        let combining = Combining::Together;
+        let of = |lane: Lane| judged.clone().filter_map(move |(scores, at)| Some((score_of(scores, lane)?, at)));
+        let tails: Vec<(Lane, Tail)> = Lane::ALL
+            .into_iter()
+            .filter_map(|lane| {
+                let (scores, stretches): (Vec<f64>, Vec<usize>) = of(lane).unzip();
+                Some((lane, Tail::fit_stretches(&scores, &stretches)?))
+            })
+            .collect();
+        let combining = Combining::Squares;
         let complete = judged.filter(|(scores, _)| scores.len() == tails.len());
         let (surprises, stretches): (Vec<f64>, Vec<usize>) =
             complete.filter_map(|(scores, stretch)| Some((surprise(&tails, scores, combining)?.0, stretch))).unzip();
@@ -119,10 +123,14 @@ fn surprise(tails: &[(Lane, Tail)], scores: &[(Lane, f64)], combining: Combining
     let (loudest, lane) = all.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0))?;
     let together = match combining {
         Combining::Loudest => loudest,
-        Combining::Together => {
-            let powers: f64 = all.iter().map(|(surprise, _)| surprise.powi(POWER)).sum();
-            (powers / all.len() as f64).powf(1.0 / f64::from(POWER))
-        }
+        Combining::Together => mean_power(&all, 4),
+        Combining::Squares => mean_power(&all, 2),
     };
     Some((together, lane))
+}
+
+/// The root of the mean power of all surprises.
+fn mean_power(all: &[(f64, Lane)], power: i32) -> f64 {
+    let powers: f64 = all.iter().map(|(surprise, _)| surprise.powi(power)).sum();
+    (powers / all.len() as f64).powf(1.0 / f64::from(power))
 }

@@ -120,7 +120,8 @@ mod tests {
     fn what_differs_from_day_to_day_widens_the_tail() {
         let of = |shift: f64| {
             let (judged, folds) = days(shift);
-            let left_out = LeftOut::new(&judged, &folds, &folds);
+            let stretches: Vec<usize> = (0..judged.len()).map(|number| number / 6).collect();
+            let left_out = LeftOut::new(&judged, &folds, &stretches);
             let widening = left_out.widening(0.01);
             let share = |widening: f64| left_out.expected(widening, 3, 0.01).expect("three days").share;
             (widening, share(1.0), share(widening))
