@@ -17,6 +17,7 @@
 //! config     what a user can set
 //! window     a window of sound, and why it could not be assessed
 //! numbers    numbers for people
+//! lanes8     sums of many numbers, eight side by side
 //! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
 //! backoff    pauses between attempts
@@ -49,6 +50,7 @@ pub mod control;
 pub mod encoder;
 pub mod features;
 pub mod fs;
+mod lanes8;
 mod log_tail;
 pub mod monitor;
 pub mod mqtt;

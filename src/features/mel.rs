@@ -1,13 +1,14 @@
 //! Mel spectrogram in parity with librosa 0.11: pre-emphasis, STFT, Slaney mel bands, dB, min-max.
+#![allow(clippy::needless_range_loop, reason = "what iterators are given may be compiled apart, and slower")]
 
+use auscult_fft::{PairedPower, Real};
+
+use super::decibels::to_decibels;
 use super::front_end::{FeatureError, FrontEnd};
-use super::stft::Stft;
+use crate::lanes8::{are_finite, dot, range};
 
 /// Least power that becomes dB: librosa's `amin`.
 const LEAST_POWER: f32 = 1e-10;
-
-/// `10 log10(x)` is so many times `ln(x)`, which is computed in half the time.
-const DB_PER_NEPER: f32 = 10.0 / std::f32::consts::LN_10;
 
 /// Added to the range in min-max scaling, so that a constant image is 0 and not 0/0.
 const RANGE_FLOOR_DB: f32 = 1e-8;
@@ -22,16 +23,14 @@ const PRECISE_ABOVE_DB: f32 = 50.0;
 /// `1 + window_samples / hop` frames in all.
 pub struct MelExtractor {
     front_end: FrontEnd,
-    quick: Stft<f32>,
-    precise: Stft<f64>,
+    quick: PairedPower<f32>,
+    precise: PairedPower<f64>,
     bands: Vec<Band>,
     /// The pre-emphasised window between `n_fft / 2` zeros on each side.
     padded: Vec<f32>,
-    /// `[frames_total, bins]`.
+    /// Of two frames, `[2, bins]`.
     power: Vec<f32>,
-    /// `[frames_total, n_mels]`: power at first, then dB.
-    mel_by_frame: Vec<f32>,
-    /// `[n_mels, frames_total]`.
+    /// `[n_mels, frames_total]`: power at first, then dB.
     mel_db: Vec<f32>,
     /// `[n_mels, frames]`.
     image: Vec<f32>,
@@ -53,12 +52,11 @@ impl MelExtractor {
         let (n_fft, bins, frames_total) = (front_end.n_fft, front_end.bins(), front_end.frames_total());
         Ok(MelExtractor {
             front_end: front_end.clone(),
-            quick: Stft::new(n_fft),
-            precise: Stft::new(n_fft),
+            quick: PairedPower::new(n_fft),
+            precise: PairedPower::new(n_fft),
             bands: mel_bands(front_end),
             padded: vec![0.0; front_end.window_samples() + n_fft],
-            power: vec![0.0; frames_total * bins],
-            mel_by_frame: vec![0.0; frames_total * front_end.n_mels],
+            power: vec![0.0; 2 * bins],
             mel_db: vec![0.0; frames_total * front_end.n_mels],
             image: vec![0.0; front_end.n_mels * front_end.frames],
             range_db: (0.0, 0.0),
@@ -79,12 +77,19 @@ impl MelExtractor {
             return Err(FeatureError::Length { expected, found: window.len() });
         }
         self.emphasise(window);
-        self.quick.power(&self.padded, self.front_end.hop, &mut self.power);
-        self.finish()?;
-        if self.range_db.1 - self.range_db.0 > PRECISE_ABOVE_DB {
-            self.precise.power(&self.padded, self.front_end.hop, &mut self.power);
-            self.finish()?;
+        // A NaN would be lost in the maximum, and the encoder's ReLU can turn one into a plausible embedding.
+        if !are_finite(&self.padded) {
+            return Err(FeatureError::NotFinite);
         }
+        let MelExtractor { front_end, quick, precise, bands, padded, power, mel_db, .. } = self;
+        mel_powers(quick, padded, front_end.hop, bands, power, mel_db);
+        let mut range_db = decibels(mel_db, front_end.top_db)?;
+        if range_db.1 - range_db.0 > PRECISE_ABOVE_DB {
+            mel_powers(precise, padded, front_end.hop, bands, power, mel_db);
+            range_db = decibels(mel_db, front_end.top_db)?;
+        }
+        self.range_db = range_db;
+        self.scale();
         Ok(&self.image)
     }
 
@@ -106,79 +111,73 @@ impl MelExtractor {
 
     /// `y[t] = x[t] - c * x[t-1]`, the first sample kept.
     fn emphasise(&mut self, window: &[f32]) {
-        let coefficient = self.front_end.pre_emphasis as f32;
         let inner = &mut self.padded[self.front_end.n_fft / 2..][..window.len()];
         inner[0] = window[0];
-        for (out, pair) in inner[1..].iter_mut().zip(window.windows(2)) {
-            *out = pair[1] - coefficient * pair[0];
-        }
-    }
-
-    /// From `power` to the image.
-    fn finish(&mut self) -> Result<(), FeatureError> {
-        let bins = self.front_end.bins();
-        let rows = self.power.chunks_exact(bins).zip(self.mel_by_frame.chunks_exact_mut(self.front_end.n_mels));
-        for (power, mel) in rows {
-            for (out, band) in mel.iter_mut().zip(&self.bands) {
-                *out = dot(&power[band.first_bin..][..band.weights.len()], &band.weights);
-            }
-        }
-        self.decibels()?;
-        self.scale();
-        Ok(())
-    }
-
-    /// Turns `mel_by_frame` into dB and fills `mel_db`.
-    fn decibels(&mut self) -> Result<(), FeatureError> {
-        // A NaN would be lost in the maximum, and the encoder's ReLU can turn one into a plausible embedding.
-        if self.mel_by_frame.iter().any(|power| !power.is_finite()) || self.padded.iter().any(|s| !s.is_finite()) {
-            return Err(FeatureError::NotFinite);
-        }
-        let mut loudest = f32::NEG_INFINITY;
-        for value in &mut self.mel_by_frame {
-            *value = DB_PER_NEPER * value.max(LEAST_POWER).ln();
-            loudest = loudest.max(*value);
-        }
-        let floor = loudest - self.front_end.top_db as f32;
-        let (n_mels, frames_total) = (self.front_end.n_mels, self.front_end.frames_total());
-        for (band, row) in self.mel_db.chunks_exact_mut(frames_total).enumerate() {
-            for (out, value) in row.iter_mut().zip(self.mel_by_frame[band..].iter().step_by(n_mels)) {
-                *out = value.max(floor);
-            }
-        }
-        Ok(())
+        emphasise(window, self.front_end.pre_emphasis as f32, &mut inner[1..]);
     }
 
     /// Min-max over all frames, of which the first `frames` become the image.
     fn scale(&mut self) {
-        let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
-        for &value in &self.mel_db {
-            least = least.min(value);
-            most = most.max(value);
-        }
-        self.range_db = (least, most);
+        let (least, most) = self.range_db;
         let range = most - least + RANGE_FLOOR_DB;
         let rows = self.mel_db.chunks_exact(self.front_end.frames_total());
         for (out, row) in self.image.chunks_exact_mut(self.front_end.frames).zip(rows) {
-            for (out, value) in out.iter_mut().zip(row) {
-                *out = (value - least) / range;
+            let row = &row[..out.len()];
+            for n in 0..out.len() {
+                out[n] = (row[n] - least) / range;
             }
         }
     }
 }
 
-/// In eight lanes, so that the compiler may vectorise a sum whose order it must keep otherwise.
-#[allow(clippy::needless_range_loop, reason = "the lanes are counted; what iterators are given may be compiled apart")]
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
-    for (left, right) in left.iter().zip(right) {
-        for lane in 0..8 {
-            lanes[lane] += left[lane] * right[lane];
+/// Fills `emphasised`, one shorter than `sound`, with each sample less so much of the one before.
+pub(crate) fn emphasise(sound: &[f32], coefficient: f32, emphasised: &mut [f32]) {
+    let length = emphasised.len();
+    let (before, own) = (&sound[..length], &sound[1..][..length]);
+    for n in 0..length {
+        emphasised[n] = own[n] - coefficient * before[n];
+    }
+}
+
+/// Fills `mel`, `[bands, frames]`, with the power in each band of the frames that begin every `hop` samples; `power` is room
+/// for two frames.
+fn mel_powers<T: Real>(
+    transform: &mut PairedPower<T>,
+    padded: &[f32],
+    hop: usize,
+    bands: &[Band],
+    power: &mut [f32],
+    mel: &mut [f32],
+) {
+    let (frames, bins) = (mel.len() / bands.len(), power.len() / 2);
+    let (first, second) = power.split_at_mut(bins);
+    for frame in (0..frames).step_by(2) {
+        // The last one is alone, where their number is odd.
+        let other = (frame + 1).min(frames - 1);
+        transform.powers([&padded[frame * hop..], &padded[other * hop..]], [first, second]);
+        for (number, band) in bands.iter().enumerate() {
+            let row = &mut mel[number * frames..][..frames];
+            row[frame] = dot(&first[band.first_bin..], &band.weights);
+            row[other] = dot(&second[band.first_bin..], &band.weights);
         }
     }
-    let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
-    lanes.iter().sum::<f32>() + rest
+}
+
+/// Turns powers into dB, none of them more than `top_db` below the loudest; the least and the most of them.
+fn decibels(mel: &mut [f32], top_db: f64) -> Result<(f32, f32), FeatureError> {
+    if !are_finite(mel) {
+        return Err(FeatureError::NotFinite);
+    }
+    to_decibels(mel, LEAST_POWER);
+    let (least, most) = range(mel);
+    let floor = most - top_db as f32;
+    if least >= floor {
+        return Ok((least, most));
+    }
+    for value in mel {
+        *value = if *value < floor { floor } else { *value };
+    }
+    Ok((floor, most))
 }
 
 /// Triangles on Slaney's mel scale, each of unit area (`librosa.filters.mel` with its defaults).
@@ -196,7 +195,9 @@ fn mel_bands(front_end: &FrontEnd) -> Vec<Band> {
             };
             let first_bin = ((lower / bin_hz).floor() as usize).min(front_end.bins() - 1);
             let last_bin = ((upper / bin_hz).ceil() as usize).min(front_end.bins() - 1);
-            Band { first_bin, weights: (first_bin..=last_bin).map(weight).collect() }
+            // Up to a whole number of eights with zeros, which are summed side by side.
+            let end = (first_bin + (last_bin + 1 - first_bin).next_multiple_of(8)).min(front_end.bins());
+            Band { first_bin, weights: (first_bin..end).map(weight).collect() }
         })
         .collect()
 }
@@ -323,6 +324,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sine_is_where_it_belongs() {
+        // 1000 Hz is bin 128 of 2048 at 16 kHz: a sine of amplitude 1 under Hann has power (n_fft / 4)^2 there.
+        let tone: Vec<f32> = (0..2048).map(|n| (std::f32::consts::TAU * (n % 16) as f32 / 16.0).sin()).collect();
+        let faint: Vec<f32> = tone.iter().map(|sample| sample * 1e-3).collect();
+        let (mut loud, mut quiet) = ([0.0; 1025], [0.0; 1025]);
+        PairedPower::<f32>::new(2048).powers([&tone, &faint], [&mut loud, &mut quiet]);
+        assert!((loud[128] / (512.0 * 512.0) - 1.0).abs() < 1e-4 && loud[140] < 1e-4);
+        assert!((quiet[128] / (512.0 * 512.0) - 1e-6).abs() < 1e-9 && quiet[140] < 1e-7);
+        PairedPower::<f64>::new(2048).powers([&tone, &faint], [&mut loud, &mut quiet]);
+        assert!((loud[128] / (512.0 * 512.0) - 1.0).abs() < 1e-5 && loud[140] < 1e-4);
+    }
+
+    #[test]
     fn parameters_that_cannot_work_are_named() {
         let base = FrontEnd::default();
         let cases = [
@@ -370,19 +384,5 @@ mod tests {
     fn silence_is_a_black_image() {
         let mut extractor = MelExtractor::new(&FrontEnd::default()).unwrap();
         assert!(extractor.compute(&[0.0; 80_000]).unwrap().iter().all(|&value| value == 0.0));
-    }
-
-    #[test]
-    fn power_frames_are_rows_of_bins() {
-        let front_end = FrontEnd { pre_emphasis: 0.0, ..FrontEnd::default() };
-        let mut extractor = MelExtractor::new(&front_end).unwrap();
-        // 1000 Hz is bin 128 of 2048 at 16 kHz: a sine of amplitude 1 under Hann has power (n_fft / 4)^2 there.
-        let tone: Vec<f32> = (0..80_000).map(|n| (std::f32::consts::TAU * (n % 16) as f32 / 16.0).sin()).collect();
-        extractor.compute(&tone).unwrap();
-        let rows: Vec<&[f32]> = extractor.power.chunks(front_end.bins()).collect();
-        assert_eq!((rows.len(), front_end.bins()), (157, 1025));
-        assert!((rows[80][128] / (512.0 * 512.0) - 1.0).abs() < 1e-4);
-        assert!(rows[80][140] < 1e-4);
-        assert_eq!(extractor.mel_db().len(), 128 * 157);
     }
 }

@@ -26,6 +26,7 @@ const LEAVES: &[&str] = &[
     "causes",
     "clock",
     "fs",
+    "lanes8",
     "log_tail",
     "secret",
     "sha256",
