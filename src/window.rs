@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::lanes8::sum;
+
 /// Sample rates that sound can be captured, resampled and scored at, Hz.
 pub const RATES_HZ: RangeInclusive<u32> = 8_000..=192_000;
 
@@ -94,56 +96,17 @@ impl std::fmt::Display for Reason {
 
 /// Root mean square level, dB of full scale, not below [`LEVEL_FLOOR_DBFS`].
 pub fn level_dbfs(samples: &[f32]) -> f64 {
-    let power = sum(samples, |sample| sample * sample) / samples.len().max(1) as f64;
+    power_dbfs(sum(samples, |sample| sample * sample) / samples.len().max(1) as f64)
+}
+
+/// A mean square of samples as a level, as [`level_dbfs`] has it.
+pub fn power_dbfs(power: f64) -> f64 {
     if power.is_finite() { (10.0 * power.log10()).max(LEVEL_FLOOR_DBFS) } else { LEVEL_FLOOR_DBFS }
-}
-
-/// The sum of something of all samples. In eight lanes: the order of a sum is kept, and in one lane each addition waits for
-/// the one before.
-#[allow(clippy::needless_range_loop, reason = "the lanes are counted; what iterators are given may be compiled apart")]
-pub fn sum(samples: &[f32], of: impl Fn(f64) -> f64) -> f64 {
-    let (eights, rest) = samples.as_chunks::<8>();
-    let mut lanes = [0.0f64; 8];
-    for eight in eights {
-        for lane in 0..8 {
-            lanes[lane] += of(f64::from(eight[lane]));
-        }
-    }
-    lanes.iter().sum::<f64>() + rest.iter().map(|&sample| of(f64::from(sample))).sum::<f64>()
-}
-
-/// The least and the greatest sample; no samples: infinity and minus infinity. Those that are no number are passed over.
-#[allow(clippy::needless_range_loop, reason = "as in `sum`")]
-pub fn range(samples: &[f32]) -> (f32, f32) {
-    let least = |a: f32, b: f32| if b < a { b } else { a };
-    let most = |a: f32, b: f32| if b > a { b } else { a };
-    let (eights, rest) = samples.as_chunks::<8>();
-    let (mut lows, mut highs) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
-    for eight in eights {
-        for lane in 0..8 {
-            lows[lane] = least(lows[lane], eight[lane]);
-            highs[lane] = most(highs[lane], eight[lane]);
-        }
-    }
-    let (lows, highs) = (lows.iter().chain(rest), highs.iter().chain(rest));
-    (lows.copied().fold(f32::INFINITY, least), highs.copied().fold(f32::NEG_INFINITY, most))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sums_and_ranges_are_of_all_samples() {
-        for count in [0usize, 1, 7, 8, 9, 100] {
-            let samples: Vec<f32> = (0..count).map(|n| ((n * 37) % 101) as f32 - 50.0).collect();
-            let one_by_one: f64 = samples.iter().map(|&sample| f64::from(sample).abs()).sum();
-            assert_eq!(sum(&samples, f64::abs), one_by_one);
-            let least = samples.iter().copied().fold(f32::INFINITY, f32::min);
-            let most = samples.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            assert_eq!(range(&samples), (least, most));
-        }
-    }
 
     #[test]
     fn the_level_has_a_floor() {

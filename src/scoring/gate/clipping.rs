@@ -6,7 +6,7 @@
 //! times that just below, whatever the width; one that repeats after a few samples has nothing just below, and is known
 //! as a sine.) In slow sound they are flat tops that end abruptly, where a round peak would fall away gently.
 
-use crate::window::{range, sum};
+use super::overview::{BLOCK, Overview};
 
 /// Heights are distinguished by this share of the span from the lowest sample to the highest, or by the step between
 /// values where that is larger.
@@ -25,21 +25,52 @@ const FLAT_TOP: usize = 3;
 const BEYOND: f32 = 1.0005;
 
 /// Share of the samples that are clipped; 0 for a window of few values.
-pub fn share(window: &[f32]) -> f64 {
-    let (least, most) = range(window);
+pub fn share(window: &[f32], overview: &Overview) -> f64 {
     let is_beyond = |sample: &&f32| sample.abs() > BEYOND;
-    let beyond = if most.max(-least) > BEYOND { window.iter().filter(is_beyond).count() } else { 0 };
-    let span = most - least;
-    let clipped = match step(window) {
-        Some(step) if span.is_finite() => {
-            let band = step.max(BAND * span);
-            let tone = is_tone(window, step, span);
-            clipped(window, band, span, tone, |sample| most - sample)
-                + clipped(window, band, span, tone, |sample| sample - least)
-        }
-        _ => 0,
-    };
+    let beyond = if overview.peak() > BEYOND { window.iter().filter(is_beyond).count() } else { 0 };
+    let span = overview.span();
+    let clipped = if span.is_finite() { clipped(window, overview, span) } else { 0 };
     clipped.max(beyond) as f64 / window.len().max(1) as f64
+}
+
+/// How many samples are clipped, at both extremes.
+fn clipped(window: &[f32], overview: &Overview, span: f32) -> usize {
+    // Nearly all sound has values that lie closer together than a band, and is no tone: that is seen without sorting any.
+    let widest = BAND * span;
+    let is_fine = has_values_within(window, overview.least, widest);
+    let tone_below = |step: f32| 8.0 * f64::from(2.0 * step / span).powi(2) + 1e-6;
+    let (band, tone) = if is_fine && rest_of_tone(window, overview, tone_below(widest)) >= tone_below(widest) {
+        (widest, false)
+    } else {
+        let Some(step) = step(window) else { return 0 };
+        // Rounding leaves `(step / amplitude)^2`.
+        (step.max(widest), rest_of_tone(window, overview, f64::INFINITY) < tone_below(step))
+    };
+    let most = Side { window, extremes: &overview.highs, band, depth: |sample| overview.most - sample };
+    let least = Side { window, extremes: &overview.lows, band, depth: |sample| sample - overview.least };
+    most.clipped(span, tone) + least.clipped(span, tone)
+}
+
+/// Every so many-th sample shows which values there are.
+const SHOWN: usize = 7;
+
+/// Whether some different values lie within `width` of each other, and there are not few: `false` where it takes sorting to
+/// say so.
+fn has_values_within(window: &[f32], least: f32, width: f32) -> bool {
+    // Of each stretch of that width the first value that was found in it; the span has one part in `BAND` of them.
+    let mut found = [f32::NAN; 512];
+    let (mut stretches, mut are_within) = (0, false);
+    for &sample in window.iter().step_by(SHOWN) {
+        let Some(first) = found.get_mut(((sample - least) / width) as usize) else { continue };
+        if first.is_nan() {
+            (*first, stretches) = (sample, stretches + 1);
+        }
+        are_within |= *first != sample;
+        if are_within && stretches > LEAST_VALUES {
+            return true;
+        }
+    }
+    false
 }
 
 /// The step between neighbouring values, as far as one in seven samples show it; `None` where there are few values.
@@ -47,21 +78,33 @@ fn step(window: &[f32]) -> Option<f32> {
     // As whole numbers of the same order, which are sorted in half the time: of a negative number all bits but the sign count
     // the other way round. The same turns them back.
     let turned = |bits: i32| bits ^ (bits >> 31 & i32::MAX);
-    let mut values: Vec<i32> = window.iter().step_by(7).map(|sample| turned(sample.to_bits() as i32)).collect();
+    let mut values: Vec<i32> = window.iter().step_by(SHOWN).map(|sample| turned(sample.to_bits() as i32)).collect();
     values.sort_unstable();
     let value = |turned_bits: i32| f32::from_bits(turned(turned_bits) as u32);
     let steps = values.windows(2).map(|pair| value(pair[1]) - value(pair[0])).filter(|&step| step > 0.0);
     (steps.clone().count() >= LEAST_VALUES).then(|| steps.fold(f32::INFINITY, f32::min))
 }
 
-/// A single sine and nothing else but its rounding: each sample and the one before give the next. Where it nearly repeats
-/// after a few samples, its peaks pile up without being cut.
-fn is_tone(window: &[f32], step: f32, span: f32) -> bool {
-    let mean = sum(window, |sample| sample) / window.len() as f64;
+/// What a single sine would leave: in it each sample and the one before give the next, so that a sample tells the sum of its
+/// neighbours. The part of that sum that it does not tell, as a share of the window's power; next to nothing for a sine and
+/// its rounding. Where a sine nearly repeats after a few samples, its peaks pile up without being cut.
+///
+/// What is at least `enough` is answered as soon as that is sure: the rest only grows.
+fn rest_of_tone(window: &[f32], overview: &Overview, enough: f64) -> f64 {
+    /// Steps of eight samples between two looks at what has come together.
+    const LOOK_EVERY: usize = 128;
+    let mean = overview.mean;
+    let power_of_all = (overview.power - mean * mean) * window.len() as f64;
     // Of each sample that has two neighbours, and of the sum of these: their powers and what they have in common.
-    // In eight lanes, as in `window::sum`; up to seven samples at the end say nothing that the others do not.
+    // In eight lanes; up to seven samples at the end say nothing that the others do not.
     let [mut power, mut power_of_neighbours, mut common] = [[0.0f64; 8]; 3];
-    for ten in window.windows(10).step_by(8) {
+    let rest = |power: &[f64; 8], power_of_neighbours: &[f64; 8], common: &[f64; 8]| {
+        let [power, power_of_neighbours, common] =
+            [power, power_of_neighbours, common].map(|lanes| lanes.iter().sum::<f64>());
+        // What the best factor leaves of the neighbours.
+        ((power_of_neighbours - common * common / power).max(0.0), power)
+    };
+    for (number, ten) in window.windows(10).step_by(8).enumerate() {
         for lane in 0..8 {
             let sample = f64::from(ten[lane + 1]) - mean;
             let neighbours = f64::from(ten[lane] + ten[lane + 2]) - 2.0 * mean;
@@ -69,62 +112,100 @@ fn is_tone(window: &[f32], step: f32, span: f32) -> bool {
             power_of_neighbours[lane] += neighbours * neighbours;
             common[lane] += neighbours * sample;
         }
-    }
-    let [power, power_of_neighbours, common] =
-        [power, power_of_neighbours, common].map(|lanes| lanes.iter().sum::<f64>());
-    // What the best factor leaves of the neighbours.
-    let rest = (power_of_neighbours - common * common / power).max(0.0);
-    // Rounding leaves `(step / amplitude)^2`.
-    rest / power < 8.0 * f64::from(2.0 * step / span).powi(2) + 1e-6
-}
-
-/// How many samples are clipped at one extreme; `depth` is how far a sample lies from it.
-fn clipped(window: &[f32], band: f32, span: f32, tone: bool, depth: impl Fn(f32) -> f32) -> usize {
-    let tops = flat_tops(window, band, &depth);
-    if tone {
-        return tops;
-    }
-    let mut zone = Vec::new();
-    for &sample in window {
-        let depth = depth(sample);
-        if depth < ZONE * span {
-            zone.push(depth);
-        }
-    }
-    zone.sort_unstable_by(f32::total_cmp);
-    if piles_up(&zone, band, span) { tops.max(zone.partition_point(|&depth| depth < band)) } else { tops }
-}
-
-/// More samples at the extreme than sound leaves there, and a continuum below; `zone` is sorted.
-fn piles_up(zone: &[f32], band: f32, span: f32) -> bool {
-    let within = |depth: f32| zone.partition_point(|&other| other < depth);
-    let (at_extreme, below) = (within(band), within(2.0 * band) - within(band));
-    let bands = (ZONE * span / band) as usize;
-    let occupied = zone.chunk_by(|a, b| (a / band) as usize == (b / band) as usize).count();
-    bands >= LEAST_BANDS && at_extreme >= PILE * below.max(1) && occupied * 2 >= bands
-}
-
-/// Samples in runs at the extreme that end abruptly. A round peak of the same width is a parabola: `beside` samples further
-/// it has fallen by `band * (1 + 2 * beside / run)^2`.
-fn flat_tops(window: &[f32], band: f32, depth: impl Fn(f32) -> f32) -> usize {
-    let at_extreme = |&sample: &f32| depth(sample) < band;
-    let (mut samples, mut end) = (0, 0);
-    // Few samples are at the extreme: what lies between is passed over quickly.
-    while let Some(before) = window[end..].iter().position(at_extreme) {
-        let start = end + before;
-        let run = window[start..].iter().position(|sample| !at_extreme(sample)).unwrap_or(window.len() - start);
-        end = start + run;
-        if run >= FLAT_TOP {
-            let beside = (run / 4).max(1);
-            let round = band * (1.0 + 2.0 * beside as f32 / run as f32).powi(2);
-            let sides = [start.checked_sub(beside), Some(end + beside - 1)];
-            let falls = sides.into_iter().flatten().filter_map(|n| window.get(n)).map(|&sample| depth(sample));
-            if falls.fold(0.0, f32::max) > 4.0 * round {
-                samples += run;
+        if number % LOOK_EVERY == LOOK_EVERY - 1 {
+            let least = rest(&power, &power_of_neighbours, &common).0 / power_of_all;
+            if least >= enough {
+                return least;
             }
         }
     }
-    samples
+    let (rest, power) = rest(&power, &power_of_neighbours, &common);
+    rest / power
+}
+
+/// One extreme of a window.
+struct Side<'a, Depth> {
+    window: &'a [f32],
+    /// The sample of each block that lies nearest to the extreme.
+    extremes: &'a [f32],
+    /// So near to the extreme a sample is at it.
+    band: f32,
+    /// How far a sample lies from the extreme.
+    depth: Depth,
+}
+
+impl<Depth: Fn(f32) -> f32> Side<'_, Depth> {
+    /// How many samples are clipped here.
+    fn clipped(&self, span: f32, tone: bool) -> usize {
+        let tops = self.flat_tops();
+        if tone { tops } else { tops.max(self.pile(span)) }
+    }
+
+    /// Depths of all samples that lie within `depth` of the extreme.
+    fn within(&self, depth: f32) -> impl Iterator<Item = f32> {
+        let blocks = self.window.chunks(BLOCK).zip(self.extremes);
+        let near = blocks.filter(move |(_, extreme)| (self.depth)(**extreme) < depth);
+        near.flat_map(|(block, _)| block).map(|&sample| (self.depth)(sample)).filter(move |found| *found < depth)
+    }
+
+    /// The samples at the extreme, where they are more than sound leaves there and below them is a continuum.
+    fn pile(&self, span: f32) -> usize {
+        let (zone, bands) = (ZONE * span, (ZONE * span / self.band) as usize);
+        if bands < LEAST_BANDS {
+            return 0;
+        }
+        let (mut at_extreme, mut below) = (0, 0);
+        for depth in self.within(2.0 * self.band) {
+            *(if depth < self.band { &mut at_extreme } else { &mut below }) += 1;
+        }
+        if at_extreme < PILE * below.max(1) {
+            return 0;
+        }
+        let mut occupied = vec![false; bands + 1];
+        for depth in self.within(zone) {
+            occupied[((depth / self.band) as usize).min(bands)] = true;
+        }
+        let occupied = occupied.into_iter().filter(|occupied| *occupied).count();
+        if occupied * 2 >= bands { at_extreme } else { 0 }
+    }
+
+    /// Samples in runs at the extreme that end abruptly. A round peak of the same width is a parabola: `beside` samples
+    /// further it has fallen by `band * (1 + 2 * beside / run)^2`.
+    fn flat_tops(&self) -> usize {
+        let is_at_extreme = |&sample: &f32| (self.depth)(sample) < self.band;
+        let (mut samples, mut end) = (0, 0);
+        while let Some(start) = self.next_at_extreme(end) {
+            let run = self.window[start..].iter().position(|sample| !is_at_extreme(sample));
+            let run = run.unwrap_or(self.window.len() - start);
+            end = start + run;
+            if run >= FLAT_TOP {
+                let beside = (run / 4).max(1);
+                let round = self.band * (1.0 + 2.0 * beside as f32 / run as f32).powi(2);
+                let sides = [start.checked_sub(beside), Some(end + beside - 1)];
+                let beside = sides.into_iter().flatten().filter_map(|n| self.window.get(n));
+                if beside.map(|&sample| (self.depth)(sample)).fold(0.0, f32::max) > 4.0 * round {
+                    samples += run;
+                }
+            }
+        }
+        samples
+    }
+
+    /// The first sample at the extreme from `start` on; blocks without one are passed over.
+    fn next_at_extreme(&self, start: usize) -> Option<usize> {
+        let first = start / BLOCK;
+        for (block, &extreme) in self.extremes.iter().enumerate().skip(first) {
+            if (self.depth)(extreme) < self.band {
+                let begin = start.max(block * BLOCK);
+                let end = self.window.len().min((block + 1) * BLOCK);
+                let found = self.window[begin..end].iter().position(|&sample| (self.depth)(sample) < self.band);
+                if let Some(found) = found {
+                    return Some(begin + found);
+                }
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +215,10 @@ mod tests {
     use rand_distr::{Distribution, StandardNormal};
 
     const SAMPLES: usize = 40_000;
+
+    fn share(window: &[f32]) -> f64 {
+        super::share(window, &Overview::of(window))
+    }
 
     fn noise(level: f32) -> Vec<f32> {
         let random = rand_chacha::ChaCha8Rng::seed_from_u64(7);

@@ -6,14 +6,19 @@
 
 mod clipping;
 pub mod debounce;
+mod overview;
+mod runs;
 mod spectrum;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use self::overview::Overview;
+use self::runs::longest_run;
 use self::spectrum::Spectrum;
+use crate::lanes8::sum;
 use crate::validate::override_fields;
-use crate::window::{Reason, level_dbfs, range, sum};
+use crate::window::{Reason, power_dbfs};
 
 /// Limits of what can be assessed. A window beyond one is `unknown`, with the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,8 +104,9 @@ pub struct SignalHealth {
 
 /// Looks at one window of mono samples.
 pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
+    let overview = Overview::of(window);
     let mut health = SignalHealth {
-        level_dbfs: level_dbfs(window),
+        level_dbfs: power_dbfs(overview.power),
         fault: Some(Reason::NotFinite),
         dc: 0.0,
         peak: 0.0,
@@ -108,24 +114,22 @@ pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
         held_share: 0.0,
         flatness: None,
     };
-    let count = window.len() as f64;
-    let mean_abs = sum(window, f64::abs) / count;
+    let Overview { mean, mean_abs, .. } = overview;
     // It is not where one sample is not, or there is none.
     if !mean_abs.is_finite() {
         return health;
     }
-    health.dc = sum(window, |sample| sample) / count;
-    let deviation = sum(window, |sample| (sample - health.dc).abs()) / count;
-    let (least, most) = range(window);
-    health.peak = f64::from(most.max(-least));
-    health.clipped_share = clipping::share(window);
+    let count = window.len() as f64;
+    health.dc = mean;
+    health.peak = f64::from(overview.peak());
+    health.clipped_share = clipping::share(window, &overview);
     health.held_share = longest_run(window) as f64 / count;
+    // The mean distance from the mean is no less than this; where that is enough, it need not be known.
+    let moves = mean_abs - mean.abs() >= gate.silent_below
+        || sum(window, |sample| (sample - mean).abs()) / count >= gate.silent_below;
     health.fault = if mean_abs < gate.silent_below {
         Some(Reason::Silent)
-    } else if deviation < gate.silent_below
-        || has_few_values(window, gate.flat_values)
-        || health.held_share >= gate.flat_share
-    {
+    } else if !moves || has_few_values(window, gate.flat_values) || health.held_share >= gate.flat_share {
         Some(Reason::Flat)
     } else if health.clipped_share >= gate.clipped_share {
         Some(Reason::Clipped)
@@ -151,10 +155,6 @@ fn has_few_values(window: &[f32], few: usize) -> bool {
         }
     }
     few > 0
-}
-
-fn longest_run(window: &[f32]) -> usize {
-    window.chunk_by(|a, b| a == b).map(<[f32]>::len).max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The spectrum that distinguishes the hiss of a dead preamplifier from a machine.
+#![allow(clippy::needless_range_loop, reason = "what iterators are given may be compiled apart, and slower")]
 
-use std::sync::{Arc, OnceLock};
+use auscult_fft::PairedPower;
 
-use auscult_fft::{Real, RealToComplex};
+use crate::lanes8::total;
 
 /// Frame of the spectrum that noise is recognised by, in samples.
 const FRAME: usize = 512;
@@ -25,29 +26,22 @@ pub(super) struct Spectrum {
 impl Spectrum {
     /// `None` for windows that are too short.
     pub fn of(window: &[f32]) -> Option<Spectrum> {
-        static FFT: OnceLock<Arc<dyn RealToComplex<f32>>> = OnceLock::new();
-        let fft = FFT.get_or_init(|| f32::forward(FRAME));
-        let frames = window.len() / FRAME;
-        if frames < LEAST_FRAMES {
+        let (frames, _) = window.as_chunks::<FRAME>();
+        if frames.len() < LEAST_FRAMES {
             return None;
         }
-        let hann: Vec<f32> =
-            (0..FRAME).map(|n| 0.5 - 0.5 * (std::f32::consts::TAU * n as f32 / FRAME as f32).cos()).collect();
-        let (mut input, mut output, mut scratch) =
-            (fft.make_input_vec(), fft.make_output_vec(), fft.make_scratch_vec());
-        let mut power = vec![0.0_f64; BINS.len()];
-        let mut energies = Vec::with_capacity(frames);
-        for frame in window.chunks_exact(FRAME) {
-            for ((input, sample), weight) in input.iter_mut().zip(frame).zip(&hann) {
-                *input = sample * weight;
+        let mut transform = PairedPower::<f32>::new(FRAME);
+        let [mut first, mut second] = [[0.0; FRAME / 2 + 1]; 2];
+        let mut power = [0.0_f64; BINS.end - BINS.start];
+        let mut energies = Vec::with_capacity(frames.len());
+        for pair in frames.chunks(2) {
+            transform.powers([&pair[0], &pair[pair.len() - 1]], [&mut first, &mut second]);
+            energies.push(add_power(&first[BINS], &mut power));
+            if pair.len() == 2 {
+                energies.push(add_power(&second[BINS], &mut power));
             }
-            fft.process_with_scratch(&mut input, &mut output, &mut scratch).ok()?;
-            let before: f64 = power.iter().sum();
-            for (power, bin) in power.iter_mut().zip(&output[BINS]) {
-                *power += f64::from(bin.norm_sqr());
-            }
-            energies.push(power.iter().sum::<f64>() - before);
         }
+        let frames = frames.len();
         let mean = power.iter().sum::<f64>() / power.len() as f64;
         if mean <= 0.0 {
             return None;
@@ -70,6 +64,15 @@ impl Spectrum {
         let chance_db = 5.0 * 4.34 / (self.frames as f64).sqrt();
         self.flatness >= flatness && self.tone_db < 3.0 + chance_db && self.unrest < 3.0
     }
+}
+
+/// Adds a frame's power to what the frames before had, bin by bin; the sum over all bins.
+fn add_power(of_frame: &[f32], power: &mut [f64]) -> f64 {
+    let power = &mut power[..of_frame.len()];
+    for bin in 0..of_frame.len() {
+        power[bin] += f64::from(of_frame[bin]);
+    }
+    f64::from(total(of_frame))
 }
 
 /// How far the highest bin is above the mean of those around it, dB.
