@@ -20,7 +20,8 @@ use auscult::bundle::Bundle;
 use auscult::config::Channel;
 use auscult::encoder::{EncoderConfig, Engine, EngineChoice, load};
 use auscult::features::MelExtractor;
-use auscult::scoring::gate::Gate;
+use auscult::scoring::gate::{Gate, inspect};
+use auscult::scoring::lanes::FeatureExtractor;
 use auscult::scoring::{MachineModel, Scorer};
 use clap::Parser;
 
@@ -53,7 +54,15 @@ struct Args {
 const RUNS: usize = 15;
 /// What a window is resampled from, Hz.
 const CARD_HZ: u32 = 48_000;
-const STAGES: [&str; 5] = ["resampling 48 to 16 kHz", "spectrogram", "encoder", "distance", "whole window"];
+const STAGES: [&str; 7] = [
+    "resampling 48 to 16 kHz",
+    "signal checks",
+    "spectrogram",
+    "encoder",
+    "features of the lanes",
+    "distance",
+    "whole window",
+];
 
 /// Milliseconds by column and stage, one for each round.
 type Times = BTreeMap<(String, String), Vec<f64>>;
@@ -95,6 +104,7 @@ struct Subject {
     at_card_hz: Vec<f32>,
     resampler: Resampler,
     extractor: MelExtractor,
+    features: FeatureExtractor,
     engine: Box<dyn Engine>,
     model: MachineModel,
     scorer: Scorer,
@@ -118,6 +128,7 @@ impl Subject {
             window,
             resampler: Resampler::new(CARD_HZ, front_end.rate_hz)?,
             extractor: MelExtractor::new(&front_end)?,
+            features: FeatureExtractor::new(&front_end),
             engine: load(bundle.encoder.clone(), &config)?,
             model: MachineModel::new(machine.index, machine.bank.clone(), threshold, front_end, Gate::default()),
             scorer: Scorer::new(engine),
@@ -136,12 +147,15 @@ impl Subject {
             Ok(output.len())
         })?;
         note(0, resampled);
-        note(1, median(|| Ok(self.extractor.compute(&self.window)?.len()))?);
+        note(1, median(|| Ok(inspect(&self.window, &self.model.gate)))?);
+        note(2, median(|| Ok(self.extractor.compute(&self.window)?.len()))?);
         let image = self.extractor.image().to_vec();
-        note(2, median(|| Ok(self.engine.embed(&image, self.model.index)?))?);
+        note(3, median(|| Ok(self.engine.embed(&image, self.model.index)?))?);
+        let (mel_db, n_mels) = (self.extractor.mel_db(), self.model.front_end.n_mels);
+        note(4, median(|| Ok(self.features.extract(&self.window, mel_db, n_mels)))?);
         let embedding = self.engine.embed(&image, self.model.index)?;
-        note(3, median(|| self.model.bank.nearest(&embedding).context("expected a distance"))?);
-        note(4, median(|| Ok(self.scorer.score(&self.model, &self.window)?))?);
+        note(5, median(|| self.model.bank.nearest(&embedding).context("expected a distance"))?);
+        note(6, median(|| Ok(self.scorer.score(&self.model, &self.window)?))?);
         Ok(())
     }
 }

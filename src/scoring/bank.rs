@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
+use crate::lanes8::squared_distance;
+
 /// The normal embeddings of one machine, `[N, embedding]`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Bank {
@@ -55,7 +57,7 @@ impl Bank {
                 continue;
             }
             let row = row.to_slice().expect("rows are kept in standard layout");
-            let squared: f32 = row.iter().zip(embedding).map(|(a, b)| (a - b) * (a - b)).sum();
+            let squared = squared_distance(row, embedding);
             if best.is_none_or(|(_, least)| squared < least) {
                 best = Some((number, squared));
             }

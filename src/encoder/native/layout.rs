@@ -35,6 +35,7 @@ impl Layout {
     }
 
     /// Values from one row to the next.
+    #[inline]
     pub fn row_stride(&self) -> usize {
         (self.border.left + self.columns + self.border.right) * self.channels
     }
@@ -51,6 +52,7 @@ impl Layout {
     }
 
     /// Where a pixel's first channel lies.
+    #[inline]
     pub fn pixel(&self, row: usize, column: usize) -> usize {
         (self.border.top + row) * self.row_stride() + (self.border.left + column) * self.channels
     }

@@ -87,6 +87,7 @@ impl Winograd {
         self.input.channels.next_multiple_of(self.lanes)
     }
 
+    #[inline]
     fn plane(&self) -> usize {
         self.at_once * self.depth() + SKEW
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use auscult_fft::{Complex32, Real, RealToComplex};
+use auscult_fft::{Complex32, Real, RealToComplex, hann};
 use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
-use super::short_frames::{ShortFrames, hann};
-use crate::features::FrontEnd;
+use super::short_frames::{LEAST_POWER, ShortFrames};
+use crate::features::decibels::{decibels, to_decibels};
+use crate::features::{FrontEnd, emphasise};
+use crate::lanes8::total;
 
 /// Step of the short frames, s: a level that moves up to 40 Hz needs them, and a burst of 20 ms fills two or three.
 const STEP_S: f64 = 0.008;
@@ -53,15 +55,18 @@ pub struct FeatureExtractor {
     short: ShortFrames,
     /// ... and what flutters in frames of 32 ms.
     longer: ShortFrames,
+    /// The pre-emphasised window, between silence for half of the longest frame on each side.
     emphasised: Vec<f32>,
+    /// Where it begins there.
+    begin: usize,
     movement_fft: Arc<dyn RealToComplex<f32>>,
     movement_taper: Vec<f32>,
     movement: Vec<f32>,
     movement_bins: Vec<Complex32>,
     /// Modulation bins that count.
     modulations: std::ops::Range<usize>,
-    /// Room for a median.
-    sorted: Vec<f32>,
+    /// Room for finding medians and the like.
+    sorted: Sorted,
 }
 
 impl FeatureExtractor {
@@ -73,6 +78,7 @@ impl FeatureExtractor {
         let movement_fft = f32::forward(frames);
         let of = |steps: usize| ShortFrames::new(front_end, hop, steps * hop, frames, BANDS);
         let (short, longer) = (of(2), of(TEXTURE_STEPS));
+        let begin = TEXTURE_STEPS * hop / 2;
 
         let frames_hz = rate_hz / hop as f64;
         let bin_of = |hz: f64| hz * frames as f64 / frames_hz;
@@ -85,20 +91,21 @@ impl FeatureExtractor {
             frames,
             short,
             longer,
-            emphasised: Vec::with_capacity(front_end.window_samples() + 1),
+            emphasised: vec![0.0; 2 * begin + (front_end.window_samples() + 1).max(frames * hop)],
+            begin,
             movement_taper: hann(frames),
             movement: movement_fft.make_input_vec(),
             movement_bins: movement_fft.make_output_vec(),
             movement_fft,
             modulations,
-            sorted: Vec::with_capacity(frames),
+            sorted: Sorted(Vec::with_capacity(frames)),
         }
     }
 
     /// The features of one window. `window` is the front-end's window, all finite; `mel_db` is `[n_mels, n]`, what the front-end made of it.
     pub fn extract(&mut self, window: &[f32], mel_db: &[f32], n_mels: usize) -> Features {
         let columns = (mel_db.len() / n_mels.max(1)).max(1);
-        let spectrum = mel_db.chunks_exact(columns).map(|row| row.iter().sum::<f32>() / columns as f32).collect();
+        let spectrum = mel_db.chunks_exact(columns).map(|row| total(row) / columns as f32).collect();
         self.emphasise(window);
         let texture = self.texture();
         let (burst, envelope) = self.movement();
@@ -107,41 +114,44 @@ impl FeatureExtractor {
 
     /// Fills `emphasised`; the silence after the window is emphasised too.
     fn emphasise(&mut self, window: &[f32]) {
-        let before = std::iter::once(0.0).chain(window.iter().copied());
-        let after = window.iter().copied().chain(std::iter::once(0.0));
-        self.emphasised.clear();
-        self.emphasised.extend(after.zip(before).map(|(sample, before)| sample - self.pre_emphasis * before));
+        let (Some(&first), Some(&last)) = (window.first(), window.last()) else { return };
+        let emphasised = &mut self.emphasised[self.begin..][..=window.len()];
+        emphasised[0] = first;
+        emphasise(window, self.pre_emphasis, &mut emphasised[1..window.len()]);
+        emphasised[window.len()] = -self.pre_emphasis * last;
     }
 
     /// How much each band flutters.
     fn texture(&mut self) -> Vec<f32> {
         let above = ((TEXTURE_SHARE * self.frames as f64) as usize).min(self.frames - 1);
-        let sorted = &mut self.sorted;
-        let flutter = |levels: &mut [f32]| {
-            let middle = median(levels, sorted);
-            *levels.select_nth_unstable_by(above, f32::total_cmp).1 - middle
+        let (middle, sorted) = (self.frames / 2, &mut self.sorted);
+        let flutter = |powers: &mut [f32]| {
+            sorted.fill(powers);
+            let median = sorted.nth(0, middle);
+            decibels(sorted.nth(middle, above), LEAST_POWER) - decibels(median, LEAST_POWER)
         };
-        self.longer.levels(&self.emphasised).map(flutter).collect()
+        self.longer.powers(&self.emphasised, self.begin).map(flutter).collect()
     }
 
     /// Bursts band by band, and the spectrum of what all bands do together, weighted by how steady each is: a machine
     /// that runs out of true moves them all at once, the air moves each by itself.
     fn movement(&mut self) -> (Vec<f32>, Vec<f32>) {
         let loudest = ((BURST_SHARE * self.frames as f64).round() as usize).clamp(1, self.frames);
-        let cut = self.frames - loudest;
+        let (cut, half) = (self.frames - loudest, self.frames / 2);
         let mut burst = Vec::with_capacity(self.short.bands());
         let mut weights = 0.0;
         self.movement.fill(0.0);
-        for levels in self.short.levels(&self.emphasised) {
-            let middle = median(levels, &mut self.sorted);
-            self.sorted.select_nth_unstable_by(cut, f32::total_cmp);
-            burst.push(self.sorted[cut..].iter().sum::<f32>() / loudest as f32 - middle);
+        for levels in self.short.powers(&self.emphasised, self.begin) {
+            self.sorted.fill(levels);
+            let middle = decibels(self.sorted.nth(0, half), LEAST_POWER);
+            self.sorted.nth(half, cut);
+            let loud: f32 = self.sorted.from(cut).map(|power| decibels(power, LEAST_POWER)).sum();
+            burst.push(loud / loudest as f32 - middle);
 
+            to_decibels(levels, LEAST_POWER);
             levels.iter_mut().for_each(|level| *level -= middle);
-            self.sorted.clear();
-            self.sorted.extend(levels.iter().map(|level| level.abs()));
-            let half = self.sorted.len() / 2;
-            let deviation = 1.4826 * *self.sorted.select_nth_unstable_by(half, f32::total_cmp).1 + 0.1;
+            self.sorted.fill(levels);
+            let deviation = 1.4826 * self.sorted.nth(0, half) + 0.1;
             let (most, weight) = (MOVEMENT_CLIP * deviation, deviation.powi(-2));
             for (sum, level) in self.movement.iter_mut().zip(levels.iter()) {
                 *sum += weight * level.clamp(-most, most);
@@ -167,9 +177,23 @@ impl FeatureExtractor {
     }
 }
 
-fn median(values: &[f32], room: &mut Vec<f32>) -> f32 {
-    room.clear();
-    room.extend_from_slice(values);
-    let middle = room.len() / 2;
-    *room.select_nth_unstable_by(middle, f32::total_cmp).1
+/// Absolute values, sorted as far as they are asked for. As whole numbers, whose order is that of the bits of a number without
+/// its sign: they are sorted in half the time.
+struct Sorted(Vec<u32>);
+
+impl Sorted {
+    fn fill(&mut self, values: &[f32]) {
+        self.0.clear();
+        self.0.extend(values.iter().map(|value| value.abs().to_bits()));
+    }
+
+    /// The value that has `number` smaller ones; those before number `from`, not above `number`, are known to be smaller.
+    fn nth(&mut self, from: usize, number: usize) -> f32 {
+        f32::from_bits(*self.0[from..].select_nth_unstable(number - from).1)
+    }
+
+    /// All from number `number` on, which was asked for last.
+    fn from(&self, number: usize) -> impl Iterator<Item = f32> {
+        self.0[number..].iter().map(|&bits| f32::from_bits(bits))
+    }
 }

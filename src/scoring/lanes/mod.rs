@@ -31,6 +31,8 @@ use serde::{Deserialize, Serialize};
 use shape::ShapeLane;
 use texture::TextureLane;
 
+use crate::lanes8::differences;
+
 /// Baseline windows that a window's spectrum is compared with.
 const NEIGHBOURS: usize = 3;
 /// Widths of the boxes, as parts of the number of mel bands: 5, 10, 20 of 128.
@@ -176,10 +178,7 @@ impl Nearest {
         let count = spectrum.len() as f32;
         let mut nearest: Vec<(f32, f32, usize, &[f32])> = Vec::with_capacity(NEIGHBOURS + 1);
         for (number, row) in rows.iter().enumerate().filter(|(number, _)| keep(*number)) {
-            let (sum, squares) = row.iter().zip(spectrum).fold((0.0, 0.0), |(sum, squares): (f32, f32), (row, own)| {
-                let difference = own - row;
-                (sum + difference, squares + difference * difference)
-            });
+            let (sum, squares) = differences(spectrum, row);
             let level = (sum / count).clamp(-LEVEL_FREEDOM_DB, LEVEL_FREEDOM_DB);
             let squared = squares - 2.0 * level * sum + count * level * level;
             if nearest.len() < NEIGHBOURS || nearest.last().is_some_and(|(most, ..)| squared < *most) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
 use super::rows::Rows;
+use crate::lanes8::squared_distance;
 
 /// Profiles of the baseline that a window is compared with.
 const NEIGHBOURS: usize = 3;
@@ -46,7 +47,7 @@ impl TextureLane {
         let own = in_units(profile, &self.scatter);
         let mut nearest = [f32::INFINITY; NEIGHBOURS];
         for row in self.rows.iter() {
-            let squared: f32 = row.iter().zip(&own).map(|(a, b)| (a - b) * (a - b)).sum();
+            let squared = squared_distance(row, &own);
             if squared < nearest[NEIGHBOURS - 1] {
                 let place = nearest.partition_point(|other| *other <= squared);
                 nearest[place..].rotate_right(1);
