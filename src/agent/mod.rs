@@ -6,6 +6,7 @@
 //!                           \-> state writer -> disk -> outbox
 //! ```
 
+mod ahead;
 mod announcing;
 mod between;
 mod error;

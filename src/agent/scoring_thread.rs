@@ -1,5 +1,5 @@
 //! The scoring thread: takes what was captured, judges it, hands verdicts on. One for all machines: a window takes
-//! milliseconds, and capture keeps what comes meanwhile. It never waits for a disk: alarms and learners are written by
+//! milliseconds, capture keeps what comes meanwhile, and where that gets more and more, others help. It never waits for a disk: alarms and learners are written by
 //! [`StateWriter`](crate::monitor::state_writer::StateWriter), messages by the outbox.
 
 use std::collections::HashMap;
@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::ahead::Ahead;
 use super::between::WindowsBetween;
 use super::log_lines;
 use super::publisher::Publisher;
 use crate::audio::capture::{Capture, CaptureEvent, Captured};
 use crate::control::messages;
 use crate::monitor::Monitor;
+use crate::monitor::hearing::HeardWindow;
 use crate::monitor::history::History;
 use crate::monitor::last_window::LastWindows;
 use crate::monitor::state_writer::WriterHandle;
@@ -30,8 +32,7 @@ use crate::scoring::gate::debounce::OverloadDebounce;
 use crate::threads::join_until;
 use crate::window::Window;
 
-/// How long one wait for sound lasts; in between, time passes for alarms.
-const TIMEOUT: Duration = Duration::from_millis(200);
+/// Time passes for alarms this often, whether sound comes or not.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Alarms are saved at every change, and what leads to them this often.
 const SAVE_EVERY: Duration = Duration::from_secs(LONGEST_STEP_S as u64);
@@ -51,7 +52,8 @@ impl ScoringThread {
         let (turns, finish) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
         let started = Instant::now();
         let (machines, between) = (HashMap::new(), WindowsBetween::default());
-        let mut scoring = Scoring { work, machines, between, started, ticked: started, saved: started };
+        let ahead = Ahead::new(work.capture.clone(), work.monitor.clone(), work.threads);
+        let mut scoring = Scoring { work, ahead, machines, between, started, ticked: started, saved: started };
         let thread = std::thread::Builder::new().name("scoring".into()).spawn({
             let (turns, finish) = (turns.clone(), finish.clone());
             move || {
@@ -92,10 +94,13 @@ pub struct ScoringWork {
     pub trend: Arc<Trend>,
     pub evidence: Arc<LastWindows>,
     pub writer: WriterHandle,
+    /// `agent.scoring_threads`.
+    pub threads: usize,
 }
 
 struct Scoring {
     work: ScoringWork,
+    ahead: Ahead,
     /// By the machine's number.
     machines: HashMap<usize, Watched>,
     between: WindowsBetween,
@@ -120,13 +125,13 @@ impl Scoring {
     /// Takes one thing; false if there was none.
     fn turn(&mut self) -> bool {
         // Windows between two others are scored when no sound waits for its verdict.
-        let timeout = if self.between.is_empty() { TIMEOUT } else { Duration::ZERO };
-        let captured = self.work.capture.next(timeout);
+        let until_tick = TICK_EVERY.saturating_sub(self.ticked.elapsed());
+        let captured = self.ahead.next(if self.between.is_empty() { until_tick } else { Duration::ZERO });
         let came = captured.is_some() || !self.between.is_empty();
         match captured {
-            Some(Captured::Window(window)) => self.window(&window),
-            Some(Captured::Event { machine, event }) => self.publish_capture(machine, event),
-            Some(Captured::End { machine }) => self.work.publisher.source_ended(machine),
+            Some((Captured::Window(window), heard)) => self.window(&window, heard),
+            Some((Captured::Event { machine, event }, _)) => self.publish_capture(machine, event),
+            Some((Captured::End { machine }, _)) => self.work.publisher.source_ended(machine),
             None => self.between.score_next(&self.work.monitor),
         }
         if self.ticked.elapsed() >= TICK_EVERY {
@@ -140,10 +145,10 @@ impl Scoring {
         came
     }
 
-    fn window(&mut self, window: &Window) {
+    fn window(&mut self, window: &Window, heard: Option<HeardWindow>) {
         let ScoringWork { monitor, publisher, history, trend, evidence, writer, .. } = &self.work;
         // Of a machine that was removed meanwhile.
-        let Some(mut assessed) = monitor.assess(window) else { return };
+        let Some(mut assessed) = monitor.assess_heard(window, heard) else { return };
         let end = DateTime::from(window.end);
         let id = monitor.id(window.machine);
         history.note(&id, end, assessed.assessment.distance);

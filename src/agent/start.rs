@@ -220,6 +220,7 @@ impl Opened {
             trend: shared.trend.clone(),
             evidence: shared.evidence.clone(),
             writer: handle,
+            threads: config.agent.scoring_threads,
         };
         let agent = Agent {
             writer: writer.map_err(thread)?,

@@ -10,6 +10,7 @@ pub mod notify;
 pub mod web;
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -81,13 +82,21 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// Seconds from one health message to the next; default 60.
     pub health_every_s: f64,
+    /// Threads that score, at most: one does it unless it falls behind. Default: the processor's cores, 4 at most.
+    pub scoring_threads: usize,
 }
 
 impl Default for AgentConfig {
     fn default() -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let id = host.split('.').next().unwrap_or_default().to_owned();
-        AgentConfig { id, tags: Vec::new(), state_dir: "/var/lib/auscult".into(), health_every_s: 60.0 }
+        AgentConfig {
+            id,
+            tags: Vec::new(),
+            state_dir: "/var/lib/auscult".into(),
+            health_every_s: 60.0,
+            scoring_threads: std::thread::available_parallelism().map_or(1, NonZero::get).min(4),
+        }
     }
 }
 
@@ -181,6 +190,7 @@ impl Config {
         }
         self.mqtt.check()?;
         check_range("agent.health_every_s", self.agent.health_every_s, 1.0, 86_400.0)?;
+        check_range("agent.scoring_threads", self.agent.scoring_threads as f64, 1.0, 64.0)?;
         self.outbox.check()?;
         self.evidence.check()?;
         self.compat.check(&self.mqtt.root)?;

@@ -13,6 +13,7 @@ pub mod baseline_store;
 pub mod baseline_switch;
 pub mod clips;
 pub mod heard;
+pub mod hearing;
 pub mod history;
 pub mod journal;
 pub mod last_window;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use self::hearing::HeardWindow;
 use self::machine::{Machine, WantedBetween};
 use self::machines::Machines;
 use self::model::{ActiveBundle, MachineSetup};
@@ -183,13 +185,18 @@ impl Monitor {
 
     /// Judges one window; `None` where its machine was removed.
     pub fn assess(&self, window: &Window) -> Option<Assessed> {
+        self.assess_heard(window, None)
+    }
+
+    /// The same with what was heard of it ahead, as far as that counts still.
+    pub fn assess_heard(&self, window: &Window, heard: Option<HeardWindow>) -> Option<Assessed> {
         let mut state = self.lock();
         let end = DateTime::<Utc>::from(window.end);
         state.machines.get(window.machine)?;
         let effective = state.threshold(window.machine, end);
         let MonitorState { loaded, machines, .. } = &mut *state;
         let machine = machines.get_mut(window.machine)?;
-        let mut scored = assess(loaded.as_mut(), machine, effective, window, end);
+        let mut scored = assess(loaded.as_mut(), machine, effective, (window, heard), end);
         let had_fault = machine.alarm.has_fault();
         let setup = loaded.as_ref().and_then(|loaded| loaded.setups.get(&window.machine));
         if let (Some(setup), Some(features)) = (setup, &scored.features) {
@@ -305,7 +312,7 @@ fn assess(
     loaded: Option<&mut ActiveBundle>,
     machine: &Machine,
     effective: Option<Effective>,
-    window: &Window,
+    (window, heard): (&Window, Option<HeardWindow>),
     end: DateTime<Utc>,
 ) -> Scored {
     let threshold = effective.map(|found| found.threshold);
@@ -325,8 +332,10 @@ fn assess(
     let judge = judge_under(machine.config.judge, effective);
     let threshold = threshold.unwrap_or(model.threshold);
     let model = MachineModel { threshold, judge, false_alarm_rate: machine.settings.false_alarm_rate, ..model.clone() };
-    match loaded.scorer.score(&model, &window.samples) {
-        Ok(mut scored) => {
+    let heard = heard.and_then(|heard| heard.fitting(setup));
+    match heard.unwrap_or_else(|| loaded.scorer.hear(&model, &window.samples)) {
+        Ok(heard) => {
+            let mut scored = model.judge(heard);
             // Without a bank there is no threshold either.
             scored.assessment.threshold = scored.assessment.threshold.filter(|limit| limit.is_finite());
             scored

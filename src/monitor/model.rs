@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::baseline_store::BaselineStore;
 use crate::bundle::{Bundle, BundleError, FitError, FittedModel, Learning, Overrides};
 use crate::config::{BaselineMode, Config, MachineConfig};
+#[cfg(test)]
+use crate::encoder::{EncoderShape, Engine};
 use crate::features::FrontEnd;
 use crate::scoring::baseline::Origin;
 use crate::scoring::{Baseline, MachineModel, Scorer};
@@ -239,6 +241,13 @@ impl ActiveBundle {
 
     pub fn engine(&self) -> &'static str {
         self.scorer.engine_name()
+    }
+
+    /// Another engine in place of the one that it was opened with.
+    #[cfg(test)]
+    pub fn use_engine(&mut self, of: impl FnOnce(EncoderShape) -> Box<dyn Engine>) {
+        let engine = self.scorer.share_engine().expect("an engine that can be shared");
+        self.scorer = Scorer::new(of(engine.shape()));
     }
 
     /// How machine number `machine`'s windows become pictures.

@@ -21,7 +21,7 @@ pub use bank::Bank;
 pub use baseline::Baseline;
 pub use lanes::Lane;
 pub use pool::{Done, PoolError, ScorerPool};
-pub use scorer::{MachineModel, Scorer};
+pub use scorer::{Heard, MachineModel, Scorer};
 pub use usual::UsualSpectrum;
 pub use verdict::{Assessment, Judge, Scored, Verdict, judge};
 pub use why::{BandDifference, Why};

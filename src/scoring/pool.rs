@@ -1,4 +1,4 @@
-//! Windows scored on all cores, answered in the order in which they were handed in.
+//! Windows scored on several cores, answered in the order in which they were handed in.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -13,19 +13,23 @@ use crate::features::FeatureError;
 /// Windows that wait for each thread, so that none is idle while the next file is read.
 const AHEAD: usize = 4;
 
-/// A thread for each core, each with a scorer; their engines share the weights. `T` is what the caller knows a window by.
-pub struct ScorerPool<T> {
-    workers: Vec<Worker<T>>,
+/// Threads, each with a scorer; their engines share the weights. `T` is what the caller knows a window by, `R` what comes of
+/// it.
+pub struct ScorerPool<T, R = Scored> {
+    workers: Vec<Worker<T, R>>,
     /// Windows handed in, and answered.
     sent: usize,
     answered: usize,
     engine_name: &'static str,
 }
 
-struct Worker<T> {
+struct Worker<T, R> {
     jobs: Sender<Job<T>>,
-    done: Receiver<Done<T>>,
+    done: Receiver<Done<T, R>>,
 }
+
+/// What is done with each window.
+type Work<R> = fn(&mut Scorer, &MachineModel, &[f32]) -> Result<R, FeatureError>;
 
 struct Job<T> {
     tag: T,
@@ -34,10 +38,10 @@ struct Job<T> {
 }
 
 /// A window that was scored.
-pub struct Done<T> {
+pub struct Done<T, R = Scored> {
     pub tag: T,
     pub window: Vec<f32>,
-    pub scored: Result<Scored, FeatureError>,
+    pub scored: Result<R, FeatureError>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,11 +53,12 @@ pub enum PoolError {
 }
 
 impl<T: Send + 'static> ScorerPool<T> {
+    /// A thread for each core.
+    ///
     /// # Errors
     /// Where no thread can be started. An engine that cannot be shared is used by one thread alone.
     pub fn new(engine: Box<dyn Engine>) -> Result<Self, PoolError> {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        let engine_name = engine.name();
         let mut engines: Vec<Box<dyn Engine>> = Vec::with_capacity(threads);
         for _ in 1..threads {
             match engine.share() {
@@ -65,7 +70,18 @@ impl<T: Send + 'static> ScorerPool<T> {
             }
         }
         engines.push(engine);
-        let workers = engines.into_iter().map(Worker::start).collect::<Result<_, _>>()?;
+        ScorerPool::of(engines, Scorer::score)
+    }
+}
+
+impl<T: Send + 'static, R: Send + 'static> ScorerPool<T, R> {
+    /// A thread for each engine, one at least; `work` is what they do.
+    ///
+    /// # Errors
+    /// Where a thread cannot be started.
+    pub fn of(engines: Vec<Box<dyn Engine>>, work: Work<R>) -> Result<Self, PoolError> {
+        let engine_name = engines.first().map_or("", |engine| engine.name());
+        let workers = engines.into_iter().map(|engine| Worker::start(engine, work)).collect::<Result<_, _>>()?;
         Ok(ScorerPool { workers, sent: 0, answered: 0, engine_name })
     }
 
@@ -73,23 +89,38 @@ impl<T: Send + 'static> ScorerPool<T> {
         self.engine_name
     }
 
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Windows that are on their way.
+    pub fn under_way(&self) -> usize {
+        self.sent - self.answered
+    }
+
     /// Hands a window in; answers the oldest one where enough are on their way.
     ///
     /// # Errors
     /// Where a thread has ended.
-    pub fn push(&mut self, tag: T, model: &Arc<MachineModel>, window: Vec<f32>) -> Result<Option<Done<T>>, PoolError> {
+    pub fn push(
+        &mut self,
+        tag: T,
+        model: &Arc<MachineModel>,
+        window: Vec<f32>,
+    ) -> Result<Option<Done<T, R>>, PoolError> {
         let job = Job { tag, model: model.clone(), window };
         let turn = self.sent % self.workers.len();
         self.workers[turn].jobs.send(job).map_err(|_| PoolError::Ended)?;
         self.sent += 1;
-        if self.sent - self.answered < AHEAD * self.workers.len() { Ok(None) } else { self.oldest() }
+        if self.under_way() < AHEAD * self.workers.len() { Ok(None) } else { self.oldest() }
     }
 
     /// The oldest window that is not answered yet, once it is scored; `None` where all are answered.
     ///
     /// # Errors
     /// Where a thread has ended.
-    pub fn oldest(&mut self) -> Result<Option<Done<T>>, PoolError> {
+    pub fn oldest(&mut self) -> Result<Option<Done<T, R>>, PoolError> {
         if self.answered == self.sent {
             return Ok(None);
         }
@@ -100,21 +131,21 @@ impl<T: Send + 'static> ScorerPool<T> {
     }
 }
 
-impl<T: Send + 'static> Worker<T> {
+impl<T: Send + 'static, R: Send + 'static> Worker<T, R> {
     /// The thread ends when this is dropped.
-    fn start(engine: Box<dyn Engine>) -> Result<Self, PoolError> {
+    fn start(engine: Box<dyn Engine>, work: Work<R>) -> Result<Self, PoolError> {
         let (jobs, to_do) = channel::<Job<T>>();
         let (answers, done) = channel();
-        let work = move || {
+        let run = move || {
             let mut scorer = Scorer::new(engine);
             for Job { tag, model, window } in to_do {
-                let scored = scorer.score(&model, &window);
+                let scored = work(&mut scorer, &model, &window);
                 if answers.send(Done { tag, window, scored }).is_err() {
                     return;
                 }
             }
         };
-        thread::Builder::new().name("scoring".into()).spawn(work).map_err(PoolError::Start)?;
+        thread::Builder::new().name("scoring".into()).spawn(run).map_err(PoolError::Start)?;
         Ok(Worker { jobs, done })
     }
 }

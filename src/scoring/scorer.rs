@@ -8,7 +8,7 @@ use super::gate::{self, Gate, SignalHealth};
 use super::lanes::{FeatureExtractor, Features};
 use super::verdict::{Assessment, Judge, Scored, Verdict, judge};
 use super::why::{self, Why};
-use crate::encoder::Engine;
+use crate::encoder::{EncoderError, Engine};
 use crate::features::{FeatureError, FrontEnd, MelExtractor};
 use crate::window::Reason;
 
@@ -60,8 +60,29 @@ impl MachineModel {
         quiet && matches!(signal.fault, None | Some(Reason::Silent))
     }
 
+    /// What comes of a window that was heard with this model, or with one that differs in what windows are compared with alone:
+    /// bank, threshold, baseline.
+    pub fn judge(&self, heard: Heard) -> Scored {
+        let Heard { signal, sound } = heard;
+        let level_dbfs = signal.level_dbfs;
+        let unknown = |reason| Assessment::unknown(reason, Some(self.threshold), level_dbfs);
+        let still = self.stands_still(&signal);
+        let (assessment, sound) = match sound {
+            Err(_) if still && signal.fault.is_some() => (unknown(Reason::MachineOff), None),
+            Err(reason) => (unknown(reason), None),
+            Ok(sound) if still => (unknown(Reason::MachineOff), Some(sound)),
+            Ok(sound) if self.bank.is_empty() => (unknown(Reason::Learning), Some(sound)),
+            Ok((embedding, features)) => {
+                let distance = self.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
+                (self.judge_sound(distance, &features, level_dbfs), Some((embedding, features)))
+            }
+        };
+        let (embedding, features) = sound.unzip();
+        Scored { assessment, embedding, features, signal: Some(signal) }
+    }
+
     /// The verdict: by the distance, or by all lanes together.
-    fn judge(&self, distance: f64, features: &Features, level_dbfs: f64) -> Assessment {
+    fn judge_sound(&self, distance: f64, features: &Features, level_dbfs: f64) -> Assessment {
         let mut assessment = judge(distance, self.threshold, level_dbfs);
         if assessment.verdict == Verdict::Unknown {
             return assessment;
@@ -103,6 +124,16 @@ impl MachineModel {
     }
 }
 
+/// What one window sounds like, whatever it is compared with: nearly all of the time goes into it.
+pub struct Heard {
+    pub signal: SignalHealth,
+    /// Why there is none, else: what the signal lacks, or what could not be computed.
+    sound: Result<Sound, Reason>,
+}
+
+/// The embedding, and what the cheap lanes see.
+type Sound = (Vec<f32>, Features);
+
 /// Scores windows of any machine of one bundle: holds the engine and one front-end for each set of parameters.
 pub struct Scorer {
     engine: Box<dyn Engine>,
@@ -118,48 +149,52 @@ impl Scorer {
         self.engine.name()
     }
 
+    /// Another engine with the same weights, for another thread.
+    ///
+    /// # Errors
+    /// Where the engine cannot be shared.
+    pub fn share_engine(&self) -> Result<Box<dyn Engine>, EncoderError> {
+        self.engine.share()
+    }
+
     /// Scores one window of exactly `model.front_end.window_samples()` samples.
+    ///
+    /// # Errors
+    /// As [`Scorer::hear`].
+    pub fn score(&mut self, model: &MachineModel, window: &[f32]) -> Result<Scored, FeatureError> {
+        Ok(model.judge(self.hear(model, window)?))
+    }
+
+    /// What is computed of one window before it is compared with anything: of `model` only gate, front-end and index count.
     ///
     /// # Errors
     /// Front-end parameters or a window length that cannot be computed with. Whatever is wrong with the *signal* is no
     /// error but an `unknown` verdict with its reason.
-    pub fn score(&mut self, model: &MachineModel, window: &[f32]) -> Result<Scored, FeatureError> {
+    pub fn hear(&mut self, model: &MachineModel, window: &[f32]) -> Result<Heard, FeatureError> {
         let signal = gate::inspect(window, &model.gate);
-        let level_dbfs = signal.level_dbfs;
-        let unknown = |reason| Assessment::unknown(reason, Some(model.threshold), level_dbfs);
-        let still = model.stands_still(&signal);
-        let fault = signal.fault;
-        let signal = Some(signal);
-        if let Some(reason) = fault {
-            let assessment = unknown(if still { Reason::MachineOff } else { reason });
-            return Ok(Scored { assessment, embedding: None, features: None, signal });
-        }
+        let sound = match signal.fault {
+            Some(reason) => Err(reason),
+            None => self.embed(model, window)?,
+        };
+        Ok(Heard { signal, sound })
+    }
+
+    fn embed(&mut self, model: &MachineModel, window: &[f32]) -> Result<Result<Sound, Reason>, FeatureError> {
         let number = self.front_end(&model.front_end)?;
         let (mel, lanes) = &mut self.front_ends[number];
         let image = match mel.compute(window) {
             // Samples so large that their power is not finite.
-            Err(FeatureError::NotFinite) => {
-                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None, signal });
-            }
+            Err(FeatureError::NotFinite) => return Ok(Err(Reason::NotFinite)),
             image => image?,
         };
         let embedding = match self.engine.embed(image, model.index) {
             Ok(embedding) => embedding,
             Err(error) => {
                 tracing::error!(%error, "the encoder failed on a window");
-                return Ok(Scored { assessment: unknown(Reason::NotFinite), embedding: None, features: None, signal });
+                return Ok(Err(Reason::NotFinite));
             }
         };
-        let features = lanes.extract(window, mel.mel_db(), model.front_end.n_mels);
-        let assessment = if still {
-            unknown(Reason::MachineOff)
-        } else if model.bank.is_empty() {
-            unknown(Reason::Learning)
-        } else {
-            let distance = model.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
-            model.judge(distance, &features, level_dbfs)
-        };
-        Ok(Scored { assessment, embedding: Some(embedding), features: Some(features), signal })
+        Ok(Ok((embedding, lanes.extract(window, mel.mel_db(), model.front_end.n_mels))))
     }
 
     /// Makes the front-end of `model` ready, so that parameters that cannot be computed with are known at once.
