@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::audio::capture::{Capture, Captured};
 use crate::monitor::Monitor;
-use crate::monitor::hearing::{HeardWindow, Hearing};
+use crate::monitor::hearing::{HeardWindow, Hearing, SharedEngines};
 use crate::scoring::{Done, Heard, Reason, Scorer, ScorerPool};
 use crate::window::Window;
 
@@ -127,7 +127,7 @@ impl Ahead {
     }
 
     fn start(&mut self) -> Option<Helpers> {
-        let (encoder, engines, problem) = self.monitor.share_engines(self.threads - 1)?;
+        let SharedEngines { encoder, engines, problem } = self.monitor.share_engines(self.threads - 1)?;
         if let Some(error) = problem {
             tracing::warn!(%error, threads = engines.len() + 1, "scoring falls behind, and cannot be spread over more threads");
             self.threads = engines.len() + 1;

@@ -55,7 +55,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// They have this long; systemd waits 10 s in the packages.
 const CLIPS_LIMIT: Duration = Duration::from_secs(8);
 /// Overrides and maintenance end with this delay at most.
-const TICK_EVERY: Duration = Duration::from_millis(200);
+const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the watchdog where there is none.
 const IDLE: Duration = Duration::from_secs(60);
 /// A bundle that was read is taken into use with this delay at most.

@@ -27,7 +27,7 @@ pub(crate) fn decibels(power: f32, least: f32) -> f32 {
 #[inline(always)]
 fn ln(number: f32) -> f32 {
     /// `ln(2)` in two parts, the first of so few digits that its multiples are exact.
-    const LN_2: (f32, f32) = (0.693_359_375, -2.121_944_4e-4);
+    const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
     let bits = number.to_bits() as i32;
     // The number is `mantissa * 2^exponent`, the mantissa from the root of a half to the root of 2.
     let exponent = (bits - std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32) >> 23;
@@ -43,7 +43,7 @@ fn ln(number: f32) -> f32 {
         -1.666_805_7e-1,
         2.000_071_5e-1,
         -2.499_999_4e-1,
-        3.333_333_1e-1,
+        3.333_333e-1,
     ] {
         sum = sum * x + factor;
     }

@@ -20,6 +20,15 @@ pub struct Hearing {
     origin: Origin,
 }
 
+/// Engines that share the weights of the monitor's own.
+pub struct SharedEngines {
+    /// The encoder that they run, by its SHA-256.
+    pub encoder: String,
+    pub engines: Vec<Box<dyn Engine>>,
+    /// Why there are not more of them.
+    pub problem: Option<EncoderError>,
+}
+
 /// A window that was heard ahead.
 pub struct HeardWindow {
     pub hearing: Hearing,
@@ -57,9 +66,8 @@ impl Monitor {
         Some(Hearing { model: Arc::new(setup.model.clone()), origin: setup.origin.clone() })
     }
 
-    /// Engines for so many other threads, with the SHA-256 of the encoder that they run, and why there are not more of them;
-    /// none where there is no bundle.
-    pub fn share_engines(&self, count: usize) -> Option<(String, Vec<Box<dyn Engine>>, Option<EncoderError>)> {
+    /// Engines for so many other threads; `None` where there is no bundle.
+    pub fn share_engines(&self, count: usize) -> Option<SharedEngines> {
         let state = self.lock();
         let loaded = state.loaded.as_ref()?;
         let mut engines = Vec::with_capacity(count);
@@ -70,6 +78,6 @@ impl Monitor {
                 Err(error) => problem = Some(error),
             }
         }
-        Some((loaded.bundle.encoder_sha256.clone(), engines, problem))
+        Some(SharedEngines { encoder: loaded.bundle.encoder_sha256.clone(), engines, problem })
     }
 }
