@@ -44,6 +44,9 @@ pub struct Args {
     /// Let it start and stop: seconds running and seconds standing
     #[arg(long, num_args = 2, value_names = ["RUN_S", "STOP_S"], value_parser = seconds)]
     cycle: Option<Vec<f64>>,
+    /// Speed of its shaft as a share of the nominal one, 0.2 to 1.5
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = shaft_speed)]
+    shaft_speed: f64,
     /// Level of the machine over the background, dB [default: of the seed, 12 to 22]
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = decibel)]
     snr: Option<f64>,
@@ -71,6 +74,10 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
     within(text, 0.0, 1e9)
 }
 
+fn shaft_speed(text: &str) -> Result<f64, String> {
+    within(text, 0.2, 1.5)
+}
+
 fn decibel(text: &str) -> Result<f64, String> {
     within(text, -40.0, 80.0)
 }
@@ -86,7 +93,7 @@ fn clip(text: &str) -> Result<f64, String> {
 impl Args {
     fn machine(&self, take: u64, fault: FaultPlan) -> SynthMachine {
         let seed = self.seed.unwrap_or_else(|| self.id.as_deref().map_or(0, seed_of));
-        let mut machine = SynthMachine::with_fault(self.machine, seed, take, fault);
+        let mut machine = SynthMachine::with_fault(self.machine, seed, take, fault).with_shaft_speed(self.shaft_speed);
         if let Some(&[run_s, stop_s]) = self.cycle.as_deref() {
             machine = machine.with_cycle(Cycle { run_s, stop_s });
         }

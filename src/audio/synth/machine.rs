@@ -14,6 +14,8 @@ pub struct SynthMachine {
     design: Design,
     fault: FaultPlan,
     cycle: Option<Cycle>,
+    /// Speed of its shaft while it runs, as a share of the nominal one.
+    shaft_speed: f64,
     voice: Voice,
     gain: f64,
     /// Samples made so far.
@@ -44,7 +46,7 @@ struct State {
     bearing_orders: Vec<f64>,
     flow_levels: Vec<f64>,
     background: f64,
-    /// Speed as a share of the nominal one: below 1 while it starts and stops.
+    /// Speed as a share of the nominal one: below `shaft_speed` while it starts and stops.
     running: f64,
 }
 
@@ -111,6 +113,14 @@ impl SynthMachine {
         self
     }
 
+    /// Lets its shaft turn slower or faster, as a share of its nominal speed: everything that it drives moves with it, but
+    /// neither the background nor the microphone's gain.
+    pub fn with_shaft_speed(mut self, share: f64) -> Self {
+        self.shaft_speed = share;
+        self.state.running = share;
+        self
+    }
+
     /// Sets the machine's level over the background, dB; default: drawn from the seed, 12 to 22.
     pub fn with_snr_db(mut self, snr_db: f64) -> Self {
         self.design.snr_db = snr_db;
@@ -142,6 +152,7 @@ impl SynthMachine {
         SynthMachine {
             fault: FaultPlan::default(),
             cycle: None,
+            shaft_speed: 1.0,
             voice: Voice::Silent,
             gain: 0.0,
             sample: 0,
@@ -204,7 +215,7 @@ impl SynthMachine {
         state.effect = Effect::of(self.fault.fault, state.strength);
         let powered = self.cycle.is_none_or(|cycle| cycle.is_running(time_s));
         if self.cycle.is_some() {
-            let (target, time_s) = if powered { (1.0, 1.2) } else { (0.0, 2.5) };
+            let (target, time_s) = if powered { (self.shaft_speed, 1.2) } else { (0.0, 2.5) };
             state.running += (target - state.running) * CONTROL_S / time_s;
         }
         let load = slow.next_load();
