@@ -92,6 +92,7 @@ pub fn baseline_facts(machine: &str, baseline: &Baseline) -> Value {
         "rows": baseline.rows().len(),
         "lanes": baseline.has_lanes(),
         "modes": baseline.modes(),
+        "mode_levels": baseline.mode_levels(),
         "heard_s": projected.heard_s.round(),
         "left_out": baseline.left_out.values().sum::<u64>(),
         "distance_share": projected.distance_share,

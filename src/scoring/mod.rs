@@ -24,4 +24,4 @@ pub use pool::{Done, PoolError, ScorerPool};
 pub use scorer::{Heard, MachineModel, Scorer};
 pub use usual::UsualSpectrum;
 pub use verdict::{Assessment, Judge, Scored, Verdict, judge};
-pub use why::{BandDifference, Why};
+pub use why::{BandDifference, LevelInMode, Why};

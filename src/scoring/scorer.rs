@@ -99,14 +99,15 @@ impl MachineModel {
         let baseline = self.baseline.as_ref();
         let difference = baseline.and_then(|baseline| baseline.spectrum_difference_db(features));
         let is_anomalous = assessment.verdict == Verdict::Anomalous;
-        let unlike_modes = baseline.filter(|_| is_anomalous).and_then(|baseline| baseline.unlike_modes(features));
+        let told = baseline.filter(|_| is_anomalous);
         Why {
             ratio: assessment.ratio().filter(|ratio| ratio.is_finite()),
             percentile: baseline.and_then(|baseline| baseline.distance_percentile(distance)),
             p_value: assessment.p_value,
             lane: assessment.lane,
             bands: difference.map_or_else(Vec::new, |difference| why::bands(&difference, &self.front_end)),
-            unlike_modes,
+            unlike_modes: told.and_then(|baseline| baseline.unlike_modes(features)),
+            level_in_mode: told.and_then(|baseline| baseline.unusual_level(features, assessment.level_dbfs)),
             provisional: self.provisional,
         }
     }

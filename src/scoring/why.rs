@@ -24,6 +24,25 @@ pub struct BandDifference {
     pub difference_db: f64,
 }
 
+/// How loud a window is beside the way of running that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LevelInMode {
+    /// Number of the way of running, from 1, the quietest.
+    pub mode: usize,
+    /// So many are known.
+    pub known: usize,
+    /// Its level less the median of that way of running, dB.
+    pub difference_db: f64,
+}
+
+impl fmt::Display for LevelInMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LevelInMode { mode, known, difference_db } = self;
+        let word = if *difference_db < 0.0 { "quieter" } else { "louder" };
+        write!(f, "{:.0} dB {word} than in mode {mode} of {known}", difference_db.abs())
+    }
+}
+
 /// What one window differs in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -40,19 +59,23 @@ pub struct Why {
     pub bands: Vec<BandDifference>,
     /// It is of none of so many known ways of running.
     pub unlike_modes: Option<usize>,
+    /// It is of a known way of running, but unusually loud or quiet for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level_in_mode: Option<LevelInMode>,
     /// It was judged by what had been learned until then, while learning went on.
     pub provisional: bool,
 }
 
 /// The sentence that stands wherever a person looks: `burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB`, and before it `unlike
-/// any of 3 known modes` where it is. Empty where nothing is known.
+/// any of 3 known modes` or `8 dB louder than in mode 2 of 3` where it is. Empty where nothing is known.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let modes = self.unlike_modes.map(|known| format!("unlike any of {known} known modes"));
+        let level = self.level_in_mode.map(|level| level.to_string());
         let lane = self.lane.map(|lane| lane.to_string());
         let ratio = self.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
         let band = self.bands.first().map(BandDifference::to_string);
-        f.write_str(&[modes, lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
+        f.write_str(&[modes, level, lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -125,8 +148,11 @@ mod tests {
         let why = Why { ratio: Some(2.31), percentile: Some(99.5), lane, bands, ..Why::default() };
         let sentence = "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB";
         assert_eq!(why.to_string(), sentence);
-        let unlike = Why { unlike_modes: Some(3), ..why };
+        let unlike = Why { unlike_modes: Some(3), ..why.clone() };
         assert_eq!(unlike.to_string(), format!("unlike any of 3 known modes, {sentence}"));
+        let level_in_mode = Some(LevelInMode { mode: 2, known: 3, difference_db: 7.8 });
+        let louder = Why { level_in_mode, ..why };
+        assert_eq!(louder.to_string(), format!("8 dB louder than in mode 2 of 3, {sentence}"));
         assert_eq!(Why { ratio: Some(1.04), ..Why::default() }.to_string(), "1.0 x threshold");
         assert_eq!(Why::default().to_string(), "");
     }

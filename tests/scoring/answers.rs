@@ -2,76 +2,21 @@
 //! machine is still found. The area under the ROC curve of the score, before and after, is printed.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use auscult::audio::synth::{Kind, SynthMachine};
-use auscult::bundle::Bundle;
-use auscult::encoder::EncoderConfig;
-use auscult::features::FrontEnd;
 use auscult::scoring::alarm::{Alarm, AlarmConfig, AlarmState};
-use auscult::scoring::baseline::{LearnSettings, Origin, Sample, propose};
-use auscult::scoring::gate::Gate;
-use auscult::scoring::{Assessment, Bank, Baseline, Judge, MachineModel, Scorer, Verdict};
+use auscult::scoring::baseline::Sample;
+use auscult::scoring::{Assessment, Verdict};
 use chrono::{DateTime, TimeDelta};
-use ndarray::Array2;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::bench::Bench;
 use crate::common::overlay::Overlay;
 use crate::common::recordings;
 
 const RATE_HZ: f64 = 16_000.0;
 const WINDOW: usize = 80_000;
-
-/// One machine with what it is scored by.
-struct Bench {
-    scorer: Scorer,
-    bare: MachineModel,
-}
-
-impl Bench {
-    fn new(bundle: &std::path::Path) -> Bench {
-        let (bundle, engine) = Bundle::open(bundle, &EncoderConfig::default()).expect("a bundle");
-        let empty = Bank::new(Array2::zeros((0, 32)));
-        let index = bundle.machines[0].index;
-        let bare = MachineModel::new(index, empty, f64::INFINITY, FrontEnd::default(), Gate::default());
-        Bench { scorer: Scorer::new(engine), bare }
-    }
-
-    fn sample(&mut self, part: u32, at_s: f64, window: &[f32]) -> Sample {
-        let scored = self.scorer.score(&self.bare, window).expect("a window");
-        let (embedding, features) = (scored.embedding.expect("it is sound"), scored.features.expect("it is sound"));
-        Sample::new(part, at_s, scored.assessment.level_dbfs, embedding, features)
-    }
-
-    /// Of windows that follow each other.
-    fn samples(&mut self, windows: &[Vec<f32>], begin_s: f64) -> Vec<Sample> {
-        let windows = windows.iter().enumerate();
-        windows.map(|(number, window)| self.sample(0, begin_s + 5.0 * number as f64, window)).collect()
-    }
-
-    fn baseline(&mut self, samples: &[Sample], hop_s: f64) -> Baseline {
-        let settings = LearnSettings {
-            machine: "fan-1".into(),
-            origin: Origin {
-                bundle: "b".into(),
-                encoder_sha256: "e".into(),
-                index: self.bare.index,
-                front_end: FrontEnd::default(),
-            },
-            hop_s,
-            wanted_s: 500.0,
-            false_alarm_rate: 0.01,
-            previous_threshold: None,
-        };
-        propose(samples, &settings).expect("a baseline").keeping(samples)
-    }
-
-    fn judge(&mut self, baseline: &Baseline, windows: &[Vec<f32>]) -> Vec<Assessment> {
-        let model = self.bare.clone().with_baseline(Arc::new(baseline.clone()), Judge::Combined);
-        windows.iter().map(|window| self.scorer.score(&model, window).expect("a window").assessment).collect()
-    }
-}
 
 fn take(take: u64, windows: usize) -> Vec<Vec<f32>> {
     let mut machine = SynthMachine::new(Kind::Fan, 7, take);

@@ -5,6 +5,7 @@ mod common;
 
 mod alarm;
 mod answers;
+mod bench;
 mod bundle;
 mod bundle_memory;
 mod cost;
@@ -12,6 +13,7 @@ mod encoder;
 mod enroll;
 mod hostile_models;
 mod learning;
+mod modes;
 mod mutations;
 mod old_baseline;
 mod score;

@@ -18,6 +18,7 @@ mod coreset;
 mod expected;
 mod extend;
 mod learn;
+mod mode_level;
 mod modes;
 mod propose;
 mod sample;
@@ -25,6 +26,7 @@ mod sample;
 pub use coreset::coreset;
 pub use extend::{Changes, SAMPLES_LIMIT};
 pub use learn::{LearnProgress, Learner};
+pub use mode_level::ModeLevel;
 pub use propose::{LANES_LEAST_S, PROVISIONAL_LEAST, propose};
 pub use sample::{LearnSettings, Sample};
 
@@ -39,6 +41,7 @@ use super::alarm::SlowCalibration;
 use super::bank::Bank;
 use super::lanes::{Features, Lane, Rows};
 use super::threshold::Threshold;
+use super::why::LevelInMode;
 use crate::features::FrontEnd;
 use crate::numbers::counted;
 
@@ -308,6 +311,17 @@ impl Baseline {
     /// How many ways of running (speeds, loads) were found in what was learned.
     pub fn modes(&self) -> usize {
         self.modes.as_ref().map_or(1, Modes::count)
+    }
+
+    /// How often each of them was heard and how loud it is, the quietest first; empty where there is only one, or an
+    /// earlier version learned it.
+    pub fn mode_levels(&self) -> &[ModeLevel] {
+        self.modes.as_ref().map_or(&[], Modes::levels)
+    }
+
+    /// How loud a window is beside the way of running that it is of, where that is unusual and several are known.
+    pub fn unusual_level(&self, features: &Features, level_dbfs: f64) -> Option<LevelInMode> {
+        self.modes.as_ref()?.unusual_level(&features.spectrum, level_dbfs)
     }
 
     /// How many ways of running are known, where a window is of none of them; `None` where only one is known.

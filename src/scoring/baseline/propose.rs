@@ -40,7 +40,7 @@ const OUTLYING_SHARE: f64 = 0.03;
 /// Windows that somebody has confirmed as normal count as this share of all, at least: at a false alarm rate of 0.01 seven of
 /// eight like them are normal.
 const CONFIRMED_SHARE: f64 = 0.08;
-/// So far below the quietest hundredth of normal running the machine stands still, dB.
+/// So far below the quietest hundredth of normal running, or of its quietest way of running, the machine stands still, dB.
 const OFF_MARGIN_DB: f64 = 10.0;
 
 /// Makes a baseline. The order of `samples` does not matter beyond `recording` and `at_s`, ties aside.
@@ -94,11 +94,13 @@ pub fn propose<'a>(
     }
 
     let apart = a_hop_apart(&windows, settings.origin.front_end.window_s).into_iter().map(|number| windows[number]);
-    let apart: Vec<(u32, &[f32])> = apart.map(|one| (one.recording, one.features.spectrum.as_slice())).collect();
-    let modes = Modes::find(&apart);
+    let modes = Modes::find(&apart.map(Sample::as_mode_window).collect::<Vec<_>>());
 
     let mut levels: Vec<f64> = windows.iter().map(|one| one.level_dbfs).collect();
     levels.sort_by(f64::total_cmp);
+    // What is rare and of no way of running, a stop that was heard too, says nothing of how quiet the machine runs.
+    let quietest_mode = modes.iter().flat_map(Modes::levels).map(|mode| mode.from_dbfs).reduce(f64::min);
+    let quietest_dbfs = quietest_mode.unwrap_or(levels[levels.len() / 100]);
     let mut left_out = std::collections::BTreeMap::new();
     if !outlying.is_empty() {
         left_out.insert("outlying".to_owned(), outlying.len() as u64);
@@ -114,7 +116,7 @@ pub fn propose<'a>(
         threshold_by,
         projected,
         level_dbfs: levels[levels.len() / 2],
-        off_below_dbfs: levels[levels.len() / 100] - OFF_MARGIN_DB,
+        off_below_dbfs: quietest_dbfs - OFF_MARGIN_DB,
         bank,
         calibration,
         modes,

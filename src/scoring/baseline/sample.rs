@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Origin;
+use super::modes::ModeWindow;
 use crate::scoring::lanes::{Features, base64_f32};
 
 /// One window of normal running.
@@ -24,6 +25,12 @@ pub struct Sample {
 impl Sample {
     pub fn new(recording: u32, at_s: f64, level_dbfs: f64, embedding: Vec<f32>, features: Features) -> Sample {
         Sample { recording, at_s, level_dbfs, embedding, features, confirmed: false }
+    }
+
+    /// What ways of running are found by.
+    pub(super) fn as_mode_window(&self) -> ModeWindow<'_> {
+        let (recording, level_dbfs, confirmed) = (self.recording, self.level_dbfs, self.confirmed);
+        ModeWindow { recording, spectrum: &self.features.spectrum, level_dbfs, confirmed }
     }
 }
 

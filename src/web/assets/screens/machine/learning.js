@@ -61,10 +61,17 @@ function InUse ({ machine, baseline }) {
   return html`${baseline ? html`<dl class="facts"><dt>Learned</dt><dd>${clock(baseline.learned)} from ${plural(baseline.windows, 'window')} (${span(baseline.heard_s * 1000)})${baseline.left_out ? `, ${baseline.left_out} left out` : ''}</dd>
       <dt>Threshold</dt><dd>${number(baseline.threshold, 4)}, by ${baseline.threshold_by}</dd><dt>False alarm rate</dt><dd>${percent(baseline.false_alarm_rate)} of normal windows</dd>
       <dt>Lanes</dt><dd>${baseline.lanes ? 'distance and all others' : 'distance only: too little sound for more'}</dd>
-      ${baseline.baseline_dbfs != null && html`<dt>Level</dt><dd>${level(baseline.baseline_dbfs)}; standing still below ${level(baseline.off_below_dbfs)}</dd>`}</dl>`
+      ${baseline.baseline_dbfs != null && html`<dt>Level</dt><dd>${level(baseline.baseline_dbfs)}; standing still below ${level(baseline.off_below_dbfs)}</dd>`}<${Modes} baseline=${baseline} /></dl>`
     : html`<p class="note">The bundle’s own normal is in use. Learning where the machine stands makes alarms more certain.</p>`}
     <div class="row-of"><${Begin} machine=${machine} word=${baseline ? 'Learn again' : 'Learn its normal'} />
       ${baseline && html`<${Twice} ask="Drop the baseline" ...${act(machine, 'baseline.discard')} onClick=${() => send(machine.agent, 'baseline.discard', { machine: machine.id })}>Discard<//>`}</div>`
+}
+
+/** How often each way of running was heard and how loud it is. @param {{ baseline: any }} props */
+function Modes ({ baseline }) {
+  const modes = baseline.mode_levels ?? []
+  if (modes.length < 2) return null
+  return html`<dt>Ways of running</dt><dd data-do="modes">${modes.map((/** @type {any} */ mode, /** @type {number} */ n) => html`<div>${n + 1} of ${modes.length}: ${percent(mode.share)} of the windows, ${level(mode.level_dbfs)} (${level(mode.from_dbfs)} to ${level(mode.to_dbfs)})</div>`)}</dd>`
 }
 
 /** @param {{ machine: Machine, word: string }} props */
