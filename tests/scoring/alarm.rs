@@ -1,6 +1,7 @@
 //! The alarm of one machine: what raises, clears, hides and holds it, and what no sequence of events may do to it.
 
 use auscult::scoring::alarm::{Alarm, AlarmConfig, AlarmError, AlarmState, Kind, Note, SlowCalibration};
+use auscult::scoring::lanes::Lane;
 use auscult::scoring::{Assessment, Reason, judge};
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
@@ -62,6 +63,22 @@ fn five_of_eight_raise_and_calm_clears() {
     assert_eq!(bench.windows(11, NORMAL), AlarmState::Active);
     assert_eq!(bench.windows(1, NORMAL), AlarmState::Normal);
     assert_eq!((bench.alarm.status().count, bench.alarm.status().since), (5, bench.now()));
+}
+
+/// Somebody hammers for 40 s, and stops; a machine that hammers goes on.
+#[test]
+fn what_comes_and_goes_within_windows_must_last() {
+    let by = |lane| Assessment { lane: Some(lane), ..judge(ANOMALOUS, THRESHOLD, -20.0) };
+    let mut bench = Bench::new(AlarmConfig::default());
+    assert_eq!(bench.take(8, &by(Lane::Burst)), AlarmState::Normal);
+    assert_eq!(bench.windows(8, NORMAL), AlarmState::Normal);
+    // The fifth window raises it where it is there all the time; 60 s later where it is not.
+    assert_eq!(bench.take(16, &by(Lane::Texture)), AlarmState::Normal);
+    assert_eq!(bench.take(1, &by(Lane::Texture)), AlarmState::Active);
+
+    let mut bench = Bench::new(AlarmConfig::default());
+    bench.take(2, &by(Lane::Burst));
+    assert_eq!(bench.take(3, &by(Lane::Spectrum)), AlarmState::Active);
 }
 
 #[test]

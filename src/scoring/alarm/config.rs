@@ -20,6 +20,9 @@ pub struct AlarmConfig {
     pub clear_at_most: usize,
     /// On-delay: `k` of `n` must have held this long, s; default 0.
     pub raise_after_s: f64,
+    /// On-delay where most of the anomalous windows were told by what comes and goes in them, as speech and hammering do: `k`
+    /// of `n` must have held this long, s; default 60.
+    pub unsteady_after_s: f64,
     /// Off-delay: the calm must have lasted this long, s; default 60.
     pub clear_after_s: f64,
     /// Keep an alarm that is over until someone acknowledges it; default false.
@@ -43,6 +46,7 @@ impl Default for AlarmConfig {
             n: 8,
             clear_at_most: 2,
             raise_after_s: 0.0,
+            unsteady_after_s: 60.0,
             clear_after_s: 60.0,
             latching: false,
             deaf_after_s: 600.0,
@@ -79,6 +83,7 @@ impl AlarmConfig {
         })?;
         for (name, value, least, most) in [
             ("raise_after_s", self.raise_after_s, 0.0, 1e6),
+            ("unsteady_after_s", self.unsteady_after_s, 0.0, 1e6),
             ("clear_after_s", self.clear_after_s, 0.0, 1e6),
             ("deaf_after_s", self.deaf_after_s, 0.0, 1e7),
             ("shelve_max_s", self.shelve_max_s, 1.0, 1e9),

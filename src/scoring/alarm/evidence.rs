@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::AlarmConfig;
 use super::status::Kind;
+use crate::scoring::lanes::Lane;
 use crate::scoring::stats::normal_quantile;
 use crate::scoring::verdict::{Assessment, Verdict};
 use crate::window::Reason;
@@ -38,6 +39,9 @@ pub(super) type Vote = Option<bool>;
 pub(super) struct Evidence {
     /// The last assessed windows, oldest first: was it anomalous?
     recent: VecDeque<bool>,
+    /// The same windows: was it anomalous by what comes and goes in it?
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    unsteady: VecDeque<bool>,
     /// How long `k` of `n` has held, and how long the calm, s.
     raised_s: f64,
     calm_s: f64,
@@ -51,6 +55,7 @@ impl Evidence {
     pub fn new() -> Self {
         Evidence {
             recent: VecDeque::new(),
+            unsteady: VecDeque::new(),
             raised_s: 0.0,
             calm_s: 0.0,
             slow: 0.0,
@@ -62,6 +67,10 @@ impl Evidence {
     pub fn fit(&mut self, config: &AlarmConfig) {
         let excess = self.recent.len().saturating_sub(config.n);
         self.recent.drain(..excess);
+        // What an earlier version kept has none of them.
+        self.unsteady.resize(self.unsteady.len().max(self.recent.len()), false);
+        let excess = self.unsteady.len() - self.recent.len();
+        self.unsteady.drain(..excess);
         if !self.slow.is_finite() {
             self.slow = 0.0;
         }
@@ -100,7 +109,10 @@ impl Evidence {
         let run = if let SignalHealth::Fine { run } = self.signal { run } else { 0 };
         self.signal = SignalHealth::Fine { run: run.saturating_add(1) };
 
-        self.recent.push_back(assessment.verdict == Verdict::Anomalous);
+        let anomalous = assessment.verdict == Verdict::Anomalous;
+        self.unsteady.resize(self.recent.len(), false);
+        self.recent.push_back(anomalous);
+        self.unsteady.push_back(anomalous && assessment.lane.is_some_and(Lane::is_unsteady));
         self.fit(config);
         if self.anomalous() < config.k {
             self.raised_s = 0.0;
@@ -120,7 +132,9 @@ impl Evidence {
     /// What the evidence says about one kind of alarm, right after an assessed window.
     pub fn vote(&self, kind: Kind, config: &AlarmConfig, calibration: Option<SlowCalibration>) -> Vote {
         match kind {
-            Kind::Fault if self.anomalous() >= config.k => Some(true).filter(|_| self.raised_s >= config.raise_after_s),
+            Kind::Fault if self.anomalous() >= config.k => {
+                Some(true).filter(|_| self.raised_s >= self.on_delay_s(config))
+            }
             Kind::Fault => Some(false).filter(|_| self.calm(config) && self.calm_s >= config.clear_after_s),
             Kind::Wear => {
                 let limit = calibration.and_then(|known| slow_limit(config, known)).unwrap_or(f64::INFINITY);
@@ -136,6 +150,13 @@ impl Evidence {
                 _ => None,
             },
         }
+    }
+
+    /// How long `k` of `n` must have held. Speech, hammering and doors come and go; what a machine does it goes on doing.
+    fn on_delay_s(&self, config: &AlarmConfig) -> f64 {
+        let unsteady = self.unsteady.iter().filter(|&&unsteady| unsteady).count();
+        let longer = if 2 * unsteady > self.anomalous() { config.unsteady_after_s } else { 0.0 };
+        config.raise_after_s.max(longer)
     }
 
     fn calm(&self, config: &AlarmConfig) -> bool {

@@ -77,6 +77,11 @@ pub enum Lane {
 impl Lane {
     pub const ALL: [Lane; 6] =
         [Lane::Distance, Lane::Spectrum, Lane::Envelope, Lane::Burst, Lane::Shape, Lane::Texture];
+
+    /// Whether it sees what comes and goes within a window, as what is not of the machine mostly does.
+    pub fn is_unsteady(self) -> bool {
+        matches!(self, Lane::Burst | Lane::Texture)
+    }
 }
 
 /// Nearest neighbour of the time-averaged spectrum.
