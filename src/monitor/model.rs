@@ -102,7 +102,9 @@ impl ActiveBundle {
         machines: impl IntoIterator<Item = (usize, &'a MachineConfig, Misfit)>,
         baselines: &BaselineStore,
     ) -> Result<ActiveBundle, LoadError> {
-        let (bundle, engine) = Bundle::open_for_use(dir, &config.bundle, &config.encoder)?;
+        let (mut bundle, engine) = Bundle::open_for_use(dir, &config.bundle, &config.encoder)?;
+        // The engine has what it needs of the file's bytes.
+        bundle.encoder = Arc::default();
         let mut loaded = ActiveBundle { bundle, scorer: Scorer::new(engine), setups: BTreeMap::new() };
         for (number, machine, misfit) in machines {
             let mut setup = match (loaded.fit(machine, config), misfit) {
