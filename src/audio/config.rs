@@ -187,6 +187,9 @@ impl SourceConfig {
 /// Makes `mono` one channel of interleaved `frames`, or the mean of all.
 pub fn take_channel(frames: &[f32], channels: usize, channel: Channel, mono: &mut Vec<f32>) {
     mono.clear();
+    if let (1, Channel::One(0) | Channel::Mix) = (channels, channel) {
+        return mono.extend_from_slice(frames);
+    }
     let frames = frames.chunks_exact(channels.max(1));
     match channel {
         Channel::One(channel) => mono.extend(frames.filter_map(|frame| frame.get(channel))),

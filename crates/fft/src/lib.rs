@@ -80,7 +80,8 @@ pub fn hann<T: Real>(length: usize) -> Vec<T> {
 /// and one as its imaginary part. That is cheaper than transforming each by itself, and where only the power is wanted they
 /// are soon told apart. What rounding leaves of one frame in the other is some 140 dB below it in `f32`.
 ///
-/// Keeps its plan and buffers between calls.
+/// Keeps its plan and buffers between calls; a clone shares the plan.
+#[derive(Clone)]
 pub struct PairedPower<T> {
     fft: Arc<dyn Fft<T>>,
     taper: Vec<T>,

@@ -1,6 +1,8 @@
 //! The spectrum that distinguishes the hiss of a dead preamplifier from a machine.
 #![allow(clippy::needless_range_loop, reason = "what iterators are given may be compiled apart, and slower")]
 
+use std::sync::LazyLock;
+
 use auscult_fft::PairedPower;
 
 use crate::lanes8::total;
@@ -30,7 +32,8 @@ impl Spectrum {
         if frames.len() < LEAST_FRAMES {
             return None;
         }
-        let mut transform = PairedPower::<f32>::new(FRAME);
+        static TRANSFORM: LazyLock<PairedPower<f32>> = LazyLock::new(|| PairedPower::new(FRAME));
+        let mut transform = TRANSFORM.clone();
         let [mut first, mut second] = [[0.0; FRAME / 2 + 1]; 2];
         let mut power = [0.0_f64; BINS.end - BINS.start];
         let mut energies = Vec::with_capacity(frames.len());
