@@ -12,6 +12,7 @@ use crate::monitor::alarm_store::SavedAlarms;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::machine::{LearningState, Machine, Origin};
 use crate::monitor::model::{ActiveBundle, Misfit, standard_window};
+use crate::scoring::adaptation::Adaptation;
 
 /// Who is to be heard, by number; those of the configuration's file come first.
 pub struct Roster {
@@ -100,6 +101,10 @@ impl Roster {
                 tracing::warn!(machine = id, %error, "what was learned of a machine that was removed is still there");
             }
         }
+        let mut adaptations = store.adaptations().unwrap_or_else(|error| {
+            tracing::error!(%error, "what recurs daily cannot be read: it is found anew");
+            BTreeMap::new()
+        });
         let machines = self.machines.iter().enumerate().map(|(number, (machine, origin))| {
             let alarm = machine.alarm(&config.alarm).map_err(AgentError::Config)?;
             let settings = settings.remove(&machine.id).unwrap_or_default();
@@ -107,7 +112,14 @@ impl Roster {
             let baseline = loaded.and_then(|loaded| loaded.baseline(number));
             alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
             let learning = LearningState::restore(baselines, &machine.id);
-            Ok(Machine::new(machine.clone(), *origin, settings, alarm, learning, now))
+            let adaptation = adaptations.remove(&machine.id).map(|text| Adaptation::from_json(&text)).transpose();
+            let adaptation = adaptation.unwrap_or_else(|problem| {
+                tracing::error!(machine = machine.id, problem, "what recurs daily cannot be read: it is found anew");
+                None
+            });
+            let mut restored = Machine::new(machine.clone(), *origin, settings, alarm, learning, now);
+            restored.adaptation = adaptation.unwrap_or_default();
+            Ok(restored)
         });
         machines.collect()
     }

@@ -60,6 +60,10 @@ pub struct MachineConfig {
     #[serde(default)]
     #[serde(deserialize_with = "some_of")]
     pub judge: Option<Judge>,
+    /// Whether what recurs daily is let into what is normal, hour by hour, slowly and bounded; only where all lanes decide.
+    /// Default false.
+    #[serde(default)]
+    pub adapt: bool,
     /// Fields of `[alarm]` that differ for this machine; default: none.
     #[serde(default)]
     pub alarm: serde_json::Map<String, serde_json::Value>,
@@ -141,6 +145,10 @@ impl MachineConfig {
         check_range(&key("baseline_minutes"), self.baseline_minutes, least, most)?;
         baseline::check_rate(self.false_alarm_rate)
             .map_err(|problem| format!("{}: {problem}", key("false_alarm_rate")))?;
+        if self.adapt && self.judge == Some(Judge::Distance) {
+            let cure = "leave out one of the two: what recurs daily is let in where all lanes decide";
+            return Err(format!("{}: expected false with judge = \"distance\", found true; {cure}", key("adapt")));
+        }
         self.gate(gate).map_err(|problem| within(&key("gate"), &problem))?;
         self.alarm(alarm).map_err(|problem| within(&key("alarm"), &problem))?;
         if let Some(fmin) = self.fmin_hz {

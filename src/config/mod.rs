@@ -342,6 +342,7 @@ mod tests {
             (format!("{MACHINE}{MACHINE}"), "used twice"),
             (format!("{MACHINE}hop_s = 0.1"), "machine[0].hop_s: expected 0.5 to"),
             (format!("{MACHINE}threshold = -1"), "machine[0].threshold"),
+            (format!("{MACHINE}judge = \"distance\"\nadapt = true"), "machine[0].adapt: expected false with judge ="),
             (format!("[gate]\ndc_offset = -1\n{MACHINE}"), "gate.dc_offset: expected 0 to 10, found -1"),
             (format!("{MACHINE}gate = {{ silent_below = nan }}"), "machine[0].gate"),
             (format!("{MACHINE}gate = {{ silent = 1 }}"), "machine[0].gate: unknown field `silent`"),

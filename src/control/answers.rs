@@ -75,6 +75,9 @@ impl Transaction for ConfirmAlarm {
         }
         // Of one that was removed only the journal speaks.
         let Some(number) = state.find(&entry.machine) else { return Vec::new() };
+        if answer.outcome == AlarmOutcome::Fault {
+            state.machines[number].adaptation.bar(now);
+        }
         let said = [answer.name.as_deref(), answer.comment.as_deref()].into_iter().flatten().collect::<Vec<_>>();
         let by = answer.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let said = if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) };

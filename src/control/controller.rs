@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
+use super::adapting;
 use super::background::Running;
 use super::commands::Command;
 use super::context::CommandContext;
@@ -279,6 +280,7 @@ impl Controller {
         let mut out = self.expire(now);
         out.extend(self.proposing.tick(&self.shared, now));
         out.extend(self.provisionals.tick(&self.shared, now));
+        out.extend(adapting::tick(&self.shared, now));
         if let Some(result) = self.running.as_ref().and_then(Running::poll)
             && let Some(running) = self.running.take()
         {
@@ -286,7 +288,7 @@ impl Controller {
         }
         // Also when the clock was set back.
         if (now - self.flushed).abs() >= FLUSH_EVERY {
-            self.flush(now);
+            self.write_waiting(false, now);
         }
         out
     }
@@ -296,10 +298,18 @@ impl Controller {
         self.running.is_some()
     }
 
-    /// Writes distances and replies that wait: once a minute and at the end.
+    /// Writes all that waits, at the end.
     pub fn flush(&mut self, now: DateTime<Utc>) {
+        self.write_waiting(true, now);
+    }
+
+    /// Writes distances, replies and what recurs daily, once a minute; of the latter what a whole hour has brought, and
+    /// `all` at the end.
+    fn write_waiting(&mut self, all: bool, now: DateTime<Utc>) {
         self.flushed = now;
-        if let Err(error) = self.store.flush(&self.shared.history.take(), now) {
+        let adaptations = adapting::take_changed(&mut self.shared.monitor.lock(), all);
+        if let Err(error) = self.store.flush(&self.shared.history.take(), &adaptations, now) {
+            adapting::put_back(&mut self.shared.monitor.lock(), &adaptations);
             tracing::warn!(%error, "distances of the last minute are not kept");
         }
     }

@@ -9,10 +9,11 @@ use super::output::Output;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::monitor::MonitorState;
+use crate::monitor::machine::Machine;
 use crate::monitor::model::{ActiveBundle, ProvisionalBaseline};
 use crate::monitor::settings::{Effective, MachineSettings};
 use crate::mqtt::payload::{
-    EventKind, EventMsg, Provisional, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode,
+    AdaptationMsg, EventKind, EventMsg, Provisional, Reply, ReplyError, ReplyStatus, SchemaVersion, SettingsMsg, encode,
 };
 use crate::numbers::{counted, short};
 use crate::scoring::Baseline;
@@ -60,6 +61,7 @@ pub fn settings_msg(
         false_alarm_rate: state.rate_with(number, settings, now),
         baseline: state.loaded.as_ref().and_then(|l| l.baseline(number)).map(|(baseline, _)| baseline.learned.clone()),
         provisional: state.loaded.as_ref().and_then(|loaded| loaded.provisional(number)).map(provisional_msg),
+        adaptation: adaptation_msg(&state.machines[number]),
         revision: settings.revision.into(),
         by: changed.and_then(|changed| changed.by.clone()),
         reason: changed.and_then(|changed| changed.reason.clone()),
@@ -70,6 +72,12 @@ pub fn settings_msg(
         maintenance_until: maintenance.and_then(|maintenance| maintenance.until).map(Timestamp::from),
         clock: shared.clock.mark(),
     }
+}
+
+/// What was let in of what a machine does daily; `None` where that is off.
+fn adaptation_msg(machine: &Machine) -> Option<AdaptationMsg> {
+    let Machine { config, adaptation, .. } = machine;
+    config.adapt.then(|| AdaptationMsg { days: adaptation.days(), hours: adaptation.hours() })
 }
 
 /// The same of a provisional baseline.

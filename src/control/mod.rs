@@ -7,6 +7,7 @@
 //!         -> out          reply, settings, events
 //! ```
 
+pub mod adapting;
 pub mod answers;
 pub mod background;
 pub mod baselines;

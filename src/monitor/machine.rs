@@ -9,6 +9,7 @@ use super::baseline_store::BaselineStore;
 use super::heard::HeardWindows;
 use super::settings::{MachineSettings, Maintenance};
 use crate::config::MachineConfig;
+use crate::scoring::adaptation::{Adaptation, HoldsFor};
 use crate::scoring::alarm::Alarm;
 use crate::scoring::baseline::{LearnProgress, Learner, Origin as LearnOrigin, Sample};
 use crate::scoring::gate::SignalHealth;
@@ -29,6 +30,8 @@ pub struct Machine {
     /// Its windows of the last minute.
     pub heard: HeardWindows,
     pub usual: UsualSpectrum,
+    /// What it was found to do daily; counts only with `adapt` in its configuration.
+    pub adaptation: Adaptation,
 }
 
 /// Where a machine's configuration comes from.
@@ -68,6 +71,7 @@ impl Machine {
             signal,
             heard: HeardWindows::default(),
             usual: UsualSpectrum::default(),
+            adaptation: Adaptation::default(),
         }
     }
 }
@@ -114,6 +118,22 @@ impl Machine {
         if learner.settings().origin.check(origin).is_ok() && !learner.progress().complete {
             learner.on_window_between(scored, back_s);
         }
+    }
+}
+
+impl Machine {
+    /// How many times as wide the tail is in the hour of a window that ends at `end`, under the baseline in use; `None`
+    /// where nothing that recurs daily is let in.
+    pub fn widening(&mut self, baseline: Option<&Baseline>, end: DateTime<Utc>) -> Option<f64> {
+        let baseline = baseline.filter(|_| self.config.adapt)?;
+        let false_alarm_rate = self.settings.false_alarm_rate.unwrap_or(baseline.false_alarm_rate);
+        self.adaptation.begin(HoldsFor { baseline: baseline.learned.clone(), false_alarm_rate });
+        Some(self.adaptation.widening(end))
+    }
+
+    /// Time passes; whether what is let in of what recurs daily has changed.
+    pub fn adapt(&mut self, now: DateTime<Utc>) -> bool {
+        self.config.adapt && self.adaptation.pass(now, self.alarm.stands())
     }
 }
 

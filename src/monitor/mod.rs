@@ -196,13 +196,18 @@ impl Monitor {
         let effective = state.threshold(window.machine, end);
         let MonitorState { loaded, machines, .. } = &mut *state;
         let machine = machines.get_mut(window.machine)?;
-        let mut scored = assess(loaded.as_mut(), machine, effective, (window, heard), end);
+        let baseline = loaded.as_ref().and_then(|loaded| loaded.baseline(window.machine));
+        let widening = machine.widening(baseline.map(|(baseline, _)| &**baseline), end);
+        let mut scored = assess(loaded.as_mut(), machine, effective, widening, (window, heard), end);
         let had_fault = machine.alarm.has_fault();
         let setup = loaded.as_ref().and_then(|loaded| loaded.setups.get(&window.machine));
         if let (Some(setup), Some(features)) = (setup, &scored.features) {
             machine.usual.note(&mut scored.assessment, features, &setup.model.front_end, !had_fault);
         }
         let change = machine.alarm.on_verdict(&scored.assessment, end);
+        if let Some(adapted) = scored.assessment.adapted {
+            machine.adaptation.note(end, adapted.needed);
+        }
         let learned = setup.and_then(|setup| machine.learn(&scored, end, &setup.origin, had_fault));
         let (learning, wanted_between) = learned.map_or((None, None), |(progress, wanted)| (Some(progress), wanted));
         machine.heard.note(&scored, end, machine.config.hop_s);
@@ -312,6 +317,7 @@ fn assess(
     loaded: Option<&mut ActiveBundle>,
     machine: &Machine,
     effective: Option<Effective>,
+    widening: Option<f64>,
     (window, heard): (&Window, Option<HeardWindow>),
     end: DateTime<Utc>,
 ) -> Scored {
@@ -331,7 +337,8 @@ fn assess(
     let model = &setup.model;
     let judge = judge_under(machine.config.judge, effective);
     let threshold = threshold.unwrap_or(model.threshold);
-    let model = MachineModel { threshold, judge, false_alarm_rate: machine.settings.false_alarm_rate, ..model.clone() };
+    let false_alarm_rate = machine.settings.false_alarm_rate;
+    let model = MachineModel { threshold, judge, false_alarm_rate, widening, ..model.clone() };
     let heard = heard.and_then(|heard| heard.fitting(setup));
     match heard.unwrap_or_else(|| loaded.scorer.hear(&model, &window.samples)) {
         Ok(heard) => {

@@ -1,6 +1,7 @@
 //! From a window to its verdict: gate, spectrogram, embedding, distance, threshold; from verdicts to an alarm.
 //! Pure: no I/O, no clock.
 
+pub mod adaptation;
 pub mod alarm;
 mod bank;
 pub mod baseline;
@@ -23,5 +24,5 @@ pub use lanes::Lane;
 pub use pool::{Done, PoolError, ScorerPool};
 pub use scorer::{Heard, MachineModel, Scorer};
 pub use usual::UsualSpectrum;
-pub use verdict::{Assessment, Judge, Scored, Verdict, judge};
+pub use verdict::{Adapted, Assessment, Judge, Scored, Verdict, judge};
 pub use why::{BandDifference, LevelInMode, Why};

@@ -6,7 +6,7 @@ use super::bank::Bank;
 use super::baseline::Baseline;
 use super::gate::{self, Gate, SignalHealth};
 use super::lanes::{FeatureExtractor, Features};
-use super::verdict::{Assessment, Judge, Scored, Verdict, judge};
+use super::verdict::{Adapted, Assessment, Judge, Scored, Verdict, judge};
 use super::why::{self, Why};
 use crate::encoder::{EncoderError, Engine};
 use crate::features::{FeatureError, FrontEnd, MelExtractor};
@@ -35,13 +35,26 @@ pub struct MachineModel {
     pub false_alarm_rate: Option<f64>,
     /// `baseline` is what has been learned until now, while learning goes on.
     pub provisional: bool,
+    /// So many times as wide the tail of all lanes together is in this hour of the day; `None` where no hour's ever is.
+    pub widening: Option<f64>,
 }
 
 impl MachineModel {
     /// A machine that is judged by its distance alone.
     pub fn new(index: u32, bank: Bank, threshold: f64, front_end: FrontEnd, gate: Gate) -> Self {
-        let (baseline, judge, false_alarm_rate, provisional) = (None, Judge::Distance, None, false);
-        MachineModel { index, bank, threshold, front_end, gate, baseline, judge, false_alarm_rate, provisional }
+        let (baseline, judge, false_alarm_rate, provisional, widening) = (None, Judge::Distance, None, false, None);
+        MachineModel {
+            index,
+            bank,
+            threshold,
+            front_end,
+            gate,
+            baseline,
+            judge,
+            false_alarm_rate,
+            provisional,
+            widening,
+        }
     }
 
     /// The same machine with a learned baseline: its bank and threshold in place of the bundle's. Whoever wants another
@@ -114,13 +127,21 @@ impl MachineModel {
 
     fn judge_by_lanes(&self, assessment: &mut Assessment, distance: f64, features: &Features) {
         let Some(baseline) = &self.baseline else { return };
-        let Some(lanes) = baseline.lane_score(distance, features) else { return };
+        let rate = self.false_alarm_rate.unwrap_or(baseline.false_alarm_rate);
+        let lanes = match self.widening.filter(|_| self.judge == Judge::Combined) {
+            None => baseline.lane_score(distance, features),
+            Some(widening) => baseline.widened_score(distance, features, widening, rate).map(|found| {
+                let (learned_p_value, needed) = (found.learned.p_value, found.needed);
+                assessment.adapted = Some(Adapted { widening, learned_p_value, needed });
+                found.widened
+            }),
+        };
+        let Some(lanes) = lanes else { return };
         assessment.score = Some(lanes.score);
         assessment.p_value = Some(lanes.p_value);
         assessment.lane = Some(lanes.lane);
         if self.judge == Judge::Combined {
-            let anomalous = lanes.p_value < self.false_alarm_rate.unwrap_or(baseline.false_alarm_rate);
-            assessment.verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
+            assessment.verdict = if lanes.p_value < rate { Verdict::Anomalous } else { Verdict::Normal };
         }
     }
 }

@@ -28,6 +28,17 @@ pub enum Judge {
     Combined,
 }
 
+/// How a window was judged in an hour of the day whose tail may be wider than learned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adapted {
+    /// So many times as wide the tail of all lanes together was; 1 is as learned.
+    pub widening: f64,
+    /// `p_value` under the learned baseline alone.
+    pub learned_p_value: f64,
+    /// So many times as wide that tail would have to be for the window to be as rare as was asked; 0 where it is not in the tail.
+    pub needed: f64,
+}
+
 /// What scoring found out about one window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assessment {
@@ -49,6 +60,8 @@ pub struct Assessment {
     pub why: Option<Why>,
     /// Judged by what had been learned until then, while learning went on.
     pub provisional: bool,
+    /// Where the machine's normal may move with the hour of the day.
+    pub adapted: Option<Adapted>,
 }
 
 impl Assessment {
@@ -65,7 +78,13 @@ impl Assessment {
             lane: None,
             why: None,
             provisional: false,
+            adapted: None,
         }
+    }
+
+    /// `p_value` under the learned baseline alone, whatever the hour: what moves slowly is judged by it.
+    pub fn learned_p_value(&self) -> Option<f64> {
+        self.adapted.map(|adapted| adapted.learned_p_value).or(self.p_value)
     }
 
     /// Distance as a multiple of the threshold.
@@ -103,6 +122,7 @@ pub fn judge(distance: f64, threshold: f64, level_dbfs: f64) -> Assessment {
         lane: None,
         why: None,
         provisional: false,
+        adapted: None,
     }
 }
 

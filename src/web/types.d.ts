@@ -1,5 +1,19 @@
 // Types of the payloads, made from `auscult schema`: AUSCULT_WRITE=1 cargo test --release --test cli page_types
 
+interface AdaptationMsg {
+  /** Days that are remembered, 14 at most. */
+  days: number
+  /** Hours of the day, of UTC, whose tail is wider; all others are judged as learned. */
+  hours: (WidenedHour)[]
+}
+
+interface AdaptedMsg {
+  /** `p_value` as it would have been without. */
+  learned_p_value: number
+  /** So many times as wide as learned the tail was: `score` and `p_value` are of it. */
+  times: number
+}
+
 interface AlarmMsg {
   agent: string
   /** When it was acknowledged or shelved; null where it is neither. Version 0.1 does not say it. */
@@ -69,7 +83,7 @@ interface Command {
 
 type ErrorCode = "unknown_command" | "unknown_machine" | "bad_json" | "too_large" | "bad_argument" | "expired" | "bundle_invalid" | "state_invalid" | "busy" | "not_allowed" | "failed"
 
-type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "alarm_confirmed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "certificate_ends" | "publish_denied" | "subscribe_denied" | "message_refused" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
+type EventKind = "mic_back" | "flat" | "clipped" | "dc_offset" | "noise" | "not_finite" | "threshold_changed" | "bundle_changed" | "maintenance_on" | "maintenance_off" | "machine_changed" | "machine_removed" | "mic_lost" | "silent" | "gap" | "overload" | "signal_back" | "bundle_failed" | "baseline_learning" | "baseline_provisional" | "baseline_learned" | "baseline_applied" | "baseline_discarded" | "baseline_failed" | "adaptation_changed" | "alarm_confirmed" | "machine_added" | "machine_ignored" | "settings_lost" | "state_imported" | "started" | "clock_jumped" | "clock_synchronised" | "certificate_ends" | "publish_denied" | "subscribe_denied" | "message_refused" | "outbox_failed" | "outbox_back" | "outbox_corrupt" | "outbox_dropped" | "seq_skipped" | "trend_lost" | "trend_failed" | "trend_back"
 
 interface EventMsg {
   agent: string
@@ -271,6 +285,8 @@ interface ReplyError {
 type ReplyStatus = "ok" | "error"
 
 interface SettingsMsg {
+  /** What recurs daily and was let in; null where `adapt` is off. Older agents do not say so. */
+  adaptation: AdaptationMsg | null
   agent: string
   /** When the baseline in use was learned; null where there is none. */
   baseline: string | null
@@ -323,6 +339,8 @@ type ThresholdSource = "bundle" | "config" | "override" | "baseline"
 type Verdict = "normal" | "anomalous" | "unknown"
 
 interface VerdictMsg {
+  /** Judged with a wider tail, because that recurs daily in this hour of the day; null where it was judged as learned. Older agents do not say so. */
+  adapted: AdaptedMsg | null
   agent: string
   /** State of the machine's alarm with this window; null where nobody keeps one. */
   alarm: AlarmState | null
@@ -363,4 +381,11 @@ interface VerdictMsg {
   /** Time of the window's last sample. */
   ts: string
   verdict: Verdict
+}
+
+interface WidenedHour {
+  /** 0 to 23, of UTC. */
+  hour: number
+  /** So many times as wide the tail of all lanes together is. */
+  times: number
 }

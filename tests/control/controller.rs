@@ -31,6 +31,7 @@ use auscult::mqtt::broker::{BrokerLink, BrokerSettings};
 use auscult::mqtt::payload::{ErrorCode, EventKind, Reply, ReplyStatus};
 use auscult::mqtt::topics::{AgentPart, MachinePart, Topic};
 use auscult::notify::Notifier;
+use auscult::scoring::adaptation::Adaptation;
 use auscult::scoring::alarm::{Alarm, AlarmConfig};
 use auscult::scoring::threshold::{Threshold, ThresholdSource};
 use chrono::{DateTime, Utc};
@@ -805,4 +806,76 @@ fn pieces_are_gathered_across_a_restart_and_refused_by_name() {
     std::fs::create_dir_all(agent.dir.path().join("bundles/current")).expect("a directory");
     let error = piece(&mut agent, json!({ "size": 28 })).error.expect("an error");
     assert!(error.message.contains("expected a link to the bundle in use"), "{}", error.message);
+}
+
+#[test]
+fn what_recurs_daily_is_told_once_a_day_kept_and_forgotten() {
+    const DAY_S: i64 = 86_400;
+    let mut agent = new_agent();
+    let pump = agent.monitor.number("pump").expect("it is there");
+    agent.monitor.lock().machines[pump].config.adapt = true;
+    let midnight = DAY_S - at(0).timestamp() % DAY_S;
+    let mut told = Vec::new();
+    for day in 0..6 {
+        // Once a second, as the agent does; an hour is as good.
+        for hour in 0..24 {
+            let begin = midnight + day * DAY_S + hour * 3600;
+            told.extend(agent.controller.tick(at(begin)).into_iter().map(|output| (day, output)));
+            let mut state = agent.monitor.lock();
+            for number in 0..60 {
+                // One in ten needs a tail half as wide again, in the first hours of each day.
+                let needed = if hour < 2 && number % 10 == 0 { 1.5 } else { 0.5 };
+                state.machines[pump].adaptation.note(at(begin + number), needed);
+            }
+        }
+    }
+    let days: Vec<_> =
+        told.iter().filter(|(_, output)| matches!(output, Output::Event(_))).map(|(day, _)| *day).collect();
+    assert_eq!(days, [3, 4, 5], "an event a day, once three days are known");
+    let Some(Output::Event(event)) =
+        told.iter().rev().map(|(_, output)| output).find(|one| matches!(one, Output::Event(_)))
+    else {
+        panic!("no event");
+    };
+    assert_eq!(event.event, EventKind::AdaptationChanged);
+    assert_eq!(event.facts["hours"], json!([{ "hour": 0, "times": 1.45 }, { "hour": 1, "times": 1.45 }]));
+    assert!(
+        event.detail.as_ref().is_some_and(|detail| detail.contains("0:00 to 2:00 UTC up to 1.45 times")),
+        "{event:?}"
+    );
+    let settings = |agent: &mut Agent, id: &str| -> Vec<Value> {
+        let (reply, _) = agent.ask(json!({ "id": id, "command": "threshold.get", "machine": "*" }), 8 * DAY_S);
+        let machines = reply.data.expect("data")["machines"].clone();
+        machines.as_array().expect("a list").iter().map(|one| one["adaptation"].clone()).collect()
+    };
+    let found = settings(&mut agent, "s1");
+    assert!(found.contains(&Value::Null) && found.iter().any(|one| one["hours"][0]["times"] == 1.45), "{found:?}");
+
+    // It is on the disk, and so is that it was forgotten.
+    let Agent { dir, monitor, history, controller } = agent;
+    drop(controller);
+    let (store, _) = StateStore::open(dir.path(), at(8 * DAY_S));
+    let kept = store.adaptations().expect("readable");
+    let read = Adaptation::from_json(&kept["pump"]).expect("its own text");
+    assert_eq!((kept.len(), read.hours().len()), (1, 2));
+    drop(store);
+    let mut agent = Agent::start(dir);
+    drop((monitor, history));
+    let pump = agent.monitor.number("pump").expect("it is there");
+    {
+        let mut state = agent.monitor.lock();
+        (state.machines[pump].config.adapt, state.machines[pump].adaptation) = (true, read);
+    }
+    let reset =
+        |machine: &str| json!({ "id": machine, "command": "adaptation.reset", "machine": machine, "by": "ana" });
+    let (refused, _) = agent.ask(reset("fan-1"), 9 * DAY_S);
+    assert!(refused.error.is_some_and(|error| error.message.contains("adapt = true")));
+    let (reply, out) = agent.ask(reset("pump"), 9 * DAY_S);
+    assert_eq!(reply.data.expect("data")["machines"][0]["forgotten"]["hours"][0]["times"], 1.45);
+    assert_eq!(events(&out), [EventKind::AdaptationChanged]);
+    let found = settings(&mut agent, "s2");
+    assert!(found.contains(&json!({ "days": 0, "hours": [] })), "{found:?}");
+    let Agent { dir, controller, .. } = agent;
+    drop(controller);
+    assert!(StateStore::open(dir.path(), at(9 * DAY_S)).0.adaptations().expect("readable").is_empty());
 }

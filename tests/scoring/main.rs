@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adaptation;
 mod alarm;
 mod answers;
 mod bench;

@@ -17,7 +17,7 @@ use crate::control::machine_values::{FieldNames, Fields, MachineChannel, Machine
 use crate::control::machines::{AddMachine, ChangeMachine, RemoveMachine, Row};
 use crate::control::outcome::Outcome;
 use crate::control::shared::Shared;
-use crate::control::values::{FalseAlarmRate, Minutes, ShortText, Target};
+use crate::control::values::{FalseAlarmRate, Minutes, OnOff, ShortText, Target};
 use crate::monitor::machine::{LearningState, Machine, Origin};
 use crate::monitor::machines::MOST_MACHINES;
 use crate::monitor::model::{MachineSetup, standard_window};
@@ -80,6 +80,10 @@ macro_rules! machine_command {
             #[arg(long, value_name = "JUDGE")]
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub judge: Option<Word<Judge>>,
+            /// Let what recurs daily into what is normal, hour by hour: true or false [default: false].
+            #[arg(long, value_name = "BOOL")]
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub adapt: Option<OnOff>,
             /// Limit of the distance [default: the bundle's].
             #[arg(long, value_name = "X")]
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -312,7 +316,7 @@ fn merged(
 }
 
 /// What a machine need not say.
-const DEFAULTED: [&str; 14] = [
+const DEFAULTED: [&str; 15] = [
     "name",
     "notes",
     "hop_s",
@@ -321,6 +325,7 @@ const DEFAULTED: [&str; 14] = [
     "baseline_minutes",
     "false_alarm_rate",
     "judge",
+    "adapt",
     "threshold",
     "fmin_hz",
     "fmax_hz",
@@ -386,7 +391,8 @@ fn clean(config: &MachineConfig) -> Value {
         if let Some(Value::Object(source)) = fields.get_mut("source") {
             source.retain(|name, value| says(value) && !(name == "loop" && value == &Value::Bool(false)));
         }
-        fields.retain(|_, value| says(value));
+        // An agent of an earlier version, which knows no such key, reads what is kept.
+        fields.retain(|name, value| says(value) && !(name == "adapt" && value == &Value::Bool(false)));
     }
     value
 }

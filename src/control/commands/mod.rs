@@ -3,6 +3,7 @@
 //! A command is a struct of its arguments. The same struct reads the message (serde), the command line of `auscult ctl`
 //! (clap) and gives the JSON Schema, so the three cannot differ. What it does is its [`Execute::run`].
 
+mod adaptation;
 mod alarm;
 mod announce;
 mod arguments;
@@ -27,6 +28,7 @@ use clap::Subcommand;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
+pub use adaptation::AdaptationReset;
 pub use alarm::{AlarmAcknowledge, AlarmShelve, AlarmUnshelve};
 pub use announce::Announce;
 pub use baseline::{BaselineApply, BaselineDiscard, BaselineLearn, BaselineRollback};
@@ -187,6 +189,8 @@ commands! {
     "baseline.discard" BaselineDiscard
     /// Go back to the previous baseline.
     "baseline.rollback" BaselineRollback
+    /// Forget what a machine was found to do daily: all hours are judged as learned.
+    "adaptation.reset" AdaptationReset
     /// Say that somebody takes care of a machine's alarm.
     "alarm.acknowledge" AlarmAcknowledge
     /// Hide a machine's alarm until a time; the agent goes on listening.

@@ -53,6 +53,7 @@ pub(super) fn write_machine(transaction: &Transaction, row: &MachineRow, now: Da
         transaction.execute("DELETE FROM settings WHERE machine = ?1", [id])?;
         transaction.execute("DELETE FROM rate WHERE machine = ?1", [id])?;
         transaction.execute("DELETE FROM distance WHERE machine = ?1", [id])?;
+        transaction.execute("DELETE FROM adaptation WHERE machine = ?1", [id])?;
         transaction.execute(
             "DELETE FROM machine WHERE config IS NULL AND id NOT IN
              (SELECT id FROM machine WHERE config IS NULL ORDER BY changed DESC LIMIT ?1)",

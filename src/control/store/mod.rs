@@ -53,6 +53,8 @@ pub struct Commit<'a> {
     pub bundle: Option<Option<&'a str>>,
     /// Machines whose baselines' files are to change, and what that is known by.
     pub switches: Vec<(&'a str, &'a str)>,
+    /// Machines whose daily recurring is forgotten.
+    pub forget_adaptations: Vec<&'a str>,
     /// The command's id and its reply.
     pub reply: Option<(&'a str, &'a str)>,
 }
@@ -195,6 +197,9 @@ impl StateStore {
             let name = switch_name(machine);
             transaction.execute("INSERT OR REPLACE INTO choice VALUES (?1, ?2)", [name.as_str(), token])?;
         }
+        for machine in &commit.forget_adaptations {
+            transaction.execute("DELETE FROM adaptation WHERE machine = ?1", [machine])?;
+        }
         if let Some((id, reply)) = commit.reply {
             write_reply(&transaction, id, reply, true, now)?;
         }
@@ -242,21 +247,48 @@ impl StateStore {
         }
     }
 
-    /// Writes what waited, the distances among it, and drops what is too old: one transaction.
+    /// What recurs daily, as JSON, by machine.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn adaptations(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        let rows = || -> rusqlite::Result<BTreeMap<String, String>> {
+            let mut select = self.db.prepare_cached("SELECT machine, state FROM adaptation")?;
+            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        rows().map_err(|source| self.error(source))
+    }
+
+    /// Writes what waited, the distances and what recurs daily (by machine, as JSON) among it, and drops what is too old: one
+    /// transaction.
     ///
     /// # Errors
     /// Where nothing was written; replies go on waiting.
-    pub fn flush(&mut self, distances: &[Minute], now: DateTime<Utc>) -> Result<(), StoreError> {
-        if self.pending.is_empty() && distances.is_empty() {
+    pub fn flush(
+        &mut self,
+        distances: &[Minute],
+        adaptations: &[(String, String)],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        if self.pending.is_empty() && distances.is_empty() && adaptations.is_empty() {
             return Ok(());
         }
-        self.flush_rows(distances, now).map_err(|source| self.error(source))?;
+        self.flush_rows(distances, adaptations, now).map_err(|source| self.error(source))?;
         self.pending.clear();
         Ok(())
     }
 
-    fn flush_rows(&mut self, distances: &[Minute], now: DateTime<Utc>) -> rusqlite::Result<()> {
+    fn flush_rows(
+        &mut self,
+        distances: &[Minute],
+        adaptations: &[(String, String)],
+        now: DateTime<Utc>,
+    ) -> rusqlite::Result<()> {
         let transaction = self.db.transaction()?;
+        for (machine, state) in adaptations {
+            let mut write = transaction.prepare_cached("INSERT OR REPLACE INTO adaptation VALUES (?1, ?2)")?;
+            write.execute([machine, state])?;
+        }
         for (id, reply, at) in &self.pending {
             write_reply(&transaction, id, reply, false, *at)?;
         }
@@ -418,10 +450,10 @@ mod tests {
         for number in 0..REPLIES_KEPT + 10 {
             store.remember(&format!("ping-{number}"), "pong", at(1));
             if number % 1000 == 0 {
-                store.flush(&[], at(1)).expect("writable");
+                store.flush(&[], &[], at(1)).expect("writable");
             }
         }
-        store.flush(&[], at(1)).expect("writable");
+        store.flush(&[], &[], at(1)).expect("writable");
         let known = |store: &StateStore, id: &str| store.reply(id).expect("readable").is_some();
         assert!(known(&store, "set"), "asking cannot push out what was changed");
         assert!(!known(&store, "ping-9") && known(&store, "ping-10"));

@@ -34,6 +34,7 @@ const TABLES: &str = "
 const ADDED: &str = "
     CREATE TABLE IF NOT EXISTS machine (id TEXT PRIMARY KEY, changed INTEGER NOT NULL, config TEXT) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS rate (machine TEXT PRIMARY KEY, false_alarm_rate REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS adaptation (machine TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 fn time(milliseconds: Option<i64>) -> Option<DateTime<Utc>> {

@@ -63,6 +63,8 @@ pub enum EventKind {
     BaselineDiscarded,
     /// Learning came to nothing, or what was learned does not count under this bundle.
     BaselineFailed,
+    /// What recurs daily: in some hours of the day the tail is wider, or less wide, from here on; or all of it is forgotten.
+    AdaptationChanged,
     /// Somebody has said what an alarm was.
     AlarmConfirmed,
     MaintenanceOn,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::version::SchemaVersion;
 use crate::clock::{ClockMark, Timestamp};
 use crate::scoring::Judge;
+use crate::scoring::adaptation::WidenedHour;
 use crate::scoring::threshold::ThresholdSource;
 
 /// `<agent>/<machine>/settings`, retained: what the machine is judged by.
@@ -30,6 +31,9 @@ pub struct SettingsMsg {
     /// What has been learned until now judges, while learning goes on; null where it does not. Older agents do not say so.
     #[serde(default)]
     pub provisional: Option<Provisional>,
+    /// What recurs daily and was let in; null where `adapt` is off. Older agents do not say so.
+    #[serde(default)]
+    pub adaptation: Option<AdaptationMsg>,
     /// Counts the changes of this machine's settings.
     pub revision: u64,
     pub by: Option<String>,
@@ -57,4 +61,13 @@ pub struct Provisional {
     pub heard_s: f64,
     /// Normal running that is wanted for the whole one, s.
     pub wanted_s: f64,
+}
+
+/// What a machine was found to do daily.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AdaptationMsg {
+    /// Days that are remembered, 14 at most.
+    pub days: usize,
+    /// Hours of the day, of UTC, whose tail is wider; all others are judged as learned.
+    pub hours: Vec<WidenedHour>,
 }

@@ -54,10 +54,23 @@ pub struct VerdictMsg {
     /// Judged by what had been learned until then, while learning went on: wrong more often. Older agents do not say so.
     #[serde(default)]
     pub provisional: bool,
+    /// Judged with a wider tail, because that recurs daily in this hour of the day; null where it was judged as learned. Older
+    /// agents do not say so.
+    #[serde(default)]
+    pub adapted: Option<AdaptedMsg>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockMark>,
     /// Sent after an outage: it is history, not news.
     pub late: bool,
+}
+
+/// How a window was judged in an hour of the day whose tail is wider.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AdaptedMsg {
+    /// So many times as wide as learned the tail was: `score` and `p_value` are of it.
+    pub times: f64,
+    /// `p_value` as it would have been without.
+    pub learned_p_value: f64,
 }
 
 impl VerdictMsg {
@@ -92,6 +105,10 @@ impl VerdictMsg {
             alarm_windows: None,
             text: None,
             provisional: assessment.provisional,
+            adapted: assessment
+                .adapted
+                .filter(|adapted| adapted.widening > 1.0)
+                .map(|adapted| AdaptedMsg { times: adapted.widening, learned_p_value: adapted.learned_p_value }),
             clock,
             late: false,
         }
@@ -118,7 +135,7 @@ pub(super) mod tests {
         let text = String::from_utf8(encode(&verdict(&assessment(0.5)))).expect("UTF-8");
         assert_eq!(
             text,
-            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","alarm":null,"learning_share":null,"alarm_windows":null,"text":null,"provisional":false,"late":false}"#
+            r#"{"schema":1,"ts":"2026-03-01T11:00:00.123Z","seq":0,"agent":"pi-7","machine":"blower-1","verdict":"anomalous","reason":null,"distance":0.5,"threshold":0.25,"ratio":2.0,"score":null,"p_value":null,"lane":null,"level_dbfs":-31.5,"bundle":"fan 1.2","alarm":null,"learning_share":null,"alarm_windows":null,"text":null,"provisional":false,"adapted":null,"late":false}"#
         );
         assert_eq!(serde_json::from_str::<VerdictMsg>(&text).expect("its own text"), verdict(&assessment(0.5)));
     }

@@ -120,7 +120,8 @@ impl Evidence {
         if !self.calm(config) {
             self.calm_s = 0.0;
         }
-        if let Some(p_value) = assessment.p_value
+        // What was let in of the hours of the day must not swallow wear.
+        if let Some(p_value) = assessment.learned_p_value()
             && config.slow_windows > 0.0
         {
             // Bounded, so that a single bang is no wear.

@@ -116,6 +116,11 @@ impl Alarm {
         &self.config
     }
 
+    /// Whether any kind of alarm has been raised and has not cleared, shelved or not.
+    pub fn stands(&self) -> bool {
+        !self.state.standing.is_empty()
+    }
+
     /// How the baseline scattered; without it the slow lane sleeps.
     pub fn calibrate(&mut self, calibration: Option<SlowCalibration>) {
         self.state.calibration = calibration;

@@ -22,6 +22,7 @@ mod mode_level;
 mod modes;
 mod propose;
 mod sample;
+mod widened;
 
 pub use coreset::coreset;
 pub use extend::{Changes, SAMPLES_LIMIT};
@@ -29,6 +30,7 @@ pub use learn::{LearnProgress, Learner};
 pub use mode_level::ModeLevel;
 pub use propose::{LANES_LEAST_S, PROVISIONAL_LEAST, propose};
 pub use sample::{LearnSettings, Sample};
+pub use widened::WidenedScore;
 
 use std::collections::BTreeMap;
 
@@ -157,6 +159,12 @@ pub struct LaneScore {
     pub p_value: f64,
     /// The lane that was the most surprised.
     pub lane: Lane,
+}
+
+impl LaneScore {
+    fn of((ln_p, lane): (f64, Lane)) -> LaneScore {
+        LaneScore { score: -ln_p / std::f64::consts::LN_10, p_value: ln_p.exp(), lane }
+    }
 }
 
 /// A learned baseline, as it is kept in a file.
@@ -291,8 +299,7 @@ impl Baseline {
     /// How unlike the baseline a window is; `None` where the baseline has no lanes or none of them applies.
     pub fn lane_score(&self, distance: f64, features: &Features) -> Option<LaneScore> {
         let calibration = self.calibration.as_ref()?;
-        let (ln_p, lane) = calibration.tails.ln_p(&lane_scores(&calibration.lanes, distance, features))?;
-        Some(LaneScore { score: -ln_p / std::f64::consts::LN_10, p_value: ln_p.exp(), lane })
+        calibration.tails.ln_p(&lane_scores(&calibration.lanes, distance, features)).map(LaneScore::of)
     }
 
     /// How unlike the baseline a window is in each lane by itself: the share of normal windows that are as unlike. Empty

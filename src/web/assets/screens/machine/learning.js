@@ -22,7 +22,8 @@ export function Learning ({ machine, state }) {
     ${baseline?.problem && html`<p class="say bad">Nothing was learned, or it does not count now: ${baseline.problem}</p>`}
     ${learning ? html`<${Under} machine=${machine} learning=${learning} />`
       : baseline?.proposal ? html`<${Proposal} machine=${machine} proposal=${baseline.proposal} />`
-        : baseline && html`<${InUse} machine=${machine} baseline=${baseline.in_use} />`}<//>`
+        : baseline && html`<${InUse} machine=${machine} baseline=${baseline.in_use} />`}
+    ${machine.settings?.adaptation && html`<${Daily} machine=${machine} adaptation=${machine.settings.adaptation} />`}<//>`
 }
 
 /** @param {any} baseline */
@@ -65,6 +66,13 @@ function InUse ({ machine, baseline }) {
     : html`<p class="note">The bundle’s own normal is in use. Learning where the machine stands makes alarms more certain.</p>`}
     <div class="row-of"><${Begin} machine=${machine} word=${baseline ? 'Learn again' : 'Learn its normal'} />
       ${baseline && html`<${Twice} ask="Drop the baseline" ...${act(machine, 'baseline.discard')} onClick=${() => send(machine.agent, 'baseline.discard', { machine: machine.id })}>Discard<//>`}</div>`
+}
+
+/** What recurs daily, as far as it was let in. @param {{ machine: Machine, adaptation: any }} props */
+function Daily ({ machine, adaptation: { days, hours } }) {
+  const told = hours.map((/** @type {any} */ one) => `${one.hour}:00 ${number(one.times, 2)} ×`).join(', ')
+  return html`<h3>What recurs daily</h3><p data-of="daily">${hours.length ? html`In these hours (UTC) the tail is wider than learned: <b>${told}</b>. Wear is judged as learned.` : html`Nothing is let in: all hours are judged as learned.`} ${plural(days, 'day')} remembered.</p>
+    ${days > 0 && html`<${Twice} ask="Forget it" kind="small" ...${act(machine, 'adaptation.reset')} onClick=${() => send(machine.agent, 'adaptation.reset', { machine: machine.id })}>Forget what recurs<//>`}`
 }
 
 /** How often each way of running was heard and how loud it is. @param {{ baseline: any }} props */

@@ -49,6 +49,7 @@ function Facts ({ entry }) {
     <dt>Decides</dt><dd>${entry.judge ?? 'as the baseline allows'}</dd>
     ${entry.model && html`<dt>In the bundle</dt><dd>${entry.model}</dd>`}
     ${entry.baseline && html`<dt>Learns</dt><dd>${entry.baseline === 'auto' ? `by itself, ${number(entry.baseline_minutes)} min` : 'on command'}</dd>`}
+    ${entry.adapt && html`<dt>Lets in</dt><dd>what recurs daily</dd>`}
     <dt>Alarm</dt><dd>${Object.keys(alarm).length ? pairs(alarm) : 'as for all machines'}</dd>
     ${Object.keys(gate).length > 0 && html`<dt>Gate</dt><dd>${pairs(gate)}</dd>`}</dl>`
 }
