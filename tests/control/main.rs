@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adaptation;
 mod agent_process;
 mod announce;
 mod answer_kills;
