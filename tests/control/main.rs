@@ -16,6 +16,7 @@ mod install;
 mod journal;
 mod keeping;
 mod machines;
+mod modes;
 mod provisional;
 mod retuning;
 mod signed_bundles;

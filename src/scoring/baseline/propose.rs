@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta};
 
 use super::calibration::{LaneCalibration, Scores, Tails, lane_scores, score_of};
 use super::expected::{Expected, LeftOut, STRETCH_S, minutes_missing};
-use super::modes::Modes;
+use super::modes::{ModeWindow, Modes};
 use super::sample::{LearnSettings, Sample};
 use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, Projected, ThresholdBy, check_rate, coreset};
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, SlowCalibration};
@@ -93,8 +93,7 @@ pub fn propose<'a>(
         calibration.lanes.thin(&coreset(&spectra, BANK_LIMIT));
     }
 
-    let apart = a_hop_apart(&windows, settings.origin.front_end.window_s).into_iter().map(|number| windows[number]);
-    let modes = Modes::find(&apart.map(Sample::as_mode_window).collect::<Vec<_>>());
+    let modes = Modes::find(&mode_windows(&windows, settings.origin.front_end.window_s));
 
     let mut levels: Vec<f64> = windows.iter().map(|one| one.level_dbfs).collect();
     levels.sort_by(f64::total_cmp);
@@ -316,6 +315,17 @@ fn a_hop_apart(windows: &[&Sample], hop_s: f64) -> Vec<usize> {
         }
     }
     apart
+}
+
+/// What ways of running are found in: no window shares sound with another. What was added is looked at by itself, as it may
+/// lie at the same times as the rest, where sound came faster than in real time.
+fn mode_windows<'a>(windows: &[&'a Sample], window_s: f64) -> Vec<ModeWindow<'a>> {
+    let (confirmed, heard): (Vec<&Sample>, Vec<&Sample>) = windows.iter().partition(|window| window.confirmed);
+    let apart = [heard, confirmed].into_iter().flat_map(|part| {
+        let apart = a_hop_apart(&part, window_s);
+        apart.into_iter().map(move |number| part[number].as_mode_window())
+    });
+    apart.collect()
 }
 
 /// Correlation of one window's normal score with the next one's.
