@@ -3,15 +3,11 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-
-use super::Monitor;
-use super::model::MachineSetup;
+use super::model::{ActiveBundle, MachineSetup};
 use crate::encoder::{EncoderError, Engine};
 use crate::features::FeatureError;
 use crate::scoring::baseline::Origin;
 use crate::scoring::{Heard, MachineModel};
-use crate::window::Window;
 
 /// What a window is heard with.
 #[derive(Clone)]
@@ -36,9 +32,28 @@ pub struct HeardWindow {
 }
 
 impl Hearing {
+    pub(super) fn of(setup: &MachineSetup) -> Hearing {
+        Hearing { model: Arc::new(setup.model.clone()), origin: setup.origin.clone() }
+    }
+
     /// The encoder that it takes, by its SHA-256.
     pub fn encoder(&self) -> &str {
         &self.origin.encoder_sha256
+    }
+}
+
+impl SharedEngines {
+    /// So many, or fewer where the engine does not let itself be shared.
+    pub(super) fn of(loaded: &ActiveBundle, count: usize) -> SharedEngines {
+        let encoder = loaded.bundle.encoder_sha256.clone();
+        let mut shared = SharedEngines { encoder, engines: Vec::with_capacity(count), problem: None };
+        while shared.engines.len() < count && shared.problem.is_none() {
+            match loaded.scorer.share_engine() {
+                Ok(engine) => shared.engines.push(engine),
+                Err(error) => shared.problem = Some(error),
+            }
+        }
+        shared
     }
 }
 
@@ -48,36 +63,5 @@ impl HeardWindow {
         let HeardWindow { hearing, heard } = self;
         let fits = hearing.origin.check(&setup.origin).is_ok() && hearing.model.gate == setup.model.gate;
         fits.then_some(heard)
-    }
-}
-
-impl Monitor {
-    /// What a window would be heard with now; `None` where its verdict needs no look at its sound.
-    pub fn hearing(&self, window: &Window) -> Option<Hearing> {
-        if window.fault.is_some() {
-            return None;
-        }
-        let state = self.lock();
-        let machine = state.machines.get(window.machine)?;
-        if machine.settings.maintenance(DateTime::<Utc>::from(window.end)).is_some() {
-            return None;
-        }
-        let setup = state.loaded.as_ref()?.setups.get(&window.machine)?;
-        Some(Hearing { model: Arc::new(setup.model.clone()), origin: setup.origin.clone() })
-    }
-
-    /// Engines for so many other threads; `None` where there is no bundle.
-    pub fn share_engines(&self, count: usize) -> Option<SharedEngines> {
-        let state = self.lock();
-        let loaded = state.loaded.as_ref()?;
-        let mut engines = Vec::with_capacity(count);
-        let mut problem = None;
-        while engines.len() < count && problem.is_none() {
-            match loaded.scorer.share_engine() {
-                Ok(engine) => engines.push(engine),
-                Err(error) => problem = Some(error),
-            }
-        }
-        Some(SharedEngines { encoder: loaded.bundle.encoder_sha256.clone(), engines, problem })
     }
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use self::hearing::HeardWindow;
+use self::hearing::{HeardWindow, Hearing, SharedEngines};
 use self::machine::{Machine, WantedBetween};
 use self::machines::Machines;
 use self::model::{ActiveBundle, MachineSetup};
@@ -227,6 +227,21 @@ impl Monitor {
         let alarm_changed = state.note_alarm(window.machine, change);
         let signal = changes;
         Some(Assessed { assessment, bundle, alarm_changed, alarm, learning, wanted_between, signal, hop_s })
+    }
+
+    /// What a window would be heard with now; `None` where its verdict needs no look at its sound.
+    pub fn hearing(&self, window: &Window) -> Option<Hearing> {
+        let state = self.lock();
+        let machine = state.machines.get(window.machine)?;
+        if window.fault.is_some() || machine.settings.maintenance(DateTime::from(window.end)).is_some() {
+            return None;
+        }
+        state.loaded.as_ref()?.setups.get(&window.machine).map(Hearing::of)
+    }
+
+    /// Engines for so many other threads; `None` where there is no bundle.
+    pub fn share_engines(&self, count: usize) -> Option<SharedEngines> {
+        self.lock().loaded.as_ref().map(|loaded| SharedEngines::of(loaded, count))
     }
 
     /// Has the learner of this generation take in a window that ended `back_s` before the last one that it took in. Neither
