@@ -95,7 +95,7 @@ fn agent(subscriber: &Subscriber, id: &str, machines: &[String]) {
 fn verdict(agent: &str, machine: &str, seq: u64, distance: f64) -> Value {
     json!({
         "schema": 1, "ts": TS, "seq": seq, "agent": agent, "machine": machine, "verdict": "normal", "reason": null,
-        "distance": distance, "threshold": 0.3, "ratio": distance / 0.3, "score": null, "p_value": null, "lane": null, "text": null, "alarm_windows": null, "provisional": false, "level_dbfs": -31.5, "bundle": "demo@1", "alarm": null, "learning_share": null, "late": false,
+        "distance": distance, "threshold": 0.3, "ratio": distance / 0.3, "score": null, "p_value": null, "lane": null, "text": null, "alarm_windows": null, "provisional": false, "adapted": null, "level_dbfs": -31.5, "bundle": "demo@1", "alarm": null, "learning_share": null, "late": false,
     })
 }
 

@@ -225,7 +225,7 @@ impl Message {
 
 /// Fields that came after version 0.1: what waits in its outbox is sent as it wrote it.
 const LATER: [(&str, &[&str]); 2] = [
-    ("verdict", &["learning_share", "alarm_windows", "text", "provisional"]),
+    ("verdict", &["learning_share", "alarm_windows", "text", "provisional", "adapted"]),
     ("alarm", &["text", "journal", "like", "provisional", "raised", "at"]),
 ];
 

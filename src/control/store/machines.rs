@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction, params};
 
+use super::adaptations;
+
 /// So many removed machines are remembered, the latest ones: until then each start clears what a broker retains of them.
 const REMOVED_KEPT: usize = 200;
 
@@ -53,7 +55,7 @@ pub(super) fn write_machine(transaction: &Transaction, row: &MachineRow, now: Da
         transaction.execute("DELETE FROM settings WHERE machine = ?1", [id])?;
         transaction.execute("DELETE FROM rate WHERE machine = ?1", [id])?;
         transaction.execute("DELETE FROM distance WHERE machine = ?1", [id])?;
-        transaction.execute("DELETE FROM adaptation WHERE machine = ?1", [id])?;
+        adaptations::forget(transaction, id)?;
         transaction.execute(
             "DELETE FROM machine WHERE config IS NULL AND id NOT IN
              (SELECT id FROM machine WHERE config IS NULL ORDER BY changed DESC LIMIT ?1)",

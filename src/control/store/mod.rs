@@ -4,8 +4,10 @@
 //! sent: after a power cut either both are there or neither. What need not survive the last minute, distances and replies
 //! of commands that change nothing, is written once a minute, in one transaction, for the SD card's sake.
 
+mod adaptations;
 mod machines;
 mod schema;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,10 +27,6 @@ use crate::state_files::{Lost, StateFiles};
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "state.db";
-/// A longer reply of a command that changes nothing is not remembered: the command is simply done again.
-const LONGEST_REMEMBERED: usize = 16 * 1024;
-/// Distances are kept for a day and an hour; `threshold.preview` looks at the last day.
-const HISTORY_KEPT_MS: i64 = 25 * 3_600_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -198,7 +196,7 @@ impl StateStore {
             transaction.execute("INSERT OR REPLACE INTO choice VALUES (?1, ?2)", [name.as_str(), token])?;
         }
         for machine in &commit.forget_adaptations {
-            transaction.execute("DELETE FROM adaptation WHERE machine = ?1", [machine])?;
+            adaptations::forget(&transaction, machine)?;
         }
         if let Some((id, reply)) = commit.reply {
             write_reply(&transaction, id, reply, true, now)?;
@@ -235,77 +233,6 @@ impl StateStore {
             ..Commit::default()
         };
         self.commit(&commit, now)
-    }
-
-    /// Remembers how a command that changed nothing was answered; written by the next [`StateStore::flush`].
-    pub fn remember(&mut self, id: &str, reply: &str, now: DateTime<Utc>) {
-        if reply.len() <= LONGEST_REMEMBERED {
-            if self.pending.len() >= REPLIES_KEPT as usize {
-                self.pending.remove(0);
-            }
-            self.pending.push((id.to_owned(), reply.to_owned(), now));
-        }
-    }
-
-    /// What recurs daily, as JSON, by machine.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub fn adaptations(&self) -> Result<BTreeMap<String, String>, StoreError> {
-        let rows = || -> rusqlite::Result<BTreeMap<String, String>> {
-            let mut select = self.db.prepare_cached("SELECT machine, state FROM adaptation")?;
-            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-        };
-        rows().map_err(|source| self.error(source))
-    }
-
-    /// Writes what waited, the distances and what recurs daily (by machine, as JSON) among it, and drops what is too old: one
-    /// transaction.
-    ///
-    /// # Errors
-    /// Where nothing was written; replies go on waiting.
-    pub fn flush(
-        &mut self,
-        distances: &[Minute],
-        adaptations: &[(String, String)],
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        if self.pending.is_empty() && distances.is_empty() && adaptations.is_empty() {
-            return Ok(());
-        }
-        self.flush_rows(distances, adaptations, now).map_err(|source| self.error(source))?;
-        self.pending.clear();
-        Ok(())
-    }
-
-    fn flush_rows(
-        &mut self,
-        distances: &[Minute],
-        adaptations: &[(String, String)],
-        now: DateTime<Utc>,
-    ) -> rusqlite::Result<()> {
-        let transaction = self.db.transaction()?;
-        for (machine, state) in adaptations {
-            let mut write = transaction.prepare_cached("INSERT OR REPLACE INTO adaptation VALUES (?1, ?2)")?;
-            write.execute([machine, state])?;
-        }
-        for (id, reply, at) in &self.pending {
-            write_reply(&transaction, id, reply, false, *at)?;
-        }
-        for chunk in distances {
-            transaction.prepare_cached("INSERT OR REPLACE INTO distance VALUES (?1, ?2, ?3)")?.execute(params![
-                chunk.machine,
-                chunk.start_ms,
-                chunk.to_bytes()
-            ])?;
-        }
-        let now_ms = now.timestamp_millis();
-        // A clock that was ahead leaves rows from the future behind; they would never grow old.
-        transaction.execute(
-            "DELETE FROM distance WHERE start < ?1 OR start > ?2",
-            [now_ms - HISTORY_KEPT_MS, now_ms + HISTORY_KEPT_MS],
-        )?;
-        transaction.commit()
     }
 
     /// A machine's stored distances from `from` on, oldest first.
