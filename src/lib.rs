@@ -17,7 +17,7 @@
 //! config     what a user can set
 //! window     a window of sound, and why it could not be assessed
 //! numbers    numbers for people
-//! lanes8     sums of many numbers, eight side by side
+//! sums     sums of many numbers, eight side by side
 //! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
 //! backoff    pauses between attempts
@@ -50,7 +50,6 @@ pub mod control;
 pub mod encoder;
 pub mod features;
 pub mod fs;
-mod lanes8;
 mod log_tail;
 pub mod monitor;
 pub mod mqtt;
@@ -61,6 +60,7 @@ pub mod secret;
 mod sha256;
 mod sqlite;
 pub mod state_files;
+mod sums;
 pub mod systemd;
 mod threads;
 mod token_bucket;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lanes8::sum;
+use crate::sums::sum;
 
 /// Sample rates that sound can be captured, resampled and scored at, Hz.
 pub const RATES_HZ: RangeInclusive<u32> = 8_000..=192_000;

@@ -3,6 +3,7 @@
 
     python3 benches/judgement/judgement.py [--auscult target/release/auscult] [--bundle models/demo] [--json]
         [--real ../shared/real] [--few ../shared/real] [--fan DIR] [--motors DIR] [--drone DIR] [--simulated] [--days]
+        [--disturbed DIR]
 
 What is learned and what is judged are always different recordings. Every recording is brought to the same level, so that
 loudness tells nothing. Python's standard library is enough.
@@ -13,6 +14,8 @@ loudness tells nothing. Python's standard library is enough.
   --fan        clips of one fan: DIR/normal, DIR/abnormal (as in MIMII); 13 clips learned, six splits
   --drone      DIR/normal, DIR/1_broken, each with folders of flights; 7 flights learned, three splits
   --simulated  machines of `auscult synth`: learned at one level and background, judged at others; four faults
+  --disturbed  clips of one machine: two thirds learned, the others end to end, with what is not of the machine laid over them for
+               20 or 45 s and, of the same energy, with faults that stay; ten of each, counted by their alarms
   --days       machines of `auscult synth` whose background is another every day: three days learned, five later ones judged
 """
 
@@ -170,6 +173,117 @@ def days(bench, folder):
             bench.run("days", f"{kind}-{seed}-days", rows)
 
 
+RATE = 16000
+
+
+def resonator(source, hz, width_hz):
+    """A resonance of a throat, a plate or a pipe."""
+    decay = math.exp(-math.pi * width_hz / RATE)
+    turn, before, last = 2 * decay * math.cos(2 * math.pi * hz / RATE), 0.0, 0.0
+    out = []
+    for x in source:
+        before, last = last, x + turn * last - decay * decay * before
+        out.append(last)
+    return out
+
+
+def unit(sound):
+    """Brought to a root mean square of 1."""
+    gain = 1 / max(1e-12, math.sqrt(sum(x * x for x in sound) / max(1, len(sound))))
+    return [gain * x for x in sound]
+
+
+def speech(seconds, rng):
+    """Syllables of a buzz through three formants, in sentences with pauses between them."""
+    out = [0.0] * (seconds * RATE)
+    at = 0
+    while at < len(out):
+        pitch = rng.uniform(90, 220)
+        for _ in range(rng.randint(3, 11)):
+            length = int(rng.uniform(0.08, 0.28) * RATE)
+            buzz = [2 * (pitch * i / RATE % 1) - 1 for i in range(length)]
+            for hz, width in ((rng.uniform(300, 800), 90), (rng.uniform(900, 2300), 120), (rng.uniform(2400, 3000), 180)):
+                buzz = resonator(buzz, hz, width)
+            loud = rng.uniform(0.5, 1.2)
+            for i, x in enumerate(unit(buzz)[:max(0, len(out) - at)]):
+                out[at + i] += loud * x * math.sin(math.pi * i / length)
+            at += length + int(rng.uniform(0, 0.04) * RATE)
+        at += int(rng.uniform(0.2, 1.2) * RATE)
+    return out
+
+
+def hammering(seconds, rng):
+    """Blows that ring, 0.35 to 0.9 s apart, with a rest now and then."""
+    out = [0.0] * (seconds * RATE)
+    tones = [(rng.uniform(600, 4500), rng.uniform(20, 60)) for _ in range(5)]
+    at = int(rng.uniform(0, 0.5) * RATE)
+    while at < len(out):
+        loud = rng.uniform(0.6, 1.2)
+        for i in range(min(RATE // 4, len(out) - at)):
+            t = i / RATE
+            ring = sum(math.exp(-decay * t) * math.sin(2 * math.pi * hz * t) for hz, decay in tones)
+            out[at + i] += loud * (ring + math.exp(-200 * t) * rng.gauss(0, 1))
+        at += int(rng.uniform(0.35, 0.9) * RATE)
+        if rng.random() < 0.12:
+            at += int(rng.uniform(1, 4) * RATE)
+    return out
+
+
+def truck(seconds, rng):
+    """A rumble and some hiss that come near and go."""
+    noise = [rng.gauss(0, 1) for _ in range(seconds * RATE)]
+    rumble, hiss = unit(resonator(noise, 90, 120)), unit(resonator(noise, 900, 1500))
+    middle = len(noise) / 2
+    return [(r + 0.3 * h) / (1 + (3 * (i - middle) / middle) ** 2) for i, (r, h) in enumerate(zip(rumble, hiss))]
+
+
+def leak(seconds, rng):
+    """A fault that is there all the time: noise in a band."""
+    return resonator((rng.gauss(0, 1) for _ in range(seconds * RATE)), rng.uniform(700, 3000), 600)
+
+
+def bearing(seconds, rng):
+    """Impacts, 8 to 25 a second."""
+    blows = [0.0] * (seconds * RATE)
+    for at in range(0, len(blows), int(RATE / rng.uniform(8, 25))):
+        blows[at] = rng.uniform(0.8, 1.2)
+    return resonator(blows, rng.uniform(2000, 5000), 150)
+
+
+def disturbed(bench, folder, source):
+    """Alarms of `auscult replay` with its default settings."""
+    clips = wavs(source)
+    learned = clips[:2 * len(clips) // 3]
+    bundle = folder / "disturbed"
+    for file in learned:
+        bench.copy(file)
+    names = [str(bench.copies[file]) for file in learned]
+    subprocess.run([bench.args.auscult, "enroll", "--bundle", bench.args.bundle, "--machine", bench.args.machine, "--out",
+                    str(bundle), *names], check=True, capture_output=True)
+    normal = [x for file in clips[len(learned):] for x in (lambda sound: [LEVEL * x for x in unit(sound)])(read(file)[0])]
+    print(f"{'laid over normal sound':24} {'lasts, s':>9} {'alarms':>8}")
+    for make, seconds in ((None, 0), (speech, 20), (speech, 45), (hammering, 20), (hammering, 45), (truck, 20), (truck, 45),
+                          (leak, None), (bearing, None)):
+        alarms, times = 0, 1 if make is None else 10
+        for number in range(times):
+            sound, start = list(normal), (60 + 7 * number) * RATE
+            length = seconds if seconds is not None else (len(sound) - start) // RATE
+            if make:
+                for i, x in enumerate(unit(make(length, random.Random(number)))):
+                    sound[start + i] += LEVEL * x
+            file = folder / "laid-over.wav"
+            with wave.open(str(file), "wb") as out:
+                out.setnchannels(1)
+                out.setsampwidth(2)
+                out.setframerate(RATE)
+                out.writeframes(array.array("h", (max(-32768, min(32767, round(32768 * x))) for x in sound)).tobytes())
+            done = subprocess.run([bench.args.auscult, "replay", "--bundle", str(bundle), "--machine", bench.args.machine,
+                                   "--json", str(file)], check=True, capture_output=True, text=True)
+            alarms += json.loads(done.stdout.splitlines()[-1])["alarms"] > 0
+        lasts = "stays" if seconds is None else str(seconds)
+        print(f"{make.__name__ if make else 'nothing':24} {lasts:>9} {alarms:5} of {times}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--auscult", default="target/release/auscult")
@@ -178,7 +292,7 @@ def main():
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--simulated", action="store_true")
     parser.add_argument("--days", action="store_true")
-    for name in ("real", "few", "motors", "fan", "drone"):
+    for name in ("real", "few", "motors", "fan", "drone", "disturbed"):
         parser.add_argument(f"--{name}")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -205,7 +319,9 @@ def main():
             simulated(bench, made)
         if args.days:
             days(bench, made)
-        if not args.json:
+        if args.disturbed:
+            disturbed(bench, made, args.disturbed)
+        if bench.sums and not args.json:
             bench.sum_up()
 
 

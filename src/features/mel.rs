@@ -5,7 +5,7 @@ use auscult_fft::{PairedPower, Real};
 
 use super::decibels::to_decibels;
 use super::front_end::{FeatureError, FrontEnd};
-use crate::lanes8::{are_finite, dot, range};
+use crate::sums::{are_finite, dot, range};
 
 /// Least power that becomes dB: librosa's `amin`.
 const LEAST_POWER: f32 = 1e-10;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
-use crate::lanes8::squared_distance;
+use crate::sums::squared_distance;
 
 /// The normal embeddings of one machine, `[N, embedding]`. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -26,7 +26,7 @@ const LEAVES: &[&str] = &[
     "causes",
     "clock",
     "fs",
-    "lanes8",
+    "sums",
     "log_tail",
     "secret",
     "sha256",

@@ -152,13 +152,15 @@ impl Site {
         reply["error"]["message"].as_str().expect("a message").to_owned()
     }
 
-    /// The first verdict of a window that ended after `reply`: judged with all that the reply says.
-    pub fn next_verdict(&self, subscriber: &Subscriber, machine: &str, reply: &Value) -> Value {
-        let printed = reply["ts"].as_str().expect("a time").to_owned();
+    /// The first verdict of a window that ends after now: judged with all that was replied until now.
+    pub fn next_verdict(&self, subscriber: &Subscriber, machine: &str) -> Value {
+        // A window that ends now was not judged before the reply came; one that ended after the moment that the reply was
+        // dated at may have been.
+        let asked = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let next = |message: &Message| {
             message.is_machine(machine, MachinePart::Verdict)
                 && !message.retained
-                && message.json()["ts"].as_str().is_some_and(|ts| *ts > *printed)
+                && message.json()["ts"].as_str().is_some_and(|ts| *ts > *asked)
         };
         subscriber.wait_for("a verdict after the reply", next).json()
     }

@@ -62,8 +62,8 @@ fn every_command_is_answered_and_changes_the_next_verdict() {
     assert_eq!(reply["data"]["machines"][0]["threshold"], 0.25);
     assert_eq!(reply["data"]["machines"][1]["source"], "bundle");
 
-    let reply = ok(json!({ "command": "threshold.set", "machine": "fan-1", "threshold": 999.5, "reason": "overhaul" }));
-    let verdict = site.next_verdict(&subscriber, "fan-1", &reply);
+    ok(json!({ "command": "threshold.set", "machine": "fan-1", "threshold": 999.5, "reason": "overhaul" }));
+    let verdict = site.next_verdict(&subscriber, "fan-1");
     assert_eq!((&verdict["threshold"], &verdict["verdict"]), (&json!(999.5), &json!("normal")), "{verdict}");
     let received = settings(&subscriber, "fan-1");
     assert_eq!(
@@ -76,10 +76,10 @@ fn every_command_is_answered_and_changes_the_next_verdict() {
     let preview = &reply["data"]["machines"][0];
     assert_eq!(preview["preview"]["anomalous"], preview["windows"], "{preview}");
     assert!(preview["windows"].as_u64() > Some(0), "{preview}");
-    assert_eq!(site.next_verdict(&subscriber, "fan-1", &reply)["threshold"], 999.5, "a preview changes nothing");
+    assert_eq!(site.next_verdict(&subscriber, "fan-1")["threshold"], 999.5, "a preview changes nothing");
 
-    let reply = ok(json!({ "command": "threshold.reset", "machine": "*" }));
-    let verdict = site.next_verdict(&subscriber, "fan-1", &reply);
+    ok(json!({ "command": "threshold.reset", "machine": "*" }));
+    let verdict = site.next_verdict(&subscriber, "fan-1");
     assert_eq!((&verdict["threshold"], &verdict["verdict"]), (&json!(0.25), &json!("anomalous")), "{verdict}");
 
     // A dashboard's slider knows no JSON; its reply has no id.
@@ -87,16 +87,16 @@ fn every_command_is_answered_and_changes_the_next_verdict() {
     let reply = subscriber
         .wait_for("a reply without id", |message| message.is_agent(AgentPart::Reply) && message.json()["id"].is_null());
     assert_eq!(reply.json()["data"]["machines"][0]["threshold"], 999.0);
-    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply.json())["threshold"], 999.0);
+    assert_eq!(site.next_verdict(&subscriber, "fan-2")["threshold"], 999.0);
 
-    let reply = ok(json!({ "command": "maintenance.set", "machine": "fan-2", "on": true }));
-    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply)["reason"], "maintenance");
-    let reply = ok(json!({ "command": "maintenance.set", "machine": "fan-2", "on": false }));
-    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply)["verdict"], "normal");
+    ok(json!({ "command": "maintenance.set", "machine": "fan-2", "on": true }));
+    assert_eq!(site.next_verdict(&subscriber, "fan-2")["reason"], "maintenance");
+    ok(json!({ "command": "maintenance.set", "machine": "fan-2", "on": false }));
+    assert_eq!(site.next_verdict(&subscriber, "fan-2")["verdict"], "normal");
 
     let reply = ok(json!({ "command": "bundle.reload", "path": "halls-2.0" }));
     assert_eq!(reply["data"]["bundle"], "halls@2.0");
-    let verdict = site.next_verdict(&subscriber, "fan-2", &reply);
+    let verdict = site.next_verdict(&subscriber, "fan-2");
     assert_eq!((&verdict["bundle"], &verdict["threshold"]), (&json!("halls@2.0"), &json!(999.0)), "an override stays");
     let received = settings(&subscriber, "fan-2");
     assert_eq!((&received["bundle"], &received["made_for"]), (&json!("halls@2.0"), &json!("halls@1.0")));
@@ -108,10 +108,10 @@ fn every_command_is_answered_and_changes_the_next_verdict() {
     let changed = events("bundle_changed");
     let reply = ok(json!({ "command": "bundle.reload", "path": "halls-2.0" }));
     assert!(reply["data"]["note"].as_str().is_some_and(|note| note.starts_with("unchanged")), "{reply}");
-    site.next_verdict(&subscriber, "fan-2", &reply);
+    site.next_verdict(&subscriber, "fan-2");
     assert_eq!(events("bundle_changed"), changed);
-    let reply = ok(json!({ "command": "bundle.rollback" }));
-    assert_eq!(site.next_verdict(&subscriber, "fan-2", &reply)["bundle"], "halls@1.0");
+    ok(json!({ "command": "bundle.rollback" }));
+    assert_eq!(site.next_verdict(&subscriber, "fan-2")["bundle"], "halls@1.0");
     let reply = ok(json!({ "command": "bundle.reload", "path": "halls-1.0" }));
     assert!(reply["data"]["note"].as_str().is_some_and(|note| note.starts_with("unchanged")), "{reply}");
     assert_eq!(ok(json!({ "command": "state.get" }))["data"]["bundle"]["label"], "halls@1.0");
@@ -185,7 +185,7 @@ fn what_was_answered_ok_survives_a_kill_and_is_done_once() {
         let switched = site.log().matches("bundle switched").count();
         subscriber.clear();
         site.start(&subscriber);
-        let verdict = site.next_verdict(&subscriber, "fan-1", &reply);
+        let verdict = site.next_verdict(&subscriber, "fan-1");
         assert_eq!(verdict[field], expected, "after {command}: {verdict}");
         // The same id again: the same answer, and nothing is done.
         let before = settings(&subscriber, "fan-1");

@@ -163,6 +163,7 @@ impl Sound {
 }
 
 #[test]
+#[ignore = "heavy: two fortnights"]
 fn hours_that_get_louder_every_night_alarm_less_and_faults_in_them_are_found() {
     let Some(shared) = crate::common::shared() else { return };
     let mut bench = Bench::new(&shared.join("escoita-bundle"));
@@ -204,6 +205,7 @@ fn hours_that_get_louder_every_night_alarm_less_and_faults_in_them_are_found() {
 }
 
 #[test]
+#[ignore = "heavy: two fortnights"]
 fn wear_that_grows_in_every_hour_is_told_as_if_nothing_had_been_let_in() {
     let Some(shared) = crate::common::shared() else { return };
     let mut bench = Bench::new(&shared.join("escoita-bundle"));

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use self::overview::Overview;
 use self::runs::longest_run;
 use self::spectrum::Spectrum;
-use crate::lanes8::sum;
+use crate::sums::sum;
 use crate::validate::override_fields;
 use crate::window::{Reason, power_dbfs};
 

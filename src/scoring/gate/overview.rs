@@ -2,7 +2,7 @@
 //! at the rest.
 #![allow(clippy::needless_range_loop, reason = "the lanes are counted; what iterators are given may be compiled apart")]
 
-use crate::lanes8::{greater, lesser, of_lanes, range};
+use crate::sums::{greater, lesser, of_lanes, range};
 
 /// Samples in a block. Their sums are exact in `f32` for sound of 16 bits.
 pub(super) const BLOCK: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use auscult_fft::PairedPower;
 
-use crate::lanes8::total;
+use crate::sums::total;
 
 /// Frame of the spectrum that noise is recognised by, in samples.
 const FRAME: usize = 512;

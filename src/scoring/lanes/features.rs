@@ -9,7 +9,7 @@ use super::base64_f32;
 use super::short_frames::{LEAST_POWER, ShortFrames};
 use crate::features::decibels::{decibels, to_decibels};
 use crate::features::{FrontEnd, emphasise};
-use crate::lanes8::total;
+use crate::sums::total;
 
 /// Step of the short frames, s: a level that moves up to 40 Hz needs them, and a burst of 20 ms fills two or three.
 const STEP_S: f64 = 0.008;

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use shape::ShapeLane;
 use texture::TextureLane;
 
-use crate::lanes8::differences;
+use crate::sums::differences;
 
 /// Baseline windows that a window's spectrum is compared with.
 const NEIGHBOURS: usize = 3;

@@ -71,7 +71,7 @@ impl ShapeLane {
     }
 }
 
-/// In four lanes, as in `lanes8`, where each addition does not wait for the one before.
+/// In four lanes, as in `sums`, where each addition does not wait for the one before.
 #[allow(clippy::needless_range_loop, reason = "the lanes are counted")]
 fn dot(factors: &[f32], values: &[f64]) -> f64 {
     const LANES: usize = 4;

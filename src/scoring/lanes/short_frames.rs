@@ -3,7 +3,7 @@
 use auscult_fft::PairedPower;
 
 use crate::features::FrontEnd;
-use crate::lanes8::total;
+use crate::sums::total;
 
 /// Added to every power, so that silence has a level.
 pub(super) const LEAST_POWER: f32 = 1e-12;
