@@ -72,7 +72,7 @@ fn what_comes_and_goes_within_windows_must_last() {
     let mut bench = Bench::new(AlarmConfig::default());
     assert_eq!(bench.take(8, &by(Lane::Burst)), AlarmState::Normal);
     assert_eq!(bench.windows(8, NORMAL), AlarmState::Normal);
-    // The fifth window raises it where it is there all the time; 60 s later where it is not.
+    // The fifth window raises it where it is there all the time; twelve later where it is not.
     assert_eq!(bench.take(16, &by(Lane::Texture)), AlarmState::Normal);
     assert_eq!(bench.take(1, &by(Lane::Texture)), AlarmState::Active);
 

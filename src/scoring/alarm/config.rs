@@ -20,9 +20,9 @@ pub struct AlarmConfig {
     pub clear_at_most: usize,
     /// On-delay: `k` of `n` must have held this long, s; default 0.
     pub raise_after_s: f64,
-    /// On-delay where most of the anomalous windows were told by what comes and goes in them, as speech and hammering do: `k`
-    /// of `n` must have held this long, s; default 60.
-    pub unsteady_after_s: f64,
+    /// Where most of the anomalous windows were told by what comes and goes in them, as speech and hammering do: `k` of `n`
+    /// must have held for so many windows more; default 12.
+    pub unsteady_windows: usize,
     /// Off-delay: the calm must have lasted this long, s; default 60.
     pub clear_after_s: f64,
     /// Keep an alarm that is over until someone acknowledges it; default false.
@@ -46,7 +46,7 @@ impl Default for AlarmConfig {
             n: 8,
             clear_at_most: 2,
             raise_after_s: 0.0,
-            unsteady_after_s: 60.0,
+            unsteady_windows: 12,
             clear_after_s: 60.0,
             latching: false,
             deaf_after_s: 600.0,
@@ -81,9 +81,9 @@ impl AlarmConfig {
         count("clear_at_most", self.clear_at_most, 0, self.k - 1).map_err(|problem| {
             format!("{problem} (it stays below k; where it is not given it is {})", Self::default().clear_at_most)
         })?;
+        count("unsteady_windows", self.unsteady_windows, 0, 10_000)?;
         for (name, value, least, most) in [
             ("raise_after_s", self.raise_after_s, 0.0, 1e6),
-            ("unsteady_after_s", self.unsteady_after_s, 0.0, 1e6),
             ("clear_after_s", self.clear_after_s, 0.0, 1e6),
             ("deaf_after_s", self.deaf_after_s, 0.0, 1e7),
             ("shelve_max_s", self.shelve_max_s, 1.0, 1e9),

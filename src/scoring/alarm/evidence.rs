@@ -42,6 +42,9 @@ pub(super) struct Evidence {
     /// The same windows: was it anomalous by what comes and goes in it?
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     unsteady: VecDeque<bool>,
+    /// For how many windows `k` of `n` has held.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    raised_windows: usize,
     /// How long `k` of `n` has held, and how long the calm, s.
     raised_s: f64,
     calm_s: f64,
@@ -56,6 +59,7 @@ impl Evidence {
         Evidence {
             recent: VecDeque::new(),
             unsteady: VecDeque::new(),
+            raised_windows: 0,
             raised_s: 0.0,
             calm_s: 0.0,
             slow: 0.0,
@@ -114,8 +118,9 @@ impl Evidence {
         self.recent.push_back(anomalous);
         self.unsteady.push_back(anomalous && assessment.lane.is_some_and(Lane::is_unsteady));
         self.fit(config);
+        self.raised_windows = self.raised_windows.saturating_add(1);
         if self.anomalous() < config.k {
-            self.raised_s = 0.0;
+            (self.raised_s, self.raised_windows) = (0.0, 0);
         }
         if !self.calm(config) {
             self.calm_s = 0.0;
@@ -134,7 +139,7 @@ impl Evidence {
     pub fn vote(&self, kind: Kind, config: &AlarmConfig, calibration: Option<SlowCalibration>) -> Vote {
         match kind {
             Kind::Fault if self.anomalous() >= config.k => {
-                Some(true).filter(|_| self.raised_s >= self.on_delay_s(config))
+                Some(true).filter(|_| self.raised_s >= config.raise_after_s && !self.may_pass(config))
             }
             Kind::Fault => Some(false).filter(|_| self.calm(config) && self.calm_s >= config.clear_after_s),
             Kind::Wear => {
@@ -153,16 +158,19 @@ impl Evidence {
         }
     }
 
-    /// How long `k` of `n` must have held. Speech, hammering and doors come and go; what a machine does it goes on doing.
-    fn on_delay_s(&self, config: &AlarmConfig) -> f64 {
+    /// Whether it may be over soon: speech, hammering and doors come and go; what a machine does it goes on doing.
+    fn may_pass(&self, config: &AlarmConfig) -> bool {
         let unsteady = self.unsteady.iter().filter(|&&unsteady| unsteady).count();
-        let longer = if 2 * unsteady > self.anomalous() { config.unsteady_after_s } else { 0.0 };
-        config.raise_after_s.max(longer)
+        2 * unsteady > self.anomalous() && self.raised_windows <= config.unsteady_windows
     }
 
     fn calm(&self, config: &AlarmConfig) -> bool {
         self.recent.len() >= config.n && self.anomalous() <= config.clear_at_most
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Weight of a new window in the slow average.

@@ -127,7 +127,7 @@ mod tests {
             (widening, share(1.0), share(widening))
         };
         let (alike, _, kept) = of(0.0);
-        assert!(alike < 1.5 && kept <= 0.02, "{alike} {kept}");
+        assert!(alike < 2.0 && kept <= 0.02, "{alike} {kept}");
         let (widening, before, after) = of(6.0);
         assert!(widening > alike && widening <= WIDENING_MOST, "{widening}");
         assert!(after < before, "{before} {after}");
