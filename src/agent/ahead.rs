@@ -69,7 +69,12 @@ impl Ahead {
         if waiting.is_none() {
             self.rest();
         }
-        let Some(first) = waiting.or_else(|| self.capture.next(timeout)) else { return };
+        let first = waiting.or_else(|| {
+            let came = self.capture.next(timeout);
+            self.rested = Instant::now();
+            came
+        });
+        let Some(first) = first else { return };
         self.taken.push_back(Taken { captured: first, is_ahead: false });
         if self.threads > 1 && self.rested.elapsed() >= BEHIND_AFTER {
             self.take_more();
@@ -109,8 +114,9 @@ impl Ahead {
 
     /// A thread has ended that had a window's samples.
     fn lost(&mut self, window: &mut Window) {
-        tracing::error!("a thread that hears windows has ended: a window is lost");
+        tracing::error!("a thread that hears windows has ended: a window is lost, and scoring goes on with one thread");
         window.fault = Some(Reason::Overload);
+        self.threads = 1;
     }
 
     /// The threads that run this encoder, started where there are none yet; those that run another one end.

@@ -130,6 +130,9 @@ impl Scoring {
         let came = captured.is_some() || !self.between.is_empty();
         match captured {
             Some((Captured::Window(window), heard)) => self.window(&window, heard),
+            // Of a machine that was removed meanwhile.
+            Some((Captured::Event { machine, .. } | Captured::End { machine }, _))
+                if !self.work.monitor.has(machine) => {}
             Some((Captured::Event { machine, event }, _)) => self.publish_capture(machine, event),
             Some((Captured::End { machine }, _)) => self.work.publisher.source_ended(machine),
             None => self.between.score_next(&self.work.monitor),

@@ -149,6 +149,10 @@ impl MachineConfig {
             let cure = "leave out one of the two: what recurs daily is let in where all lanes decide";
             return Err(format!("{}: expected false with judge = \"distance\", found true; {cure}", key("adapt")));
         }
+        if self.adapt && self.threshold.is_some() {
+            let cure = "leave out one of the two: under a threshold the distance decides alone";
+            return Err(format!("{}: expected false with a threshold, found true; {cure}", key("adapt")));
+        }
         self.gate(gate).map_err(|problem| within(&key("gate"), &problem))?;
         self.alarm(alarm).map_err(|problem| within(&key("alarm"), &problem))?;
         if let Some(fmin) = self.fmin_hz {

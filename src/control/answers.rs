@@ -5,10 +5,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::adapting;
 use super::error::{Code, CommandError};
 use super::messages::event;
 use super::output::Output;
 use super::shared::Shared;
+use super::store::Commit;
 use super::transaction::Transaction;
 use crate::monitor::MonitorState;
 use crate::monitor::answers::{AlarmAnswer, AlarmOutcome};
@@ -58,6 +60,13 @@ impl ConfirmAlarm {
 }
 
 impl Transaction for ConfirmAlarm {
+    /// A fault that recurred daily is not to be let in after a power cut either.
+    fn rows(&self) -> Commit<'_> {
+        let Answered { entry, answer, .. } = &self.answered;
+        let is_fault = answer.outcome == AlarmOutcome::Fault;
+        Commit { forget_adaptations: is_fault.then_some(&*entry.machine).into_iter().collect(), ..Commit::default() }
+    }
+
     fn persist(&mut self) -> Result<(), CommandError> {
         self.write(Some(&self.answered.answer))
     }
@@ -75,15 +84,20 @@ impl Transaction for ConfirmAlarm {
         }
         // Of one that was removed only the journal speaks.
         let Some(number) = state.find(&entry.machine) else { return Vec::new() };
+        let mut out = Vec::new();
         if answer.outcome == AlarmOutcome::Fault {
             state.machines[number].adaptation.bar(now);
+            if state.machines[number].config.adapt {
+                out = adapting::changed(&self.shared, state, number, "; forgotten, as an alarm was a fault", now);
+            }
         }
         let said = [answer.name.as_deref(), answer.comment.as_deref()].into_iter().flatten().collect::<Vec<_>>();
         let by = answer.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let said = if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) };
         let detail = format!("alarm {} was {}{by}{said}", entry.id, in_words(answer.outcome));
         let facts = json!({ "alarm": entry.id, "outcome": answer.outcome, "name": answer.name });
-        vec![event(&self.shared, number, EventKind::AlarmConfirmed, detail, Some(facts), now)]
+        out.push(event(&self.shared, number, EventKind::AlarmConfirmed, detail, Some(facts), now));
+        out
     }
 }
 

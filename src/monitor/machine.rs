@@ -133,7 +133,8 @@ impl Machine {
 
     /// Time passes; whether what is let in of what recurs daily has changed.
     pub fn adapt(&mut self, now: DateTime<Utc>) -> bool {
-        self.config.adapt && self.adaptation.pass(now, self.alarm.stands())
+        let is_untold = self.adaptation.take_untold();
+        self.config.adapt && (self.adaptation.pass(now, self.alarm.stands()) || is_untold)
     }
 }
 

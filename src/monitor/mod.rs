@@ -116,6 +116,11 @@ impl Monitor {
         self.ids.read()[machine].id.clone()
     }
 
+    /// Whether machine number `machine` was not removed. Does not wait for a window.
+    pub fn has(&self, machine: usize) -> bool {
+        self.ids.read().get(machine).is_some_and(|named| !named.removed)
+    }
+
     /// Number of the machine called `id`. Does not wait for a window.
     pub fn number(&self, id: &str) -> Option<usize> {
         self.ids.read().iter().position(|named| !named.removed && *named.id == *id)

@@ -137,6 +137,10 @@ impl MachineModel {
             }),
         };
         let Some(lanes) = lanes else { return };
+        if !lanes.p_value.is_finite() {
+            *assessment = Assessment::unknown(Reason::NotFinite, assessment.threshold, assessment.level_dbfs);
+            return;
+        }
         assessment.score = Some(lanes.score);
         assessment.p_value = Some(lanes.p_value);
         assessment.lane = Some(lanes.lane);

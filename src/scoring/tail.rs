@@ -8,6 +8,8 @@ const SHARE: f64 = 0.25;
 const LEAST_TAIL: usize = 5;
 /// Scores kept below the tail, at most.
 const KNOTS: usize = 128;
+/// More scores than anybody learns from.
+const COUNT_LIMIT: usize = 1 << 31;
 /// Fewest scores that a tail can be fitted to.
 pub const LEAST_SCORES: usize = 2 * LEAST_TAIL;
 
@@ -104,8 +106,10 @@ impl Tail {
     pub fn is_valid(&self) -> bool {
         let finite = self.start.is_finite() && self.mean_excess > 0.0 && self.mean_excess.is_finite();
         let ordered = self.body.windows(2).all(|pair| pair[0].0 <= pair[1].0);
+        let probable = !self.body.is_empty() && self.body.iter().all(|(_, p)| *p > 0.0 && *p <= 1.0);
         let witnesses = self.stretches.is_none_or(|stretches| (1..=self.beyond).contains(&stretches));
-        finite && ordered && witnesses && (1..=self.count).contains(&self.beyond)
+        let counted = self.count <= COUNT_LIMIT && (1..=self.count).contains(&self.beyond);
+        finite && ordered && probable && witnesses && counted
     }
 }
 

@@ -220,8 +220,8 @@ impl App {
         let Prompt::Threshold(key) = prompt else { return None };
         let settings = self.fleet.machines.get(key)?.settings.as_ref()?;
         (settings.judge == Judge::Combined).then_some(
-            "All lanes decide together now. A threshold set by hand decides alone, by the distance: the spectrum, envelope \
-             and burst lanes are then off. r moves the limit of all lanes instead.",
+            "All lanes decide together now. A threshold set by hand decides alone, by the distance: all \
+             other lanes are then off. r moves the limit of all lanes instead.",
         )
     }
 

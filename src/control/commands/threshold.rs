@@ -54,7 +54,7 @@ fn lanes_off(context: &CommandContext, target: &Target) -> Result<Option<String>
     let machines: Vec<_> = combined.map(|settings| settings.machine.as_str()).collect();
     Ok((!machines.is_empty()).then(|| {
         format!(
-            "{}: the distance decides alone now; the spectrum, envelope and burst lanes are off until threshold.reset. \
+            "{}: the distance decides alone now; all other lanes are off until threshold.reset. \
              rate.set moves the limit of all lanes together instead",
             machines.join(", ")
         )

@@ -12,6 +12,8 @@ const BEYOND: f64 = 2.0;
 const ANOMALOUS_LEAST: u32 = 3;
 /// Steps in which is counted how much wider the tail would have to be, from 1 to twice; and one for all beyond.
 const STEPS: usize = 20;
+/// More windows than an hour has.
+const COUNT_LIMIT: u32 = 1_000_000;
 const STEP: f64 = 0.05;
 
 /// What was found in an hour that is over.
@@ -25,6 +27,12 @@ pub(super) struct Hour {
 }
 
 impl Hour {
+    /// Whether what was read makes sense.
+    pub fn is_valid(&self) -> bool {
+        let widest = 1.0 + STEP * (STEPS + 1) as f64 + 1e-6;
+        self.windows <= COUNT_LIMIT && self.anomalous <= self.windows && (1.0..=widest).contains(&self.needed)
+    }
+
     fn share(&self) -> f64 {
         f64::from(self.anomalous) / f64::from(self.windows.max(1))
     }
@@ -93,7 +101,7 @@ impl OpenHour {
     }
 
     pub fn is_valid(&self) -> bool {
-        self.hour < 24
+        self.hour < 24 && self.counts.iter().all(|count| *count <= COUNT_LIMIT)
     }
 }
 

@@ -76,6 +76,9 @@ pub struct Adaptation {
     /// Something is to be written.
     #[serde(skip)]
     changed: bool,
+    /// Hours are as learned again, and nobody was told yet.
+    #[serde(skip)]
+    is_untold: bool,
 }
 
 impl Default for Adaptation {
@@ -88,6 +91,7 @@ impl Default for Adaptation {
             open: None,
             barred_until: None,
             changed: false,
+            is_untold: false,
         }
     }
 }
@@ -98,12 +102,12 @@ impl Adaptation {
     /// # Errors
     /// What is wrong with it.
     pub fn from_json(text: &str) -> Result<Adaptation, String> {
-        let read: Adaptation = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut read: Adaptation = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        read.drop_old_days();
         let hours = read.days.values().flatten();
         let valid = read.widening.iter().all(|times| (1.0..=WIDEST).contains(times))
             && read.open.as_ref().is_none_or(OpenHour::is_valid)
-            && read.days.len() <= DAYS + 1
-            && hours.clone().all(|(hour, found)| (*hour as usize) < HOURS && found.needed.is_finite());
+            && hours.clone().all(|(hour, found)| (*hour as usize) < HOURS && found.is_valid());
         if valid { Ok(read) } else { Err("expected what recurs daily, found numbers that do not fit".into()) }
     }
 
@@ -114,15 +118,21 @@ impl Adaptation {
     /// What comes is judged by this; what was found under anything else is forgotten.
     pub fn begin(&mut self, holds_for: HoldsFor) {
         if self.holds_for != holds_for {
-            // Another baseline was learned of a machine that somebody holds to be healthy; another rate says nothing of that.
-            let barred_until = self.barred_until.filter(|_| self.holds_for.baseline == holds_for.baseline);
-            *self = Adaptation { holds_for, barred_until, changed: true, ..Adaptation::default() };
+            let is_untold = self.is_untold || !self.hours().is_empty();
+            let barred_until = self.barred_until;
+            *self = Adaptation { holds_for, barred_until, is_untold, changed: true, ..Adaptation::default() };
         }
     }
 
-    /// Forgets all that was found: every hour is as learned again.
+    /// Forgets all that was found: every hour is as learned again. An alarm that was a fault goes on barring.
     pub fn forget(&mut self) {
-        *self = Adaptation { holds_for: self.holds_for.clone(), changed: true, ..Adaptation::default() };
+        let (holds_for, barred_until) = (self.holds_for.clone(), self.barred_until);
+        *self = Adaptation { holds_for, barred_until, changed: true, ..Adaptation::default() };
+    }
+
+    /// Whether hours are as learned again, because something else was learned, and nobody was told yet.
+    pub fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.is_untold)
     }
 
     /// Forgets all, and lets nothing in for two weeks: an alarm was a fault, and nobody knows since when it was there.
@@ -154,8 +164,16 @@ impl Adaptation {
         let Some(open) = self.open.take() else { return };
         if let Some(hour) = open.found(self.holds_for.false_alarm_rate) {
             self.days.entry(open.date()).or_default().insert(open.hour(), hour);
+            self.drop_old_days();
         }
         self.changed = true;
+    }
+
+    /// While an alarm stands nothing moves, and days that are too old would stay.
+    fn drop_old_days(&mut self) {
+        while self.days.len() > DAYS + 1 {
+            self.days.pop_first();
+        }
     }
 
     /// Time passes: once a day, as soon as no alarm stands, the hours move towards what they were found to need. Whether any

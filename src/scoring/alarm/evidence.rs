@@ -87,7 +87,8 @@ impl Evidence {
 
     /// Time passes; whatever is waiting for it to pass, waits less.
     pub fn pass(&mut self, step_s: f64, config: &AlarmConfig) {
-        if self.anomalous() >= config.k {
+        // Nothing is known of the time in which nothing could be assessed.
+        if self.anomalous() >= config.k && matches!(self.signal, SignalHealth::Fine { .. }) {
             self.raised_s += step_s;
         }
         if self.calm(config) {
@@ -118,9 +119,12 @@ impl Evidence {
         self.recent.push_back(anomalous);
         self.unsteady.push_back(anomalous && assessment.lane.is_some_and(Lane::is_unsteady));
         self.fit(config);
-        self.raised_windows = self.raised_windows.saturating_add(1);
         if self.anomalous() < config.k {
-            (self.raised_s, self.raised_windows) = (0.0, 0);
+            self.raised_s = 0.0;
+            // What flickers around `k` is not over.
+            self.raised_windows = if self.calm(config) { 0 } else { self.raised_windows.saturating_sub(1) };
+        } else {
+            self.raised_windows = self.raised_windows.saturating_add(1);
         }
         if !self.calm(config) {
             self.calm_s = 0.0;

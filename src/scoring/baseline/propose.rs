@@ -99,7 +99,8 @@ pub fn propose<'a>(
     levels.sort_by(f64::total_cmp);
     // What is rare and of no way of running, a stop that was heard too, says nothing of how quiet the machine runs.
     let quietest_mode = modes.iter().flat_map(Modes::levels).map(|mode| mode.from_dbfs).reduce(f64::min);
-    let quietest_dbfs = quietest_mode.unwrap_or(levels[levels.len() / 100]);
+    let rarely_below = levels[(OUTLYING_SHARE * levels.len() as f64) as usize];
+    let quietest_dbfs = quietest_mode.map_or(levels[levels.len() / 100], |quietest| quietest.min(rarely_below));
     let mut left_out = std::collections::BTreeMap::new();
     if !outlying.is_empty() {
         left_out.insert("outlying".to_owned(), outlying.len() as u64);

@@ -46,6 +46,8 @@ const LEAST_SCATTER_DB: f64 = 0.1;
 const OF_ALL: f64 = 0.3;
 /// Least score that others are measured by.
 const LEAST_USUAL: f64 = 1e-3;
+/// More than a normal window ever scores.
+const USUAL_LIMIT: f64 = 1e6;
 /// Windows that the boxes' scatter is estimated from, at most.
 const SCATTER_WINDOWS: usize = 512;
 /// Modulation bins that the baseline's mean is smoothed over.
@@ -159,11 +161,16 @@ impl SpectrumLane {
     fn is_valid(&self) -> bool {
         let measured = self.usual.is_empty()
             || (self.usual.len() == self.rows.len()
-                && self.usual.iter().all(|usual| *usual >= 0.0 && usual.is_finite())
+                && self.usual.iter().all(|usual| (0.0..=USUAL_LIMIT as f32).contains(usual))
                 && self.usual_mean > 0.0
-                && self.usual_mean.is_finite());
-        self.rows.is_valid() && self.scatter.len() == boxes(self.rows.width()).count() && measured
+                && self.usual_mean <= USUAL_LIMIT);
+        let scattered = self.scatter.len() == boxes(self.rows.width()).count() && are_positive(&self.scatter);
+        self.rows.is_valid() && scattered && measured
     }
+}
+
+fn are_positive(values: &[f32]) -> bool {
+    values.iter().all(|value| *value > 0.0 && value.is_finite())
 }
 
 /// The rows that a spectrum is the most like, and what is left of it without them.
@@ -373,6 +380,7 @@ impl Lanes {
     pub fn is_valid(&self) -> bool {
         let newer = self.shape.as_ref().is_none_or(ShapeLane::is_valid)
             && self.texture.as_ref().is_none_or(TextureLane::is_valid);
-        newer && self.spectrum.is_valid() && self.burst.mean.len() == self.burst.scatter.len()
+        let bursts = self.burst.mean.len() == self.burst.scatter.len() && are_positive(&self.burst.scatter);
+        newer && self.spectrum.is_valid() && bursts
     }
 }

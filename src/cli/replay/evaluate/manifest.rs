@@ -37,6 +37,8 @@ pub fn read(path: &Path) -> Result<Vec<Row>, String> {
 }
 
 fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
+    // Spreadsheets begin a file with a mark of its encoding.
+    let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let (_, header) = lines.next().ok_or("expected a line with the names of the columns, found nothing")?;
     let names: Vec<String> = fields(header).iter().map(|name| name.to_lowercase()).collect();

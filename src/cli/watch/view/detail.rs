@@ -135,7 +135,7 @@ fn describe_settings(settings: &SettingsMsg) -> String {
             format!("; all lanes decide together{}", rate.unwrap_or_default())
         }
         (Judge::Distance, ThresholdSource::Override, Some(_)) => {
-            "; it decides alone: the spectrum, envelope and burst lanes are off until threshold.reset".to_owned()
+            "; it decides alone: all other lanes are off until threshold.reset".to_owned()
         }
         (Judge::Distance, ..) => "; the distance decides".to_owned(),
     };

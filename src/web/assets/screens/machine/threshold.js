@@ -90,7 +90,7 @@ function Judge ({ machine, override, changed, state, setDraft }) {
   const move = async (/** @type {number} */ to) => { const reply = await send(agent, 'rate.set', { machine: id, false_alarm_rate: to }); if (reply.ok) setDraft(null) }
   const back = async () => { const reply = await send(agent, 'threshold.reset', { machine: id }); if (reply.ok) setDraft(null) }
   if (override) {
-    return html`<div class="say warn"><p>${settings?.baseline ? 'A threshold set by hand decides by the distance alone: the spectrum, envelope and burst lanes are switched off.' : 'This threshold was set by hand.'}</p>
+    return html`<div class="say warn"><p>${settings?.baseline ? 'A threshold set by hand decides by the distance alone: all other lanes are switched off.' : 'This threshold was set by hand.'}</p>
       <div class="row-of"><${Button} kind="small" data-do="reset" disabled=${!can(agent, 'threshold.reset')} busy=${isBusy(agent, 'threshold.reset', id)} onClick=${back}>${settings?.baseline ? 'Use all lanes again' : 'Reset the threshold'}<//></div></div>`
   }
   if (settings?.judge !== 'combined') return null
