@@ -281,6 +281,7 @@ fn machines_share_a_microphone_and_none_loses_a_window() {
     plant.ok(mic("third", json!(2)));
     wait("third", 2);
     wait("left", 2);
+    wait("third", 1);
     assert_eq!(opened(), 2);
     for machine in ["left", "both", "same", "third"] {
         plant.assert_no_hole(machine);

@@ -144,11 +144,11 @@ fn a_false_alarm_that_was_answered_normal_does_not_come_again_and_faults_still_d
     let mut bench = Bench::new(&shared.join("escoita-bundle"));
     let learned = bench.samples(&take(0, 150), 0.0);
     let before = bench.baseline(&learned, 5.0);
-    // Hammering beside the machine, for a minute; and the same a week later.
-    let hammering = |number: u64| with(take(number, 12), Overlay::NoiseBursts, 0.6, number);
+    // Hammering beside the machine, for two minutes; and the same a week later.
+    let hammering = |number: u64| with(take(number, 24), Overlay::NoiseBursts, 0.6, number);
     let (first, again) = (hammering(1), with(take(2, 40), Overlay::NoiseBursts, 0.6, 2));
     let judged = bench.judge(&before, &first);
-    assert!(raises(&judged), "{} of 12 windows", anomalous(&judged));
+    assert!(raises(&judged), "{} of 24 windows", anomalous(&judged));
 
     let more = answered(bench.samples(&first, 1e6), &judged);
     let after = before.extended(&more, 5.0, "2026-03-03T12:00:00Z".into()).expect("a baseline");

@@ -272,7 +272,7 @@ mod tests {
         assert!(shown(&mut app, 100, 24).contains("all lanes decide together, at a false alarm rate of 0.01"));
         receive(&mut app.fleet, "pi-1/fan-2/settings", &settings("override", "distance"));
         let text = shown(&mut app, 140, 24);
-        assert!(text.contains("threshold 0.300 set by ana; it decides alone: the spectrum, envelope"), "{text}");
+        assert!(text.contains("threshold 0.300 set by ana; it decides alone: all other lanes are off"), "{text}");
     }
 
     #[test]
