@@ -146,6 +146,7 @@ impl MachineModel {
         assessment.lane = Some(lanes.lane);
         if self.judge == Judge::Combined {
             assessment.verdict = if lanes.p_value < rate { Verdict::Anomalous } else { Verdict::Normal };
+            assessment.unsteady = assessment.verdict == Verdict::Anomalous && lanes.lane.is_unsteady();
         }
     }
 }

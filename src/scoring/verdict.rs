@@ -56,6 +56,8 @@ pub struct Assessment {
     pub p_value: Option<f64>,
     /// The lane that `score` comes from.
     pub lane: Option<Lane>,
+    /// Whether it is anomalous by a lane that sees what comes and goes within a window; not where the distance decides.
+    pub unsteady: bool,
     /// In what it differs from normal windows, where it does.
     pub why: Option<Why>,
     /// Judged by what had been learned until then, while learning went on.
@@ -76,6 +78,7 @@ impl Assessment {
             score: None,
             p_value: None,
             lane: None,
+            unsteady: false,
             why: None,
             provisional: false,
             adapted: None,
@@ -120,6 +123,7 @@ pub fn judge(distance: f64, threshold: f64, level_dbfs: f64) -> Assessment {
         score: None,
         p_value: None,
         lane: None,
+        unsteady: false,
         why: None,
         provisional: false,
         adapted: None,

@@ -68,7 +68,7 @@ fn five_of_eight_raise_and_calm_clears() {
 /// Somebody hammers for 40 s, and stops; a machine that hammers goes on.
 #[test]
 fn what_comes_and_goes_within_windows_must_last() {
-    let by = |lane| Assessment { lane: Some(lane), ..judge(ANOMALOUS, THRESHOLD, -20.0) };
+    let by = |lane: Lane| Assessment { unsteady: lane.is_unsteady(), ..judge(ANOMALOUS, THRESHOLD, -20.0) };
     let mut bench = Bench::new(AlarmConfig::default());
     assert_eq!(bench.take(8, &by(Lane::Burst)), AlarmState::Normal);
     assert_eq!(bench.windows(8, NORMAL), AlarmState::Normal);

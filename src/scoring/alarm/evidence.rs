@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::config::AlarmConfig;
 use super::status::Kind;
-use crate::scoring::lanes::Lane;
 use crate::scoring::stats::normal_quantile;
 use crate::scoring::verdict::{Assessment, Verdict};
 use crate::window::Reason;
@@ -114,10 +113,9 @@ impl Evidence {
         let run = if let SignalHealth::Fine { run } = self.signal { run } else { 0 };
         self.signal = SignalHealth::Fine { run: run.saturating_add(1) };
 
-        let anomalous = assessment.verdict == Verdict::Anomalous;
         self.unsteady.resize(self.recent.len(), false);
-        self.recent.push_back(anomalous);
-        self.unsteady.push_back(anomalous && assessment.lane.is_some_and(Lane::is_unsteady));
+        self.recent.push_back(assessment.verdict == Verdict::Anomalous);
+        self.unsteady.push_back(assessment.unsteady);
         self.fit(config);
         if self.anomalous() < config.k {
             self.raised_s = 0.0;
