@@ -54,16 +54,26 @@ def read(path):
     return [sum(frame) / channels / 32768 for frame in zip(*lanes)], rate
 
 
-def levelled(source, target):
-    """A copy whose root mean square is LEVEL."""
-    sound, rate = read(source)
-    gain = LEVEL / max(1e-9, math.sqrt(sum(x * x for x in sound) / len(sound)))
-    limited = (max(-32768, min(32767, round(32768 * gain * x))) for x in sound)
+def unit(sound):
+    """Brought to a root mean square of 1."""
+    gain = 1 / max(1e-12, math.sqrt(sum(x * x for x in sound) / max(1, len(sound))))
+    return [gain * x for x in sound]
+
+
+def write(target, sound, rate):
+    """A WAV file of one channel and 16 bits."""
+    limited = (max(-32768, min(32767, round(32768 * x))) for x in sound)
     with wave.open(str(target), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(array.array("h", limited).tobytes())
+
+
+def levelled(source):
+    """A recording whose root mean square is LEVEL, and its rate."""
+    sound, rate = read(source)
+    return [LEVEL * x for x in unit(sound)], rate
 
 
 class Bench:
@@ -73,7 +83,7 @@ class Bench:
     def copy(self, source):
         if source not in self.copies:
             self.copies[source] = self.folder / f"{len(self.copies)}.wav"
-            levelled(source, self.copies[source])
+            write(self.copies[source], *levelled(source))
         return self.copies[source].name
 
     def run(self, group, name, rows):
@@ -187,12 +197,6 @@ def resonator(source, hz, width_hz):
     return out
 
 
-def unit(sound):
-    """Brought to a root mean square of 1."""
-    gain = 1 / max(1e-12, math.sqrt(sum(x * x for x in sound) / max(1, len(sound))))
-    return [gain * x for x in sound]
-
-
 def speech(seconds, rng):
     """Syllables of a buzz through three formants, in sentences with pauses between them."""
     out = [0.0] * (seconds * RATE)
@@ -260,7 +264,7 @@ def disturbed(bench, folder, source):
     names = [str(bench.copies[file]) for file in learned]
     subprocess.run([bench.args.auscult, "enroll", "--bundle", bench.args.bundle, "--machine", bench.args.machine, "--out",
                     str(bundle), *names], check=True, capture_output=True)
-    normal = [x for file in clips[len(learned):] for x in (lambda sound: [LEVEL * x for x in unit(sound)])(read(file)[0])]
+    normal = [x for file in clips[len(learned):] for x in levelled(file)[0]]
     print(f"{'laid over normal sound':24} {'lasts, s':>9} {'alarms':>8}")
     for make, seconds in ((None, 0), (speech, 20), (speech, 45), (hammering, 20), (hammering, 45), (truck, 20), (truck, 45),
                           (leak, None), (bearing, None)):
@@ -272,11 +276,7 @@ def disturbed(bench, folder, source):
                 for i, x in enumerate(unit(make(length, random.Random(number)))):
                     sound[start + i] += LEVEL * x
             file = folder / "laid-over.wav"
-            with wave.open(str(file), "wb") as out:
-                out.setnchannels(1)
-                out.setsampwidth(2)
-                out.setframerate(RATE)
-                out.writeframes(array.array("h", (max(-32768, min(32767, round(32768 * x))) for x in sound)).tobytes())
+            write(file, sound, RATE)
             done = subprocess.run([bench.args.auscult, "replay", "--bundle", str(bundle), "--machine", bench.args.machine,
                                    "--json", str(file)], check=True, capture_output=True, text=True)
             alarms += json.loads(done.stdout.splitlines()[-1])["alarms"] > 0

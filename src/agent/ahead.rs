@@ -65,11 +65,8 @@ impl Ahead {
     }
 
     fn take(&mut self, timeout: Duration) {
-        let waiting = self.capture.next(Duration::ZERO);
-        if waiting.is_none() {
-            self.rest();
-        }
-        let first = waiting.or_else(|| {
+        let first = self.capture.next(Duration::ZERO).or_else(|| {
+            self.end_idle();
             let came = self.capture.next(timeout);
             self.rested = Instant::now();
             came
@@ -167,9 +164,8 @@ impl Ahead {
         }
     }
 
-    /// Nothing waits.
-    fn rest(&mut self) {
-        self.rested = Instant::now();
+    /// The further threads end where nothing was to be done for a while.
+    fn end_idle(&mut self) {
         let idle = |helpers: &Helpers| helpers.pool.under_way() == 0 && helpers.used.elapsed() >= END_AFTER;
         if self.helpers.as_ref().is_some_and(idle) {
             self.helpers = None;

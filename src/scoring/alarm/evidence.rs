@@ -68,11 +68,10 @@ impl Evidence {
 
     /// Drops windows beyond `n`, for a state that was kept under a larger one.
     pub fn fit(&mut self, config: &AlarmConfig) {
+        // What an earlier version kept has none of them.
+        self.unsteady.resize(self.recent.len(), false);
         let excess = self.recent.len().saturating_sub(config.n);
         self.recent.drain(..excess);
-        // What an earlier version kept has none of them.
-        self.unsteady.resize(self.unsteady.len().max(self.recent.len()), false);
-        let excess = self.unsteady.len() - self.recent.len();
         self.unsteady.drain(..excess);
         if !self.slow.is_finite() {
             self.slow = 0.0;
@@ -113,7 +112,6 @@ impl Evidence {
         let run = if let SignalHealth::Fine { run } = self.signal { run } else { 0 };
         self.signal = SignalHealth::Fine { run: run.saturating_add(1) };
 
-        self.unsteady.resize(self.recent.len(), false);
         self.recent.push_back(assessment.verdict == Verdict::Anomalous);
         self.unsteady.push_back(assessment.unsteady);
         self.fit(config);

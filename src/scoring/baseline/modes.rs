@@ -81,7 +81,8 @@ impl Modes {
             return None;
         }
         let (middles, reach_db): (Vec<Vec<f32>>, Vec<f32>) = found.into_iter().unzip();
-        let modes = Modes { middles: rows(&middles)?, reach_db, levels: Vec::new() };
+        let middles = Rows::new(middles.iter().map(Vec::as_slice))?;
+        let modes = Modes { middles, reach_db, levels: Vec::new() };
         Some(modes.with_levels(windows))
     }
 
@@ -99,10 +100,10 @@ impl Modes {
         let Some(found) = found else { return self };
         let mut order: Vec<usize> = (0..found.len()).collect();
         order.sort_by(|a, b| found[*a].level_dbfs.total_cmp(&found[*b].level_dbfs));
-        let middles: Vec<Vec<f32>> = self.middles.iter().map(<[f32]>::to_vec).collect();
-        let sorted: Vec<Vec<f32>> = order.iter().map(|&number| middles[number].clone()).collect();
+        let middles: Vec<&[f32]> = self.middles.iter().collect();
+        let sorted = Rows::new(order.iter().map(|&number| middles[number]));
         Modes {
-            middles: rows(&sorted).unwrap_or(self.middles),
+            middles: sorted.unwrap_or(self.middles),
             reach_db: order.iter().map(|&number| self.reach_db[number]).collect(),
             levels: order.iter().map(|&number| found[number]).collect(),
         }
@@ -167,10 +168,6 @@ fn groups(windows: &[Vec<f32>], link_db: f32, least: usize) -> Vec<(Vec<f32>, f3
         (middle, reach_db)
     };
     groups.into_iter().map(group).collect()
-}
-
-fn rows(rows: &[Vec<f32>]) -> Option<Rows> {
-    Rows::new(rows.iter().map(Vec::as_slice))
 }
 
 fn without_level(spectrum: &[f32]) -> Vec<f32> {
