@@ -23,8 +23,8 @@ train:                     ## models/demo anew: some minutes; goes on where it w
 	models/train/demo.sh
 
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --release --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	$(CARGO) check --release --no-default-features
 	$(CARGO) check --release --no-default-features --features web
 	$(CARGO) check --release --no-default-features --features demo

@@ -17,7 +17,6 @@
 //! config     what a user can set
 //! window     a window of sound, and why it could not be assessed
 //! numbers    numbers for people
-//! sums     sums of many numbers, eight side by side
 //! validate   checks that several sections of the configuration share
 //! clock      wall time that can be trusted, or says that it cannot
 //! backoff    pauses between attempts
@@ -34,7 +33,8 @@
 //! systemd    readiness and watchdog
 //! cli        one file per command
 //! ```
-//! The Fourier transforms are a crate of their own, `crates/fft`, so that they are compiled once.
+//! The engines and what is computed sample by sample are crates of their own, `crates/encoder` and `crates/signal`, so that they
+//! and the generic code below them are compiled once.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod agent;
@@ -60,7 +60,6 @@ pub mod secret;
 mod sha256;
 mod sqlite;
 pub mod state_files;
-mod sums;
 pub mod systemd;
 mod threads;
 mod token_bucket;

@@ -1,15 +1,11 @@
 //! A window of sound, the rates and levels it may have, and why it could not be assessed: what capture and scoring share.
 
-use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
+pub use auscult_signal::RATES_HZ;
+use auscult_signal::sums::sum_of_squares;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::sums::sum;
-
-/// Sample rates that sound can be captured, resampled and scored at, Hz.
-pub const RATES_HZ: RangeInclusive<u32> = 8_000..=192_000;
 
 /// Lowest level that is reported, dB of full scale.
 pub const LEVEL_FLOOR_DBFS: f64 = -120.0;
@@ -96,7 +92,7 @@ impl std::fmt::Display for Reason {
 
 /// Root mean square level, dB of full scale, not below [`LEVEL_FLOOR_DBFS`].
 pub fn level_dbfs(samples: &[f32]) -> f64 {
-    power_dbfs(sum(samples, |sample| sample * sample) / samples.len().max(1) as f64)
+    power_dbfs(sum_of_squares(samples) / samples.len().max(1) as f64)
 }
 
 /// A mean square of samples as a level, as [`level_dbfs`] has it.

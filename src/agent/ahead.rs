@@ -15,6 +15,8 @@ use crate::window::Window;
 const BEHIND_AFTER: Duration = Duration::from_millis(500);
 /// Threads that nothing was to be done for in this time end, and give back their memory.
 const END_AFTER: Duration = Duration::from_secs(60);
+/// What went wrong with them is tried again after this time.
+const AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// So much is taken at once, at most.
 const MOST_TAKEN: usize = 64;
 
@@ -28,6 +30,8 @@ pub(super) struct Ahead {
     rested: Instant,
     taken: VecDeque<Taken>,
     helpers: Option<Helpers>,
+    /// No help before this time: something has gone wrong with it.
+    again_at: Option<Instant>,
 }
 
 struct Taken {
@@ -46,7 +50,7 @@ struct Helpers {
 
 impl Ahead {
     pub fn new(capture: Arc<Capture>, monitor: Arc<Monitor>, threads: usize) -> Ahead {
-        Ahead { capture, monitor, threads, rested: Instant::now(), taken: VecDeque::new(), helpers: None }
+        Ahead { capture, monitor, threads, rested: Instant::now(), taken: VecDeque::new(), helpers: None, again_at: None }
     }
 
     /// The next thing that was captured, and what was heard of it already; `None` where nothing comes within `timeout`.
@@ -73,9 +77,19 @@ impl Ahead {
         });
         let Some(first) = first else { return };
         self.taken.push_back(Taken { captured: first, is_ahead: false });
-        if self.threads > 1 && self.rested.elapsed() >= BEHIND_AFTER {
+        if self.threads > 1 && self.rested.elapsed() >= BEHIND_AFTER && self.may_have_help() {
             self.take_more();
         }
+    }
+
+    /// Nothing is handed out now: what has gone wrong can be begun anew, once its time has come.
+    fn may_have_help(&mut self) -> bool {
+        let Some(again_at) = self.again_at else { return true };
+        if Instant::now() < again_at {
+            return false;
+        }
+        (self.helpers, self.again_at) = (None, None);
+        true
     }
 
     /// As many windows as there are threads: one for the caller's own, the others are handed out.
@@ -111,13 +125,16 @@ impl Ahead {
 
     /// A thread has ended that had a window's samples.
     fn lost(&mut self, window: &mut Window) {
-        tracing::error!("a thread that hears windows has ended: a window is lost, and scoring goes on with one thread");
+        tracing::error!("a thread that hears windows has ended: a window is lost, and scoring goes on with one thread for now");
         window.fault = Some(Reason::Overload);
-        self.threads = 1;
+        self.again_at = Some(Instant::now() + AGAIN_AFTER);
     }
 
     /// The threads that run this encoder, started where there are none yet; those that run another one end.
     fn helpers_for(&mut self, encoder: &str) -> Option<&mut Helpers> {
+        if self.again_at.is_some() {
+            return None;
+        }
         let others = |helpers: &Helpers| helpers.encoder != encoder;
         if self.helpers.as_ref().is_none_or(others) {
             // What they still have under way is answered first.
@@ -133,17 +150,17 @@ impl Ahead {
         let SharedEngines { encoder, engines, problem } = self.monitor.share_engines(self.threads - 1)?;
         if let Some(error) = problem {
             tracing::warn!(%error, threads = engines.len() + 1, "scoring falls behind, and cannot be spread over more threads");
-            self.threads = engines.len() + 1;
         }
         if engines.is_empty() {
+            self.again_at = Some(Instant::now() + AGAIN_AFTER);
             return None;
         }
-        tracing::info!(threads = self.threads, "scoring falls behind: more threads help");
+        tracing::info!(threads = engines.len() + 1, "scoring falls behind: more threads help");
         match ScorerPool::of(engines, Scorer::hear) {
             Ok(pool) => Some(Helpers { pool, encoder, used: Instant::now() }),
             Err(error) => {
-                tracing::warn!(%error, "scoring goes on with one thread");
-                self.threads = 1;
+                tracing::warn!(%error, "scoring goes on with one thread for now");
+                self.again_at = Some(Instant::now() + AGAIN_AFTER);
                 None
             }
         }

@@ -4,8 +4,7 @@
 //! off at 7.3 kHz of 8 moves embeddings by several thresholds. `rubato`'s FFT resampler holds that with blocks long
 //! enough: a windowed sinc of one block, applied by overlap-add in the frequency domain, where it also costs little.
 
-use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
+use auscult_signal::BlockResampler;
 
 use super::source::{SourceError, SourceProblem};
 use crate::window::RATES_HZ;
@@ -26,7 +25,7 @@ pub struct Resampler {
 }
 
 struct Filter {
-    fft: Fft<f32>,
+    blocks: BlockResampler,
     /// Input that does not make up a block yet; never longer than one.
     pending: Vec<f32>,
     block_out: Vec<f32>,
@@ -70,7 +69,7 @@ impl Resampler {
     pub fn finish(&mut self, output: &mut Vec<f32>) {
         let Some(filter) = &mut self.filter else { return };
         let total = (filter.taken * u64::from(self.to_hz)).div_ceil(u64::from(self.from_hz));
-        let silence = vec![0.0; filter.fft.fft_size_in()];
+        let silence = vec![0.0; filter.blocks.block_in()];
         while filter.given < total {
             let before = output.len();
             filter.push(&silence, output);
@@ -87,32 +86,23 @@ impl Filter {
         let (step_in, step_out) = ((from_hz / common) as usize, (to_hz / common) as usize);
         // Even, so that the filter's centre falls on an output sample and the delay is a whole number.
         let steps = FILTER_SAMPLES.div_ceil(step_in.min(step_out)).next_multiple_of(2);
-        let fft = Fft::new_custom(
-            from_hz as usize,
-            to_hz as usize,
-            steps * step_in,
-            1,
-            1,
-            WindowFunction::BlackmanHarris,
-            FixedSync::Both,
-        )
-        .map_err(|error| {
+        let blocks = BlockResampler::new(from_hz, to_hz, steps * step_in).map_err(|error| {
             SourceError::Config(SourceProblem::of(format!("cannot resample {from_hz} to {to_hz} Hz"), error))
         })?;
         Ok(Filter {
-            pending: Vec::with_capacity(steps * step_in),
-            block_out: vec![0.0; steps * step_out],
+            pending: Vec::with_capacity(blocks.block_in()),
+            block_out: vec![0.0; blocks.block_out()],
             taken: 0,
             given: 0,
-            to_drop: fft.output_delay(),
+            to_drop: blocks.delay(),
             broken: 0,
-            fft,
+            blocks,
         })
     }
 
     fn push(&mut self, mut input: &[f32], output: &mut Vec<f32>) {
         self.taken += input.len() as u64;
-        let block_in = self.fft.fft_size_in();
+        let block_in = self.blocks.block_in();
         while self.pending.len() + input.len() >= block_in {
             let (now, later) = input.split_at(block_in - self.pending.len());
             input = later;
@@ -123,10 +113,7 @@ impl Filter {
                 self.broken = 2;
             }
             let block_out = self.block_out.len();
-            let source = InterleavedSlice::new(&self.pending, 1, block_in).expect("one block of one channel");
-            let mut sink =
-                InterleavedSlice::new_mut(&mut self.block_out, 1, block_out).expect("one block of one channel");
-            self.fft.process_into_buffer(&source, &mut sink, None).expect("the buffers hold a block each");
+            self.blocks.process(&self.pending, &mut self.block_out);
             self.pending.clear();
             if self.broken > 0 {
                 self.block_out.fill(f32::NAN);
@@ -141,10 +128,10 @@ impl Filter {
     }
 
     fn reset(&mut self) {
-        self.fft.reset();
+        self.blocks.reset();
         self.pending.clear();
         (self.taken, self.given, self.broken) = (0, 0, 0);
-        self.to_drop = self.fft.output_delay();
+        self.to_drop = self.blocks.delay();
     }
 }
 

@@ -1,11 +1,6 @@
-//! The front-end: 5 s of mono audio become the mel spectrogram that the encoder was trained on.
+//! The front-end: 5 s of mono audio become the mel spectrogram that the encoder was trained on; pictures of it.
 
 pub(crate) mod canvas;
-pub(crate) mod decibels;
-mod front_end;
-mod mel;
 pub mod picture;
 
-pub use front_end::{FeatureError, FrontEnd};
-pub use mel::MelExtractor;
-pub(crate) use mel::emphasise;
+pub use auscult_signal::{FeatureError, FrontEnd, MelExtractor};

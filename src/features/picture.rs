@@ -1,10 +1,10 @@
 //! A spectrogram as a picture for people: PNG with axes and colour bar, or blocks for the terminal.
 
+use auscult_signal::{FrontEnd, hz_to_mel};
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::canvas::{Canvas, DrawError, encode};
-use super::front_end::{FrontEnd, hz_to_mel};
 
 /// The picture could not be drawn.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
-use crate::sums::squared_distance;
+use auscult_signal::sums::squared_distance;
 
 /// The normal embeddings of one machine, `[N, embedding]`. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::process::Command;
 use auscult::audio::synth::{Cycle, Fault, FaultPlan, Kind, RATE_HZ, SynthMachine, SynthSource, seed_of};
 use auscult::audio::{Read, Source};
 use auscult::config::SourceConfig;
-use auscult_fft::Real;
+use auscult_signal::Real;
 
 const RATE: f64 = RATE_HZ as f64;
 

@@ -9,7 +9,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Of the program that the tests run, not of the slower build that users get.
 static PACKAGE: LazyLock<PathBuf> = LazyLock::new(|| {
     let mut build = Command::new("deploy/deb/build.sh");
-    // tests/timed.sh sets it for this process; Cargo would build everything anew with it.
+    // tests/run.sh sets it for this process; Cargo would build everything anew with it.
     build.env_remove("RUSTC_BOOTSTRAP");
     let built = build.env("PROFILE", "release").current_dir(ROOT).output().expect("the script starts");
     let printed = String::from_utf8_lossy(&built.stdout);

@@ -19,18 +19,29 @@ use serde_json::{Value, json};
 use super::kill_on_drop::KillOnDrop;
 use super::wait::{TIMEOUT, pace, wait_until};
 
-/// A port that was free a moment ago, on both loopback addresses, and that nobody else in this process is given: a test
-/// whose broker is away must not find another's in its place. It lies below those that the system gives to outgoing
-/// connections: one of them could take it while a broker is being restarted.
+/// A port that was free a moment ago, on both loopback addresses, and that nobody else is given, in this process or in
+/// another one of the tests: a test whose broker is away must not find another's in its place. It lies below those that the
+/// system gives to outgoing connections: one of them could take it while a broker is being restarted.
 pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u16> = 15_000..32_000;
-    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| rand::random_range(0..PORTS.end - PORTS.start).into());
+    const BLOCK: u16 = 1000;
+    // Each process has a block of ports for itself while it listens on the first of them.
+    static MINE: LazyLock<TcpListener> = LazyLock::new(|| {
+        let blocks = (PORTS.end - PORTS.start) / BLOCK;
+        let begin = rand::random_range(0..blocks);
+        (0..blocks)
+            .map(|number| PORTS.start + (begin + number) % blocks * BLOCK)
+            .find_map(|first| TcpListener::bind(("127.0.0.1", first)).ok())
+            .expect("a block of ports that nobody has")
+    });
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = MINE.local_addr().expect("a listener has an address").port();
     let free = |address: &str, port: u16| match TcpListener::bind((address, port)) {
         Ok(_) => true,
         Err(error) => error.kind() == std::io::ErrorKind::AddrNotAvailable,
     };
-    (0..1000)
-        .map(|_| PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start))
+    (0..BLOCK)
+        .map(|_| first + 1 + NEXT.fetch_add(1, Ordering::Relaxed) % (BLOCK - 1))
         .find(|port| free("127.0.0.1", *port) && free("::1", *port))
         .expect("a free port")
 }

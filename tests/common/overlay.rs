@@ -1,7 +1,7 @@
 //! Faults laid over recordings of healthy machines, to see what is found: the fault models that the original project
 //! published, at a strength of 0..1. Pure and deterministic.
 
-use auscult_fft::Real;
+use auscult_signal::Real;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use auscult_fft::{Complex, Real};
+use auscult_signal::{Complex, Real};
 use ndarray::{Array1, Array2, Array3};
 
 /// What the reference computed for one clip and one machine.

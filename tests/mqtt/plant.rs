@@ -191,15 +191,22 @@ impl Plant {
         text.lines().filter_map(agent).collect()
     }
 
-    /// Sends a command from a node, and waits until all of these have answered it. As `auscult ctl` it sends it again to those
-    /// who have not: NATS 2.9 loses messages (docs/fleet.md).
+    /// Sends a command from a node, and waits until all of these have answered it.
     pub fn ask(&mut self, node: usize, topic: &str, who: &[&str]) {
         let id = format!("{:016x}", rand::random::<u64>());
         let command = json!({ "id": id, "command": "ping" }).to_string();
-        let is_answer = |message: &Message| message.is_agent(AgentPart::Reply) && message.json()["id"] == id;
         self.listeners[node].publish(topic, false, command.as_str());
+        let again = self.answered(node, &id, &command, who);
+        self.commands.0 += 1;
+        self.commands.1 += usize::from(again > 0);
+    }
+
+    /// Waits until all of these have answered a command, and returns how often it had to be sent again. As `auscult ctl`
+    /// that is done to those who have not: NATS 2.9 loses messages (docs/fleet.md).
+    pub fn answered(&self, node: usize, id: &str, command: &str, who: &[&str]) -> u32 {
+        let is_answer = |message: &Message| message.is_agent(AgentPart::Reply) && message.json()["id"] == id;
         let (begin, mut again) = (Instant::now(), 0);
-        wait_within(AGAIN, &format!("{who:?} answer a command on {topic}"), || {
+        wait_within(AGAIN, &format!("{who:?} answer {command}"), || {
             let answers = self.messages().into_iter().filter(is_answer);
             let answers = answers.inspect(|answer| assert_eq!(answer.json()["status"], "ok"));
             let answered: BTreeSet<_> = answers.filter_map(|message| agent_of(&message)).collect();
@@ -208,13 +215,12 @@ impl Plant {
             if !all && begin.elapsed() >= REPEATED_EVERY * (again + 1) {
                 again += 1;
                 silent.for_each(|agent| {
-                    self.listeners[node].publish_fast(&format!("auscult/{agent}/control"), command.as_str());
+                    self.listeners[node].publish_fast(&format!("auscult/{agent}/control"), command);
                 });
             }
             all
         });
-        self.commands.0 += 1;
-        self.commands.1 += usize::from(again > 0);
+        again
     }
 
     pub fn status_of(&self, agent: &str, state: &str) -> usize {

@@ -490,6 +490,7 @@ fn a_reconnect_raises_no_false_offline() {
     network.let_in(true);
     subscriber.wait_for_count("online again", 6, is(AgentState::Online));
     mqtt.stop(Duration::from_secs(5));
+    subscriber.wait_for("stopped", is(AgentState::Stopped));
     let states: Vec<_> = subscriber
         .messages()
         .iter()

@@ -183,10 +183,7 @@ impl Adaptation {
         if alarm_stands || today.year() < FIRST_YEAR || self.moved == Some(today) {
             return false;
         }
-        let began = self.moved.replace(today);
-        if began.is_none_or(|began| began > today) {
-            return false;
-        }
+        let Some(began) = self.moved.replace(today).filter(|began| *began <= today) else { return false };
         if self.open.as_ref().is_some_and(|open| open.date() != today) {
             self.close();
         }
@@ -195,6 +192,10 @@ impl Adaptation {
         self.days.retain(|date, _| (first..=today).contains(date));
         self.changed = true;
         let before = self.widening;
+        // After weeks without this agent nobody knows what recurs now.
+        if began < first {
+            self.widening = [1.0; HOURS];
+        }
         for hour in 0..HOURS as u32 {
             let wanted = self.wanted(hour);
             let own = &mut self.widening[hour as usize];
@@ -314,6 +315,19 @@ mod tests {
         adaptation.bar(at(6, 12, 0));
         let barred: Vec<bool> = (7..30).map(|number| day(&mut adaptation, number, night)).collect();
         assert_eq!(barred.iter().position(|moved| *moved), Some(16), "two weeks, then three days");
+    }
+
+    #[test]
+    fn what_recurred_long_ago_does_not_count_after_weeks_off() {
+        let mut adaptation = adaptation();
+        for number in 0..10 {
+            day(&mut adaptation, number, |hour| hour < 5);
+        }
+        let mut soon = adaptation.clone();
+        soon.pass(at(20, 0, 0), false);
+        assert_eq!(soon.hours().len(), 5);
+        assert!(adaptation.pass(at(200, 0, 0), false) && adaptation.hours().is_empty());
+        assert_eq!((adaptation.widening(at(200, 3, 5)), adaptation.days()), (1.0, 0));
     }
 
     #[test]

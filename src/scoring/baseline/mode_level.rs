@@ -3,8 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::window::LEVEL_FLOOR_DBFS;
+
 /// So far beyond the levels that were heard a level is still usual, dB: doors, people and the weather move it as much.
 const FREEDOM_DB: f64 = 3.0;
+/// No sound that is judged is louder: its samples would be no sound.
+const HIGHEST_DBFS: f64 = 400.0;
 /// This share of the windows at either end is left out of the usual range.
 const RARE: f64 = 0.01;
 
@@ -38,7 +42,8 @@ impl ModeLevel {
     }
 
     pub(super) fn is_valid(&self) -> bool {
-        [self.share, self.level_dbfs, self.from_dbfs, self.to_dbfs].iter().all(|number| number.is_finite())
+        let levels = [LEVEL_FLOOR_DBFS, self.from_dbfs, self.level_dbfs, self.to_dbfs, HIGHEST_DBFS];
+        (0.0..=1.0).contains(&self.share) && levels.is_sorted() && levels.iter().all(|level| level.is_finite())
     }
 }
 
@@ -56,5 +61,20 @@ mod tests {
             found.unusual_db(-24.0).is_some_and(|db| db > 5.0) && found.unusual_db(-35.0).is_some_and(|db| db < 0.0)
         );
         assert_eq!(ModeLevel::of(Vec::new(), 400), None);
+    }
+
+    #[test]
+    fn what_cannot_have_been_learned_is_not_valid() {
+        let whole = ModeLevel { share: 0.5, level_dbfs: -30.0, from_dbfs: -31.0, to_dbfs: -29.0 };
+        assert!(whole.is_valid());
+        for broken in [
+            ModeLevel { share: 1.5, ..whole },
+            ModeLevel { level_dbfs: -28.0, ..whole },
+            ModeLevel { from_dbfs: -1e9, ..whole },
+            ModeLevel { to_dbfs: f64::INFINITY, ..whole },
+            ModeLevel { level_dbfs: f64::NAN, ..whole },
+        ] {
+            assert!(!broken.is_valid(), "{broken:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! times that just below, whatever the width; one that repeats after a few samples has nothing just below, and is known
 //! as a sine.) In slow sound they are flat tops that end abruptly, where a round peak would fall away gently.
 
-use super::overview::{BLOCK, Overview};
+use auscult_signal::{BLOCK, Overview};
 
 /// Heights are distinguished by this share of the span from the lowest sample to the highest, or by the step between
 /// values where that is larger.

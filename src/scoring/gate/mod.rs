@@ -6,19 +6,16 @@
 
 mod clipping;
 pub mod debounce;
-mod overview;
-mod runs;
 mod spectrum;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::overview::Overview;
-use self::runs::longest_run;
 use self::spectrum::Spectrum;
-use crate::sums::sum;
 use crate::validate::override_fields;
 use crate::window::{Reason, power_dbfs};
+use auscult_signal::sums::sum_of_distances;
+use auscult_signal::{Overview, longest_run};
 
 /// Limits of what can be assessed. A window beyond one is `unknown`, with the reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,8 +122,8 @@ pub fn inspect(window: &[f32], gate: &Gate) -> SignalHealth {
     health.clipped_share = clipping::share(window, &overview);
     health.held_share = longest_run(window) as f64 / count;
     // The mean distance from the mean is no less than this; where that is enough, it need not be known.
-    let moves = mean_abs - mean.abs() >= gate.silent_below
-        || sum(window, |sample| (sample - mean).abs()) / count >= gate.silent_below;
+    let moves =
+        mean_abs - mean.abs() >= gate.silent_below || sum_of_distances(window, mean) / count >= gate.silent_below;
     health.fault = if mean_abs < gate.silent_below {
         Some(Reason::Silent)
     } else if !moves || has_few_values(window, gate.flat_values) || health.held_share >= gate.flat_share {

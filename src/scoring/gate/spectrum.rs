@@ -3,9 +3,8 @@
 
 use std::sync::LazyLock;
 
-use auscult_fft::PairedPower;
-
-use crate::sums::total;
+use auscult_signal::PairedPower;
+use auscult_signal::sums::total;
 
 /// Frame of the spectrum that noise is recognised by, in samples.
 const FRAME: usize = 512;

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use auscult_fft::{Complex32, Real, RealToComplex, hann};
+use auscult_signal::decibels::{decibels, to_decibels};
+use auscult_signal::sums::total;
+use auscult_signal::{Complex32, FrontEnd, LEAST_POWER, Real, RealToComplex, ShortFrames, emphasise, hann};
 use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
-use super::short_frames::{LEAST_POWER, ShortFrames};
-use crate::features::decibels::{decibels, to_decibels};
-use crate::features::{FrontEnd, emphasise};
-use crate::sums::total;
 
 /// Step of the short frames, s: a level that moves up to 40 Hz needs them, and a burst of 20 ms fills two or three.
 const STEP_S: f64 = 0.008;

@@ -19,7 +19,6 @@ pub(super) mod base64_f32;
 mod features;
 mod rows;
 mod shape;
-mod short_frames;
 mod texture;
 
 pub use features::{FeatureExtractor, Features};
@@ -31,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use shape::ShapeLane;
 use texture::TextureLane;
 
-use crate::sums::differences;
+use auscult_signal::sums::differences;
 
 /// Baseline windows that a window's spectrum is compared with.
 const NEIGHBOURS: usize = 3;

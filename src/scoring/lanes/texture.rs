@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
 use super::rows::Rows;
-use crate::sums::squared_distance;
+use auscult_signal::sums::squared_distance;
 
 /// Profiles of the baseline that a window is compared with.
 const NEIGHBOURS: usize = 3;

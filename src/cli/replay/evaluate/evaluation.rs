@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::manifest::NORMAL;
-use crate::scoring::{Baseline, Lane, Verdict};
+use crate::scoring::{Baseline, Lane, Reason, Verdict};
 
 /// One window that was judged.
 pub struct Judged {
@@ -20,14 +20,20 @@ pub struct Judged {
     pub lanes: Vec<(Lane, f64)>,
 }
 
+/// One window that could not be assessed.
+pub struct Unknown {
+    pub label: String,
+    pub file: PathBuf,
+    pub reason: Reason,
+}
+
 /// Everything that was judged of one machine, and by what.
 pub struct Evaluation {
     pub machine: String,
     pub baseline: Arc<Baseline>,
     pub recordings: u32,
     pub judged: Vec<Judged>,
-    /// Windows that could not be assessed.
-    pub unknown: usize,
+    pub unknown: Vec<Unknown>,
     /// Below this probability a window is anomalous.
     pub limit: f64,
 }

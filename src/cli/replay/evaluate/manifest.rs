@@ -1,4 +1,5 @@
-//! The list of recordings that an evaluation goes through: a CSV file with one line for each.
+//! The list of recordings that an evaluation goes through: a CSV file with one line for each, its columns divided by commas, or,
+//! as spreadsheets of many countries write it, by semicolons or tabs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,8 @@ fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
     let text = text.trim_start_matches('\u{feff}');
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let (_, header) = lines.next().ok_or("expected a line with the names of the columns, found nothing")?;
-    let names: Vec<String> = fields(header).iter().map(|name| name.to_lowercase()).collect();
+    let divider = [',', ';', '\t'].into_iter().max_by_key(|divider| fields(header, *divider).len()).unwrap_or(',');
+    let names: Vec<String> = fields(header, divider).iter().map(|name| name.to_lowercase()).collect();
     let column = |name: &str| names.iter().position(|known| known == name);
     let needed = |name: &str| column(name).ok_or(format!("expected columns file, label, block and role; no {name}"));
     let (file, label, block, role) = (needed("file")?, needed("label")?, needed("block")?, needed("role")?);
@@ -49,16 +51,17 @@ fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for (number, line) in lines {
         let fault = |problem: String| format!("line {}: {problem}", number + 1);
-        let cells = fields(line);
+        let cells = fields(line, divider);
         if cells.len() != names.len() {
             return Err(fault(format!("expected {} columns, found {}", names.len(), cells.len())));
         }
-        let role = match cells[role].as_str() {
+        let role = match cells[role].to_lowercase().as_str() {
             "learn" => Role::Learn,
             "test" => Role::Test,
             other => return Err(fault(format!("role: expected learn or test, found {other}"))),
         };
-        let label = cells[label].clone();
+        let is_normal = cells[label].eq_ignore_ascii_case(NORMAL);
+        let label = if is_normal { NORMAL.to_owned() } else { cells[label].clone() };
         if role == Role::Learn && label != NORMAL {
             return Err(fault(format!("only what is labelled {NORMAL} can be learned, found {label}")));
         }
@@ -74,8 +77,8 @@ fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// The cells of one line; those in double quotes may hold commas.
-fn fields(line: &str) -> Vec<String> {
+/// The cells of one line; those in double quotes may hold the divider.
+fn fields(line: &str, divider: char) -> Vec<String> {
     let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
     let mut letters = line.trim_end_matches('\r').chars().peekable();
     while let Some(letter) = letters.next() {
@@ -85,7 +88,7 @@ fn fields(line: &str) -> Vec<String> {
                 cell.push('"');
             }
             '"' => quoted = !quoted,
-            ',' if !quoted => cells.push(std::mem::take(&mut cell)),
+            letter if letter == divider && !quoted => cells.push(std::mem::take(&mut cell)),
             letter => cell.push(letter),
         }
     }
@@ -104,6 +107,16 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].role, rows[0].block.as_str(), rows[0].machine.as_str()), (Role::Learn, "monday", ""));
         assert_eq!((rows[1].file.as_path(), rows[1].label.as_str()), (Path::new("/in/b, \"2\".wav"), "rub"));
+    }
+
+    #[test]
+    fn spreadsheets_divide_as_they_like_and_begin_words_with_capitals() {
+        for divider in [";", "\t"] {
+            let text = "File;Label;Block;Role\na,1.wav;Normal;monday;Learn\n\"b;2.wav\";Rub;tuesday;TEST\n".replace(';', divider);
+            let rows = parse(&text, Path::new("/in")).expect("a list");
+            assert_eq!((rows[0].file.as_path(), rows[0].label.as_str()), (Path::new("/in/a,1.wav"), NORMAL));
+            assert_eq!((rows[0].role, rows[1].role, rows[1].label.as_str()), (Role::Learn, Role::Test, "Rub"));
+        }
     }
 
     #[test]

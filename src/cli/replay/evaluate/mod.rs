@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::evaluation::{Evaluation, Judged};
+use self::evaluation::{Evaluation, Judged, Unknown};
 use self::manifest::{Role, Row};
 use self::report::Report;
 use super::args::Args;
@@ -89,7 +89,7 @@ fn evaluate(
     let limit = args.false_alarm_rate;
     let recordings = heard.recordings;
     let mut evaluation =
-        Evaluation { machine: machine.to_owned(), baseline, recordings, judged: Vec::new(), unknown: 0, limit };
+        Evaluation { machine: machine.to_owned(), baseline, recordings, judged: Vec::new(), unknown: Vec::new(), limit };
     let readable = evaluation.judge(&tested, args, Arc::new(model), &mut pools.judge)? && readable;
     Ok((evaluation, readable))
 }
@@ -139,7 +139,8 @@ impl Evaluation {
         let ((row, end_s), scored) = (done.tag, done.scored?);
         let (row, assessment) = (rows[row], &scored.assessment);
         let (Some(distance), Some(features)) = (assessment.distance, &scored.features) else {
-            self.unknown += 1;
+            let (label, file) = (row.label.clone(), row.file.clone());
+            self.unknown.extend(assessment.reason.map(|reason| Unknown { label, file, reason }));
             return Ok(());
         };
         self.judged.push(Judged {

@@ -25,6 +25,7 @@ struct FaultResult {
     label: String,
     recordings: usize,
     windows: usize,
+    unknown: usize,
     areas: Option<Areas>,
     found: Option<Measured>,
     /// Recordings in which a window was anomalous, and the median time until then, s.
@@ -57,7 +58,9 @@ impl<'a> Report<'a> {
             let speaks = move |judged: &Judged| surprise(judged).is_some_and(|surprise| surprise > limit);
             lanes.push(evaluation.result(lane.to_string(), &scoring, &speaks));
         }
-        let labels: BTreeSet<&str> = evaluation.judged.iter().map(|judged| judged.label.as_str()).collect();
+        let judged = evaluation.judged.iter().map(|judged| judged.label.as_str());
+        let unknown = evaluation.unknown.iter().map(|unknown| unknown.label.as_str());
+        let labels: BTreeSet<&str> = judged.chain(unknown).collect();
         let faults = labels.into_iter().filter(|label| *label != NORMAL);
         let faults = faults.map(|label| evaluation.fault(label, &all)).collect();
         Report { evaluation, lanes, faults }
@@ -74,12 +77,16 @@ impl<'a> Report<'a> {
             counted(evaluation.recordings, "recording"),
             counted(projected.windows, "window")
         );
-        println!(
-            "judged    {}, {} with a fault, {} unknown",
-            counted(normal, "normal window"),
-            evaluation.judged.len() - normal,
-            evaluation.unknown
-        );
+        let faulty = evaluation.judged.len() - normal;
+        println!("judged    {}, {faulty} with a fault", counted(normal, "normal window"));
+        if !evaluation.unknown.is_empty() {
+            let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+            for unknown in &evaluation.unknown {
+                *reasons.entry(unknown.reason.to_string()).or_default() += 1;
+            }
+            let reasons: Vec<String> = reasons.iter().map(|(reason, windows)| format!("{reason} {windows}")).collect();
+            println!("unknown   {}: {}", counted(evaluation.unknown.len(), "window"), reasons.join(", "));
+        }
         println!("asked     {} false alarms", percent(evaluation.limit));
         println!();
         let mut table = table(&["lane", "AUC", "9 in 10", "to 0.1", "false alarms", "found"]);
@@ -95,6 +102,10 @@ impl<'a> Report<'a> {
             ]);
         }
         println!("{}", finished(table));
+        let lacking = [(normal, "normal windows: no false alarms"), (faulty, "windows with a fault: nothing to find")];
+        for (_, what) in lacking.iter().filter(|(windows, _)| *windows == 0) {
+            println!("no {what}, and no AUC");
+        }
         if !self.faults.is_empty() {
             println!();
             let mut table = self::table(&["fault", "AUC", "9 in 10", "windows found", "recordings", "after"]);
@@ -118,7 +129,7 @@ impl<'a> Report<'a> {
         let row = json!({
             "machine": evaluation.machine, "recordings": evaluation.recordings, "learned_s": projected.heard_s,
             "learned_windows": projected.windows, "normal_windows": normal,
-            "faulty_windows": evaluation.judged.len() - normal, "unknown": evaluation.unknown,
+            "faulty_windows": evaluation.judged.len() - normal, "unknown": evaluation.unknown.len(),
             "false_alarm_rate": evaluation.limit, "lanes": lanes, "faults": faults,
         });
         println!("{row}");
@@ -149,12 +160,17 @@ impl Evaluation {
                 *found = Some(judged.end_s);
             }
         }
+        let unknown: Vec<_> = self.unknown.iter().filter(|unknown| unknown.label == label).collect();
+        for unknown in &unknown {
+            first.entry(&unknown.file).or_default();
+        }
         let mut delays: Vec<f64> = first.values().copied().flatten().collect();
         delays.sort_by(f64::total_cmp);
         FaultResult {
             label: label.to_owned(),
             recordings: first.len(),
             windows: self.judged.iter().filter(|judged| own(judged)).count(),
+            unknown: unknown.len(),
             areas: areas(&self.blocks(&|judged| judged.label == NORMAL, scoring), &self.blocks(&own, scoring)),
             found: share(&self.blocks(&own, &counted), |counted| counted > 0.5),
             recordings_found: delays.len(),
@@ -183,7 +199,7 @@ impl LaneResult {
 
 impl FaultResult {
     fn json(&self) -> Value {
-        json!({ "fault": self.label, "recordings": self.recordings, "windows": self.windows,
+        json!({ "fault": self.label, "recordings": self.recordings, "windows": self.windows, "unknown": self.unknown,
                 "auc": auc_json(self.areas.as_ref()), "partial_auc": self.areas.map(|areas| areas.partial),
                 "found": share_json(self.found), "recordings_found": self.recordings_found,
                 "found_after_s": self.found_after_s })

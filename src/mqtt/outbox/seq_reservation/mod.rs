@@ -5,7 +5,8 @@
 //! a thousand at a time, long before it is needed. The second one also holds what the store held after its last commit;
 //! it is written without fsync, so it may lag behind after a power cut but never runs ahead. While all three are whole and
 //! agree, the numbers go on without a gap. Otherwise they go on above everything that any of the files reserves, and the
-//! reason is reported. The files are overwritten in place: that works on a full disk as well.
+//! reason is reported. The files are overwritten in place: that works on a full disk as well. Both are made before either
+//! reserves anything, so that a first start that ended between them is not taken for a loss.
 
 #[cfg(test)]
 mod tests;
@@ -83,6 +84,8 @@ pub struct SeqReservation {
     before: Content,
     /// What the files hold now, or should.
     content: Content,
+    /// Neither file reserves anything, nor does the store know a number.
+    is_first_start: bool,
 }
 
 impl SeqReservation {
@@ -102,7 +105,7 @@ impl SeqReservation {
                 content.commits = content.commits.max(whole.commits);
             }
         }
-        SeqReservation { ceilings, reached, found, before: content.clone(), content }
+        SeqReservation { ceilings, reached, found, before: content.clone(), content, is_first_start: false }
     }
 
     /// A number for each machine that its `seq` had not reached when the files were written.
@@ -118,6 +121,8 @@ impl SeqReservation {
     /// Where each machine's `seq` goes on; `stored` is what the store knows, `None` while it cannot be opened.
     pub fn recover(&mut self, stored: Option<&StoredSeqs>) -> Recovered {
         let has_sums = stored.is_some_and(|stored| stored.has_sums);
+        self.is_first_start =
+            self.reserves_nothing() && stored.is_some_and(|stored| stored.machines().next().is_none());
         let mut problems: BTreeSet<String> = self.problems_of_files(has_sums);
         // The state directory of version 0.1: one file, and no check sums.
         let upgrade = matches!(self.found, [Found::Unchecked(_) | Found::Missing, Found::Missing]) && !has_sums;
@@ -176,10 +181,19 @@ impl SeqReservation {
         Recovered { next_seqs, skipped }
     }
 
+    /// Whether both files are as a first start finds or leaves them.
+    fn reserves_nothing(&self) -> bool {
+        self.found.iter().all(|found| match found {
+            Found::Missing => true,
+            Found::Whole(content) => content.ceilings.is_empty(),
+            Found::Damaged(_) | Found::Unchecked(_) => false,
+        })
+    }
+
     /// What is wrong with the two files, given whether the store was written by a version that has both.
     fn problems_of_files(&self, has_sums: bool) -> BTreeSet<String> {
         let [ceilings, reached] = &self.found;
-        let first_start = matches!((ceilings, reached), (Found::Missing, Found::Missing)) && !has_sums;
+        let first_start = self.reserves_nothing() && !has_sums;
         let upgrade = matches!((ceilings, reached), (Found::Unchecked(_), Found::Missing)) && !has_sums;
         let names = [CEILINGS, REACHED].into_iter().zip(&self.found);
         names
@@ -205,6 +219,12 @@ impl SeqReservation {
     ) -> io::Result<()> {
         let changed_before = self.content.store_is_sure != store_is_sure;
         self.content.store_is_sure = store_is_sure;
+        if std::mem::take(&mut self.is_first_start) {
+            // What cannot be made is tried again below, and the error returned.
+            for slot in [&mut self.ceilings, &mut self.reached] {
+                let _ = slot.write_if_stale(&self.content);
+            }
+        }
         let mut changed = changed_before;
         for (machine, next) in next_seqs {
             let ceiling = self.content.ceilings.entry(machine.clone()).or_insert(0);

@@ -44,6 +44,30 @@ fn numbers_that_were_reserved_but_never_stored_are_used() {
     assert_eq!(next(dir.path(), Some(&StoredSeqs::default())), (Some(0), None));
 }
 
+/// However far the first start came before it was killed, nothing had been sent.
+#[test]
+fn a_first_start_that_was_killed_skips_no_number() {
+    let whole = tempfile::tempdir().expect("a temporary directory");
+    let mut first = SeqReservation::open(whole.path());
+    first.recover(Some(&StoredSeqs::default()));
+    first.reserve([], true).expect("written");
+    let new = [CEILINGS, REACHED].map(|name| std::fs::read(whole.path().join(name)).expect("made before any number"));
+    first.reserve([(&"m1".to_owned(), 1)], true).expect("written");
+    let reserved = std::fs::read(whole.path().join(CEILINGS)).expect("the file");
+    assert_ne!(new[0], reserved);
+    for files in [vec![&new[0]], vec![&new[0], &new[1]], vec![&reserved, &new[1]]] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (name, bytes) in [CEILINGS, REACHED].iter().zip(files) {
+            std::fs::write(dir.path().join(name), bytes).expect("a writable file");
+        }
+        let (seq, skipped) = next(dir.path(), Some(&StoredSeqs::default()));
+        assert_eq!((seq.unwrap_or(0), skipped), (0, None));
+    }
+    // The first one reserves and the second one is not there: it was lost, and with it what was reached.
+    std::fs::remove_file(whole.path().join(REACHED)).expect("removed");
+    assert!(next(whole.path(), Some(&StoredSeqs::default())).1.is_some());
+}
+
 #[test]
 fn a_lost_or_old_or_damaged_store_is_stepped_over() {
     let dir = used();
