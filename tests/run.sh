@@ -10,12 +10,12 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
   shift
 done
 [ $# -gt 0 ] && shift
-at_a_time=3 threads=$(($(nproc) * 3))
-[[ " $* " == *" --ignored "* ]] && at_a_time=1 threads=$(($(nproc) * 4))
+at_a_time=3
+[[ " $* " == *" --ignored "* ]] && at_a_time=1
 logs=$(mktemp -d)
 declare -A running=()
 trap 'for pid in "${!running[@]}"; do kill "$pid" 2>/dev/null; done; rm -rf "$logs"' EXIT
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$threads}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 4))}
 
 begun=$SECONDS
 cargo test --workspace --release --no-run "${cargo_arguments[@]}" || exit

@@ -50,7 +50,15 @@ struct Helpers {
 
 impl Ahead {
     pub fn new(capture: Arc<Capture>, monitor: Arc<Monitor>, threads: usize) -> Ahead {
-        Ahead { capture, monitor, threads, rested: Instant::now(), taken: VecDeque::new(), helpers: None, again_at: None }
+        Ahead {
+            capture,
+            monitor,
+            threads,
+            rested: Instant::now(),
+            taken: VecDeque::new(),
+            helpers: None,
+            again_at: None,
+        }
     }
 
     /// The next thing that was captured, and what was heard of it already; `None` where nothing comes within `timeout`.
@@ -125,7 +133,9 @@ impl Ahead {
 
     /// A thread has ended that had a window's samples.
     fn lost(&mut self, window: &mut Window) {
-        tracing::error!("a thread that hears windows has ended: a window is lost, and scoring goes on with one thread for now");
+        tracing::error!(
+            "a thread that hears windows has ended: a window is lost, and scoring goes on with one thread for now"
+        );
         window.fault = Some(Reason::Overload);
         self.again_at = Some(Instant::now() + AGAIN_AFTER);
     }

@@ -1,8 +1,9 @@
 //! What is computed sample by sample: Fourier transforms, resampling, the mel spectrogram, sums over windows.
 //!
-//! A crate of its own because rustfft, realfft and rubato are generic: each crate that plans a transform compiles all of
-//! their algorithms again. Here that is done once, for the agent, its unit tests and every test binary, and nothing public
-//! that plans a transform is generic: that would have it compiled where it is called.
+//! A crate of its own for two reasons. It is optimised fully, where the agent around it is built quickly: what many samples go
+//! through belongs here. And rustfft, realfft and rubato are generic: each crate that plans a transform compiles all of their
+//! algorithms again. Here that is done once, for the agent, its unit tests and every test binary, and nothing public that plans a
+//! transform is generic: that would have it compiled where it is called.
 
 pub mod decibels;
 mod fft;

@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn spreadsheets_divide_as_they_like_and_begin_words_with_capitals() {
         for divider in [";", "\t"] {
-            let text = "File;Label;Block;Role\na,1.wav;Normal;monday;Learn\n\"b;2.wav\";Rub;tuesday;TEST\n".replace(';', divider);
+            let text = "File;Label;Block;Role\na,1.wav;Normal;monday;Learn\n\"b;2.wav\";Rub;tuesday;TEST\n"
+                .replace(';', divider);
             let rows = parse(&text, Path::new("/in")).expect("a list");
             assert_eq!((rows[0].file.as_path(), rows[0].label.as_str()), (Path::new("/in/a,1.wav"), NORMAL));
             assert_eq!((rows[0].role, rows[1].role, rows[1].label.as_str()), (Role::Learn, Role::Test, "Rub"));

@@ -88,8 +88,14 @@ fn evaluate(
     let tested: Vec<&Row> = of(Role::Test).collect();
     let limit = args.false_alarm_rate;
     let recordings = heard.recordings;
-    let mut evaluation =
-        Evaluation { machine: machine.to_owned(), baseline, recordings, judged: Vec::new(), unknown: Vec::new(), limit };
+    let mut evaluation = Evaluation {
+        machine: machine.to_owned(),
+        baseline,
+        recordings,
+        judged: Vec::new(),
+        unknown: Vec::new(),
+        limit,
+    };
     let readable = evaluation.judge(&tested, args, Arc::new(model), &mut pools.judge)? && readable;
     Ok((evaluation, readable))
 }
