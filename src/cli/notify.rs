@@ -11,10 +11,10 @@ use crate::notify;
 
 /// Test the notification targets
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  auscult notify --config /etc/auscult/agent.toml test")]
+#[command(after_help = "Example:\n  auscult notify test --config /etc/auscult/agent.toml")]
 pub struct Args {
     /// Configuration file (TOML); AUSCULT__SECTION__KEY environment variables override it
-    #[arg(long, value_name = "FILE", default_value = "/etc/auscult/agent.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/auscult/agent.toml")]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -23,7 +23,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Send a test message to each target of the configuration; needs no running agent
-    #[command(after_help = "Example:\n  auscult notify --config /etc/auscult/agent.toml test")]
+    #[command(after_help = "Example:\n  auscult notify test --config /etc/auscult/agent.toml")]
     Test {
         /// Only to the target of this name
         #[arg(long)]

@@ -22,7 +22,7 @@ use crate::config::default_false_alarm_rate;
   auscult replay --bundle ./site-fans --machine id_04 --alarm k=3 --alarm n=5 --fault-at 7200 recordings/
   auscult replay --bundle ./site-fans --machine blower-7 --evaluate blower-7.csv")]
 #[command(mut_arg("paths", |arg| arg.required(false).required_unless_present("evaluate").conflicts_with("evaluate")))]
-#[command(mut_arg("machine", |arg| arg.help("Which of the bundle's machines it is; with --learn it may be one that the bundle does not have")))]
+#[command(mut_arg("machine", |arg| arg.help("Which of the bundle's machines it is; with --learn or --evaluate it may be one that the bundle does not have")))]
 pub struct Args {
     #[command(flatten)]
     pub(super) recordings: RecordingArgs,
@@ -43,14 +43,15 @@ pub struct Args {
     /// When a fault is known to begin, seconds from the start of the recordings
     #[arg(long, value_name = "SECONDS", value_parser = crate::cli::synth::seconds, allow_negative_numbers = true)]
     pub(super) fault_at: Option<f64>,
-    /// Judge the recordings of this list: a CSV file with the columns file, label (normal, or a fault's name), block
-    /// (what belongs together: a day, a speed), role (learn or test) and, if there are several, machine
+    /// Judge the recordings of this list: a CSV file (commas, semicolons or tabs) with the columns file, label (normal, or
+    /// a fault's name), block (what belongs together: a day, a speed), role (learn or test) and, if there are several,
+    /// machine
     #[arg(long, value_name = "LIST.csv", conflicts_with_all = ["learn", "fault_at", "png", "alarm"])]
     pub(super) evaluate: Option<PathBuf>,
     /// Write the timeline as a picture
     #[arg(long, value_name = "OUT.png")]
     pub(super) png: Option<PathBuf>,
-    /// One JSON object for each alarm, and one with the sums at the end
+    /// One JSON object for each alarm, and one with the sums at the end; of a list, one for each machine
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -34,8 +34,9 @@ pub struct Evaluation {
     pub recordings: u32,
     pub judged: Vec<Judged>,
     pub unknown: Vec<Unknown>,
-    /// Below this probability a window is anomalous.
+    /// Below this probability a window is anomalous, or above this distance, where one is given.
     pub limit: f64,
+    pub threshold: Option<f64>,
 }
 
 impl Evaluation {

@@ -32,7 +32,9 @@ pub struct Row {
 /// # Errors
 /// What is wrong with it, and in which line.
 pub fn read(path: &Path) -> Result<Vec<Row>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| format!("{}: expected a list in UTF-8, as spreadsheets save it on demand", path.display()))?;
     let beside = path.parent().unwrap_or(Path::new("."));
     parse(&text, beside).map_err(|problem| format!("{}: {problem}", path.display()))
 }
@@ -40,7 +42,9 @@ pub fn read(path: &Path) -> Result<Vec<Row>, String> {
 fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
     // Spreadsheets begin a file with a mark of its encoding.
     let text = text.trim_start_matches('\u{feff}');
-    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).peekable();
+    // Some spreadsheets say first by what they divide.
+    lines.next_if(|(number, line)| *number == 0 && line.to_lowercase().starts_with("sep="));
     let (_, header) = lines.next().ok_or("expected a line with the names of the columns, found nothing")?;
     let divider = [',', ';', '\t'].into_iter().max_by_key(|divider| fields(header, *divider).len()).unwrap_or(',');
     let names: Vec<String> = fields(header, divider).iter().map(|name| name.to_lowercase()).collect();
@@ -48,12 +52,17 @@ fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
     let needed = |name: &str| column(name).ok_or(format!("expected columns file, label, block and role; no {name}"));
     let (file, label, block, role) = (needed("file")?, needed("label")?, needed("block")?, needed("role")?);
     let machine = column("machine");
-    let mut rows = Vec::new();
+    let (mut rows, mut lines_of) = (Vec::new(), BTreeMap::new());
     for (number, line) in lines {
         let fault = |problem: String| format!("line {}: {problem}", number + 1);
         let cells = fields(line, divider);
         if cells.len() != names.len() {
             return Err(fault(format!("expected {} columns, found {}", names.len(), cells.len())));
+        }
+        for (column, name) in [(file, "file"), (label, "label"), (block, "block"), (role, "role")] {
+            if cells[column].is_empty() {
+                return Err(fault(format!("{name}: expected something, found nothing")));
+            }
         }
         let role = match cells[role].to_lowercase().as_str() {
             "learn" => Role::Learn,
@@ -66,12 +75,20 @@ fn parse(text: &str, beside: &Path) -> Result<Vec<Row>, String> {
             return Err(fault(format!("only what is labelled {NORMAL} can be learned, found {label}")));
         }
         let machine = machine.map_or(String::new(), |column| cells[column].clone());
-        rows.push(Row { file: beside.join(&cells[file]), machine, label, block: cells[block].clone(), role });
+        let file = beside.join(&cells[file]);
+        if file.is_dir() {
+            return Err(fault(format!("{}: expected a recording, found a directory", file.display())));
+        }
+        // However its path is written.
+        let same = std::fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+        if let Some(first) = lines_of.insert((machine.clone(), same), number + 1) {
+            return Err(fault(format!("{} stands in line {first} already", file.display())));
+        }
+        rows.push(Row { file, machine, label, block: cells[block].clone(), role });
     }
-    let mut roles: BTreeMap<&Path, Role> = BTreeMap::new();
-    for row in &rows {
-        if roles.insert(&row.file, row.role).is_some_and(|role| role != row.role) {
-            return Err(format!("{}: is both learned and tested", row.file.display()));
+    for (role, name) in [(Role::Learn, "learn"), (Role::Test, "test")] {
+        if !rows.iter().any(|row| row.role == role) {
+            return Err(format!("expected recordings whose role is {name}, found none"));
         }
     }
     Ok(rows)
@@ -112,7 +129,7 @@ mod tests {
     #[test]
     fn spreadsheets_divide_as_they_like_and_begin_words_with_capitals() {
         for divider in [";", "\t"] {
-            let text = "File;Label;Block;Role\na,1.wav;Normal;monday;Learn\n\"b;2.wav\";Rub;tuesday;TEST\n"
+            let text = "sep=;\nFile;Label;Block;Role\na,1.wav;Normal;monday;Learn\n\"b;2.wav\";Rub;tuesday;TEST\n"
                 .replace(';', divider);
             let rows = parse(&text, Path::new("/in")).expect("a list");
             assert_eq!((rows[0].file.as_path(), rows[0].label.as_str()), (Path::new("/in/a,1.wav"), NORMAL));
@@ -132,6 +149,14 @@ mod tests {
         );
         assert_eq!(problem(&format!("{head}a,normal,1,learn")), "line 2: expected 5 columns, found 4");
         let twice = problem(&format!("{head}a,normal,1,learn,m\na,normal,1,test,m"));
-        assert_eq!(twice, "a: is both learned and tested");
+        assert_eq!(twice, "line 3: a stands in line 2 already");
+        for (line, name) in
+            [(",rub,1,test,", "file"), ("a,,1,test,", "label"), ("a,rub,,test,", "block"), ("a,rub,1,,", "role")]
+        {
+            assert_eq!(problem(&format!("{head}{line}")), format!("line 2: {name}: expected something, found nothing"));
+        }
+        assert_eq!(problem(&format!("{head}/,rub,1,test,m")), "line 2: /: expected a recording, found a directory");
+        assert_eq!(problem(head), "expected recordings whose role is learn, found none");
+        assert_eq!(problem(&format!("{head}a,normal,1,learn,m")), "expected recordings whose role is test, found none");
     }
 }

@@ -13,7 +13,7 @@ const OUTSIDE: f64 = 0.05;
 /// Scores of the windows of each block; a block without windows does not exist.
 pub type Blocks = Vec<Vec<f64>>;
 
-/// A value and the interval in which it lies nine times in ten.
+/// A share and the interval in which it lies nine times in ten.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     pub value: f64,
@@ -23,7 +23,9 @@ pub struct Measured {
 /// Areas under the curve of found faults over false alarms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Areas {
-    pub auc: Measured,
+    pub auc: f64,
+    /// The interval in which it lies nine times in ten; `None` where one block of a kind says nothing of others.
+    pub interval: Option<(f64, f64)>,
     /// Up to a false alarm rate of 0.1, scaled so that guessing has 0.5 (McClish 1989).
     pub partial: f64,
 }
@@ -37,10 +39,12 @@ pub fn areas(normal: &Blocks, faulty: &Blocks) -> Option<Areas> {
         .collect();
     drawn.sort_by(f64::total_cmp);
     let at = |share: f64| drawn[((drawn.len() - 1) as f64 * share).round() as usize];
-    let auc = Measured { value: area(&curve, 1.0), interval: (at(OUTSIDE), at(1.0 - OUTSIDE)) };
+    let auc = area(&curve, 1.0);
+    let can_differ = normal.len() > 1 && faulty.len() > 1;
+    let interval = can_differ.then(|| (at(OUTSIDE).min(auc), at(1.0 - OUTSIDE).max(auc)));
     let (least, most) = (0.5 * PARTIAL * PARTIAL, PARTIAL);
     let partial = 0.5 * (1.0 + (area(&curve, PARTIAL) - least) / (most - least));
-    Some(Areas { auc, partial })
+    Some(Areas { auc, interval, partial })
 }
 
 /// Share of windows for which `counts` holds: Wilson's interval, with as many windows as the spread between the blocks
@@ -75,7 +79,8 @@ fn wilson(share: f64, count: f64) -> (f64, f64) {
     let scale = 1.0 + Z * Z / count;
     let middle = (share + Z * Z / (2.0 * count)) / scale;
     let half = Z / scale * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();
-    ((middle - half).max(0.0), (middle + half).min(1.0))
+    // Rounding must not put the share itself outside.
+    ((middle - half).clamp(0.0, share), (middle + half).clamp(share, 1.0))
 }
 
 fn flat(blocks: &Blocks) -> Vec<f64> {
@@ -127,13 +132,16 @@ mod tests {
     fn areas_of_known_scores() {
         let blocks = |scores: &[f64]| scores.iter().map(|score| vec![*score]).collect::<Blocks>();
         let apart = areas(&blocks(&[1.0, 2.0, 3.0]), &blocks(&[4.0, 5.0])).expect("both");
-        assert_eq!((apart.auc.value, apart.auc.interval, apart.partial), (1.0, (1.0, 1.0), 1.0));
+        assert_eq!((apart.auc, apart.interval, apart.partial), (1.0, Some((1.0, 1.0)), 1.0));
         let equal = areas(&blocks(&[1.0, 1.0]), &blocks(&[1.0])).expect("both");
-        assert!((equal.auc.value - 0.5).abs() < 1e-12 && (equal.partial - 0.5).abs() < 1e-9, "{equal:?}");
+        assert!(
+            (equal.auc - 0.5).abs() < 1e-12 && equal.interval.is_none() && (equal.partial - 0.5).abs() < 1e-9,
+            "{equal:?}"
+        );
         // One of four pairs is the wrong way round, and it is the loudest normal window.
         let mixed = areas(&blocks(&[1.0, 3.0]), &blocks(&[2.0, 4.0])).expect("both");
-        assert!((mixed.auc.value - 0.75).abs() < 1e-12);
-        assert!(mixed.auc.interval.0 < 0.75 && mixed.auc.interval.1 > 0.75, "{mixed:?}");
+        assert!((mixed.auc - 0.75).abs() < 1e-12);
+        assert!(mixed.interval.is_some_and(|(from, to)| from < 0.75 && to > 0.75), "{mixed:?}");
         assert_eq!(areas(&Vec::new(), &blocks(&[1.0])), None);
     }
 

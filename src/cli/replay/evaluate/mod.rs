@@ -83,7 +83,8 @@ fn evaluate(
         Failure::data(error)
     })?);
     let mut model = model.clone().with_baseline(baseline.clone(), model.judge);
-    model.threshold = args.judging.threshold().unwrap_or(model.threshold);
+    let threshold = args.judging.threshold();
+    model.threshold = threshold.unwrap_or(model.threshold);
 
     let tested: Vec<&Row> = of(Role::Test).collect();
     let limit = args.false_alarm_rate;
@@ -95,6 +96,7 @@ fn evaluate(
         judged: Vec::new(),
         unknown: Vec::new(),
         limit,
+        threshold,
     };
     let readable = evaluation.judge(&tested, args, Arc::new(model), &mut pools.judge)? && readable;
     Ok((evaluation, readable))

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
-use super::evaluation::{Evaluation, Judged};
+use super::evaluation::{Evaluation, Judged, Unknown};
 use super::manifest::NORMAL;
 use super::measures::{Areas, Blocks, Measured, areas, share};
+use crate::cli::terminal::fit;
 use crate::numbers::counted;
 use crate::scoring::{Lane, Verdict};
 
@@ -25,7 +26,8 @@ struct FaultResult {
     label: String,
     recordings: usize,
     windows: usize,
-    unknown: usize,
+    /// Windows that could not be assessed, by the reason.
+    unknown: BTreeMap<String, usize>,
     areas: Option<Areas>,
     found: Option<Measured>,
     /// Recordings in which a window was anomalous, and the median time until then, s.
@@ -45,7 +47,8 @@ type Scoring = Box<dyn Fn(&Judged) -> Option<f64>>;
 impl<'a> Report<'a> {
     pub fn new(evaluation: &'a Evaluation) -> Report<'a> {
         let limit = -evaluation.limit.log10();
-        let all: Scoring = Box::new(|judged| judged.score.or(Some(judged.distance)));
+        let by_distance = evaluation.threshold.is_some();
+        let all: Scoring = Box::new(move |judged| judged.score.filter(|_| !by_distance).or(Some(judged.distance)));
         let mut lanes = vec![evaluation.result("all".into(), &all, &|judged| judged.verdict == Verdict::Anomalous)];
         let present: BTreeSet<Lane> =
             evaluation.judged.iter().flat_map(|judged| judged.lanes.iter().map(|(lane, _)| *lane)).collect();
@@ -80,14 +83,12 @@ impl<'a> Report<'a> {
         let faulty = evaluation.judged.len() - normal;
         println!("judged    {}, {faulty} with a fault", counted(normal, "normal window"));
         if !evaluation.unknown.is_empty() {
-            let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-            for unknown in &evaluation.unknown {
-                *reasons.entry(unknown.reason.to_string()).or_default() += 1;
-            }
-            let reasons: Vec<String> = reasons.iter().map(|(reason, windows)| format!("{reason} {windows}")).collect();
-            println!("unknown   {}: {}", counted(evaluation.unknown.len(), "window"), reasons.join(", "));
+            println!("unknown   {}", listed(&reasons(evaluation.unknown.iter())));
         }
-        println!("asked     {} false alarms", percent(evaluation.limit));
+        match evaluation.threshold {
+            Some(threshold) => println!("asked     what is farther than {threshold}"),
+            None => println!("asked     {} false alarms", percent(evaluation.limit)),
+        }
         println!();
         let mut table = table(&["lane", "AUC", "9 in 10", "to 0.1", "false alarms", "found"]);
         for lane in &self.lanes {
@@ -116,6 +117,9 @@ impl<'a> Report<'a> {
                 table.add_row([fault.label.clone(), auc, interval, share_cell(fault.found), recordings, after]);
             }
             println!("{}", finished(table));
+            for fault in self.faults.iter().filter(|fault| !fault.unknown.is_empty()) {
+                println!("{}: unknown {}", fault.label, listed(&fault.unknown));
+            }
         }
         println!();
     }
@@ -130,7 +134,7 @@ impl<'a> Report<'a> {
             "machine": evaluation.machine, "recordings": evaluation.recordings, "learned_s": projected.heard_s,
             "learned_windows": projected.windows, "normal_windows": normal,
             "faulty_windows": evaluation.judged.len() - normal, "unknown": evaluation.unknown.len(),
-            "false_alarm_rate": evaluation.limit, "lanes": lanes, "faults": faults,
+            "false_alarm_rate": evaluation.limit, "threshold": evaluation.threshold, "lanes": lanes, "faults": faults,
         });
         println!("{row}");
     }
@@ -170,7 +174,7 @@ impl Evaluation {
             label: label.to_owned(),
             recordings: first.len(),
             windows: self.judged.iter().filter(|judged| own(judged)).count(),
-            unknown: unknown.len(),
+            unknown: reasons(unknown.into_iter()),
             areas: areas(&self.blocks(&|judged| judged.label == NORMAL, scoring), &self.blocks(&own, scoring)),
             found: share(&self.blocks(&own, &counted), |counted| counted > 0.5),
             recordings_found: delays.len(),
@@ -192,7 +196,7 @@ impl Evaluation {
 
 impl LaneResult {
     fn json(&self) -> Value {
-        json!({ "lane": self.name, "auc": auc_json(self.areas.as_ref()), "partial_auc": self.areas.map(|areas| areas.partial),
+        json!({ "lane": self.name, "auc": auc_json(self.areas.as_ref()), "partial_auc": self.areas.map(|areas| rounded(areas.partial)),
                 "false_alarms": share_json(self.false_alarms), "found": share_json(self.found) })
     }
 }
@@ -200,28 +204,53 @@ impl LaneResult {
 impl FaultResult {
     fn json(&self) -> Value {
         json!({ "fault": self.label, "recordings": self.recordings, "windows": self.windows, "unknown": self.unknown,
-                "auc": auc_json(self.areas.as_ref()), "partial_auc": self.areas.map(|areas| areas.partial),
+                "auc": auc_json(self.areas.as_ref()), "partial_auc": self.areas.map(|areas| rounded(areas.partial)),
                 "found": share_json(self.found), "recordings_found": self.recordings_found,
                 "found_after_s": self.found_after_s })
     }
 }
 
+fn reasons<'a>(unknown: impl Iterator<Item = &'a Unknown>) -> BTreeMap<String, usize> {
+    let mut reasons = BTreeMap::new();
+    for unknown in unknown {
+        *reasons.entry(unknown.reason.to_string()).or_default() += 1;
+    }
+    reasons
+}
+
+/// `14 windows: machine_off 8, silent 6`
+fn listed(reasons: &BTreeMap<String, usize>) -> String {
+    let each: Vec<String> = reasons.iter().map(|(reason, windows)| format!("{reason} {windows}")).collect();
+    format!("{}: {}", counted(reasons.values().sum::<usize>(), "window"), each.join(", "))
+}
+
 fn auc_json(areas: Option<&Areas>) -> Value {
-    share_json(areas.map(|areas| areas.auc))
+    let json = |areas: &Areas| {
+        let (from, to) = areas.interval.unzip();
+        json!({ "value": rounded(areas.auc), "from": from.map(rounded), "to": to.map(rounded) })
+    };
+    areas.map_or(Value::Null, json)
+}
+
+/// What is beyond this is the rounding of sums.
+fn rounded(share: f64) -> f64 {
+    (share * 1e9).round() / 1e9
 }
 
 /// A value with its interval.
 fn share_json(measured: Option<Measured>) -> Value {
     measured.map_or(
         Value::Null,
-        |measured| json!({ "value": measured.value, "from": measured.interval.0, "to": measured.interval.1 }),
+        |Measured { value, interval: (from, to) }| {
+            json!({ "value": rounded(value), "from": rounded(from), "to": rounded(to) })
+        },
     )
 }
 
 fn area_cells(areas: Option<&Areas>) -> (String, String, String) {
-    let Some(Areas { auc, partial }) = areas else { return ("-".into(), "-".into(), "-".into()) };
-    let (from, to) = auc.interval;
-    (format!("{:.3}", auc.value), format!("{from:.2} to {to:.2}"), format!("{partial:.3}"))
+    let Some(Areas { auc, interval, partial }) = areas else { return ("-".into(), "-".into(), "-".into()) };
+    let interval = interval.map_or("-".into(), |(from, to)| format!("{from:.2} to {to:.2}"));
+    (format!("{auc:.3}"), interval, format!("{partial:.3}"))
 }
 
 fn share_cell(measured: Option<Measured>) -> String {
@@ -239,11 +268,12 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn finished(mut table: Table) -> Table {
+fn finished(mut table: Table) -> String {
     for column in 1..6 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table
+    fit(&mut table);
+    table.trim_fmt()
 }
