@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds every test, runs each once, and names the ten slowest at the end. Usage: tests/run.sh [CARGO'S ARGUMENTS] [-- TEST ARGUMENTS]
-# Most tests wait for a broker, a sound server or an agent: more of them run at a time than there are processors, and three of
+# Most tests wait for a broker, a sound server or an agent: more of them run at a time than there are processors, and two of
 # their binaries beside each other, the heavy ones one by one. What a binary prints is shown when it has ended.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
   shift
 done
 [ $# -gt 0 ] && shift
-at_a_time=3
+at_a_time=2
 [[ " $* " == *" --ignored "* ]] && at_a_time=1
 logs=$(mktemp -d)
 declare -A running=()
