@@ -148,10 +148,14 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in 0..self.nodes.len() {
-                let log = fs::read_to_string(self.log_file(node)).unwrap_or_default();
-                let from = log.lines().count().saturating_sub(40);
-                let end: Vec<_> = log.lines().skip(from).collect();
-                eprintln!("the end of node {node}'s log:\n{}", end.join("\n"));
+                // RabbitMQ writes the more telling one by itself.
+                let own = self.dir.path().join(format!("rabbitmq-log-{node}/node-{node}@localhost.log"));
+                for file in [self.log_file(node), own] {
+                    let log = fs::read_to_string(file).unwrap_or_default();
+                    let from = log.lines().count().saturating_sub(40);
+                    let end: Vec<_> = log.lines().skip(from).collect();
+                    eprintln!("the end of node {node}'s log:\n{}", end.join("\n"));
+                }
             }
         }
     }

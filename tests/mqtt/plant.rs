@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::common::broker::{Message, Subscriber};
 use crate::common::cluster::{Cluster, Kind, readme};
 use crate::common::program::Program;
-use crate::common::wait::wait_within;
+use crate::common::wait::{wait_or_explain, wait_within};
 
 pub const AGENTS: [&str; 3] = ["pi-1", "pi-2", "pi-3"];
 /// A cluster without one of its nodes has found itself again by then.
@@ -63,7 +63,11 @@ pub fn agent_of(message: &Message) -> Option<String> {
 
 /// A client of an operator or of an agent, whose certificate it shows where the broker wants one.
 pub fn subscriber(cluster: &Cluster, id: &str, who: &str, node: usize, filter: &str) -> Subscriber {
-    Subscriber::start_with(login(cluster, id, who, node), &[filter])
+    let subscriber = Subscriber::begin(login(cluster, id, who, node), &[filter]);
+    // Nodes that have just met take their time for a new session, as those that lack one of them do.
+    let explain = || format!("{id} is subscribed to node {node}; it was connected {} times", subscriber.connected());
+    wait_or_explain(AGAIN, explain, || subscriber.subscribed() > 0);
+    subscriber
 }
 
 pub fn login(cluster: &Cluster, id: &str, who: &str, node: usize) -> rumqttc::MqttOptions {
