@@ -12,18 +12,17 @@ done
 [ $# -gt 0 ] && shift
 at_a_time=2
 [[ " $* " == *" --ignored "* ]] && at_a_time=1
-logs=$(mktemp -d)
+logs=$(mktemp -d) built_list=$(mktemp)
 declare -A running=()
-trap 'for pid in "${!running[@]}"; do kill "$pid" 2>/dev/null; done; rm -rf "$logs"' EXIT
+trap 'for pid in "${!running[@]}"; do kill "$pid" 2>/dev/null; done; rm -rf "$logs" "$built_list"' EXIT
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 4))}
 
 begun=$SECONDS
-cargo test --workspace --release --no-run "${cargo_arguments[@]}" || exit
-mapfile -t binaries < <(cargo test --workspace --release --no-run --quiet --message-format=json "${cargo_arguments[@]}" |
-  jq -r 'select(.profile.test? and .executable) | "\(.target.name) \(.executable)"')
+cargo test --workspace --release --no-run --message-format=json-render-diagnostics "${cargo_arguments[@]}" >"$built_list" || exit
 built=$((SECONDS - begun))
 # The one that takes longest is not left to the end.
-mapfile -t binaries < <(printf '%s\n' "${binaries[@]}" | sed 's/^control /0&/' | sort -s -k1,1.1 | sed 's/^0//')
+mapfile -t binaries < <(jq -rs 'map(select(.profile.test? and .executable)) | sort_by(.target.name != "control")[] |
+  "\(.target.name) \(.executable)"' "$built_list")
 
 status=0
 # Waits until fewer than this many are running, and shows what the others have printed.

@@ -26,6 +26,7 @@ fi
 ARCH=aarch64 tests/setup.sh
 for cpu in ${CPUS:-cortex-a53 cortex-a72 cortex-a76}; do
   echo "golden tests as $cpu"
-  QEMU_CPU=$cpu QEMU_LD_PREFIX=/ $cargo test --target $target --profile dist --no-default-features --features web --workspace --lib --test scoring -- score:: encoder::
+  QEMU_CPU=$cpu QEMU_LD_PREFIX=/ $cargo test --target $target --profile dist --no-default-features --features web --lib --test scoring -- score:: encoder::
+  QEMU_CPU=$cpu QEMU_LD_PREFIX=/ $cargo test --target $target --profile dist -p auscult-encoder --lib
 done
 TARGET=$target deploy/deb/build.sh

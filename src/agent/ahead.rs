@@ -137,6 +137,10 @@ impl Ahead {
             "a thread that hears windows has ended: a window is lost, and scoring goes on with one thread for now"
         );
         window.fault = Some(Reason::Overload);
+        self.give_up_for_now();
+    }
+
+    fn give_up_for_now(&mut self) {
         self.again_at = Some(Instant::now() + AGAIN_AFTER);
     }
 
@@ -162,7 +166,7 @@ impl Ahead {
             tracing::warn!(%error, threads = engines.len() + 1, "scoring falls behind, and cannot be spread over more threads");
         }
         if engines.is_empty() {
-            self.again_at = Some(Instant::now() + AGAIN_AFTER);
+            self.give_up_for_now();
             return None;
         }
         tracing::info!(threads = engines.len() + 1, "scoring falls behind: more threads help");
@@ -170,7 +174,7 @@ impl Ahead {
             Ok(pool) => Some(Helpers { pool, encoder, used: Instant::now() }),
             Err(error) => {
                 tracing::warn!(%error, "scoring goes on with one thread for now");
-                self.again_at = Some(Instant::now() + AGAIN_AFTER);
+                self.give_up_for_now();
                 None
             }
         }

@@ -19,6 +19,6 @@ pub use fft::{Complex, Complex32, ComplexToReal, PairedPower, Real, RealToComple
 pub use front_end::{FeatureError, FrontEnd, RATES_HZ, hz_to_mel};
 pub use mel::{MelExtractor, emphasise};
 pub use overview::{BLOCK, Overview};
-pub use resampling::{BlockResampler, ResamplerError};
+pub use resampling::BlockResampler;
 pub use runs::longest_run;
 pub use short_frames::{LEAST_POWER, ShortFrames};
