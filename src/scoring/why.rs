@@ -73,10 +73,7 @@ impl fmt::Display for Why {
         let modes = self.unlike_modes.map(|known| format!("unlike any of {known} known modes"));
         let level = self.level_in_mode.map(|level| level.to_string());
         let lane = self.lane.map(|lane| lane.to_string());
-        // Beside another lane that speaks, a distance below its threshold would only puzzle.
-        let of_another_lane = self.lane.is_some_and(|lane| lane != Lane::Distance);
-        let ratio = self.ratio.filter(|ratio| *ratio >= 1.0 || !of_another_lane);
-        let ratio = ratio.map(|ratio| format!("{ratio:.1} x threshold"));
+        let ratio = self.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
         let band = self.bands.first().map(BandDifference::to_string);
         f.write_str(&[modes, level, lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -157,9 +154,6 @@ mod tests {
         let louder = Why { level_in_mode, ..why };
         assert_eq!(louder.to_string(), format!("8 dB louder than in mode 2 of 3, {sentence}"));
         assert_eq!(Why { ratio: Some(1.04), ..Why::default() }.to_string(), "1.0 x threshold");
-        let within = |lane| Why { ratio: Some(0.8), lane: Some(lane), ..Why::default() }.to_string();
-        assert_eq!(within(Lane::Burst), "burst");
-        assert_eq!(within(Lane::Distance), "distance, 0.8 x threshold");
         assert_eq!(Why::default().to_string(), "");
     }
 
