@@ -34,7 +34,7 @@ test:                      ## every test but the heavy ones
 	tests/run.sh
 
 test-heavy:                ## the heavy ones: Node-RED in a browser, InfluxDB, training, packages, long outages, clusters of brokers
-	tests/setup.sh
+	tests/setup.sh heavy
 	tests/run.sh -- --ignored
 
 test-all: test test-heavy  ## every test

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks. Debian and Raspberry Pi OS; uses sudo where needed.
-# Usage: tests/setup.sh [build|test|train]   build: what `cargo build` needs; test (default): the test rig as well;
-# train: the Python environment of models/train, in target/train-venv.
+# Usage: tests/setup.sh [build|test|heavy|train]   build: what `cargo build` needs; test (default): the test rig as well; heavy: and
+# what the heavy tests need beyond it; train: the Python environment of models/train, in target/train-venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/apt.sh
 what=${1:-test}
+rig=$([[ $what = test || $what = heavy ]] && echo yes || echo no)
 
 declare -A provided_by=(
   [/usr/include/alsa/asoundlib.h]=libasound2-dev
   [pkg-config]=pkg-config
   [cc]=build-essential
 )
-if [ "$what" = test ]; then
+if [ $rig = yes ]; then
   provided_by+=(
     [pulseaudio]=pulseaudio [pactl]=pulseaudio-utils [sox]=sox [arecord]=alsa-utils
     [mosquitto]=mosquitto [mosquitto_pub]=mosquitto-clients [nats-server]=nats-server [rabbitmq-server]=rabbitmq-server [openssl]=openssl [minisign]=minisign
@@ -33,7 +34,7 @@ done
 
 # LiteRT's library comes in a PyPI wheel; the tests compare both engines. ARCH=aarch64 fetches that of the Pi to run under qemu.
 arch=${ARCH:-$(uname -m)}
-if [ "$what" = test ] && [ ! -e "target/litert/$arch/libLiteRt.so" ]; then
+if [ $rig = yes ] && [ ! -e "target/litert/$arch/libLiteRt.so" ]; then
   case $arch in aarch64) version=2.1.6 tag=manylinux_2_27_aarch64 ;; *) version=2.3.0 tag= ;; esac
   if ! python3 -m pip --version >/dev/null 2>&1; then
     apt_install python3-pip
@@ -45,6 +46,8 @@ if [ "$what" = test ] && [ ! -e "target/litert/$arch/libLiteRt.so" ]; then
   mkdir -p "target/litert/$arch"
   unzip -q -o -j "$wheels"/*.whl '*libLiteRt.so' -d "target/litert/$arch"
 fi
+
+[ "$what" != heavy ] || . tests/nats.sh
 
 if [ "$what" = train ] && ! cmp -s models/train/requirements.txt target/train-venv/requirements.txt; then
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then

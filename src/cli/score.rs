@@ -45,7 +45,11 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let (bundle, engine) = args.recordings.open()?;
     let overrides = args.judging.overrides(&args.recordings.sound);
-    let FittedModel { model, .. } = args.recordings.model(&bundle, &overrides, "give one with --threshold")?;
+    let FittedModel { mut model, .. } = args.recordings.model(&bundle, &overrides, "give one with --threshold")?;
+    // Nothing else looks at them here.
+    model.lanes = model.baseline.is_some();
+    // Nor at the other machines' embeddings.
+    drop(bundle);
     let width = engine.shape().embedding;
     let mut embeddings = args.embeddings.as_deref().map(|path| Embeddings::create(path, width)).transpose()?;
     let mut files = args.recordings.files();

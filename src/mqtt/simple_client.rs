@@ -12,7 +12,8 @@ use tokio_rustls::rustls::ClientConfig;
 use super::address::{BrokerUrl, BrokerUrls};
 use super::config::MqttConfig;
 use super::connection::{
-    self, Connection, ConnectionError, ConnectionEvent, Identity, LoginError, MAX_MESSAGE_BYTES, NotSent, Refusal, Will,
+    self, Connection, ConnectionError, ConnectionEvent, Identity, LoginError, MAX_MESSAGE_BYTES, NotSent, Reason,
+    Refusal, Will,
 };
 use super::diagnose;
 use super::tls::{self, TlsError, TlsFiles};
@@ -24,6 +25,8 @@ use crate::clock::Timestamp;
 const IN_FLIGHT: usize = 64;
 /// Longest wait for the acceptance of a subscription.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Pauses before a subscription that was denied without a reason is asked for again.
+const SUBSCRIBE_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// What went wrong; with its causes a line that names the broker or the topic.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +47,8 @@ pub enum SimpleClientError {
     NotSent { what: String, source: NotSent },
     #[error("{url}: no answer to a subscription")]
     NoAnswer { url: String },
-    #[error("{url}: the broker's access rules do not let {} be read", filters.join(", "))]
-    Denied { url: String, filters: Vec<String> },
+    #[error("{url}: the broker does not let {} be read: do its access rules allow it, and does it work as a whole?", filters.join(", "))]
+    Denied { url: String, filters: Vec<String>, reason: Reason },
     /// The connection goes on.
     #[error("{url}: the broker does not take what is published to {topic}: {refusal}")]
     Refused { url: String, topic: String, refusal: Refusal },
@@ -157,11 +160,26 @@ impl SimpleClient {
         &self.root
     }
 
+    /// Subscribes, and waits until the broker has accepted. What it denies without a reason is asked for again: a cluster that is
+    /// busy, or lacks a node, denies what it takes a moment later.
+    ///
+    /// # Errors
+    /// As [`SimpleClient::subscribe_once`].
+    pub async fn subscribe(&mut self, filters: &[String]) -> Result<(), SimpleClientError> {
+        for pause in SUBSCRIBE_AGAIN {
+            match self.subscribe_once(filters).await {
+                Err(SimpleClientError::Denied { reason: Reason::Other(_), .. }) => tokio::time::sleep(pause).await,
+                answered => return answered,
+            }
+        }
+        self.subscribe_once(filters).await
+    }
+
     /// Subscribes, and waits until the broker has accepted.
     ///
     /// # Errors
-    /// A filter that the broker's access rules deny; a connection that breaks.
-    pub async fn subscribe(&mut self, filters: &[String]) -> Result<(), SimpleClientError> {
+    /// A filter that the broker denies; a connection that breaks.
+    pub async fn subscribe_once(&mut self, filters: &[String]) -> Result<(), SimpleClientError> {
         let asked = self.connection.subscribe(filters);
         asked.map_err(|source| SimpleClientError::NotSent { what: self.url.clone(), source })?;
         let accepted = tokio::time::timeout(TIMEOUT, async {
@@ -180,9 +198,10 @@ impl SimpleClient {
             Ok(answer) => answer?,
             Err(_) => return Err(SimpleClientError::NoAnswer { url }),
         };
-        let denied = filters.iter().zip(accepted).filter(|(_, refusal)| refusal.is_some());
-        let filters: Vec<String> = denied.map(|(filter, _)| filter.clone()).collect();
-        if filters.is_empty() { Ok(()) } else { Err(SimpleClientError::Denied { url, filters }) }
+        let denied =
+            filters.iter().zip(accepted).filter_map(|(filter, refusal)| Some((filter.clone(), refusal?.reason)));
+        let (filters, reasons): (Vec<String>, Vec<Reason>) = denied.unzip();
+        reasons.first().map_or(Ok(()), |reason| Err(SimpleClientError::Denied { url, filters, reason: *reason }))
     }
 
     /// Publishes with QoS 1; waits only while too much is without acknowledgement.

@@ -11,7 +11,7 @@ use crate::encoder::Engine;
 use crate::features::FeatureError;
 
 /// Windows that wait for each thread, so that none is idle while the next file is read.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// Threads, each with a scorer; their engines share the weights. `T` is what the caller knows a window by, `R` what comes of
 /// it.

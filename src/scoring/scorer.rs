@@ -37,6 +37,8 @@ pub struct MachineModel {
     pub provisional: bool,
     /// So many times as wide the tail of all lanes together is in this hour of the day; `None` where no hour's ever is.
     pub widening: Option<f64>,
+    /// What the cheap lanes see is worked out too: a baseline judges by it, and is learned from it.
+    pub lanes: bool,
 }
 
 impl MachineModel {
@@ -54,6 +56,7 @@ impl MachineModel {
             false_alarm_rate,
             provisional,
             widening,
+            lanes: true,
         }
     }
 
@@ -87,40 +90,44 @@ impl MachineModel {
             Ok(sound) if self.bank.is_empty() => (unknown(Reason::Learning), Some(sound)),
             Ok((embedding, features)) => {
                 let distance = self.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
-                (self.judge_sound(distance, &features, level_dbfs), Some((embedding, features)))
+                (self.judge_sound(distance, features.as_ref(), level_dbfs), Some((embedding, features)))
             }
         };
         let (embedding, features) = sound.unzip();
-        Scored { assessment, embedding, features, signal: Some(signal) }
+        Scored { assessment, embedding, features: features.flatten(), signal: Some(signal) }
     }
 
     /// The verdict: by the distance, or by all lanes together.
-    fn judge_sound(&self, distance: f64, features: &Features, level_dbfs: f64) -> Assessment {
+    fn judge_sound(&self, distance: f64, features: Option<&Features>, level_dbfs: f64) -> Assessment {
         let mut assessment = judge(distance, self.threshold, level_dbfs);
         if assessment.verdict == Verdict::Unknown {
             return assessment;
         }
         assessment.provisional = self.provisional;
-        self.judge_by_lanes(&mut assessment, distance, features);
+        if let Some(features) = features {
+            self.judge_by_lanes(&mut assessment, distance, features);
+        }
         if assessment.verdict == Verdict::Anomalous || assessment.p_value.is_some_and(|p| p < WORTH_TELLING) {
             assessment.why = Some(self.why(&assessment, distance, features));
         }
         assessment
     }
 
-    fn why(&self, assessment: &Assessment, distance: f64, features: &Features) -> Why {
+    fn why(&self, assessment: &Assessment, distance: f64, features: Option<&Features>) -> Why {
         let baseline = self.baseline.as_ref();
-        let difference = baseline.and_then(|baseline| baseline.spectrum_difference_db(features));
+        let compared = baseline.zip(features);
+        let difference = compared.and_then(|(baseline, features)| baseline.spectrum_difference_db(features));
         let is_anomalous = assessment.verdict == Verdict::Anomalous;
-        let told = baseline.filter(|_| is_anomalous);
+        let told = compared.filter(|_| is_anomalous);
         Why {
             ratio: assessment.ratio().filter(|ratio| ratio.is_finite()),
             percentile: baseline.and_then(|baseline| baseline.distance_percentile(distance)),
             p_value: assessment.p_value,
             lane: assessment.lane,
             bands: difference.map_or_else(Vec::new, |difference| why::bands(&difference, &self.front_end)),
-            unlike_modes: told.and_then(|baseline| baseline.unlike_modes(features)),
-            level_in_mode: told.and_then(|baseline| baseline.unusual_level(features, assessment.level_dbfs)),
+            unlike_modes: told.and_then(|(baseline, features)| baseline.unlike_modes(features)),
+            level_in_mode: told
+                .and_then(|(baseline, features)| baseline.unusual_level(features, assessment.level_dbfs)),
             provisional: self.provisional,
         }
     }
@@ -158,13 +165,14 @@ pub struct Heard {
     sound: Result<Sound, Reason>,
 }
 
-/// The embedding, and what the cheap lanes see.
-type Sound = (Vec<f32>, Features);
+/// The embedding, and what the cheap lanes see, where it is wanted.
+type Sound = (Vec<f32>, Option<Features>);
 
 /// Scores windows of any machine of one bundle: holds the engine and one front-end for each set of parameters.
 pub struct Scorer {
     engine: Box<dyn Engine>,
-    front_ends: Vec<(MelExtractor, FeatureExtractor)>,
+    /// What extracts the lanes' features is made once somebody wants them.
+    front_ends: Vec<(MelExtractor, Option<FeatureExtractor>)>,
 }
 
 impl Scorer {
@@ -221,7 +229,11 @@ impl Scorer {
                 return Ok(Err(Reason::NotFinite));
             }
         };
-        Ok(Ok((embedding, lanes.extract(window, mel.mel_db(), model.front_end.n_mels))))
+        let features = model.lanes.then(|| {
+            let lanes = lanes.get_or_insert_with(|| FeatureExtractor::new(&model.front_end));
+            lanes.extract(window, mel.mel_db(), model.front_end.n_mels)
+        });
+        Ok(Ok((embedding, features)))
     }
 
     /// Makes the front-end of `model` ready, so that parameters that cannot be computed with are known at once.
@@ -236,7 +248,7 @@ impl Scorer {
         if let Some(found) = self.front_ends.iter().position(|(known, _)| known.front_end() == front_end) {
             return Ok(found);
         }
-        self.front_ends.push((MelExtractor::new(front_end)?, FeatureExtractor::new(front_end)));
+        self.front_ends.push((MelExtractor::new(front_end)?, None));
         Ok(self.front_ends.len() - 1)
     }
 }

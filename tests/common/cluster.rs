@@ -1,7 +1,9 @@
 //! The brokers of a plant with the configurations that `deploy/` has for them: mosquitto, and one or three nodes of NATS and
 //! RabbitMQ, as Debian packs them. All ends with the test, also when it panics.
 
+use std::cell::RefCell;
 use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,15 +32,17 @@ impl Kind {
         }
     }
 
-    /// The name of the broker and its version.
-    pub fn version(self) -> String {
+    /// The name of the broker and its version, where there are so many nodes.
+    pub fn version(self, nodes: usize) -> String {
         let package = |name: &str| {
             let version = done(Command::new("dpkg-query").args(["-W", "-f", "${Version}", name]));
             version.split('-').next().unwrap_or_default().to_owned()
         };
         match self {
             Kind::Mosquitto => format!("mosquitto {}", package("mosquitto")),
-            Kind::Nats => done(Command::new(nats_server()).arg("--version")).trim().replace("nats-server: v", "NATS "),
+            Kind::Nats => {
+                done(Command::new(nats_server(nodes)).arg("--version")).trim().replace("nats-server: v", "NATS ")
+            }
             Kind::RabbitMq => format!("RabbitMQ {}", package("rabbitmq-server")),
         }
     }
@@ -67,6 +71,8 @@ struct Node {
     port: u16,
     /// For those who are no agents.
     people: u16,
+    /// Where NATS says whether it has caught up.
+    health: Option<u16>,
     command: Box<dyn Fn() -> Command>,
     running: Option<ProgramGroup>,
 }
@@ -121,6 +127,22 @@ impl Cluster {
         self.dir.path().join("certs").join(name)
     }
 
+    /// Waits until every node has caught up with the others, so that any one may go: a second one that goes before takes from NATS
+    /// what only those two had.
+    pub fn caught_up(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let Some(port) = node.health else { continue };
+            let said = RefCell::new(String::new());
+            let explain = || format!("node {number} has caught up: {}", said.take());
+            wait_or_explain(START, explain, || {
+                let answer = get(port, "/healthz");
+                let is_well = answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
+                said.replace(format!("{answer:?}"));
+                is_well
+            });
+        }
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self, node: usize) {
         assert!(self.nodes[node].running.take().is_some(), "it runs");
@@ -167,6 +189,15 @@ impl Drop for Cluster {
     }
 }
 
+/// The whole answer to a request on this machine.
+fn get(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
 /// The code blocks of the README.md in `deploy/`, of one language.
 pub fn readme(kind: Kind, language: &str) -> Vec<String> {
     let text = fs::read_to_string(deployed(kind.folder()).join("README.md")).expect("the README");
@@ -208,11 +239,13 @@ fn adapted(path: &str, words: &[(&str, String)]) -> String {
     })
 }
 
-/// Debian's, which puts it where not every user looks; `NATS_SERVER` names another one to try.
-pub fn nats_server() -> String {
-    let packaged = "/usr/sbin/nats-server";
-    let debian = || if Path::new(packaged).exists() { packaged } else { "nats-server" };
-    std::env::var("NATS_SERVER").unwrap_or_else(|_| debian().to_owned())
+/// Debian's, which puts it where not every user looks, and for several nodes that of Debian 13, which `tests/nats.sh` fetches where
+/// the system's is older; `NATS_SERVER` names another one to try.
+pub fn nats_server(nodes: usize) -> String {
+    let newer = concat!(env!("CARGO_MANIFEST_DIR"), "/target/nats/nats-server");
+    let known = [newer, "/usr/sbin/nats-server"].into_iter().skip(usize::from(nodes == 1));
+    let found = || known.into_iter().find(|path| Path::new(path).exists()).unwrap_or("nats-server").to_owned();
+    std::env::var("NATS_SERVER").unwrap_or_else(|_| found())
 }
 
 fn mosquitto(dir: &Path) -> Node {
@@ -237,7 +270,7 @@ fn mosquitto(dir: &Path) -> Node {
         command.arg("-c").arg(&config);
         command
     };
-    Node { port, people, command: Box::new(command), running: None }
+    Node { port, people, health: None, command: Box::new(command), running: None }
 }
 
 /// What a README.md says of one node alone: without the part that makes it one of three.
@@ -250,7 +283,7 @@ fn alone(text: &str, from: &str, to: &str) -> String {
 fn nats(dir: &Path, nodes: usize) -> Vec<Node> {
     let cluster: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
     let node = |number: usize| {
-        let port = free_port();
+        let (port, health) = (free_port(), free_port());
         let (certs, store) = (dir.join("certs").display().to_string(), dir.join(format!("store-{number}")));
         let mut words = vec![
             ("/etc/nats/auscult/node", format!("{certs}/nats-{}", number + 1)),
@@ -259,6 +292,7 @@ fn nats(dir: &Path, nodes: usize) -> Vec<Node> {
             ("0.0.0.0:6222", format!("127.0.0.1:{}", cluster[number])),
             ("0.0.0.0:8883", format!("127.0.0.1:{port}")),
             ("127.0.0.1:4222", format!("127.0.0.1:{}", free_port())),
+            ("127.0.0.1:8222", format!("127.0.0.1:{health}")),
             ("/var/lib/nats/auscult", store.display().to_string()),
         ];
         let routes = ["nats-1.plant.example:6222", "nats-2.plant.example:6222", "nats-3.plant.example:6222"];
@@ -270,11 +304,11 @@ fn nats(dir: &Path, nodes: usize) -> Vec<Node> {
         }
         fs::write(&config, text).expect("a writable file");
         let command = move || {
-            let mut command = Command::new(nats_server());
+            let mut command = Command::new(nats_server(nodes));
             command.arg("-c").arg(&config);
             command
         };
-        Node { port, people: port, command: Box::new(command), running: None }
+        Node { port, people: port, health: Some(health), command: Box::new(command), running: None }
     };
     (0..nodes).map(node).collect()
 }
@@ -328,7 +362,7 @@ fn rabbitmq(dir: &Path, nodes: usize) -> (Vec<Node>, Option<ProgramGroup>) {
                 );
             command
         };
-        Node { port, people: port, command: Box::new(command), running: None }
+        Node { port, people: port, health: None, command: Box::new(command), running: None }
     };
     ((0..nodes).map(node).collect(), Some(names))
 }

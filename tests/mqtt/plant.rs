@@ -206,7 +206,7 @@ impl Plant {
     }
 
     /// Waits until all of these have answered a command, and returns how often it had to be sent again. As `auscult ctl`
-    /// that is done to those who have not: NATS 2.9 loses messages (docs/fleet.md).
+    /// that is done to those who have not: while nodes choose a leader nobody is served.
     pub fn answered(&self, node: usize, id: &str, command: &str, who: &[&str]) -> u32 {
         let is_answer = |message: &Message| message.is_agent(AgentPart::Reply) && message.json()["id"] == id;
         let (begin, mut again) = (Instant::now(), 0);

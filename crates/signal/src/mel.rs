@@ -23,7 +23,8 @@ const PRECISE_ABOVE_DB: f32 = 50.0;
 pub struct MelExtractor {
     front_end: FrontEnd,
     quick: PairedPower<f32>,
-    precise: PairedPower<f64>,
+    /// Made once a window needs it.
+    precise: Option<PairedPower<f64>>,
     bands: Vec<Band>,
     /// The pre-emphasised window between `n_fft / 2` zeros on each side.
     padded: Vec<f32>,
@@ -52,7 +53,7 @@ impl MelExtractor {
         Ok(MelExtractor {
             front_end: front_end.clone(),
             quick: PairedPower::new(n_fft),
-            precise: PairedPower::new(n_fft),
+            precise: None,
             bands: mel_bands(front_end),
             padded: vec![0.0; front_end.window_samples() + n_fft],
             power: vec![0.0; 2 * bins],
@@ -84,6 +85,7 @@ impl MelExtractor {
         mel_powers(quick, padded, front_end.hop, bands, power, mel_db);
         let mut range_db = decibels(mel_db, front_end.top_db)?;
         if range_db.1 - range_db.0 > PRECISE_ABOVE_DB {
+            let precise = precise.get_or_insert_with(|| PairedPower::new(front_end.n_fft));
             mel_powers(precise, padded, front_end.hop, bands, power, mel_db);
             range_db = decibels(mel_db, front_end.top_db)?;
         }

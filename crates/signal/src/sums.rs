@@ -78,6 +78,15 @@ pub fn total(numbers: &[f32]) -> f32 {
     sum + of_lanes(lanes)
 }
 
+/// Adds each number to its own sum; of the longer one's end nothing counts.
+pub fn add_each(sums: &mut [f64], numbers: &[f32]) {
+    let length = sums.len().min(numbers.len());
+    let (sums, numbers) = (&mut sums[..length], &numbers[..length]);
+    for place in 0..length {
+        sums[place] += f64::from(numbers[place]);
+    }
+}
+
 /// The sum of eight lanes, halved again and again.
 #[inline(always)]
 pub fn of_lanes(lanes: [f32; LANES]) -> f32 {
@@ -141,6 +150,9 @@ mod tests {
             let squares = numbers.iter().map(|number| (number - 1.0) * (number - 1.0)).sum();
             assert_eq!(squared_distance(&numbers, &ones), squares);
             assert_eq!(differences(&numbers, &ones), (numbers.iter().map(|number| number - 1.0).sum(), squares));
+            let mut sums = vec![0.5; count];
+            add_each(&mut sums, &numbers);
+            assert!(sums.iter().zip(&numbers).all(|(sum, number)| *sum == f64::from(*number) + 0.5));
             let least = numbers.iter().copied().fold(f32::INFINITY, f32::min);
             let most = numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(range(&numbers), (least, most));

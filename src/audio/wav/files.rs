@@ -113,7 +113,8 @@ impl Windows {
         let reader = MonoReader::open(path, channel)?;
         let resampler = Resampler::new(reader.rate_hz(), rate_hz)?;
         let window_samples = window_samples.max(1);
-        let (step, ready) = (window_samples, Vec::new());
+        // And a block of frames, so that it does not grow to twice the size.
+        let (step, ready) = (window_samples, Vec::with_capacity(window_samples + window_samples / 8));
         Ok(Windows { reader, resampler, window_samples, step, ready, ended: false, fault: None })
     }
 

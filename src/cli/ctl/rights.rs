@@ -30,7 +30,7 @@ pub async fn to_command(mqtt: &MqttConfig, topic: &str) -> Rights {
 async fn probe(mqtt: &MqttConfig, topic: &str) -> Rights {
     let Ok(mut client) = SimpleClient::connect(mqtt, "ctl-rights").await else { return Rights::Known };
     // Who may not read it may still write it: of a broker that ends the connection for the one it is found out by the other.
-    if client.subscribe(&[topic.to_owned()]).await.is_err() {
+    if client.subscribe_once(&[topic.to_owned()]).await.is_err() {
         let Ok(mut client) = SimpleClient::connect(mqtt, "ctl-rights").await else { return Rights::Known };
         let published = async {
             client.publish(topic, false, Vec::new()).await?;

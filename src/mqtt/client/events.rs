@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::link::{Echo, Link, Sent};
 use super::stop::Phase;
+use super::subscriptions::Subscriptions;
 use super::{Driver, SILENT, Session};
+use crate::backoff::Backoff;
 use crate::mqtt::connection::{BrokerLimits, ConnectionError, ConnectionEvent, Reason, Received, Refusal};
 use crate::mqtt::diagnose;
 use crate::mqtt::incoming::{Incoming, Origin};
@@ -94,27 +96,45 @@ impl Driver {
         if std::mem::replace(&mut self.was_connected, true) {
             self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
         }
-        let mut filters = self.shared.topics.subscriptions();
-        filters.extend(self.options.homeassistant_status.clone());
-        if let Err(error) = session.connection.subscribe(&filters) {
-            tracing::error!(%error, "the subscription could not be sent");
-        }
         let (backlog_end, generation) = (self.shared.outbox.next_id(), self.reader.generation());
         // Only now: whoever sees the connection and publishes is no backlog.
         self.shared.connected(session.version);
         // A broker may ask for a longer pause between signs of life; and not every version takes ours.
         session.silent_after = limits.keep_alive.mul_f64(SILENT);
-        session.link = Some(Link::new(backlog_end, generation, self.options.drain_per_s, filters, limits.in_flight));
-        self.holds.reconnected();
+        let subscriptions = Subscriptions::new(Backoff::new(self.options.pause.0, self.options.pause.1));
+        let drain_per_s = self.options.drain_per_s;
+        session.link = Some(Link::new(backlog_end, generation, drain_per_s, subscriptions, limits.in_flight));
         tracing::debug!(url = %session.broker, version = %session.version, ?limits, "the broker accepts the connection");
+        self.subscribe_all();
+        self.holds.reconnected();
         self.keep_aside();
         self.shared.publish_online();
         self.shared.republish_all();
     }
 
+    /// Subscribes on a connection that was just accepted.
+    fn subscribe_all(&mut self) {
+        let mut filters = self.shared.topics.subscriptions();
+        filters.extend(self.options.homeassistant_status.clone());
+        self.subscribe(filters);
+    }
+
+    pub(super) fn subscribe(&mut self, filters: Vec<String>) {
+        let Some(session) = &mut self.session else { return };
+        let Some(link) = &mut session.link else { return };
+        match session.connection.subscribe(&filters) {
+            Ok(()) => link.subscriptions.asked(filters),
+            Err(error) => tracing::error!(%error, "the subscription could not be sent"),
+        }
+    }
+
     fn on_subscribed(&mut self, answers: Vec<Option<Refusal>>) {
-        let Some(link) = self.session.as_ref().and_then(|session| session.link.as_ref()) else { return };
-        let filters = link.filters.clone();
+        let Some(filters) = self.link().and_then(|link| link.subscriptions.answered()) else { return };
+        if answers.iter().any(Option::is_some)
+            && let Some(link) = self.link()
+        {
+            link.subscriptions.denied(Instant::now());
+        }
         for (filter, refusal) in filters.into_iter().zip(answers) {
             let Some(refusal) = refusal else {
                 self.problems.solved(&filter);

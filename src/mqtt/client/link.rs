@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::holds::{Gate, Holds};
+use super::subscriptions::Subscriptions;
 use crate::mqtt::outbox::{OutboxReader, Row};
 use crate::mqtt::payload::mark_late;
 use crate::mqtt::shared::{MqttShared, StateSlot, Unstored};
@@ -31,7 +32,7 @@ pub const ECHO_AGAIN: Duration = Duration::from_secs(10);
 pub struct Link {
     pub since: Instant,
     pub echo: Echo,
-    pub filters: Vec<String>,
+    pub subscriptions: Subscriptions,
     /// There may be live messages to read.
     pub live_changed: bool,
     /// Messages with a smaller id existed before the connection: they are the backlog.
@@ -95,14 +96,14 @@ impl Link {
         backlog_end: i64,
         generation: u64,
         drain_per_s: f64,
-        filters: Vec<String>,
+        subscriptions: Subscriptions,
         most_in_flight: Option<usize>,
     ) -> Self {
         let now = Instant::now();
         Link {
             since: now,
             echo: Echo::AwaitedUntil(now + ECHO_WITHIN),
-            filters,
+            subscriptions,
             live_changed: true,
             backlog_end,
             generation,

@@ -9,6 +9,7 @@ pub mod link;
 mod problems;
 mod refusals;
 pub mod stop;
+mod subscriptions;
 mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,6 +150,7 @@ impl Driver {
                 self.expect_live();
             }
             self.ask_for_held_topics();
+            self.ask_for_denied_filters();
             self.pump();
             self.watch();
             let over_tls = self.options.broker.urls.all().iter().any(|url| url.tls);
@@ -422,7 +424,8 @@ impl Driver {
             Some(Session { link: None, .. }) => {}
             Some(Session { link: Some(link), last_event, silent_after, .. }) => {
                 wake_at = wake_at.min(*last_event + *silent_after);
-                wake_at = self.holds.due_at().map_or(wake_at, |due| wake_at.min(due));
+                let due = self.holds.due_at().into_iter().chain(link.subscriptions.due_at());
+                wake_at = due.fold(wake_at, Instant::min);
                 if let Echo::AwaitedUntil(until) | Echo::MissingUntil(until) = link.echo {
                     wake_at = wake_at.min(until);
                 }

@@ -154,6 +154,13 @@ impl Driver {
         }
     }
 
+    /// Asks again for the subscriptions that were denied, once their time has come.
+    pub(super) fn ask_for_denied_filters(&mut self) {
+        if self.link().is_some_and(|link| link.subscriptions.comes_due(Instant::now())) {
+            self.subscribe(self.filters_denied.iter().cloned().collect());
+        }
+    }
+
     /// Says in `health` what the broker denies at present.
     pub(super) fn note_denied(&self) {
         let status = self.status_denied.then(|| self.shared.topics.of_agent(AgentPart::Status));

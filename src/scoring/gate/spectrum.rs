@@ -1,10 +1,9 @@
 //! The spectrum that distinguishes the hiss of a dead preamplifier from a machine.
-#![allow(clippy::needless_range_loop, reason = "what iterators are given may be compiled apart, and slower")]
 
 use std::sync::LazyLock;
 
 use auscult_signal::PairedPower;
-use auscult_signal::sums::total;
+use auscult_signal::sums::{add_each, total};
 
 /// Frame of the spectrum that noise is recognised by, in samples.
 const FRAME: usize = 512;
@@ -70,10 +69,7 @@ impl Spectrum {
 
 /// Adds a frame's power to what the frames before had, bin by bin; the sum over all bins.
 fn add_power(of_frame: &[f32], power: &mut [f64]) -> f64 {
-    let power = &mut power[..of_frame.len()];
-    for bin in 0..of_frame.len() {
-        power[bin] += f64::from(of_frame[bin]);
-    }
+    add_each(power, of_frame);
     f64::from(total(of_frame))
 }
 
