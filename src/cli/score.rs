@@ -16,7 +16,7 @@ use super::{Failure, terminal};
 use crate::bundle::FittedModel;
 use crate::fs::Output;
 use crate::numbers::{counted, short};
-use crate::scoring::{Done, Lane, Reason, Scored, ScorerPool, Verdict};
+use crate::scoring::{Done, Heard, Lane, Reason, Recent, Scored, ScorerPool, Verdict};
 
 /// Score recordings offline: a row for each window.
 ///
@@ -59,9 +59,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     });
     let mut rows = Rows::new(&args, files.longest_name(), model.baseline.is_some())?;
     let model = Arc::new(model);
-    let mut pool = ScorerPool::new(engine)?;
-    let mut take = |bar: &ProgressBar, done: Done<(Arc<Path>, u64)>| -> Result<(), Failure> {
-        let ((file, number), scored) = (done.tag, done.scored?);
+    let (mut pool, mut recent) = (ScorerPool::hearing(engine)?, Recent::default());
+    let mut take = |bar: &ProgressBar, done: Done<(Arc<Path>, u64), Heard>| -> Result<(), Failure> {
+        let (file, number) = done.tag;
+        // The first window of a file is earlier than what was before, and begins anew.
+        let end_s = (number + 1) as f64 * model.front_end.window_s;
+        let scored = model.judge_next(done.scored?, &mut recent, end_s);
         bar.suspend(|| rows.add(&file, number, model.front_end.window_s, &scored))?;
         if let Some(embeddings) = &mut embeddings {
             embeddings.add(scored.embedding.as_deref());

@@ -14,7 +14,7 @@ use crate::scoring::alarm::Alarm;
 use crate::scoring::baseline::{LearnProgress, Learner, Origin as LearnOrigin, Sample};
 use crate::scoring::gate::SignalHealth;
 use crate::scoring::gate::debounce::SignalDebounce;
-use crate::scoring::{Assessment, Baseline, Scored, UsualSpectrum};
+use crate::scoring::{Assessment, Baseline, Recent, Scored, UsualSpectrum};
 
 /// One machine as the agent runs it.
 pub struct Machine {
@@ -29,6 +29,8 @@ pub struct Machine {
     pub signal: SignalState,
     /// Its windows of the last minute.
     pub heard: HeardWindows,
+    /// What they sound like, which counts with the next one.
+    pub recent: Recent,
     pub usual: UsualSpectrum,
     /// What it was found to do daily; counts only with `adapt` in its configuration.
     pub adaptation: Adaptation,
@@ -70,6 +72,7 @@ impl Machine {
             learning,
             signal,
             heard: HeardWindows::default(),
+            recent: Recent::default(),
             usual: UsualSpectrum::default(),
             adaptation: Adaptation::default(),
         }

@@ -335,7 +335,7 @@ fn judge_under(configured: Option<Judge>, effective: Option<Effective>) -> Judge
 /// The assessment of one window: what capture knows first, then maintenance, then the score.
 fn assess(
     loaded: Option<&mut ActiveBundle>,
-    machine: &Machine,
+    machine: &mut Machine,
     effective: Option<Effective>,
     widening: Option<f64>,
     (window, heard): (&Window, Option<HeardWindow>),
@@ -362,7 +362,7 @@ fn assess(
     let heard = heard.and_then(|heard| heard.fitting(setup));
     match heard.unwrap_or_else(|| loaded.scorer.hear(&model, &window.samples)) {
         Ok(heard) => {
-            let mut scored = model.judge(heard);
+            let mut scored = model.judge_next(heard, &mut machine.recent, end.timestamp_millis() as f64 / 1000.0);
             // Without a bank there is no threshold either.
             scored.assessment.threshold = scored.assessment.threshold.filter(|limit| limit.is_finite());
             scored

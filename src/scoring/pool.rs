@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use super::scorer::{MachineModel, Scorer};
+use super::scorer::{Heard, MachineModel, Scorer};
 use super::verdict::Scored;
 use crate::encoder::Engine;
 use crate::features::FeatureError;
@@ -53,25 +53,40 @@ pub enum PoolError {
 }
 
 impl<T: Send + 'static> ScorerPool<T> {
-    /// A thread for each core.
+    /// A thread for each core, which judge each window by itself.
     ///
     /// # Errors
     /// Where no thread can be started. An engine that cannot be shared is used by one thread alone.
     pub fn new(engine: Box<dyn Engine>) -> Result<Self, PoolError> {
-        let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        let mut engines: Vec<Box<dyn Engine>> = Vec::with_capacity(threads);
-        for _ in 1..threads {
-            match engine.share() {
-                Ok(shared) => engines.push(shared),
-                Err(error) => {
-                    tracing::warn!(%error, "scoring on fewer cores than there are");
-                    break;
-                }
+        ScorerPool::of(on_each_core(engine), Scorer::score)
+    }
+}
+
+impl<T: Send + 'static> ScorerPool<T, Heard> {
+    /// A thread for each core, for windows that are judged one after the other.
+    ///
+    /// # Errors
+    /// As [`ScorerPool::new`].
+    pub fn hearing(engine: Box<dyn Engine>) -> Result<Self, PoolError> {
+        ScorerPool::of(on_each_core(engine), Scorer::hear)
+    }
+}
+
+/// The engine, and as many more of its weights as there are further cores.
+fn on_each_core(engine: Box<dyn Engine>) -> Vec<Box<dyn Engine>> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut engines: Vec<Box<dyn Engine>> = Vec::with_capacity(threads);
+    for _ in 1..threads {
+        match engine.share() {
+            Ok(shared) => engines.push(shared),
+            Err(error) => {
+                tracing::warn!(%error, "scoring on fewer cores than there are");
+                break;
             }
         }
-        engines.push(engine);
-        ScorerPool::of(engines, Scorer::score)
     }
+    engines.push(engine);
+    engines
 }
 
 impl<T: Send + 'static, R: Send + 'static> ScorerPool<T, R> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::bank::Bank;
-use super::baseline::Baseline;
+use super::baseline::{Baseline, Judged, LaneScore};
 use super::gate::{self, Gate, SignalHealth};
 use super::lanes::{FeatureExtractor, Features};
+use super::recent::Recent;
 use super::verdict::{Adapted, Assessment, Judge, Scored, Verdict, judge};
 use super::why::{self, Why};
 use crate::encoder::{EncoderError, Engine};
@@ -76,9 +77,14 @@ impl MachineModel {
         quiet && matches!(signal.fault, None | Some(Reason::Silent))
     }
 
-    /// What comes of a window that was heard with this model, or with one that differs in what windows are compared with alone:
-    /// bank, threshold, baseline.
+    /// As [`MachineModel::judge_next`], of a window without any before it.
     pub fn judge(&self, heard: Heard) -> Scored {
+        self.judge_next(heard, &mut Recent::default(), 0.0)
+    }
+
+    /// What comes of a window that was heard with this model, or with one that differs in what windows are compared with alone:
+    /// bank, threshold, baseline. It ended at `end_s`; `recent` has those before it, and takes it in.
+    pub fn judge_next(&self, heard: Heard, recent: &mut Recent, end_s: f64) -> Scored {
         let Heard { signal, sound } = heard;
         let level_dbfs = signal.level_dbfs;
         let unknown = |reason| Assessment::unknown(reason, Some(self.threshold), level_dbfs);
@@ -90,7 +96,8 @@ impl MachineModel {
             Ok(sound) if self.bank.is_empty() => (unknown(Reason::Learning), Some(sound)),
             Ok((embedding, features)) => {
                 let distance = self.bank.nearest(&embedding).map_or(f64::NAN, |(_, distance)| distance);
-                (self.judge_sound(distance, features.as_ref(), level_dbfs), Some((embedding, features)))
+                let before = (recent, end_s);
+                (self.judge_sound(distance, features.as_ref(), level_dbfs, before), Some((embedding, features)))
             }
         };
         let (embedding, features) = sound.unzip();
@@ -98,14 +105,20 @@ impl MachineModel {
     }
 
     /// The verdict: by the distance, or by all lanes together.
-    fn judge_sound(&self, distance: f64, features: Option<&Features>, level_dbfs: f64) -> Assessment {
+    fn judge_sound(
+        &self,
+        distance: f64,
+        features: Option<&Features>,
+        level_dbfs: f64,
+        before: (&mut Recent, f64),
+    ) -> Assessment {
         let mut assessment = judge(distance, self.threshold, level_dbfs);
         if assessment.verdict == Verdict::Unknown {
             return assessment;
         }
         assessment.provisional = self.provisional;
         if let Some(features) = features {
-            self.judge_by_lanes(&mut assessment, distance, features);
+            self.judge_by_lanes(&mut assessment, distance, features, before);
         }
         if assessment.verdict == Verdict::Anomalous || assessment.p_value.is_some_and(|p| p < WORTH_TELLING) {
             assessment.why = Some(self.why(&assessment, distance, features));
@@ -132,18 +145,27 @@ impl MachineModel {
         }
     }
 
-    fn judge_by_lanes(&self, assessment: &mut Assessment, distance: f64, features: &Features) {
+    fn judge_by_lanes(
+        &self,
+        assessment: &mut Assessment,
+        distance: f64,
+        features: &Features,
+        (recent, end_s): (&mut Recent, f64),
+    ) {
         let Some(baseline) = &self.baseline else { return };
         let rate = self.false_alarm_rate.unwrap_or(baseline.false_alarm_rate);
-        let lanes = match self.widening.filter(|_| self.judge == Judge::Combined) {
-            None => baseline.lane_score(distance, features),
-            Some(widening) => baseline.widened_score(distance, features, widening, rate).map(|found| {
-                let (learned_p_value, needed) = (found.learned.p_value, found.needed);
-                assessment.adapted = Some(Adapted { widening, learned_p_value, needed });
-                found.widened
-            }),
-        };
-        let Some(lanes) = lanes else { return };
+        let Some(alone) = baseline.judged(distance, features) else { return };
+        let Some(mut found) = self.by_lanes(&alone, rate) else { return };
+        let mut lingering = false;
+        // What stands out by itself says enough, and must not make those after it stand out.
+        if found.0.p_value >= rate {
+            recent.note(end_s, self.front_end.window_s, &features.spectrum);
+            if let Some(together) = alone.with_those_before(recent).and_then(|judged| self.by_lanes(&judged, rate)) {
+                (found, lingering) = (together, together.0.p_value < rate);
+            }
+        }
+        let (lanes, adapted) = found;
+        assessment.adapted = adapted;
         if !lanes.p_value.is_finite() {
             *assessment = Assessment::unknown(Reason::NotFinite, assessment.threshold, assessment.level_dbfs);
             return;
@@ -154,7 +176,18 @@ impl MachineModel {
         if self.judge == Judge::Combined {
             assessment.verdict = if lanes.p_value < rate { Verdict::Anomalous } else { Verdict::Normal };
             assessment.unsteady = assessment.verdict == Verdict::Anomalous && lanes.lane.is_unsteady();
+            assessment.lingering = lingering;
         }
+    }
+
+    /// The score, under a tail that is wider at this hour where it is.
+    fn by_lanes(&self, judged: &Judged<'_>, rate: f64) -> Option<(LaneScore, Option<Adapted>)> {
+        let Some(widening) = self.widening.filter(|_| self.judge == Judge::Combined) else {
+            return Some((judged.score()?, None));
+        };
+        let found = judged.widened(widening, rate)?;
+        let adapted = Adapted { widening, learned_p_value: found.learned.p_value, needed: found.needed };
+        Some((found.widened, Some(adapted)))
     }
 }
 

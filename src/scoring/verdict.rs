@@ -58,6 +58,9 @@ pub struct Assessment {
     pub lane: Option<Lane>,
     /// Whether it is anomalous by a lane that sees what comes and goes within a window; not where the distance decides.
     pub unsteady: bool,
+    /// Whether it is anomalous with those before it alone, and not by itself: windows that follow each other share them, and are
+    /// one witness.
+    pub lingering: bool,
     /// In what it differs from normal windows, where it does.
     pub why: Option<Why>,
     /// Judged by what had been learned until then, while learning went on.
@@ -79,6 +82,7 @@ impl Assessment {
             p_value: None,
             lane: None,
             unsteady: false,
+            lingering: false,
             why: None,
             provisional: false,
             adapted: None,
@@ -124,6 +128,7 @@ pub fn judge(distance: f64, threshold: f64, level_dbfs: f64) -> Assessment {
         p_value: None,
         lane: None,
         unsteady: false,
+        lingering: false,
         why: None,
         provisional: false,
         adapted: None,

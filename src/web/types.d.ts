@@ -207,7 +207,7 @@ type Judge = "distance" | "combined"
 
 type Kind = "fault" | "wear" | "deaf"
 
-type Lane = "distance" | "spectrum" | "envelope" | "burst" | "shape" | "texture"
+type Lane = "distance" | "spectrum" | "envelope" | "burst" | "shape" | "texture" | "steady"
 
 interface MachineHealth {
   /** Share of the windows since the last health message that could be assessed, 0..1; null when there was none. */

@@ -60,7 +60,8 @@ impl Machine<'_> {
     /// As the agent judges it.
     fn assess(&self, heard: &Heard) -> Assessment {
         let widening = self.adaptation.as_ref().map_or(1.0, |adaptation| adaptation.widening(self.now));
-        let found = self.baseline.widened_score(heard.distance, &heard.features, widening, RATE).expect("lanes");
+        let judged = self.baseline.judged(heard.distance, &heard.features).expect("lanes");
+        let found = judged.widened(widening, RATE).expect("lanes that apply");
         let (learned_p_value, needed) = (found.learned.p_value, found.needed);
         let is_anomalous = found.widened.p_value < RATE;
         Assessment {

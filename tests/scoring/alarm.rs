@@ -81,6 +81,18 @@ fn what_comes_and_goes_within_windows_must_last() {
     assert_eq!(bench.take(3, &by(Lane::Spectrum)), AlarmState::Active);
 }
 
+/// Windows that follow each other share the minute before them: a dozen of them are one witness, and no fault. If it stays, it is
+/// wear.
+#[test]
+fn what_only_lingers_is_wear_and_no_fault() {
+    let mut bench = Bench::new(AlarmConfig { slow_windows: 60.0, ..AlarmConfig::default() });
+    bench.alarm.calibrate(Some(SlowCalibration { windows: 1000, correlation: 0.5 }));
+    let lingering = Assessment { lingering: true, p_value: Some(0.003), ..judge(ANOMALOUS, THRESHOLD, -20.0) };
+    assert_eq!(bench.take(20, &lingering), AlarmState::Normal);
+    assert_eq!(bench.take(200, &lingering), AlarmState::Active);
+    assert_eq!(bench.alarm.status().kind, Some(Kind::Wear));
+}
+
 #[test]
 fn between_the_two_limits_nothing_changes() {
     let mut bench = Bench::new(AlarmConfig::default());

@@ -18,4 +18,5 @@ mod modes;
 mod mutations;
 mod old_baseline;
 mod score;
+mod steady;
 mod train;

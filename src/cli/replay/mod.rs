@@ -22,7 +22,7 @@ use crate::config::Channel;
 use crate::encoder::Engine;
 use crate::scoring::alarm::{Alarm, AlarmConfig, AlarmState, Kind};
 use crate::scoring::baseline::{LearnProgress, LearnSettings, Learner, Origin, check_rate};
-use crate::scoring::{Done, MachineModel, Scored, ScorerPool, Why};
+use crate::scoring::{Done, Heard, MachineModel, Recent, Scored, ScorerPool, Why};
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -48,6 +48,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         alarm,
         timeline: Timeline::new(&recordings.machine, args.fault_at),
         raised: Vec::new(),
+        recent: Recent::default(),
     };
     let mut files = recordings.files();
     files.explain_interrupt("no sums were made, and nothing was written");
@@ -83,6 +84,8 @@ struct Replay {
     alarm: Alarm,
     timeline: Timeline,
     raised: Vec<Raised>,
+    /// The last windows, which count with the next.
+    recent: Recent,
 }
 
 impl Replay {
@@ -94,7 +97,7 @@ impl Replay {
         hop_s: f64,
         engine: Box<dyn Engine>,
     ) -> Result<f64, Failure> {
-        let mut pool = ScorerPool::new(engine)?;
+        let mut pool = ScorerPool::hearing(engine)?;
         let window_s = self.model.front_end.window_s;
         let mut played_s = 0.0;
         while let Some(file) = files.next() {
@@ -106,35 +109,23 @@ impl Replay {
                 played_s = begun_s + f64::from(number) * hop_s + window_s;
                 number += 1;
                 if let Some(done) = pool.push(played_s, &self.model, window)? {
-                    self.take(done, &mut pool)?;
+                    self.take(done)?;
                 }
             }
         }
         while let Some(done) = pool.oldest()? {
-            self.take(done, &mut pool)?;
+            self.take(done)?;
         }
         Ok(played_s)
     }
 
-    fn take(&mut self, done: Done<f64>, pool: &mut ScorerPool<f64>) -> Result<(), Failure> {
-        if !self.judge(done.tag, &done.scored?)? {
-            return Ok(());
-        }
-        // What was on its way while the normal was learned is scored again, by what was learned.
-        let mut under_way = Vec::new();
-        while let Some(done) = pool.oldest()? {
-            under_way.push(done);
-        }
-        for Done { tag, window, .. } in under_way {
-            if let Some(done) = pool.push(tag, &self.model, window)? {
-                self.judge(done.tag, &done.scored?)?;
-            }
-        }
-        Ok(())
+    /// What was on its way while the normal was learned is judged by what was learned.
+    fn take(&mut self, done: Done<f64, Heard>) -> Result<(), Failure> {
+        let scored = self.model.judge_next(done.scored?, &mut self.recent, done.tag);
+        self.judge(done.tag, &scored)
     }
 
-    /// Whether with this window the normal is learned.
-    fn judge(&mut self, end_s: f64, scored: &Scored) -> Result<bool, Failure> {
+    fn judge(&mut self, end_s: f64, scored: &Scored) -> Result<(), Failure> {
         let at = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::milliseconds((1000.0 * end_s) as i64);
         let change = self.alarm.on_verdict(&scored.assessment, at);
         self.timeline.add(Point::new(end_s, &self.model, &scored.assessment, self.alarm.status().state));
@@ -154,9 +145,9 @@ impl Replay {
                 _ => {}
             }
         }
-        let Some(learning) = &mut self.learner else { return Ok(false) };
+        let Some(learning) = &mut self.learner else { return Ok(()) };
         if !learning.on_window(scored, at).complete {
-            return Ok(false);
+            return Ok(());
         }
         let baseline = Arc::new(learning.propose().map_err(Failure::data)?);
         self.alarm.calibrate(baseline.slow());
@@ -166,7 +157,7 @@ impl Replay {
         self.model = Arc::new(model);
         self.timeline.learned_s = Some(end_s);
         self.learner = None;
-        Ok(true)
+        Ok(())
     }
 
     /// Draws and prints what the recordings gave.

@@ -112,7 +112,8 @@ impl Evidence {
         let run = if let SignalHealth::Fine { run } = self.signal { run } else { 0 };
         self.signal = SignalHealth::Fine { run: run.saturating_add(1) };
 
-        self.recent.push_back(assessment.verdict == Verdict::Anomalous);
+        // What only lingers is weak: the slow average finds it.
+        self.recent.push_back(assessment.verdict == Verdict::Anomalous && !assessment.lingering);
         self.unsteady.push_back(assessment.unsteady);
         self.fit(config);
         if self.anomalous() < config.k {

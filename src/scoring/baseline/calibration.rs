@@ -26,7 +26,11 @@ pub(super) enum Combining {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tails {
     pub tails: Vec<(Lane, Tail)>,
+    /// Of all lanes that look at a window alone.
     pub combined: Tail,
+    /// Of all lanes, of windows with those before them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    with_those_before: Option<Tail>,
     #[serde(default)]
     combining: Combining,
 }
@@ -53,23 +57,39 @@ impl Tails {
             })
             .collect();
         let combining = Combining::Squares;
-        let complete = judged.filter(|(scores, _)| scores.len() == tails.len());
-        let (surprises, stretches): (Vec<f64>, Vec<usize>) =
-            complete.filter_map(|(scores, stretch)| Some((surprise(&tails, scores, combining)?.0, stretch))).unzip();
-        let combined = Tail::fit_stretches(&surprises, &stretches)?;
-        Some(Tails { tails, combined, combining })
+        let combined = |scores: &dyn Fn(&Scores) -> Option<Scores>| {
+            let complete = judged.clone().filter(|(scores, _)| is_complete(&tails, scores));
+            let surprises = complete.filter_map(|(of_window, stretch)| {
+                let (surprise, _) = surprise(&tails, &scores(of_window)?, combining)?;
+                Some((surprise, stretch))
+            });
+            let (surprises, stretches): (Vec<f64>, Vec<usize>) = surprises.unzip();
+            Tail::fit_stretches(&surprises, &stretches)
+        };
+        let with_those_before = combined(&|scores| has_steady(scores).then(|| scores.clone()));
+        Some(Tails { combined: combined(&|scores| Some(alone(scores)))?, with_those_before, combining, tails })
     }
 
     /// Natural logarithm of the share of normal windows that are as unlike the baseline, and the lane that was the most
     /// surprised.
-    pub fn ln_p(&self, scores: &[(Lane, f64)]) -> Option<(f64, Lane)> {
-        let (surprise, lane) = surprise(&self.tails, scores, self.combining)?;
-        Some((self.combined.ln_p(surprise), lane))
+    pub fn ln_p(&self, scores: &Scores) -> Option<(f64, Lane)> {
+        let (surprise, lane, tail) = self.surprise(scores)?;
+        Some((tail.ln_p(surprise), lane))
+    }
+
+    /// How surprised the lanes are together, the one that is the most, and how normal windows surprise them.
+    fn surprise(&self, scores: &Scores) -> Option<(f64, Lane, &Tail)> {
+        let together = self.with_those_before.as_ref().filter(|_| has_steady(scores));
+        let (surprise, lane) = match together {
+            Some(_) => surprise(&self.tails, scores, self.combining)?,
+            None => surprise(&self.tails, &alone(scores), self.combining)?,
+        };
+        Some((surprise, lane, together.unwrap_or(&self.combined)))
     }
 
     /// As [`Tails::ln_p`], of a window that every lane has judged; the probability itself.
     pub fn p_value(&self, scores: &Scores) -> Option<f64> {
-        if scores.len() < self.tails.len() {
+        if !is_complete(&self.tails, scores) {
             return None;
         }
         Some(self.ln_p(scores)?.0.exp())
@@ -78,17 +98,18 @@ impl Tails {
     /// How many times as wide the tail of all lanes together would have to be, for a window that every lane has judged to
     /// have the probability `p`.
     pub fn widening(&self, scores: &Scores, p: f64) -> Option<f64> {
-        if scores.len() < self.tails.len() {
+        if !is_complete(&self.tails, scores) {
             return None;
         }
-        let (surprise, _) = surprise(&self.tails, scores, self.combining)?;
-        Some(self.combined.widening(surprise, p))
+        let (surprise, _, tail) = self.surprise(scores)?;
+        Some(tail.widening(surprise, p))
     }
 
     /// The same with a tail of all lanes together that is so many times as wide.
     #[must_use]
     pub fn widened(mut self, times: f64) -> Tails {
         self.combined = self.combined.widened(times);
+        self.with_those_before = self.with_those_before.map(|tail| tail.widened(times));
         self
     }
 
@@ -98,15 +119,30 @@ impl Tails {
 
     /// Whether what was read makes sense.
     pub fn is_valid(&self) -> bool {
-        self.tails.iter().all(|(_, tail)| tail.is_valid()) && self.combined.is_valid()
+        let together = self.with_those_before.as_ref().is_none_or(Tail::is_valid);
+        self.tails.iter().all(|(_, tail)| tail.is_valid()) && self.combined.is_valid() && together
     }
+}
+
+/// Whether every lane that looks at a window alone has judged it: the first windows of a recording have none before them.
+fn is_complete(tails: &[(Lane, Tail)], scores: &Scores) -> bool {
+    tails.iter().all(|(lane, _)| *lane == Lane::Steady || score_of(scores, *lane).is_some())
+}
+
+fn has_steady(scores: &Scores) -> bool {
+    score_of(scores, Lane::Steady).is_some()
+}
+
+/// The scores of the lanes that look at a window alone.
+pub(super) fn alone(scores: &Scores) -> Scores {
+    scores.iter().copied().filter(|(lane, _)| *lane != Lane::Steady).collect()
 }
 
 pub(super) fn score_of(scores: &Scores, wanted: Lane) -> Option<f64> {
     scores.iter().find(|(lane, _)| *lane == wanted).map(|(_, score)| *score)
 }
 
-/// The score of every lane that applies to one window.
+/// The score of every lane that looks at one window alone.
 pub(super) fn lane_scores(lanes: &Lanes, distance: f64, features: &Features) -> Scores {
     let distance = Some((Lane::Distance, distance)).filter(|(_, distance)| distance.is_finite());
     distance.into_iter().chain(lanes.scores(features)).collect()

@@ -13,31 +13,32 @@
 //!
 //! A `Learner` can be written at any time (serde) and goes on after a restart. Nothing here reads a clock or a file.
 
+mod averages;
 mod calibration;
 mod coreset;
 mod expected;
 mod extend;
+mod judged;
 mod learn;
 mod mode_level;
 mod modes;
 mod propose;
 mod sample;
-mod widened;
 
 pub use coreset::coreset;
 pub use extend::{Changes, SAMPLES_LIMIT};
+pub use judged::{Judged, WidenedScore};
 pub use learn::{LearnProgress, Learner};
 pub use mode_level::ModeLevel;
 pub use propose::{LANES_LEAST_S, PROVISIONAL_LEAST, propose};
 pub use sample::{LearnSettings, Sample};
-pub use widened::WidenedScore;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::calibration::{LaneCalibration, lane_scores};
+use self::calibration::LaneCalibration;
 use self::modes::Modes;
 use super::alarm::SlowCalibration;
 use super::bank::Bank;
@@ -296,18 +297,9 @@ impl Baseline {
         self.calibration.is_some()
     }
 
-    /// How unlike the baseline a window is; `None` where the baseline has no lanes or none of them applies.
+    /// How unlike the baseline a window is by itself; `None` where the baseline has no lanes or none of them applies.
     pub fn lane_score(&self, distance: f64, features: &Features) -> Option<LaneScore> {
-        let calibration = self.calibration.as_ref()?;
-        calibration.tails.ln_p(&lane_scores(&calibration.lanes, distance, features)).map(LaneScore::of)
-    }
-
-    /// How unlike the baseline a window is in each lane by itself: the share of normal windows that are as unlike. Empty
-    /// where the baseline has no lanes.
-    pub fn lane_p_values(&self, distance: f64, features: &Features) -> Vec<(Lane, f64)> {
-        let Some(calibration) = &self.calibration else { return Vec::new() };
-        let p_value = |(lane, score)| Some((lane, calibration.tails.of(lane)?.ln_p(score).exp()));
-        lane_scores(&calibration.lanes, distance, features).into_iter().filter_map(p_value).collect()
+        self.judged(distance, features)?.score()
     }
 
     /// How far each mel band lies above (below) the nearest windows of the baseline, dB, `[n_mels]`.

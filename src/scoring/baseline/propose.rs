@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, TimeDelta};
 
-use super::calibration::{LaneCalibration, Scores, Tails, lane_scores, score_of};
+use super::averages::Averages;
+use super::calibration::{LaneCalibration, Scores, Tails, alone, lane_scores, score_of};
 use super::expected::{Expected, LeftOut, STRETCH_S, minutes_missing};
 use super::modes::{ModeWindow, Modes};
 use super::sample::{LearnSettings, Sample};
@@ -167,6 +168,7 @@ fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Score
     }
 
     let step = windows.len().div_ceil(JUDGED_LIMIT).max(1);
+    let averages = Averages::of(windows, window_s);
     for fold in 0..FOLDS {
         let own: Vec<usize> = (0..windows.len()).filter(|number| folds[*number] == fold).collect();
         let (Some(&first), Some(&last)) = (own.first(), own.last()) else { continue };
@@ -174,9 +176,12 @@ fn judge_each(windows: &[&Sample], settings: &LearnSettings) -> Result<Vec<Score
             (0..windows.len()).filter(|&other| apart(first, other) && apart(last, other)).collect();
         let features: Vec<&Features> = others.iter().map(|&number| &windows[number].features).collect();
         let Some(lanes) = Lanes::fit(&features, |a, b| near(others[a], others[b])) else { continue };
+        let steady = averages.as_ref().and_then(|averages| averages.lane(&others, Some((first, last)), guard_s));
         for number in own.into_iter().step_by(step) {
-            let scores = lane_scores(&lanes, f64::NAN, &windows[number].features);
-            judged[number].extend(scores);
+            judged[number].extend(lane_scores(&lanes, f64::NAN, &windows[number].features));
+            let average = averages.as_ref().and_then(|averages| averages.mean(number));
+            let score = steady.as_ref().zip(average).and_then(|(lane, average)| lane.score(average));
+            judged[number].extend(score.map(|score| (Lane::Steady, score)));
         }
     }
     Ok(judged)
@@ -251,7 +256,8 @@ fn weighed(windows: &[&Sample]) -> Vec<usize> {
 /// confirmed.
 fn outlying(judged: &[Scores], is_confirmed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut found = std::collections::BTreeSet::new();
-    for lane in Lane::ALL {
+    // One that stands out does so in the averages of many.
+    for lane in Lane::OF_A_WINDOW {
         let mut sorted: Vec<f64> = judged.iter().filter_map(|scores| score_of(scores, lane)).collect();
         sorted.sort_by(f64::total_cmp);
         if sorted.len() < OUTLYING_LEAST {
@@ -295,7 +301,11 @@ fn calibrate(
         windows[a].recording == windows[b].recording && (windows[a].at_s - windows[b].at_s).abs() < guard_s - 1e-3
     };
     let features: Vec<&Features> = windows.iter().map(|one| &one.features).collect();
-    let lanes = Lanes::fit(&features, near)?;
+    let averages = Averages::of(windows, settings.origin.front_end.window_s);
+    let all: Vec<usize> = (0..windows.len()).collect();
+    let steady = averages.and_then(|averages| averages.lane(&all, None, guard_s));
+    let mut lanes = Lanes::fit(&features, near)?;
+    lanes.steady = steady;
     let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?.widened(widening);
     let mut apart = a_hop_apart(windows, settings.hop_s);
     apart.retain(|number| tails.p_value(&judged[*number]).is_some());
@@ -352,22 +362,25 @@ fn projected(
     let window_s = settings.origin.front_end.window_s;
     let by_distance: Vec<Option<bool>> =
         judged.iter().map(|scores| Some(score_of(scores, Lane::Distance)? > threshold)).collect();
+    let rate = settings.false_alarm_rate;
     let by_all = calibration.map(|LaneCalibration { tails, .. }| -> Vec<Option<bool>> {
-        let anomalous = |scores| Some(tails.p_value(scores)? < settings.false_alarm_rate);
-        judged.iter().map(anomalous).collect()
+        judged.iter().map(|scores| Some(tails.p_value(scores)? < rate)).collect()
+    });
+    // As alarms count them.
+    let by_themselves = calibration.map(|LaneCalibration { tails, .. }| -> Vec<Option<bool>> {
+        judged.iter().map(|scores| Some(tails.p_value(&alone(scores))? < rate)).collect()
     });
     let over = |limit: f64| {
         let distances = judged.iter().filter_map(|scores| score_of(scores, Lane::Distance));
         distances.filter(|distance| *distance > limit).count() as f64 / judged.len().max(1) as f64
     };
-    let rate = settings.false_alarm_rate;
     Projected {
         windows: windows.len(),
         heard_s: heard_s(windows, window_s),
         distance_share: share(&by_distance),
         combined_share: by_all.as_deref().map(share),
         distance_alarms: alarms(windows, &by_distance, settings.hop_s),
-        combined_alarms: by_all.map(|verdicts| alarms(windows, &verdicts, settings.hop_s)),
+        combined_alarms: by_themselves.map(|verdicts| alarms(windows, &verdicts, settings.hop_s)),
         previous_share: settings.previous_threshold.map(over),
         stretches,
         expected_share: expected.map(|expected| expected.share),

@@ -19,7 +19,7 @@ use crate::cli::normal_running::NormalRunning;
 use crate::cli::sound::FileQueue;
 use crate::cli::{EXIT_DATA, Failure};
 use crate::scoring::baseline::{LearnSettings, Origin, propose};
-use crate::scoring::{MachineModel, ScorerPool};
+use crate::scoring::{Done, Heard, MachineModel, Recent, ScorerPool};
 
 /// Learns and judges each machine of the list, and prints what came of it.
 pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
@@ -28,7 +28,7 @@ pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
     let (bundle, engine) = recordings.open()?;
     let overrides = Overrides { learning: Learning::Now, ..args.judging.overrides(&recordings.sound) };
     let FittedModel { model, origin, .. } = recordings.model(&bundle, &overrides, "")?;
-    let mut pools = Pools { learn: ScorerPool::new(engine.share()?)?, judge: ScorerPool::new(engine)? };
+    let mut pools = Pools { learn: ScorerPool::new(engine.share()?)?, judge: ScorerPool::hearing(engine)? };
     let mut machines: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in &rows {
         machines.entry(&row.machine).or_default().push(row);
@@ -44,9 +44,19 @@ pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
     if all_read { Ok(()) } else { Err(Failure::reported(EXIT_DATA)) }
 }
 
+/// The windows before one of the same recording.
+#[derive(Default)]
+struct Before {
+    row: Option<usize>,
+    /// Those that count with the next one.
+    judged: Recent,
+    /// All of them, for what a lane sees by itself.
+    all: Recent,
+}
+
 struct Pools {
     learn: ScorerPool<crate::cli::normal_running::Place>,
-    judge: ScorerPool<(usize, f64)>,
+    judge: ScorerPool<(usize, f64), Heard>,
 }
 
 /// One machine, and whether all its files could be read.
@@ -116,11 +126,12 @@ impl Evaluation {
         rows: &[&Row],
         args: &Args,
         model: Arc<MachineModel>,
-        pool: &mut ScorerPool<(usize, f64)>,
+        pool: &mut ScorerPool<(usize, f64), Heard>,
     ) -> Result<bool, Failure> {
         let window_s = model.front_end.window_s;
         let hop_s = args.hop_s(window_s)?;
         let mut files = queue(rows.iter().copied());
+        let mut before = Before::default();
         while let Some(file) = files.next() {
             let Some(row) = rows.iter().position(|row| row.file == file) else { continue };
             let Some(mut windows) = files.open(&file, args.recordings.sound.channel, &model.front_end) else {
@@ -132,25 +143,38 @@ impl Evaluation {
                 let end_s = f64::from(number) * hop_s + window_s;
                 number += 1;
                 if let Some(done) = pool.push((row, end_s), &model, window)? {
-                    self.take(rows, done)?;
+                    self.take(rows, done, &model, &mut before)?;
                 }
             }
         }
         while let Some(done) = pool.oldest()? {
-            self.take(rows, done)?;
+            self.take(rows, done, &model, &mut before)?;
         }
         files.bar.finish_and_clear();
         Ok(files.verdict().is_ok())
     }
 
-    fn take(&mut self, rows: &[&Row], done: crate::scoring::Done<(usize, f64)>) -> Result<(), Failure> {
-        let ((row, end_s), scored) = (done.tag, done.scored?);
+    fn take(
+        &mut self,
+        rows: &[&Row],
+        done: Done<(usize, f64), Heard>,
+        model: &MachineModel,
+        before: &mut Before,
+    ) -> Result<(), Failure> {
+        let (row, end_s) = done.tag;
+        if before.row != Some(row) {
+            *before = Before { row: Some(row), ..Before::default() };
+        }
+        let scored = model.judge_next(done.scored?, &mut before.judged, end_s);
         let (row, assessment) = (rows[row], &scored.assessment);
         let (Some(distance), Some(features)) = (assessment.distance, &scored.features) else {
             let (label, file) = (row.label.clone(), row.file.clone());
             self.unknown.extend(assessment.reason.map(|reason| Unknown { label, file, reason }));
             return Ok(());
         };
+        before.all.note(end_s, model.front_end.window_s, &features.spectrum);
+        let alone = self.baseline.judged(distance, features);
+        let lanes = alone.map(|alone| alone.clone().with_those_before(&before.all).unwrap_or(alone).p_values());
         self.judged.push(Judged {
             label: row.label.clone(),
             block: row.block.clone(),
@@ -159,7 +183,7 @@ impl Evaluation {
             distance,
             verdict: assessment.verdict,
             score: assessment.score,
-            lanes: self.baseline.lane_p_values(distance, features),
+            lanes: lanes.unwrap_or_default(),
         });
         Ok(())
     }
