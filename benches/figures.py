@@ -2,6 +2,7 @@
 """The figures of docs/figures.md, printed: what a window costs beside the original's way, the start, the memory.
 
     make figures                            # or: benches/figures.py [--rounds 20] [--seconds 30] [--offline]
+    benches/figures.py --program target/dist/auscult        # start, memory and `score` of what is packaged
 
 Needs ../shared (bundle, audio, reference.py) and mosquitto. The original's libraries go into target/reference, once.
 Everything runs on one core (taskset), in turns, on the loopback network, and ends with the script.
@@ -13,6 +14,7 @@ import platform
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import tempfile
 import time
@@ -25,7 +27,7 @@ BUNDLE = SHARED / "escoita-bundle"
 WAV = SHARED / "audio/mimii_fan_id_04_normal_00000126.wav"
 REFERENCE = SHARED / "reference/reference.py"
 LIBRARY = ROOT / "target/litert" / platform.machine() / "libLiteRt.so"
-AUSCULT = ROOT / "target/release/auscult"
+BUILT = ROOT / "target/release/auscult"
 PINNED = ["taskset", "-c", "0"]
 MACHINE = "id_04"
 
@@ -63,7 +65,7 @@ class Broker:
         self.child.wait()
 
 
-def agent(folder, port, machines, engine):
+def agent(program, folder, port, machines, engine):
     """Starts `auscult run`; the process and its log as it comes."""
     state = pathlib.Path(tempfile.mkdtemp(dir=folder))
     lines = [
@@ -74,7 +76,7 @@ def agent(folder, port, machines, engine):
         lines.append(f'[[machine]]\nid = "fan-{number}"\nmodel = "{MACHINE}"\nsource = {{ wav = "{WAV}", loop = true }}')
     config = state / "agent.toml"
     config.write_text("\n".join(lines) + "\n")
-    command = [*PINNED, AUSCULT, "run", "--config", config]
+    command = [*PINNED, program, "run", "--config", config]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -86,13 +88,13 @@ def until(child, word):
     raise SystemExit(f"ended before it said {word!r}")
 
 
-def starts(folder, port, interpreter, runs):
+def starts(program, folder, port, interpreter, runs):
     """Seconds from exec to ready: auscult listening with everything warm, the original with one window scored."""
     found = {"native": [], "litert": [], "tract": [], "original": []}
     for _ in range(runs):
         for engine in ("native", "litert", "tract"):
             begun = time.perf_counter()
-            child = agent(folder, port, 1, engine)
+            child = agent(program, folder, port, 1, engine)
             until(child, "listening")
             found[engine].append(time.perf_counter() - begun)
             child.terminate()
@@ -107,9 +109,9 @@ def starts(folder, port, interpreter, runs):
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def memory(folder, port, machines, engine, seconds):
+def memory(program, folder, port, machines, engine, seconds):
     """Peak resident MB of an agent that has run for a while, and the share of it that is shared with files."""
-    child = agent(folder, port, machines, engine)
+    child = agent(program, folder, port, machines, engine)
     until(child, "listening")
     time.sleep(seconds)
     found = tuple(memory_mb(child.pid, name) for name in ("VmHWM", "VmRSS", "RssFile"))
@@ -118,31 +120,91 @@ def memory(folder, port, machines, engine, seconds):
     return found
 
 
+def used(command, files=()):
+    """Processor time of a command, s, and its peak memory, MB; it gets the files' names on stdin."""
+    read, write = os.pipe()
+    child = subprocess.Popen(command, stdin=read, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(read)
+    with os.fdopen(write, "w") as names:
+        names.writelines(f"{file}\n" for file in files)
+    _, status, usage = os.wait4(child.pid, 0)
+    if status != 0:
+        raise SystemExit(f"{command[0]} ended with {status}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def score(program, interpreter, runs):
+    """`auscult score` and the original's functions on the same files, in turns: medians."""
+    files = [file for file in sorted(SHARED.rglob("*.wav")) if rate_hz(file) == 16000]
+    files = files * -(-150 // sum(windows(file) for file in files))
+    script = ROOT / "benches/original.py"
+    ways = {
+        "auscult": ([program, "score", "--bundle", BUNDLE, "--machine", MACHINE, *files], ()),
+        "original": ([interpreter, script, REFERENCE, BUNDLE, WAV, MACHINE, "score"], files),
+    }
+    found = {name: [] for name in ways}
+    for _ in range(runs):
+        for name, (command, names) in ways.items():
+            found[name].append(used(command, names))
+    count = sum(windows(file) for file in files)
+    return count, {name: tuple(map(statistics.median, zip(*times))) for name, times in found.items()}
+
+
+def header(file):
+    """Channels, rate, bytes a frame and length of a WAV file's sound."""
+    data, at, form = file.read_bytes(), 12, None
+    while at + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, at)
+        if name == b"fmt ":
+            form = struct.unpack_from("<HHIIH", data, at + 8)
+        if name == b"data":
+            return form[1], form[2], form[4], min(length, len(data) - at - 8)
+        at += 8 + length + length % 2
+    raise SystemExit(f"{file}: expected a WAV file")
+
+
+def rate_hz(file):
+    return header(file)[1]
+
+
+def windows(file):
+    _, rate, frame, length = header(file)
+    return length // frame // (5 * rate)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--starts", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--program", type=pathlib.Path, help="measure this one, and build nothing")
     args, cargo = parser.parse_known_args()
     interpreter = python()
-    # The program is built along with a benchmark, with the features that the tests have already built.
-    subprocess.run(["cargo", "bench", "--no-run", "--bench", "window", *cargo], check=True, cwd=ROOT)
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     print(f"{platform.machine()}, {cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-    subprocess.run([*PINNED, "cargo", "bench", "-q", "--bench", "window", *cargo, "--", "--bundle", BUNDLE,
-                    "--machine", MACHINE, "--wav", WAV, "--library", LIBRARY, "--python", interpreter,
-                    "--reference", REFERENCE, "--rounds", str(args.rounds)], check=True, cwd=ROOT)
+    if args.program is None:
+        args.program = BUILT
+        # The program is built along with a benchmark, with the features that the tests have already built.
+        subprocess.run(["cargo", "bench", "--no-run", "--bench", "window", *cargo], check=True, cwd=ROOT)
+        subprocess.run([*PINNED, "cargo", "bench", "-q", "--bench", "window", *cargo, "--", "--bundle", BUNDLE,
+                        "--machine", MACHINE, "--wav", WAV, "--library", LIBRARY, "--python", interpreter,
+                        "--reference", REFERENCE, "--rounds", str(args.rounds)], check=True, cwd=ROOT)
+    count, found = score(args.program, interpreter, 7)
+    print(f"\n| {count} windows | processor time, s | peak MB |\n|---|--:|--:|")
+    for name, (cpu_s, mb) in found.items():
+        print(f"| {name} | {cpu_s:.2f} | {mb:.1f} |")
+    print("| beside the original | {:.3f} | {:.3f} |".format(*(a / b for a, b in zip(found["auscult"], found["original"]))))
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(folder)
         try:
-            found = starts(folder, broker.port, interpreter, args.starts)
+            found = starts(args.program, folder, broker.port, interpreter, args.starts)
             print("\n| start to ready | s | beside the original |\n|---|--:|--:|")
             for name, seconds in found.items():
                 print(f"| {name} | {seconds:.3f} | {seconds / found['original']:.3f} |")
             print("\n| `auscult run`, MB resident | peak | at the end | of it from files |\n|---|--:|--:|--:|")
             for engine in ("native", "litert", "tract"):
                 for machines in (1, 16):
-                    peak, now, file = memory(folder, broker.port, machines, engine, args.seconds)
+                    peak, now, file = memory(args.program, folder, broker.port, machines, engine, args.seconds)
                     print(f"| {engine}, {machines} machine{'s'[:machines > 1]} | {peak:.1f} | {now:.1f} | {file:.1f} |")
         finally:
             broker.end()

@@ -2,7 +2,8 @@
 """The original's way for benches/window.rs: a round of timings for each line on stdin, milliseconds as JSON on stdout.
 
 The functions timed are those of reference.py; one thread. Usage: original.py REFERENCE.py BUNDLE WAV MACHINE RUNS
-With "ready" in place of RUNS it scores one window, prints "ready" and ends: what it takes to start.
+With "ready" in place of RUNS it scores one window, prints "ready" and ends: what it takes to start. With "score" it scores the
+files that stdin names, one a line, and prints how many windows they had.
 """
 import os
 
@@ -43,6 +44,15 @@ def whole():
 if runs == "ready":
     whole()
     print("ready", flush=True)
+    sys.exit()
+
+if runs == "score":
+    count = 0
+    for file in sys.stdin:
+        for window in reference.windows(file.strip()):
+            whole()
+            count += 1
+    print(count)
     sys.exit()
 
 import librosa
