@@ -62,7 +62,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let (mut pool, mut recent) = (ScorerPool::hearing(engine)?, Recent::default());
     let mut take = |bar: &ProgressBar, done: Done<(Arc<Path>, u64), Heard>| -> Result<(), Failure> {
         let (file, number) = done.tag;
-        // The first window of a file is earlier than what was before, and begins anew.
+        if number == 0 {
+            recent = Recent::default();
+        }
         let end_s = (number + 1) as f64 * model.front_end.window_s;
         let scored = model.judge_next(done.scored?, &mut recent, end_s);
         bar.suspend(|| rows.add(&file, number, model.front_end.window_s, &scored))?;

@@ -16,6 +16,7 @@ use crate::bundle::store::{BundleStore, Placed};
 use crate::monitor::MonitorState;
 use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::EventKind;
+use crate::scoring::Recent;
 
 /// A bundle that is read, checked and warmed up. After [`BundleSwitch::apply`] it holds the one that was in use before, whose
 /// memory is given back outside the monitor's lock.
@@ -43,6 +44,7 @@ impl BundleSwitch {
             machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
             if !same {
                 machine.alarm.forget_evidence();
+                machine.recent = Recent::default();
             }
         }
         let mut out = vec![Output::Info];

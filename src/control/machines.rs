@@ -19,6 +19,7 @@ use crate::monitor::machine::Machine;
 use crate::monitor::model::MachineSetup;
 use crate::monitor::settings::MachineSettings;
 use crate::mqtt::payload::EventKind;
+use crate::scoring::Recent;
 use crate::scoring::alarm::{Alarm, AlarmConfig};
 
 /// Adds a machine.
@@ -128,6 +129,7 @@ impl Transaction for ChangeMachine {
         }
         if self.prepared.is_some() {
             machine.alarm.forget_evidence();
+            machine.recent = Recent::default();
         }
         let settings = state.machines[number].settings.clone();
         vec![

@@ -19,6 +19,9 @@ pub struct HeardWindow {
     /// When it ended.
     pub at: DateTime<Utc>,
     pub verdict: Verdict,
+    /// Anomalous with those before it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lingering: bool,
     pub distance: Option<f64>,
     pub threshold: Option<f64>,
     /// `-log10` of its probability over all lanes.
@@ -39,13 +42,12 @@ impl HeardWindows {
     pub fn note(&mut self, scored: &Scored, end: DateTime<Utc>, hop_s: f64) {
         let assessment = &scored.assessment;
         let sample = scored.embedding.as_ref().zip(scored.features.as_ref()).map(|(embedding, features)| {
-            let last = self.0.back().and_then(|last| Some(last.sample.as_ref()?.at_s + 0.999 * hop_s));
-            let at_s = (end.timestamp_millis() as f64 / 1000.0).max(last.unwrap_or(f64::NEG_INFINITY));
-            Sample::new(0, at_s, assessment.level_dbfs, embedding.clone(), features.clone())
+            Sample::new(0, self.dated(end, hop_s), assessment.level_dbfs, embedding.clone(), features.clone())
         });
         self.0.push_back(HeardWindow {
             at: end,
             verdict: assessment.verdict,
+            lingering: assessment.lingering,
             distance: assessment.distance,
             threshold: assessment.threshold,
             score: assessment.score,
@@ -57,6 +59,12 @@ impl HeardWindows {
         while self.0.len() > MOST || self.0.front().is_some_and(is_old) {
             self.0.pop_front();
         }
+    }
+
+    /// When a window ended that is noted next, s: sound that comes faster than in real time is dated by `hop_s`.
+    pub fn dated(&self, end: DateTime<Utc>, hop_s: f64) -> f64 {
+        let last = self.0.back().and_then(|last| Some(last.sample.as_ref()?.at_s + 0.999 * hop_s));
+        (end.timestamp_millis() as f64 / 1000.0).max(last.unwrap_or(f64::NEG_INFINITY))
     }
 
     /// The last so many that ended until a time.

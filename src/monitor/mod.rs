@@ -362,7 +362,8 @@ fn assess(
     let heard = heard.and_then(|heard| heard.fitting(setup));
     match heard.unwrap_or_else(|| loaded.scorer.hear(&model, &window.samples)) {
         Ok(heard) => {
-            let mut scored = model.judge_next(heard, &mut machine.recent, end.timestamp_millis() as f64 / 1000.0);
+            let end_s = machine.heard.dated(end, machine.config.hop_s);
+            let mut scored = model.judge_next(heard, &mut machine.recent, end_s);
             // Without a bank there is no threshold either.
             scored.assessment.threshold = scored.assessment.threshold.filter(|limit| limit.is_finite());
             scored

@@ -201,7 +201,11 @@ impl SimpleClient {
         let denied =
             filters.iter().zip(accepted).filter_map(|(filter, refusal)| Some((filter.clone(), refusal?.reason)));
         let (filters, reasons): (Vec<String>, Vec<Reason>) = denied.unzip();
-        reasons.first().map_or(Ok(()), |reason| Err(SimpleClientError::Denied { url, filters, reason: *reason }))
+        // What is not said may change.
+        let unsaid = reasons.iter().find(|reason| matches!(reason, Reason::Other(_)));
+        unsaid
+            .or(reasons.first())
+            .map_or(Ok(()), |reason| Err(SimpleClientError::Denied { url, filters, reason: *reason }))
     }
 
     /// Publishes with QoS 1; waits only while too much is without acknowledgement.

@@ -159,7 +159,7 @@ impl MachineModel {
         let mut lingering = false;
         // What stands out by itself says enough, and must not make those after it stand out.
         if found.0.p_value >= rate {
-            recent.note(end_s, self.front_end.window_s, &features.spectrum);
+            recent.note_in(baseline.mode_of(features), end_s, self.front_end.window_s, &features.spectrum);
             if let Some(together) = alone.with_those_before(recent).and_then(|judged| self.by_lanes(&judged, rate)) {
                 (found, lingering) = (together, together.0.p_value < rate);
             }
@@ -175,8 +175,9 @@ impl MachineModel {
         assessment.lane = Some(lanes.lane);
         if self.judge == Judge::Combined {
             assessment.verdict = if lanes.p_value < rate { Verdict::Anomalous } else { Verdict::Normal };
-            assessment.unsteady = assessment.verdict == Verdict::Anomalous && lanes.lane.is_unsteady();
             assessment.lingering = lingering;
+            let by_itself = assessment.verdict == Verdict::Anomalous && !lingering;
+            assessment.unsteady = by_itself && lanes.lane.is_unsteady();
         }
     }
 

@@ -226,7 +226,16 @@ mod tests {
     fn window(seconds: i64, place: f32, verdict: Verdict) -> HeardWindow {
         let (distance, threshold, score) = (None, None, None);
         let sample = Some(Sample::new(0, 0.0, -20.0, vec![place; 4], Features::default()));
-        HeardWindow { at: at(seconds), verdict, distance, threshold, score, level_dbfs: -20.0, sample }
+        HeardWindow {
+            at: at(seconds),
+            verdict,
+            lingering: false,
+            distance,
+            threshold,
+            score,
+            level_dbfs: -20.0,
+            sample,
+        }
     }
 
     #[test]

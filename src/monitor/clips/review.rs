@@ -47,7 +47,7 @@ fn comes(windows: &[HeardWindow], baseline: &Baseline, bank: &Bank, rules: &Rule
             let lanes = baseline.lane_score(distance, &sample.features).filter(|_| rules.judge == Judge::Combined);
             let by_lanes = |lanes: crate::scoring::baseline::LaneScore| lanes.p_value < baseline.false_alarm_rate;
             let anomalous = lanes.map_or(distance > baseline.threshold, by_lanes);
-            Some((window.verdict == Verdict::Anomalous, anomalous))
+            Some((window.verdict == Verdict::Anomalous && !window.lingering, anomalous))
         })
         .collect();
     // Where windows are long, not all that raised it are in the clip.

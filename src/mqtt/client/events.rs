@@ -130,7 +130,7 @@ impl Driver {
 
     fn on_subscribed(&mut self, answers: Vec<Option<Refusal>>) {
         let Some(filters) = self.link().and_then(|link| link.subscriptions.answered()) else { return };
-        if answers.iter().any(Option::is_some)
+        if answers.iter().take(filters.len()).any(Option::is_some)
             && let Some(link) = self.link()
         {
             link.subscriptions.denied(Instant::now());

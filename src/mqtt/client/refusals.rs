@@ -156,7 +156,8 @@ impl Driver {
 
     /// Asks again for the subscriptions that were denied, once their time has come.
     pub(super) fn ask_for_denied_filters(&mut self) {
-        if self.link().is_some_and(|link| link.subscriptions.comes_due(Instant::now())) {
+        let due = self.link().is_some_and(|link| link.subscriptions.comes_due(Instant::now()));
+        if due && !self.filters_denied.is_empty() {
             self.subscribe(self.filters_denied.iter().cloned().collect());
         }
     }

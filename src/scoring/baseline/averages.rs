@@ -2,17 +2,21 @@
 
 use super::sample::Sample;
 use crate::scoring::lanes::SteadyLane;
-use crate::scoring::recent::{LENGTHS, Recent};
+use crate::scoring::recent::{Average, LENGTHS, Recent};
 
 /// Fewest averages that share no sound.
 const APART_LEAST: usize = 10;
+/// Averages that are learned from, at most, of what was heard and of what somebody has confirmed: they differ less than windows do.
+const LEARNED_LIMIT: usize = 512;
+/// An average is of this part of its length at least: of what is learned for days, not every window is kept.
+const COVERED: f64 = 0.4;
 
 /// The mean spectrum of each window with those before it.
 pub(super) struct Averages<'a> {
     windows: &'a [&'a Sample],
     length_s: f64,
     /// `None` where too little lies before a window.
-    means: Vec<Option<Vec<f32>>>,
+    means: Vec<Option<Average>>,
 }
 
 impl<'a> Averages<'a> {
@@ -33,7 +37,11 @@ impl<'a> Averages<'a> {
                 *recent = Recent::default();
             }
             recent.note(window.at_s, window_s, &window.features.spectrum);
-            recent.mean(length_s, window_s)
+            match window.confirmed {
+                // As long as it was heard: the clip of an alarm is shorter.
+                true => recent.mean_so_far(window_s),
+                false => recent.mean(length_s, window_s).filter(|average| average.covered_s >= COVERED * length_s),
+            }
         };
         Averages { windows, length_s, means: windows.iter().map(mean).collect() }
     }
@@ -41,7 +49,8 @@ impl<'a> Averages<'a> {
     /// How many of them share no sound.
     fn apart(&self) -> usize {
         let (mut last, mut count) = (None, 0);
-        for (window, _) in self.windows.iter().zip(&self.means).filter(|(_, mean)| mean.is_some()) {
+        let known = self.windows.iter().zip(&self.means).filter(|(window, mean)| mean.is_some() && !window.confirmed);
+        for (window, _) in known {
             let shares = |(recording, at_s)| window.recording == recording && window.at_s - at_s < self.length_s - 1e-3;
             if !last.is_some_and(shares) {
                 last = Some((window.recording, window.at_s));
@@ -51,8 +60,8 @@ impl<'a> Averages<'a> {
         count
     }
 
-    pub fn mean(&self, number: usize) -> Option<&[f32]> {
-        self.means[number].as_deref()
+    pub fn mean(&self, number: usize) -> Option<&Average> {
+        self.means[number].as_ref()
     }
 
     /// What is normal for these windows' averages, all of which lie `guard_s` apart, without sharing sound, from those of the
@@ -64,9 +73,14 @@ impl<'a> Averages<'a> {
             a.recording == b.recording && (a.at_s - b.at_s).abs() < apart_s
         };
         let is_apart = |number: usize| but.is_none_or(|(first, last)| !near(first, number) && !near(last, number));
-        let known = numbers.iter().copied().filter(|number| is_apart(*number));
-        let (numbers, means): (Vec<usize>, Vec<&[f32]>) =
-            known.filter_map(|number| Some((number, self.mean(number)?))).unzip();
+        let known = numbers.iter().copied().filter(|number| is_apart(*number) && self.means[*number].is_some());
+        let (confirmed, heard): (Vec<usize>, Vec<usize>) = known.partition(|number| self.windows[*number].confirmed);
+        let thinned = [heard, confirmed].into_iter().flat_map(|part| {
+            let step = part.len().div_ceil(LEARNED_LIMIT).max(1);
+            part.into_iter().step_by(step)
+        });
+        let (numbers, means): (Vec<usize>, Vec<&Average>) =
+            thinned.filter_map(|number| Some((number, self.mean(number)?))).unzip();
         SteadyLane::fit(self.length_s, &means, |a, b| near(numbers[a], numbers[b]))
     }
 }

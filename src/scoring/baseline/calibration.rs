@@ -35,6 +35,18 @@ pub(super) struct Tails {
     combining: Combining,
 }
 
+/// How many times as wide the tails of all lanes together are to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Widening {
+    /// For windows by themselves.
+    pub alone: f64,
+    pub with_those_before: f64,
+}
+
+impl Widening {
+    pub const NONE: Widening = Widening { alone: 1.0, with_those_before: 1.0 };
+}
+
 /// The lanes of one machine with what is normal for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LaneCalibration {
@@ -105,12 +117,22 @@ impl Tails {
         Some(tail.widening(surprise, p))
     }
 
-    /// The same with a tail of all lanes together that is so many times as wide.
+    /// The same with tails of all lanes together that are so many times as wide.
     #[must_use]
-    pub fn widened(mut self, times: f64) -> Tails {
-        self.combined = self.combined.widened(times);
-        self.with_those_before = self.with_those_before.map(|tail| tail.widened(times));
+    pub fn widened(self, times: f64) -> Tails {
+        self.widened_each(Widening { alone: times, with_those_before: times })
+    }
+
+    #[must_use]
+    pub fn widened_each(mut self, times: Widening) -> Tails {
+        self.combined = self.combined.widened(times.alone);
+        self.with_those_before = self.with_those_before.map(|tail| tail.widened(times.with_those_before));
         self
+    }
+
+    /// Whether a window that every lane has judged is anomalous at this rate: by itself, or with those before it.
+    pub fn is_anomalous(&self, scores: &Scores, rate: f64) -> Option<bool> {
+        Some(self.p_value(&alone(scores))? < rate || self.p_value(scores)? < rate)
     }
 
     pub fn of(&self, lane: Lane) -> Option<&Tail> {
@@ -129,7 +151,7 @@ fn is_complete(tails: &[(Lane, Tail)], scores: &Scores) -> bool {
     tails.iter().all(|(lane, _)| *lane == Lane::Steady || score_of(scores, *lane).is_some())
 }
 
-fn has_steady(scores: &Scores) -> bool {
+pub(super) fn has_steady(scores: &Scores) -> bool {
     score_of(scores, Lane::Steady).is_some()
 }
 

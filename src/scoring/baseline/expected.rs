@@ -2,7 +2,7 @@
 
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
-use super::calibration::{Scores, Tails};
+use super::calibration::{Scores, Tails, Widening, alone, has_steady};
 use crate::scoring::stats::{conformal_quantile, moments};
 
 /// Sound of one recording that is nearer in time than this is one stretch, s: its windows are no two witnesses.
@@ -49,9 +49,18 @@ impl<'a> LeftOut<'a> {
     /// How many times as wide the tails are to be made, so that of the windows of another part like these no more than
     /// `rate` are called anomalous, nine times in ten; at least 1. Parts need more or less, and those few are all that is
     /// known of how much a part can need: Student's distribution says how far another one may lie beyond them.
-    pub fn widening(&self, rate: f64) -> f64 {
+    pub fn widening(&self, rate: f64) -> Widening {
+        let together =
+            |tails: &Tails, scores: &Scores| has_steady(scores).then(|| tails.widening(scores, rate)).flatten();
+        Widening {
+            alone: self.widening_of(rate, |tails, scores| tails.widening(&alone(scores), rate)),
+            with_those_before: self.widening_of(rate, together),
+        }
+    }
+
+    fn widening_of(&self, rate: f64, of: impl Fn(&Tails, &Scores) -> Option<f64>) -> f64 {
         let needed = |Part { tails, own }: &Part| {
-            let mut needed: Vec<f64> = own.iter().filter_map(|scores| tails.widening(scores, rate)).collect();
+            let mut needed: Vec<f64> = own.iter().filter_map(|scores| of(tails, scores)).collect();
             needed.sort_by(f64::total_cmp);
             conformal_quantile(&needed, rate).or(needed.last().copied())
         };
@@ -63,13 +72,13 @@ impl<'a> LeftOut<'a> {
     }
 
     /// What is to be expected with tails that are so many times as wide.
-    pub fn expected(&self, widening: f64, stretches: usize, rate: f64) -> Option<Expected> {
+    pub fn expected(&self, widening: Widening, stretches: usize, rate: f64) -> Option<Expected> {
         let judged = self.0.iter().flat_map(|Part { tails, own }| {
-            let tails = tails.clone().widened(widening);
-            own.iter().filter_map(|scores| tails.p_value(scores)).collect::<Vec<_>>()
+            let tails = tails.clone().widened_each(widening);
+            own.iter().filter_map(|scores| tails.is_anomalous(scores, rate)).collect::<Vec<_>>()
         });
         let (anomalous, all) =
-            judged.fold((0.0, 0.0), |(found, all), p_value| (found + f64::from(u8::from(p_value < rate)), all + 1.0));
+            judged.fold((0.0, 0.0), |(found, all), anomalous| (found + f64::from(u8::from(anomalous)), all + 1.0));
         if all == 0.0 {
             return None;
         }
@@ -123,8 +132,8 @@ mod tests {
             let stretches: Vec<usize> = (0..judged.len()).map(|number| number / 6).collect();
             let left_out = LeftOut::new(&judged, &folds, &stretches);
             let widening = left_out.widening(0.01);
-            let share = |widening: f64| left_out.expected(widening, 3, 0.01).expect("three days").share;
-            (widening, share(1.0), share(widening))
+            let share = |widening: Widening| left_out.expected(widening, 3, 0.01).expect("three days").share;
+            (widening.alone, share(Widening::NONE), share(widening))
         };
         let (alike, _, kept) = of(0.0);
         assert!(alike < 2.0 && kept <= 0.02, "{alike} {kept}");

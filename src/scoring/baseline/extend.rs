@@ -82,10 +82,11 @@ impl Baseline {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Origin;
+    use super::super::{Judged, Origin};
     use super::*;
     use crate::features::FrontEnd;
     use crate::scoring::lanes::Features;
+    use crate::scoring::recent::Recent;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
@@ -118,6 +119,22 @@ mod tests {
         windows.iter().filter(is_anomalous).count() as f64 / windows.len() as f64
     }
 
+    /// The same of windows that follow each other, each judged with those before it.
+    fn anomalous_in_turn(baseline: &Baseline, windows: &[Sample]) -> f64 {
+        let (bank, mut recent) = (baseline.bank(), Recent::default());
+        let mut is_anomalous = |window: &&Sample| {
+            let (_, distance) = bank.nearest(&window.embedding).expect("a bank");
+            let alone = baseline.judged(distance, &window.features).expect("lanes");
+            let p_value = |judged: &Judged| judged.score().expect("a score").p_value;
+            if p_value(&alone) < baseline.false_alarm_rate {
+                return true;
+            }
+            recent.note(window.at_s, 5.0, &window.features.spectrum);
+            alone.with_those_before(&recent).is_some_and(|all| p_value(&all) < baseline.false_alarm_rate)
+        };
+        windows.iter().filter(|window| is_anomalous(window)).count() as f64 / windows.len() as f64
+    }
+
     #[test]
     fn what_was_confirmed_is_normal_from_then_on_and_what_lies_elsewhere_is_not() {
         let normal = windows(1, 400, 0.0);
@@ -130,6 +147,10 @@ mod tests {
         assert!(anomalous(&after, &again) < 0.3, "{}", anomalous(&after, &again));
         assert!(anomalous(&after, &fault) > 0.9, "{}", anomalous(&after, &fault));
         assert!(anomalous(&after, &windows(5, 400, 0.0)) < 0.05);
+        // Also where it goes on for long, and every window has others before it.
+        let (again, normal_again) =
+            (anomalous_in_turn(&after, &again), anomalous_in_turn(&after, &windows(5, 400, 0.0)));
+        assert!(again < 0.3 && normal_again < 0.05, "{again} {normal_again}");
         assert!(after.has_confirmed(&[confirmed[3].at_s]) && !after.has_confirmed(&[normal[3].at_s]));
         // The same once more adds nothing; the file has it all.
         let read = Baseline::from_json(&after.to_json()).expect("readable");

@@ -323,6 +323,11 @@ impl Baseline {
         self.modes.as_ref()?.unusual_level(&features.spectrum, level_dbfs)
     }
 
+    /// Which of several known ways of running a window is of.
+    pub fn mode_of(&self, features: &Features) -> Option<usize> {
+        self.modes.as_ref()?.of(&features.spectrum)
+    }
+
     /// How many ways of running are known, where a window is of none of them; `None` where only one is known.
     pub fn unlike_modes(&self, features: &Features) -> Option<usize> {
         self.modes.as_ref().filter(|modes| modes.are_all_unlike(&features.spectrum)).map(Modes::count)

@@ -131,7 +131,7 @@ impl Modes {
     }
 
     /// The nearest of those that a window's mean spectrum is of.
-    fn of(&self, spectrum: &[f32]) -> Option<usize> {
+    pub fn of(&self, spectrum: &[f32]) -> Option<usize> {
         let own = without_level(spectrum);
         if own.len() != self.middles.width() {
             return None;

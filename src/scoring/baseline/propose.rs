@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta};
 
 use super::averages::Averages;
-use super::calibration::{LaneCalibration, Scores, Tails, alone, lane_scores, score_of};
+use super::calibration::{LaneCalibration, Scores, Tails, Widening, alone, lane_scores, score_of};
 use super::expected::{Expected, LeftOut, STRETCH_S, minutes_missing};
 use super::modes::{ModeWindow, Modes};
 use super::sample::{LearnSettings, Sample};
@@ -79,7 +79,7 @@ pub fn propose<'a>(
     // Parts of one recording are of one day, and say nothing of others; what somebody has confirmed lies far out, and makes
     // the tail wide by itself.
     let is_known = whole_recordings(&windows).is_some() && !windows.iter().any(|window| window.confirmed);
-    let widening = if is_known { left_out.widening(settings.false_alarm_rate) } else { 1.0 };
+    let widening = if is_known { left_out.widening(settings.false_alarm_rate) } else { Widening::NONE };
     let mut calibration = calibrate(&windows, &judged, &weighed, &stretches, widening, settings);
     let stretches = stretches.last().map_or(0, |last| last + 1);
     let expected = left_out.expected(widening, stretches, settings.false_alarm_rate);
@@ -290,7 +290,7 @@ fn calibrate(
     judged: &[Scores],
     weighed: &[usize],
     stretches: &[usize],
-    widening: f64,
+    widening: Widening,
     settings: &LearnSettings,
 ) -> Option<LaneCalibration> {
     if !enough_for_lanes(windows, settings.origin.front_end.window_s) {
@@ -306,7 +306,7 @@ fn calibrate(
     let steady = averages.and_then(|averages| averages.lane(&all, None, guard_s));
     let mut lanes = Lanes::fit(&features, near)?;
     lanes.steady = steady;
-    let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?.widened(widening);
+    let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?.widened_each(widening);
     let mut apart = a_hop_apart(windows, settings.hop_s);
     apart.retain(|number| tails.p_value(&judged[*number]).is_some());
     let correlation = correlation(apart.iter().map(|number| &judged[*number]), &tails);
@@ -364,7 +364,7 @@ fn projected(
         judged.iter().map(|scores| Some(score_of(scores, Lane::Distance)? > threshold)).collect();
     let rate = settings.false_alarm_rate;
     let by_all = calibration.map(|LaneCalibration { tails, .. }| -> Vec<Option<bool>> {
-        judged.iter().map(|scores| Some(tails.p_value(scores)? < rate)).collect()
+        judged.iter().map(|scores| tails.is_anomalous(scores, rate)).collect()
     });
     // As alarms count them.
     let by_themselves = calibration.map(|LaneCalibration { tails, .. }| -> Vec<Option<bool>> {
