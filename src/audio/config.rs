@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use auscult_signal::push_means;
 use serde::{Deserialize, Serialize};
 
 use super::device::identity::Selector;
@@ -190,10 +191,11 @@ pub fn take_channel(frames: &[f32], channels: usize, channel: Channel, mono: &mu
     if let (1, Channel::One(0) | Channel::Mix) = (channels, channel) {
         return mono.extend_from_slice(frames);
     }
-    let frames = frames.chunks_exact(channels.max(1));
     match channel {
-        Channel::One(channel) => mono.extend(frames.filter_map(|frame| frame.get(channel))),
-        Channel::Mix => mono.extend(frames.map(|frame| frame.iter().sum::<f32>() / frame.len() as f32)),
+        Channel::One(channel) => {
+            mono.extend(frames.chunks_exact(channels.max(1)).filter_map(|frame| frame.get(channel)));
+        }
+        Channel::Mix => push_means(frames, channels, mono),
     }
 }
 

@@ -12,6 +12,7 @@ mod mel;
 mod overview;
 mod resampling;
 mod runs;
+mod samples;
 mod short_frames;
 pub mod sums;
 
@@ -21,4 +22,5 @@ pub use mel::{MelExtractor, emphasise};
 pub use overview::{BLOCK, Overview};
 pub use resampling::BlockResampler;
 pub use runs::longest_run;
+pub use samples::{push_i16, push_means};
 pub use short_frames::{LEAST_POWER, ShortFrames};

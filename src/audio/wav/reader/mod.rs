@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
+use auscult_signal::push_i16;
+
 use crate::audio::source::{Format, SourceError, SourceProblem};
 use crate::window::RATES_HZ;
 
@@ -259,13 +261,7 @@ fn decode(sample: Sample, bytes: &[u8], samples: &mut Vec<f32>) {
     match sample {
         Sample::Byte => samples.extend(bytes.iter().map(|&byte| (f32::from(byte) - 128.0) / 128.0)),
         // What nearly every file holds, without a loop over the bytes of each sample.
-        Sample::Int { bytes: 2, shift } => samples.extend(
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&stored| (i32::from(u16::from_le_bytes(stored)) << shift) as f32 * FULL_SCALE),
-        ),
+        Sample::Int { bytes: 2, .. } => push_i16(bytes, samples),
         Sample::Int { bytes: width, shift } => samples.extend(bytes.chunks_exact(width).map(|stored| {
             let mut word = [0; 4];
             word[..width].copy_from_slice(stored);
