@@ -14,7 +14,6 @@ import platform
 import shutil
 import socket
 import statistics
-import struct
 import subprocess
 import tempfile
 import time
@@ -120,13 +119,9 @@ def memory(program, folder, port, machines, engine, seconds):
     return found
 
 
-def used(command, files=()):
-    """Processor time of a command, s, and its peak memory, MB; it gets the files' names on stdin."""
-    read, write = os.pipe()
-    child = subprocess.Popen(command, stdin=read, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.close(read)
-    with os.fdopen(write, "w") as names:
-        names.writelines(f"{file}\n" for file in files)
+def used(command):
+    """Processor time of a command, s, and its peak memory, MB."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     if status != 0:
         raise SystemExit(f"{command[0]} ended with {status}")
@@ -134,42 +129,17 @@ def used(command, files=()):
 
 
 def score(program, interpreter, runs):
-    """`auscult score` and the original's functions on the same files, in turns: medians."""
-    files = [file for file in sorted(SHARED.rglob("*.wav")) if rate_hz(file) == 16000]
-    files = files * -(-150 // sum(windows(file) for file in files))
-    script = ROOT / "benches/original.py"
+    """`auscult score` and the original's functions on the same windows, 150 or so, in turns: medians."""
+    files = 38 * sorted(WAV.parent.glob("*.wav"))
     ways = {
-        "auscult": ([program, "score", "--bundle", BUNDLE, "--machine", MACHINE, *files], ()),
-        "original": ([interpreter, script, REFERENCE, BUNDLE, WAV, MACHINE, "score"], files),
+        "auscult": [program, "score", "--bundle", BUNDLE, "--machine", MACHINE, *files],
+        "original": [interpreter, ROOT / "benches/original.py", REFERENCE, BUNDLE, WAV, MACHINE, "score", *files],
     }
     found = {name: [] for name in ways}
     for _ in range(runs):
-        for name, (command, names) in ways.items():
-            found[name].append(used(command, names))
-    count = sum(windows(file) for file in files)
-    return count, {name: tuple(map(statistics.median, zip(*times))) for name, times in found.items()}
-
-
-def header(file):
-    """Channels, rate, bytes a frame and length of a WAV file's sound."""
-    data, at, form = file.read_bytes(), 12, None
-    while at + 8 <= len(data):
-        name, length = struct.unpack_from("<4sI", data, at)
-        if name == b"fmt ":
-            form = struct.unpack_from("<HHIIH", data, at + 8)
-        if name == b"data":
-            return form[1], form[2], form[4], min(length, len(data) - at - 8)
-        at += 8 + length + length % 2
-    raise SystemExit(f"{file}: expected a WAV file")
-
-
-def rate_hz(file):
-    return header(file)[1]
-
-
-def windows(file):
-    _, rate, frame, length = header(file)
-    return length // frame // (5 * rate)
+        for name, command in ways.items():
+            found[name].append(used(command))
+    return {name: tuple(map(statistics.median, zip(*times))) for name, times in found.items()}
 
 
 def main():
@@ -189,8 +159,8 @@ def main():
         subprocess.run([*PINNED, "cargo", "bench", "-q", "--bench", "window", *cargo, "--", "--bundle", BUNDLE,
                         "--machine", MACHINE, "--wav", WAV, "--library", LIBRARY, "--python", interpreter,
                         "--reference", REFERENCE, "--rounds", str(args.rounds)], check=True, cwd=ROOT)
-    count, found = score(args.program, interpreter, 7)
-    print(f"\n| {count} windows | processor time, s | peak MB |\n|---|--:|--:|")
+    found = score(args.program, interpreter, 7)
+    print("\n| 38 times the recordings of ../shared/audio | processor time, s | peak MB |\n|---|--:|--:|")
     for name, (cpu_s, mb) in found.items():
         print(f"| {name} | {cpu_s:.2f} | {mb:.1f} |")
     print("| beside the original | {:.3f} | {:.3f} |".format(*(a / b for a, b in zip(found["auscult"], found["original"]))))

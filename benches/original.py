@@ -3,7 +3,7 @@
 
 The functions timed are those of reference.py; one thread. Usage: original.py REFERENCE.py BUNDLE WAV MACHINE RUNS
 With "ready" in place of RUNS it scores one window, prints "ready" and ends: what it takes to start. With "score" it scores the
-files that stdin names, one a line, and prints how many windows they had.
+files that follow.
 """
 import os
 
@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-path, folder, wav, machine, runs = sys.argv[1:]
+path, folder, wav, machine, runs, *files = sys.argv[1:]
 spec = importlib.util.spec_from_file_location("reference", path)
 reference = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(reference)
@@ -47,12 +47,9 @@ if runs == "ready":
     sys.exit()
 
 if runs == "score":
-    count = 0
-    for file in sys.stdin:
-        for window in reference.windows(file.strip()):
+    for file in files:
+        for window in reference.windows(file):
             whole()
-            count += 1
-    print(count)
     sys.exit()
 
 import librosa

@@ -17,7 +17,7 @@ END
   }
   apt_of_13 update
   (cd "$nats" && apt_of_13 download nats-server)
-  dpkg -x "$nats"/nats-server_*.deb "$nats/root"
-  cp "$nats/root/usr/sbin/nats-server" target/nats/
+  dpkg -x "$nats"/nats-server_*.deb "$nats/unpacked"
+  cp "$nats/unpacked/usr/sbin/nats-server" target/nats/
   rm -rf "$nats"
 fi

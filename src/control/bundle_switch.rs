@@ -16,7 +16,6 @@ use crate::bundle::store::{BundleStore, Placed};
 use crate::monitor::MonitorState;
 use crate::monitor::model::ActiveBundle;
 use crate::mqtt::payload::EventKind;
-use crate::scoring::Recent;
 
 /// A bundle that is read, checked and warmed up. After [`BundleSwitch::apply`] it holds the one that was in use before, whose
 /// memory is given back outside the monitor's lock.
@@ -43,8 +42,7 @@ impl BundleSwitch {
             let baseline = state.loaded.as_ref().and_then(|loaded| loaded.baseline(number));
             machine.alarm.calibrate(baseline.and_then(|(baseline, _)| baseline.slow()));
             if !same {
-                machine.alarm.forget_evidence();
-                machine.recent = Recent::default();
+                machine.forget_sound();
             }
         }
         let mut out = vec![Output::Info];

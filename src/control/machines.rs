@@ -19,7 +19,6 @@ use crate::monitor::machine::Machine;
 use crate::monitor::model::MachineSetup;
 use crate::monitor::settings::MachineSettings;
 use crate::mqtt::payload::EventKind;
-use crate::scoring::Recent;
 use crate::scoring::alarm::{Alarm, AlarmConfig};
 
 /// Adds a machine.
@@ -128,8 +127,7 @@ impl Transaction for ChangeMachine {
             machine.learning.learner = None;
         }
         if self.prepared.is_some() {
-            machine.alarm.forget_evidence();
-            machine.recent = Recent::default();
+            machine.forget_sound();
         }
         let settings = state.machines[number].settings.clone();
         vec![

@@ -79,6 +79,14 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Forgets what its last windows were like: what it is heard with from now on is another.
+    pub fn forget_sound(&mut self) {
+        self.alarm.forget_evidence();
+        self.recent = Recent::default();
+    }
+}
+
 /// A window that was left out of what is learned, because a provisional alarm stood.
 const LEFT_OUT_ALARM: &str = "alarm";
 

@@ -176,8 +176,7 @@ impl MachineModel {
         if self.judge == Judge::Combined {
             assessment.verdict = if lanes.p_value < rate { Verdict::Anomalous } else { Verdict::Normal };
             assessment.lingering = lingering;
-            let by_itself = assessment.verdict == Verdict::Anomalous && !lingering;
-            assessment.unsteady = by_itself && lanes.lane.is_unsteady();
+            assessment.unsteady = assessment.is_anomalous_by_itself() && lanes.lane.is_unsteady();
         }
     }
 

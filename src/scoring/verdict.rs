@@ -89,6 +89,11 @@ impl Assessment {
         }
     }
 
+    /// Whether the window is anomalous without a look at those before it.
+    pub fn is_anomalous_by_itself(&self) -> bool {
+        self.verdict == Verdict::Anomalous && !self.lingering
+    }
+
     /// `p_value` under the learned baseline alone, whatever the hour: what moves slowly is judged by it.
     pub fn learned_p_value(&self) -> Option<f64> {
         self.adapted.map(|adapted| adapted.learned_p_value).or(self.p_value)

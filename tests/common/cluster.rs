@@ -3,13 +3,13 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::broker::free_port;
+use super::network::http_get;
 use super::program::{ProgramGroup, done};
 use super::wait::wait_or_explain;
 
@@ -135,7 +135,7 @@ impl Cluster {
             let said = RefCell::new(String::new());
             let explain = || format!("node {number} has caught up: {}", said.take());
             wait_or_explain(START, explain, || {
-                let answer = get(port, "/healthz");
+                let answer = http_get(&format!("127.0.0.1:{port}"), "/healthz");
                 let is_well = answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
                 said.replace(format!("{answer:?}"));
                 is_well
@@ -187,15 +187,6 @@ impl Drop for Cluster {
             }
         }
     }
-}
-
-/// The whole answer to a request on this machine.
-fn get(port: u16, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// The code blocks of the README.md in `deploy/`, of one language.

@@ -1,7 +1,7 @@
 //! A network between a client and a broker: it can be cut, and it knows what the broker has acknowledged.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,15 @@ use std::time::Duration;
 
 use super::broker::{Broker, Message};
 use super::wait::pace;
+
+/// The whole answer to a request, head and all.
+pub fn http_get(address: &str, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
 
 /// Topic and payload.
 type Published = (String, Vec<u8>);

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +29,7 @@ use crate::agent_process::new_id;
 use crate::common::agent_process::Site;
 use crate::common::broker::{Broker, Message, Subscriber};
 use crate::common::bundles::encoder;
+use crate::common::network::http_get;
 use crate::common::wait::{wait_until, wait_within};
 use crate::retuning::fans;
 use crate::slow_disk::noise_learner;
@@ -425,10 +424,7 @@ fn ask(heard: &Subscriber, mut command: Value) -> Value {
 /// Whether the page wants a password, where it is served.
 fn asks_for_password(log: &str) -> Option<bool> {
     let address = log.rsplit_once("the page is at http://")?.1.split('/').next()?;
-    let mut socket = TcpStream::connect(address).ok()?;
-    write!(socket, "GET /session HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).ok()?;
+    let answer = http_get(address, "/session").ok()?;
     Some(answer.contains("\"password\":true"))
 }
 

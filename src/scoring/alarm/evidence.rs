@@ -113,7 +113,7 @@ impl Evidence {
         self.signal = SignalHealth::Fine { run: run.saturating_add(1) };
 
         // What only lingers is weak: the slow average finds it.
-        self.recent.push_back(assessment.verdict == Verdict::Anomalous && !assessment.lingering);
+        self.recent.push_back(assessment.is_anomalous_by_itself());
         self.unsteady.push_back(assessment.unsteady);
         self.fit(config);
         if self.anomalous() < config.k {

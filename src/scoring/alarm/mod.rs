@@ -313,7 +313,7 @@ impl Alarm {
             return;
         };
         one.count += u64::from(match kind {
-            Kind::Fault => assessment.verdict == Verdict::Anomalous && !assessment.lingering,
+            Kind::Fault => assessment.is_anomalous_by_itself(),
             Kind::Wear => vote == Some(true),
             Kind::Deaf => assessment.verdict == Verdict::Unknown,
         });

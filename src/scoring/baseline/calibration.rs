@@ -69,17 +69,17 @@ impl Tails {
             })
             .collect();
         let combining = Combining::Squares;
-        let combined = |scores: &dyn Fn(&Scores) -> Option<Scores>| {
-            let complete = judged.clone().filter(|(scores, _)| is_complete(&tails, scores));
-            let surprises = complete.filter_map(|(of_window, stretch)| {
-                let (surprise, _) = surprise(&tails, &scores(of_window)?, combining)?;
+        let combined = |with_those_before: bool| {
+            let counts = |scores: &Scores| is_complete(&tails, scores) && (!with_those_before || has_steady(scores));
+            let surprises = judged.clone().filter(|(scores, _)| counts(scores)).filter_map(|(scores, stretch)| {
+                let (surprise, _) = surprise(&tails, scores, with_those_before, combining)?;
                 Some((surprise, stretch))
             });
             let (surprises, stretches): (Vec<f64>, Vec<usize>) = surprises.unzip();
             Tail::fit_stretches(&surprises, &stretches)
         };
-        let with_those_before = combined(&|scores| has_steady(scores).then(|| scores.clone()));
-        Some(Tails { combined: combined(&|scores| Some(alone(scores)))?, with_those_before, combining, tails })
+        let (with_those_before, combined) = (combined(true), combined(false)?);
+        Some(Tails { combined, with_those_before, combining, tails })
     }
 
     /// Natural logarithm of the share of normal windows that are as unlike the baseline, and the lane that was the most
@@ -89,13 +89,16 @@ impl Tails {
         Some((tail.ln_p(surprise), lane))
     }
 
+    /// As [`Tails::ln_p`], with a tail of all lanes together that is so many times as wide.
+    pub fn ln_p_widened(&self, scores: &Scores, times: f64) -> Option<(f64, Lane)> {
+        let (surprise, lane, tail) = self.surprise(scores)?;
+        Some((tail.clone().widened(times).ln_p(surprise), lane))
+    }
+
     /// How surprised the lanes are together, the one that is the most, and how normal windows surprise them.
     fn surprise(&self, scores: &Scores) -> Option<(f64, Lane, &Tail)> {
         let together = self.with_those_before.as_ref().filter(|_| has_steady(scores));
-        let (surprise, lane) = match together {
-            Some(_) => surprise(&self.tails, scores, self.combining)?,
-            None => surprise(&self.tails, &alone(scores), self.combining)?,
-        };
+        let (surprise, lane) = surprise(&self.tails, scores, together.is_some(), self.combining)?;
         Some((surprise, lane, together.unwrap_or(&self.combined)))
     }
 
@@ -119,12 +122,7 @@ impl Tails {
 
     /// The same with tails of all lanes together that are so many times as wide.
     #[must_use]
-    pub fn widened(self, times: f64) -> Tails {
-        self.widened_each(Widening { alone: times, with_those_before: times })
-    }
-
-    #[must_use]
-    pub fn widened_each(mut self, times: Widening) -> Tails {
+    pub fn widened(mut self, times: Widening) -> Tails {
         self.combined = self.combined.widened(times.alone);
         self.with_those_before = self.with_those_before.map(|tail| tail.widened(times.with_those_before));
         self
@@ -170,14 +168,20 @@ pub(super) fn lane_scores(lanes: &Lanes, distance: f64, features: &Features) -> 
     distance.into_iter().chain(lanes.scores(features)).collect()
 }
 
-/// How surprised the lanes are together, and the one that is the most. A lane's surprise is minus the logarithm of its
-/// score's probability under the baseline.
-fn surprise(tails: &[(Lane, Tail)], scores: &[(Lane, f64)], combining: Combining) -> Option<(f64, Lane)> {
+/// How surprised the lanes are together, with the one that looks at those before the window too or without it, and the one that is the
+/// most. A lane's surprise is minus the logarithm of its score's probability under the baseline.
+fn surprise(
+    tails: &[(Lane, Tail)],
+    scores: &Scores,
+    with_those_before: bool,
+    combining: Combining,
+) -> Option<(f64, Lane)> {
+    let counts = |(lane, _): &&(Lane, f64)| with_those_before || *lane != Lane::Steady;
     let surprise = |(lane, score): &(Lane, f64)| {
         let (_, tail) = tails.iter().find(|(known, _)| known == lane)?;
         Some((-tail.ln_p(*score), *lane))
     };
-    let all: Vec<(f64, Lane)> = scores.iter().filter_map(surprise).collect();
+    let all: Vec<(f64, Lane)> = scores.iter().filter(counts).filter_map(surprise).collect();
     let (loudest, lane) = all.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0))?;
     let together = match combining {
         Combining::Loudest => loudest,

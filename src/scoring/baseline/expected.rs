@@ -74,7 +74,7 @@ impl<'a> LeftOut<'a> {
     /// What is to be expected with tails that are so many times as wide.
     pub fn expected(&self, widening: Widening, stretches: usize, rate: f64) -> Option<Expected> {
         let judged = self.0.iter().flat_map(|Part { tails, own }| {
-            let tails = tails.clone().widened_each(widening);
+            let tails = tails.clone().widened(widening);
             own.iter().filter_map(|scores| tails.is_anomalous(scores, rate)).collect::<Vec<_>>()
         });
         let (anomalous, all) =

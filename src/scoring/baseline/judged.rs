@@ -2,7 +2,7 @@
 
 use super::calibration::{LaneCalibration, Scores, lane_scores};
 use super::{Baseline, LaneScore};
-use crate::scoring::lanes::{Features, Lane, SteadyLane};
+use crate::scoring::lanes::{Features, Lane};
 use crate::scoring::recent::Recent;
 
 /// One window's score in each lane that applies.
@@ -37,7 +37,7 @@ impl Judged<'_> {
     /// the baseline does not know what is normal for them.
     #[must_use]
     pub fn with_those_before(mut self, recent: &Recent) -> Option<Self> {
-        let lane: &SteadyLane = self.calibration.lanes.steady.as_ref()?;
+        let lane = self.calibration.lanes.steady.as_ref()?;
         let average = recent.mean(lane.length_s(), self.window_s)?;
         self.scores.push((Lane::Steady, lane.score(&average)?));
         Some(self)
@@ -54,7 +54,7 @@ impl Judged<'_> {
         let tails = &self.calibration.tails;
         let learned = self.score()?;
         let widened = match times > 1.0 {
-            true => LaneScore::of(tails.clone().widened(times).ln_p(&self.scores)?),
+            true => LaneScore::of(tails.ln_p_widened(&self.scores, times)?),
             false => learned,
         };
         Some(WidenedScore { learned, widened, needed: tails.widening(&self.scores, rate).unwrap_or(0.0) })

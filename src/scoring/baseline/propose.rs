@@ -257,7 +257,7 @@ fn weighed(windows: &[&Sample]) -> Vec<usize> {
 fn outlying(judged: &[Scores], is_confirmed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut found = std::collections::BTreeSet::new();
     // One that stands out does so in the averages of many.
-    for lane in Lane::OF_A_WINDOW {
+    for lane in Lane::ALL.into_iter().filter(|lane| *lane != Lane::Steady) {
         let mut sorted: Vec<f64> = judged.iter().filter_map(|scores| score_of(scores, lane)).collect();
         sorted.sort_by(f64::total_cmp);
         if sorted.len() < OUTLYING_LEAST {
@@ -306,7 +306,7 @@ fn calibrate(
     let steady = averages.and_then(|averages| averages.lane(&all, None, guard_s));
     let mut lanes = Lanes::fit(&features, near)?;
     lanes.steady = steady;
-    let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?.widened_each(widening);
+    let tails = Tails::fit(weighed.iter().map(|&number| (&judged[number], stretches[number])))?.widened(widening);
     let mut apart = a_hop_apart(windows, settings.hop_s);
     apart.retain(|number| tails.p_value(&judged[*number]).is_some());
     let correlation = correlation(apart.iter().map(|number| &judged[*number]), &tails);

@@ -22,12 +22,13 @@ mod texture;
 
 pub use features::{FeatureExtractor, Features};
 pub use rows::Rows;
+use rows::are_positive;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use shape::ShapeLane;
-use spectrum::{SpectrumLane, are_positive};
+use spectrum::SpectrumLane;
 pub use steady::SteadyLane;
 use texture::TextureLane;
 
@@ -62,9 +63,6 @@ pub enum Lane {
 impl Lane {
     pub const ALL: [Lane; 7] =
         [Lane::Distance, Lane::Spectrum, Lane::Envelope, Lane::Burst, Lane::Shape, Lane::Texture, Lane::Steady];
-    /// Those that look at one window alone.
-    pub const OF_A_WINDOW: [Lane; 6] =
-        [Lane::Distance, Lane::Spectrum, Lane::Envelope, Lane::Burst, Lane::Shape, Lane::Texture];
 
     /// Whether it sees what comes and goes within a window, as what is not of the machine mostly does.
     pub fn is_unsteady(self) -> bool {

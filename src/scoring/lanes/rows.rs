@@ -55,3 +55,8 @@ impl Rows {
         self.width > 0 && !self.values.is_empty() && self.values.len().is_multiple_of(self.width)
     }
 }
+
+/// Whether all of them are above 0 and finite.
+pub fn are_positive(values: &[f32]) -> bool {
+    values.iter().all(|value| *value > 0.0 && value.is_finite())
+}

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
-use super::rows::Rows;
+use super::rows::{Rows, are_positive};
 use auscult_signal::sums::differences;
 
 /// Baseline windows that a window's spectrum is compared with.
@@ -181,9 +181,4 @@ fn prefix_sums(values: &[f64]) -> Vec<f64> {
 /// Sum over a box, divided by the square root of its width: of one size for noise without correlation.
 fn box_sum(sums: &[f64], (start, width): (usize, usize)) -> f64 {
     (sums[start + width] - sums[start]) / (width as f64).sqrt()
-}
-
-/// Whether all of them are above 0 and finite.
-pub fn are_positive(values: &[f32]) -> bool {
-    values.iter().all(|value| *value > 0.0 && value.is_finite())
 }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::base64_f32;
-use super::rows::Rows;
+use super::rows::{Rows, are_positive};
 use auscult_signal::sums::squared_distance;
 
 /// Profiles of the baseline that a window is compared with.
@@ -67,8 +67,7 @@ impl TextureLane {
 
     /// Whether what was read fits together.
     pub fn is_valid(&self) -> bool {
-        let positive = self.scatter.iter().all(|scatter| *scatter > 0.0);
-        self.rows.is_valid() && self.rows.width() == self.scatter.len() && positive
+        self.rows.is_valid() && self.rows.width() == self.scatter.len() && are_positive(&self.scatter)
     }
 }
 

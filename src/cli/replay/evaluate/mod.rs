@@ -47,7 +47,6 @@ pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
 /// The windows before one of the same recording.
 #[derive(Default)]
 struct Before {
-    row: Option<usize>,
     /// Those that count with the next one.
     judged: Recent,
     /// All of them, for what a lane sees by itself.
@@ -162,8 +161,8 @@ impl Evaluation {
         before: &mut Before,
     ) -> Result<(), Failure> {
         let (row, end_s) = done.tag;
-        if before.row != Some(row) {
-            *before = Before { row: Some(row), ..Before::default() };
+        if end_s <= model.front_end.window_s {
+            *before = Before::default();
         }
         let scored = model.judge_next(done.scored?, &mut before.judged, end_s);
         let (row, assessment) = (rows[row], &scored.assessment);
