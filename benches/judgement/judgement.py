@@ -3,10 +3,10 @@
 
     python3 benches/judgement/judgement.py [--auscult target/release/auscult] [--bundle models/demo] [--json]
         [--real ../shared/real] [--few ../shared/real] [--fan DIR] [--motors DIR] [--drone DIR] [--simulated] [--days]
-        [--disturbed DIR]
+        [--disturbed DIR] [--overlaid DIR]
 
 What is learned and what is judged are always different recordings. Every recording is brought to the same level, so that
-loudness tells nothing. Python's standard library is enough.
+loudness tells nothing. Python's standard library is enough, but for --overlaid, which needs numpy.
 
   --real       three small motors (CC BY 4.0, Mendeley j4yr5fmhv4): healthy at several speeds, broken propeller
   --few        four clips of two of them learned, all others judged; six splits at random, so that some learn far too little
@@ -16,6 +16,7 @@ loudness tells nothing. Python's standard library is enough.
   --simulated  machines of `auscult synth`: learned at one level and background, judged at others; four faults
   --disturbed  clips of one machine: two thirds learned, the others end to end, with what is not of the machine laid over them for
                20 or 45 s and, of the same energy, with faults that stay; ten of each, counted by their alarms
+  --overlaid   clips of one machine: two thirds learned, four faults at three strengths laid over each 5 s of the others; four splits
   --days       machines of `auscult synth` whose background is another every day: three days learned, five later ones judged
 """
 
@@ -284,6 +285,61 @@ def disturbed(bench, folder, source):
         print(f"{make.__name__ if make else 'nothing':24} {lasts:>9} {alarms:5} of {times}", flush=True)
 
 
+def bursts(sound, count, length, loudness, rng, gain=None):
+    import numpy as np
+    for _ in range(count):
+        start, burst = rng.integers(len(sound) - length), rng.standard_normal(length)
+        if gain is not None:
+            burst = np.fft.irfft(np.fft.rfft(burst) * gain, length)
+        sound[start:start + length] += loudness * burst
+
+
+def laid_over(sound, rate, fault, strength, rng):
+    """The fault models of tests/common/overlay.rs."""
+    import numpy as np
+    sound, seconds = sound.copy(), len(sound) / rate
+    if fault == "rubbing":
+        length = int(0.02 * rate)
+        above = 1 / np.sqrt(1 + (3000 / np.maximum(1, np.fft.rfftfreq(length, 1 / rate))) ** 8)
+        bursts(sound, round(0.8 * seconds), length, 0.3 * strength, rng, above)
+    elif fault == "bursts":
+        bursts(sound, 3, int(0.05 * rate), 0.2 * strength, rng)
+    elif fault == "blocked":
+        low = rng.uniform(500, 1500)
+        high, hz = low + rng.uniform(300, 800), np.fft.rfftfreq(len(sound), 1 / rate)
+        off = np.abs(hz ** 2 - low * high) / np.maximum(1e-9, hz * (high - low))
+        stop = 1 / np.sqrt(1 + np.maximum(1e-9, off) ** -8.0)
+        sound = np.fft.irfft(np.fft.rfft(sound) * (1 - strength + strength * stop), len(sound))
+    else:
+        turn = 2 * np.pi * rng.uniform(4, 12) / rate
+        sound *= 1 + 0.3 * strength * np.sin(turn * np.arange(len(sound)))
+    return sound
+
+
+def overlaid(bench, folder, source):
+    """Each window has its own fault: where three bursts lay anywhere in 10 s, one window of 5 s in eight would have none."""
+    import numpy as np
+    clips = wavs(source)
+    for split in range(4):
+        rng = np.random.default_rng(split)
+        order = list(rng.permutation(len(clips)))
+        learned, judged = order[:2 * len(clips) // 3], order[2 * len(clips) // 3:]
+        rows = [(clips[i], "normal", f"clip {i}", "learn") for i in learned]
+        for i in judged:
+            sound, rate = read(clips[i])
+            for start in range(0, len(sound) - 5 * rate + 1, 5 * rate):
+                part = np.array(sound[start:start + 5 * rate])
+                made = [("normal", part)]
+                for fault in ("rubbing", "blocked", "unbalance", "bursts"):
+                    for strength in (0.3, 0.6, 1.0):
+                        made.append((f"{fault} {strength}", laid_over(part, rate, fault, strength, rng)))
+                for label, made_of in made:
+                    file = folder / f"{split} {i} {start} {label}.wav"
+                    write(file, made_of, rate)
+                    rows.append((file, label, f"clip {i}", "test"))
+        bench.run("overlaid", f"overlaid-{split}", rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--auscult", default="target/release/auscult")
@@ -292,7 +348,7 @@ def main():
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--simulated", action="store_true")
     parser.add_argument("--days", action="store_true")
-    for name in ("real", "few", "motors", "fan", "drone", "disturbed"):
+    for name in ("real", "few", "motors", "fan", "drone", "disturbed", "overlaid"):
         parser.add_argument(f"--{name}")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -321,6 +377,8 @@ def main():
             days(bench, made)
         if args.disturbed:
             disturbed(bench, made, args.disturbed)
+        if args.overlaid:
+            overlaid(bench, made, args.overlaid)
         if bench.sums and not args.json:
             bench.sum_up()
 

@@ -304,7 +304,7 @@ impl Baseline {
 
     /// How far each mel band lies above (below) the nearest windows of the baseline, dB, `[n_mels]`.
     pub fn spectrum_difference_db(&self, features: &Features) -> Option<Vec<f64>> {
-        self.calibration.as_ref()?.lanes.spectrum.difference_db(&features.spectrum)
+        Some(self.calibration.as_ref()?.lanes.spectrum.compare(&features.spectrum)?.1)
     }
 
     /// How many ways of running (speeds, loads) were found in what was learned.

@@ -8,11 +8,12 @@
 //!   is; its power spectrum from 0.5 to 40 Hz against the baseline's mean. The score is its highest peak.
 //! * `burst`: how far the loudest 64 ms of each band rise above its median, in the baseline's standard deviations; the
 //!   most conspicuous band counts.
-//! * `shape`: the mean spectrum without its level, its bands weighed by how they vary together ([`shape`]).
+//! * `shape`: what `spectrum` compares, without its level, its bands weighed by how they vary together ([`shape`]).
 //! * `texture`: how much each band flutters, as a profile over bands ([`texture`]).
 //! * `steady`: the mean spectrum of the last windows, up to a minute of them ([`steady`]).
 
 pub(super) mod base64_f32;
+mod boxes;
 mod features;
 mod rows;
 mod shape;
@@ -52,7 +53,7 @@ pub enum Lane {
     Envelope,
     /// Short bursts above the rest of the window.
     Burst,
-    /// The time-averaged spectrum, its bands weighed by how they vary together.
+    /// The time-averaged spectrum without its level, its bands weighed by how they vary together.
     Shape,
     /// How much each band flutters.
     Texture,
@@ -175,10 +176,11 @@ impl Lanes {
         let rows = Rows::new(windows.iter().map(|one| one.spectrum.as_slice()))?;
         // Windows that an earlier version has heard have no texture.
         let profiles = Rows::new(windows.iter().map(|one| one.texture.as_slice()));
+        let (spectrum, differences) = SpectrumLane::fit(rows, &near);
         Some(Lanes {
-            shape: ShapeLane::fit(rows.iter()),
+            shape: ShapeLane::fit(&differences),
             texture: profiles.as_ref().and_then(TextureLane::fit),
-            spectrum: SpectrumLane::fit(rows, &near),
+            spectrum,
             envelope: EnvelopeLane::fit(windows.iter().map(|one| one.envelope.as_slice())),
             burst: BurstLane::fit(windows.iter().map(|one| one.burst.as_slice())),
             steady: None,
@@ -187,11 +189,14 @@ impl Lanes {
 
     /// How unlike the baseline a window is in each lane that looks at it alone; larger is less alike. The units are each lane's own.
     pub fn scores(&self, window: &Features) -> impl Iterator<Item = (Lane, f64)> {
+        let compared = self.spectrum.compare(&window.spectrum);
+        let shape = |lane: &ShapeLane| lane.score(&window.spectrum, &compared.as_ref()?.1);
+        let shape = self.shape.as_ref().and_then(shape);
         [
-            (Lane::Spectrum, self.spectrum.score(&window.spectrum)),
+            (Lane::Spectrum, compared.map(|(score, _)| score)),
             (Lane::Envelope, self.envelope.as_ref().and_then(|lane| lane.score(&window.envelope))),
             (Lane::Burst, self.burst.score(&window.burst)),
-            (Lane::Shape, self.shape.as_ref().and_then(|lane| lane.score(&window.spectrum))),
+            (Lane::Shape, shape),
             (Lane::Texture, self.texture.as_ref().and_then(|lane| lane.score(&window.texture))),
         ]
         .into_iter()

@@ -7,14 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::base64_f32;
 use super::rows::{Rows, are_positive};
+use super::{base64_f32, boxes};
 use auscult_signal::sums::differences;
 
 /// Baseline windows that a window's spectrum is compared with.
 const NEIGHBOURS: usize = 3;
-/// Widths of the boxes, as parts of the number of mel bands: 5, 10, 20 of 128.
-const BOX_PARTS: [usize; 3] = [25, 12, 6];
 /// So far a spectrum may lie above or below another as a whole, dB, and still be the same.
 const LEVEL_FREEDOM_DB: f32 = 3.0;
 /// Least scatter of a box, dB: below it is the microphone's, not the machine's.
@@ -28,6 +26,7 @@ const LEAST_USUAL: f64 = 1e-3;
 const USUAL_LIMIT: f64 = 1e6;
 /// Windows that the boxes' scatter is estimated from, at most.
 const SCATTER_WINDOWS: usize = 512;
+
 /// Nearest neighbour of the time-averaged spectrum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpectrumLane {
@@ -45,21 +44,21 @@ pub struct SpectrumLane {
 }
 
 impl SpectrumLane {
-    /// `near(i, j)` says that windows `i` and `j` are too close in time to be compared.
-    pub fn fit(rows: Rows, near: &impl Fn(usize, usize) -> bool) -> Self {
+    /// `near(i, j)` says that windows `i` and `j` are too close in time to be compared. With what the windows differ by from their
+    /// nearest, dB, mel band by mel band.
+    pub fn fit(rows: Rows, near: &impl Fn(usize, usize) -> bool) -> (Self, Vec<Vec<f64>>) {
         let step = rows.len().div_ceil(SCATTER_WINDOWS).max(1);
-        let looked_at: Vec<(usize, Option<Vec<f64>>)> = rows
+        let looked_at: Vec<Option<Vec<f64>>> = rows
             .iter()
             .enumerate()
             .step_by(step)
-            .map(|(own, row)| {
-                let nearest = Nearest::find(&rows, row, |other| other != own && !near(own, other));
-                (own, nearest.map(|nearest| box_sums(&nearest.difference)))
-            })
+            .map(|(own, row)| Some(Nearest::find(&rows, row, |other| other != own && !near(own, other))?.difference))
             .collect();
-        let mut squares = vec![0.0; boxes(rows.width()).count()];
+        let sums: Vec<Option<Vec<f64>>> =
+            looked_at.iter().map(|difference| difference.as_deref().map(boxes::sums)).collect();
+        let mut squares = vec![0.0; boxes::of(rows.width()).count()];
         let mut count = 0.0;
-        for sums in looked_at.iter().filter_map(|(_, sums)| sums.as_ref()) {
+        for sums in sums.iter().flatten() {
             squares.iter_mut().zip(sums).for_each(|(square, sum)| *square += sum * sum);
             count += 1.0;
         }
@@ -68,28 +67,28 @@ impl SpectrumLane {
             .map(|square| (square / f64::max(count, 1.0) + LEAST_SCATTER_DB.powi(2)).sqrt() as f32)
             .collect();
         let scores: Vec<Option<f64>> =
-            looked_at.iter().map(|(_, sums)| sums.as_ref().map(|sums| deviation(sums, &scatter))).collect();
+            sums.iter().map(|sums| sums.as_ref().map(|sums| boxes::deviation(sums, &scatter))).collect();
         let known: f64 = scores.iter().flatten().sum();
         let usual_mean = (known / f64::max(count, 1.0)).max(LEAST_USUAL);
         // A row that was not looked at is like the one before it in time.
         let usual = (0..rows.len()).map(|row| scores[row / step].unwrap_or(usual_mean) as f32).collect();
-        SpectrumLane { rows, scatter, usual, usual_mean }
+        (SpectrumLane { rows, scatter, usual, usual_mean }, looked_at.into_iter().flatten().collect())
     }
 
     pub fn score(&self, spectrum: &[f32]) -> Option<f64> {
-        let nearest = Nearest::find(&self.rows, spectrum, |_| true)?;
-        let deviation = deviation(&box_sums(&nearest.difference), &self.scatter);
-        if self.usual.is_empty() {
-            return Some(deviation);
-        }
-        let of_nearest: f64 = nearest.rows.iter().map(|row| f64::from(self.usual[*row])).sum();
-        let usual = OF_ALL * self.usual_mean + (1.0 - OF_ALL) * of_nearest / nearest.rows.len() as f64;
-        Some(deviation / usual.max(LEAST_USUAL))
+        self.compare(spectrum).map(|(score, _)| score)
     }
 
-    /// How far each mel band lies above (below) the nearest windows of the baseline, dB.
-    pub fn difference_db(&self, spectrum: &[f32]) -> Option<Vec<f64>> {
-        Nearest::find(&self.rows, spectrum, |_| true).map(|nearest| nearest.difference)
+    /// The score, and how far each mel band lies above (below) the nearest windows of the baseline, dB.
+    pub fn compare(&self, spectrum: &[f32]) -> Option<(f64, Vec<f64>)> {
+        let Nearest { rows, difference } = Nearest::find(&self.rows, spectrum, |_| true)?;
+        let deviation = boxes::deviation(&boxes::sums(&difference), &self.scatter);
+        if self.usual.is_empty() {
+            return Some((deviation, difference));
+        }
+        let of_nearest: f64 = rows.iter().map(|row| f64::from(self.usual[*row])).sum();
+        let usual = OF_ALL * self.usual_mean + (1.0 - OF_ALL) * of_nearest / rows.len() as f64;
+        Some((deviation / usual.max(LEAST_USUAL), difference))
     }
 
     /// Keeps only those rows whose number `keep` has.
@@ -107,7 +106,7 @@ impl SpectrumLane {
                 && self.usual.iter().all(|usual| (0.0..=USUAL_LIMIT as f32).contains(usual))
                 && self.usual_mean > 0.0
                 && self.usual_mean <= USUAL_LIMIT);
-        let scattered = self.scatter.len() == boxes(self.rows.width()).count() && are_positive(&self.scatter);
+        let scattered = self.scatter.len() == boxes::of(self.rows.width()).count() && are_positive(&self.scatter);
         self.rows.is_valid() && scattered && measured
     }
 }
@@ -147,38 +146,4 @@ impl Nearest {
         let difference = spectrum.iter().enumerate().map(|(band, value)| f64::from(*value) - mean(band)).collect();
         Some(Nearest { rows: nearest.iter().map(|(_, _, number, _)| *number).collect(), difference })
     }
-}
-
-/// The fourth root of the mean fourth power of all boxes, each in its scatter.
-fn deviation(sums: &[f64], scatter: &[f32]) -> f64 {
-    let total: f64 = sums.iter().zip(scatter).map(|(sum, scatter)| (sum / f64::from(*scatter)).powi(4)).sum();
-    (total / scatter.len() as f64).powf(0.25)
-}
-
-/// The sum over each box.
-fn box_sums(difference: &[f64]) -> Vec<f64> {
-    let sums = prefix_sums(difference);
-    boxes(difference.len()).map(|place| box_sum(&sums, place)).collect()
-}
-
-/// Boxes over `bands` bands: `(start, width)`, each width in steps of a quarter of it.
-fn boxes(bands: usize) -> impl Iterator<Item = (usize, usize)> {
-    let widths = BOX_PARTS.map(|parts| (bands / parts).clamp(1, bands.max(1)));
-    widths.into_iter().flat_map(move |width| {
-        (0..=bands.saturating_sub(width)).step_by((width / 4).max(1)).map(move |start| (start, width))
-    })
-}
-
-fn prefix_sums(values: &[f64]) -> Vec<f64> {
-    let mut sum = 0.0;
-    let sums = values.iter().map(|value| {
-        sum += value;
-        sum
-    });
-    std::iter::once(0.0).chain(sums).collect()
-}
-
-/// Sum over a box, divided by the square root of its width: of one size for noise without correlation.
-fn box_sum(sums: &[f64], (start, width): (usize, usize)) -> f64 {
-    (sums[start + width] - sums[start]) / (width as f64).sqrt()
 }

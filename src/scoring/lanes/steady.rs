@@ -33,7 +33,8 @@ impl SteadyLane {
         let mut covered_s: Vec<f64> = averages.iter().map(|average| average.covered_s).collect();
         covered_s.sort_by(f64::total_cmp);
         let covered_s = COVERED * covered_s[covered_s.len() / 2];
-        Some(SteadyLane { length_s, covered_s, averages: SpectrumLane::fit(rows, &near) })
+        let (averages, _) = SpectrumLane::fit(rows, &near);
+        Some(SteadyLane { length_s, covered_s, averages })
     }
 
     pub fn length_s(&self) -> f64 {
