@@ -23,8 +23,9 @@ const LEAST_BOX_SCATTER: f32 = 1e-6;
 /// What is normal for the shape of the spectrum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShapeLane {
-    /// dB, less the mean over all bands.
-    #[serde(with = "base64_f32")]
+    /// Of what normal windows differ by, dB, less the mean over all bands; or, without boxes, of their spectra: what read `mean` alone
+    /// would take the one for the other.
+    #[serde(rename = "mean_difference", alias = "mean", with = "base64_f32")]
     mean: Vec<f32>,
     /// The lower triangle of the covariance's Cholesky factor, row by row.
     #[serde(with = "base64_f32")]
@@ -240,7 +241,7 @@ mod tests {
         let lane = ShapeLane { mean: vec![0.0; 2], factor: vec![2.0, 0.0, 1.0], scatter: Vec::new() };
         let text = serde_json::to_string(&lane).expect("JSON");
         assert!(!text.contains("scatter"), "{text}");
-        let read: ShapeLane = serde_json::from_str(&text).expect("a lane");
+        let read: ShapeLane = serde_json::from_str(&text.replace("mean_difference", "mean")).expect("a lane");
         assert!(read.is_valid());
         // Without its level: 1, -1; so many standard deviations are 0.5, -1.
         let score = read.score(&[2.0, 0.0], &[9.0, 0.0]).expect("a score");
