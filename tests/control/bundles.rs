@@ -98,8 +98,14 @@ fn reload(times: usize) {
         let mut used = BTreeMap::<String, usize>::new();
         for (seq, verdict) in verdicts.iter().enumerate() {
             assert_eq!(verdict["seq"], seq, "a window of {machine} is missing");
+            // A machine that is busy with other tests says that it did not get to a window.
+            if verdict["reason"] == "overload" {
+                continue;
+            }
             let distance = |verdict: &Value| verdict["distance"].as_f64().unwrap_or_else(|| panic!("{verdict}"));
-            let (found, expected) = (distance(verdict), distance(&verdicts[seq % 20]));
+            let mut same = verdicts.iter().skip(seq % 20).step_by(20);
+            let first = same.find(|verdict| verdict["distance"].is_number()).expect("itself");
+            let (found, expected) = (distance(verdict), distance(first));
             assert!((found - expected).abs() < 1e-3, "window {seq} of {machine}: {found} instead of {expected}");
             let label = verdict["bundle"].as_str().expect("a bundle");
             let threshold = thresholds[usize::from(label == "halls@2.0")];
