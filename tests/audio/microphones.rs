@@ -254,13 +254,14 @@ fn a_bad_signal_is_published_as_events_and_figures_and_evidence_can_be_played() 
     ask_for_evidence(&subscriber, &sound);
 
     // Clipped, then nothing plays at all, then as before.
-    drop(player);
     let rms = (sound.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / sound.len() as f64).sqrt();
     let clipped: Vec<i16> = sound.iter().map(|&sample| (f64::from(sample) * 20_000.0 / rms) as i16).collect();
-    let player = speak(&rig, microphone, "clipped.wav", &clipped);
+    // Without a moment of silence in between: on a busy machine it would be told as flat.
+    let louder = speak(&rig, microphone, "clipped.wav", &clipped);
+    drop(player);
     let event = subscriber.wait_for("clipped", is_event("fan-1", "clipped")).json();
     assert!(event["detail"].as_str().is_some_and(|detail| detail.contains("% of the samples are cut off")), "{event}");
-    drop(player);
+    drop(louder);
     let event = subscriber.wait_for("silent", is_event("fan-1", "silent")).json();
     assert!(event["detail"].as_str().is_some_and(|detail| detail.contains("flat is over")), "{event}");
     let health = subscriber.wait_for("health with the fault", |message| {
@@ -274,10 +275,9 @@ fn a_bad_signal_is_published_as_events_and_figures_and_evidence_can_be_played() 
     subscriber.wait_for("signal_back", is_event("fan-1", "signal_back"));
     let messages = subscriber.messages();
     let busy = ["gap", "overload"];
-    let told = events(&messages, "fan-1").into_iter().filter(|event| !busy.contains(&event.as_str()));
-    // Windows that are zero for a part are flat. The moment between good and clipped sound is too short to be told, but where the
-    // player starts slowly.
-    let signal: Vec<_> = told.skip_while(|event| event == "flat").collect();
+    let signal: Vec<_> =
+        events(&messages, "fan-1").into_iter().filter(|event| !busy.contains(&event.as_str())).collect();
+    // Windows that are zero for a part are flat.
     assert_eq!(signal, ["clipped", "flat", "silent", "flat", "signal_back"]);
     assert_no_hole(&messages, "fan-1");
     for verdict in of(&messages, "fan-1", MachinePart::Verdict) {

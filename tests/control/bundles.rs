@@ -96,9 +96,11 @@ fn reload(times: usize) {
             .map(Message::json)
             .collect();
         let mut used = BTreeMap::<String, usize>::new();
+        // A machine that is busy with other tests says that it did not get to a window; a reload alone is no reason for it.
+        let overloaded = verdicts.iter().filter(|verdict| verdict["reason"] == "overload").count();
+        assert!(10 * overloaded <= verdicts.len(), "{overloaded} of {} windows were not got to", verdicts.len());
         for (seq, verdict) in verdicts.iter().enumerate() {
             assert_eq!(verdict["seq"], seq, "a window of {machine} is missing");
-            // A machine that is busy with other tests says that it did not get to a window.
             if verdict["reason"] == "overload" {
                 continue;
             }

@@ -105,15 +105,16 @@ impl ShapeLane {
     /// The standard deviation of each box, weighed so.
     fn box_scatter(&self) -> Vec<f32> {
         let bands = self.mean.len();
-        let scatter = |(number, (start, width)): (usize, (usize, usize))| {
+        let scatter = |(start, width): (usize, usize)| {
             let inside = |band: usize| f64::from(u8::from((start..start + width).contains(&band)));
             let mut weights: Vec<f64> =
                 (0..bands).map(|band| (inside(band) - width as f64 / bands as f64) / (width as f64).sqrt()).collect();
             self.whiten(&mut weights);
             self.weigh(&mut weights);
-            (boxes::sums(&weights)[number].max(0.0).sqrt() as f32).max(LEAST_BOX_SCATTER)
+            let variance = weights[start..start + width].iter().sum::<f64>() / (width as f64).sqrt();
+            (variance.max(0.0).sqrt() as f32).max(LEAST_BOX_SCATTER)
         };
-        boxes::of(bands).enumerate().map(scatter).collect()
+        boxes::of(bands).map(scatter).collect()
     }
 
     /// Whether what was read makes sense.
