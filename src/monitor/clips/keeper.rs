@@ -280,7 +280,8 @@ impl KeeperHandle {
         let JournalEntry { machine, record, .. } = entry;
         let (from, to): (DateTime<Utc>, DateTime<Utc>) = (record.since - BEFORE, record.since + AFTER);
         let origin = self.monitor.lock().loaded.as_ref().and_then(|loaded| loaded.origin_of(number)).cloned();
-        let normal = origin.as_ref().map(|origin| normal.nearest(&machine, origin, &windows, &sound, &recent));
+        let normal =
+            origin.as_ref().map(|origin| normal.nearest(&machine, origin, (record.since, &windows), &sound, &recent));
         let normal = normal.unwrap_or_default();
         drop(recent);
         let sound = match (self.sound)(number) {

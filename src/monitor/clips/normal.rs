@@ -76,13 +76,13 @@ impl NormalWindows {
         self.0.retain(|machine, _| is_there(machine));
     }
 
-    /// The normal windows nearest to the anomalous ones among `alarm`, of those that are kept and of `recent`, whose sound is
-    /// there; nearest first.
+    /// The normal windows before `since` nearest to the anomalous ones among `alarm`, of those that are kept and of `recent`,
+    /// whose sound is there; nearest first. What comes later may be the fault below the threshold.
     pub fn nearest(
         &self,
         machine: &str,
         origin: &Origin,
-        alarm: &[HeardWindow],
+        (since, alarm): (DateTime<Utc>, &[HeardWindow]),
         sound: &RecentSound,
         recent: &[HeardWindow],
     ) -> Vec<NormalWindow> {
@@ -92,6 +92,7 @@ impl NormalWindows {
         let recent = recent.iter().filter(|window| window.verdict == Verdict::Normal && window.sample.is_some());
         let mut all: Vec<(f64, Candidate)> = kept
             .chain(recent.map(Candidate::Recent))
+            .filter(|candidate| candidate.at() < since)
             .filter_map(|candidate| Some((distance(candidate.embedding()?, &middle), candidate)))
             .filter(|(distance, _)| distance.is_finite())
             .collect();
@@ -119,6 +120,13 @@ enum Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    fn at(&self) -> DateTime<Utc> {
+        match self {
+            Candidate::Kept(window) => window.at,
+            Candidate::Recent(window) => window.at,
+        }
+    }
+
     fn embedding(&self) -> Option<&[f32]> {
         Some(match self {
             Candidate::Kept(window) => &window.embedding,
@@ -241,7 +249,7 @@ mod tests {
     #[test]
     fn the_nearest_normal_windows_are_shown_of_those_that_were_kept_and_of_the_last_minute() {
         let (mut normal, sound) = (NormalWindows::default(), sound());
-        for (seconds, place) in [(-50, 5.0), (-40, 2.0)] {
+        for (seconds, place) in [(-50, 5.0), (-40, 2.0), (-1, 0.0)] {
             normal.keep("fan-1", &origin(), &sound, &window(seconds, place, Verdict::Normal));
         }
         let alarm = [window(-2, 0.0, Verdict::Anomalous), window(-30, 9.0, Verdict::Normal)];
@@ -251,12 +259,12 @@ mod tests {
             window(-10, 0.5, Verdict::Unknown),
             window(-58, 0.1, Verdict::Normal),
         ];
-        let nearest = normal.nearest("fan-1", &origin(), &alarm, &sound, &recent);
+        let nearest = normal.nearest("fan-1", &origin(), (at(-2), &alarm), &sound, &recent);
         let seconds: Vec<_> = nearest.iter().map(|window| (window.at - at(0)).num_seconds()).collect();
         assert_eq!(seconds, [-20, -40, -50], "of the one before the minute no sound is left");
-        assert_eq!(normal.nearest("fan-2", &origin(), &alarm, &sound, &[]), []);
+        assert_eq!(normal.nearest("fan-2", &origin(), (at(-2), &alarm), &sound, &[]), []);
         let other = Origin { bundle: "b@2".into(), ..origin() };
-        assert_eq!(normal.nearest("fan-1", &other, &alarm, &sound, &[]), []);
+        assert_eq!(normal.nearest("fan-1", &other, (at(-2), &alarm), &sound, &[]), []);
     }
 
     #[test]
