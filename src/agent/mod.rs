@@ -34,6 +34,8 @@ use self::lock::StateLock;
 pub use self::machines::{Roster, inputs};
 #[cfg(feature = "web")]
 use self::page::AgentPage;
+#[cfg(feature = "web")]
+pub use self::page::page_options;
 use self::publisher::Publisher;
 use self::scoring_thread::ScoringThread;
 use crate::audio::capture::Capture;

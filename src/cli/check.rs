@@ -1,5 +1,5 @@
-//! `auscult check`: would the agent run? Configuration, state directory, bundle, sources, brokers and those who are told
-//! of alarms, a line each.
+//! `auscult check`: would the agent run? Configuration, state directory, bundle, sources, brokers, the page and those who are
+//! told of alarms, a line each.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use serde_json::json;
 
 use super::{EXIT_CONFIG, EXIT_DATA, Failure, stored, terminal};
 use crate::agent::inputs;
+#[cfg(feature = "web")]
+use crate::agent::page_options;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
 use crate::causes::with_causes;
@@ -23,11 +25,13 @@ use crate::mqtt::topics;
 use crate::mqtt::trial::{self, Rights};
 use crate::notify;
 use crate::numbers::counted;
+#[cfg(feature = "web")]
+use crate::web;
 
 /// A source that works delivers within this time; a device that is opened at its second attempt too.
 const LISTEN: Duration = Duration::from_secs(5);
 
-/// Check configuration, machines, bundle, devices, broker and [[notify]], with a line for each; changes nothing
+/// Check configuration, machines, bundle, devices, broker, page and [[notify]], with a line for each; changes nothing
 ///
 /// Listens to each source for a moment; connects to each broker, under another client id than the agent's, and tries what the
 /// agent may do there: it publishes the agent's status as the broker has it, not retained, and empty commands, which agents
@@ -68,6 +72,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     sources(&mut report, &config, loaded.as_ref())?;
     drop(loaded);
     brokers(&mut report, &config)?;
+    #[cfg(feature = "web")]
+    page(&mut report, &config)?;
     notify_targets(&mut report, &config)?;
     report.verdict()
 }
@@ -269,6 +275,16 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
     {
         report.warn("broker", warning)?;
     }
+    let files = TlsFiles::from_config(&config.mqtt);
+    if (files.ca.is_some() || files.cert.is_some())
+        && let Some(plain) = config.mqtt.url.all().iter().find(|url| !url.tls)
+    {
+        let unused = "certificates are configured and not used there, where nothing is encrypted; mqtts:// was meant?";
+        report.warn("broker", format!("{plain}: {unused}"))?;
+    }
+    if config.mqtt.username.is_none() && (config.mqtt.password.is_some() || config.mqtt.password_file.is_some()) {
+        report.warn("broker", "mqtt has a password and no username: the agent logs in without either")?;
+    }
     for url in config.mqtt.url.all() {
         let mqtt = MqttConfig { url: url.clone().into(), ..config.mqtt.clone() };
         match runtime.block_on(trial::try_rights(&mqtt, agent, unknown_status())) {
@@ -292,6 +308,19 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
     // A name that does not resolve leaves its thread behind.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Whether the page could be served, with its passwords and its certificate.
+#[cfg(feature = "web")]
+fn page(report: &mut Report, config: &Config) -> std::io::Result<()> {
+    let Some(listen) = config.web.listen.0 else { return report.ok("page", "none") };
+    match web::check(&page_options(config, listen)) {
+        Ok(true) => report.ok("page", format!("can be served at {listen}")),
+        Ok(false) => {
+            report.ok("page", format!("{listen} is taken: by the agent that runs, or the page cannot be served"))
+        }
+        Err(error) => report.fail("page", 1, with_causes(&error)),
+    }
 }
 
 /// What is published as the agent's status, not retained, where the broker knows none.

@@ -1,6 +1,6 @@
 //! `auscult devices`: what can be listened to, and how to configure it.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use crossterm::{cursor, execute, terminal};
 use serde_json::json;
 
 use super::Failure;
+use super::terminal::{hang, width};
 use crate::audio::device::identity::Selector;
 use crate::audio::device::list::{Listed, list};
 use crate::audio::device::offer::Wish;
@@ -55,12 +56,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
             return Err(anyhow::anyhow!("{wanted}: no such capture device; `auscult devices` lists them").into());
         }
     }
-    if args.watch {
+    // Those that are there now are watched: where none is, nothing would ever be shown.
+    if args.watch && !devices.is_empty() {
         return watch(&devices, &args);
     }
     for device in devices.iter().filter(|_| args.json) {
         let (offer, problem) = (device.offer.as_ref().ok(), device.offer.as_ref().err());
-        println!(
+        writeln!(
+            io::stdout().lock(),
             "{}",
             json!({
                 "device": device.selector.to_string(),
@@ -74,18 +77,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 "converts": offer.map(|offer| offer.converts),
                 "problem": problem,
             })
-        );
+        )?;
     }
     if !args.json {
-        print_table(&devices);
+        print_table(&devices)?;
     }
     Ok(())
 }
 
-fn print_table(devices: &[Listed]) {
+fn print_table(devices: &[Listed]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     if devices.is_empty() {
-        println!("No capture device. {}", why_none());
-        return;
+        return write!(out, "{}", hang("", &format!("No capture device. {}", why_none()), width()));
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -99,17 +102,18 @@ fn print_table(devices: &[Listed]) {
             Err(_) => table.add_row([selector, name, "cannot be opened, see below".into()]),
         };
     }
-    println!("{table}");
+    writeln!(out, "{table}")?;
     // Below the table, where there is room for what to do about it.
     for device in devices {
         if let Err(problem) = &device.offer {
-            println!("{}: {problem}", device.selector);
+            writeln!(out, "{}: {problem}", device.selector)?;
         }
     }
-    println!("\nFor the configuration, one of these under [[machine]]:");
+    writeln!(out, "\nFor the configuration, one of these under [[machine]]:")?;
     for device in devices {
-        println!("  {}", device.line());
+        writeln!(out, "  {}", device.line())?;
     }
+    Ok(())
 }
 
 fn why_none() -> &'static str {

@@ -1,5 +1,6 @@
 //! `auscult enroll`: a machine's normal learned from recordings instead of on site; the result is a new bundle.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -81,14 +82,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let new = enroll(&bundle, name, &baseline, &args.out)?;
     if args.json {
-        print_json(&args, &new.version, &baseline, heard.recordings);
+        print_json(&args, &new.version, &baseline, heard.recordings)?;
     } else {
-        print(&args, &new, &baseline, heard.recordings);
+        print(&args, &new, &baseline, heard.recordings)?;
     }
     files.verdict()
 }
 
-fn print_json(args: &Args, version: &str, baseline: &Baseline, recordings: u32) {
+fn print_json(args: &Args, version: &str, baseline: &Baseline, recordings: u32) -> io::Result<()> {
     let projected = &baseline.projected;
     let row = json!({
         "bundle": args.out, "version": version, "machine": args.recordings.machine, "recordings": recordings,
@@ -100,10 +101,10 @@ fn print_json(args: &Args, version: &str, baseline: &Baseline, recordings: u32) 
         "expected_share": projected.expected_share, "expected_most": projected.expected_most,
         "missing_minutes": projected.missing_minutes, "level_dbfs": baseline.level_dbfs, "off_below_dbfs": baseline.off_below_dbfs,
     });
-    println!("{row}");
+    writeln!(io::stdout().lock(), "{row}")
 }
 
-fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
+fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) -> io::Result<()> {
     let projected = &baseline.projected;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let left: Vec<_> = baseline.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
@@ -120,6 +121,7 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
         .map_or(String::new(), |share| format!("; with the threshold that it had, {}", percent(share)));
     let by = serde_json::to_value(baseline.threshold_by).ok();
     let by = by.as_ref().and_then(|by| by.as_str()).unwrap_or_default();
+    let mut out = io::stdout().lock();
     for (name, value) in [
         ("machine", args.recordings.machine.clone()),
         ("bundle", format!("{}@{} in {}", new.name, new.version, args.out.display())),
@@ -139,8 +141,9 @@ fn print(args: &Args, new: &Bundle, baseline: &Baseline, recordings: u32) {
             format!("{:.1} dBFS; below {:.1} dBFS it stands still", baseline.level_dbfs, baseline.off_below_dbfs),
         ),
     ] {
-        print!("{}", terminal::hang(&format!("{name:10}  "), &value, terminal::width()));
+        write!(out, "{}", terminal::hang(&format!("{name:10}  "), &value, terminal::width()))?;
     }
+    Ok(())
 }
 
 /// How often each way of running was heard and how loud it is: `: 1 of 2, 40 % of the windows at -38.2 dBFS (-39.5 to -37.0); ...`.

@@ -1,7 +1,7 @@
 //! `auscult export`: the clips of alarms that somebody has answered, as the folders that training and `enroll` read.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
@@ -72,7 +72,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let since = DateTime::from_timestamp_millis(key.since_ms).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
         let name = format!("{}-{}-{since}.wav", key.machine, key.kind.word());
         // By the name of its directory, which is one: what the clip itself says may lead anywhere.
-        println!("{}", earlier.write(&Path::new(&key.machine).join(folder).join(name), &bytes)?.display());
+        let file = earlier.write(&Path::new(&key.machine).join(folder).join(name), &bytes)?;
+        writeln!(std::io::stdout().lock(), "{}", file.display())?;
         written += 1;
     }
     let moved = earlier.finish()?;

@@ -1,6 +1,6 @@
 //! `auscult record`: the sound of a machine's microphone into WAV files for training.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,13 +159,15 @@ impl Session<'_> {
 
     fn report(&self, complete: Option<Recording>) {
         let Some(Recording { file, begin, seconds, peak }) = complete else { return };
-        self.progress.suspend(|| {
+        // What nobody reads any more is recorded nevertheless.
+        let _ = self.progress.suspend(|| {
+            let mut out = std::io::stdout().lock();
             if self.args.json {
                 let begin = chrono::DateTime::<chrono::Utc>::from(begin);
                 let begin = begin.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-                println!("{}", json!({"file": file, "begin": begin, "seconds": seconds, "peak": peak}));
+                writeln!(out, "{}", json!({"file": file, "begin": begin, "seconds": seconds, "peak": peak}))
             } else {
-                println!("{}  {seconds:.0} s  peak {:.1} dBFS", file.display(), 20.0 * peak.max(1e-6).log10());
+                writeln!(out, "{}  {seconds:.0} s  peak {:.1} dBFS", file.display(), 20.0 * peak.max(1e-6).log10())
             }
         });
     }

@@ -1,5 +1,6 @@
 //! `auscult synth`: WAV files of simulated machines.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -125,7 +126,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let bar = progress(total.div_ceil(u64::from(RATE_HZ)), "s of sound");
         write(&args.output, &mut args.machine(args.take, plan), total, |s| bar.set_position(s))?;
         bar.finish_and_clear();
-        println!("{}", args.output.display());
+        writeln!(std::io::stdout().lock(), "{}", args.output.display())?;
         return Ok(());
     }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
@@ -137,7 +138,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    println!("{}: {} of {} s", args.output.display(), counted(clips, "clip"), args.clip);
+    let clips = counted(clips, "clip");
+    writeln!(std::io::stdout().lock(), "{}: {clips} of {} s", args.output.display(), args.clip)?;
     Ok(())
 }
 

@@ -208,9 +208,9 @@ impl Config {
     }
 }
 
-/// Whether this user may put files into `dir`, which is made if need be.
+/// Whether this user may put files into `dir`, or may make it. It is not made: `auscult check` changes nothing.
 fn can_be_written(dir: &Path) -> bool {
-    std::fs::create_dir_all(dir).is_ok() && tempfile::tempfile_in(dir).is_ok()
+    dir.ancestors().find(|dir| dir.exists()).is_some_and(|there| tempfile::tempfile_in(there).is_ok())
 }
 
 /// Where this user's programs keep their state.

@@ -120,7 +120,7 @@ impl MachineSettings {
     pub fn set_threshold(&mut self, over: Override, changed: Changed) {
         self.threshold = Some(over);
         self.changed = Some(changed);
-        self.revision += 1;
+        self.revision = self.revision.saturating_add(1);
     }
 
     /// Lets all lanes decide together, with another false alarm rate; an override of the threshold, which would decide
@@ -129,7 +129,7 @@ impl MachineSettings {
         self.threshold = None;
         self.false_alarm_rate = Some(rate);
         self.changed = Some(changed);
-        self.revision += 1;
+        self.revision = self.revision.saturating_add(1);
     }
 
     /// Goes back to the configuration's or the bundle's threshold, and to the baseline's false alarm rate.
@@ -137,13 +137,13 @@ impl MachineSettings {
         self.threshold = None;
         self.false_alarm_rate = None;
         self.changed = Some(changed);
-        self.revision += 1;
+        self.revision = self.revision.saturating_add(1);
     }
 
     /// Begins maintenance, or ends it (`None`).
     pub fn set_maintenance(&mut self, maintenance: Option<Maintenance>) {
         self.maintenance = maintenance;
-        self.revision += 1;
+        self.revision = self.revision.saturating_add(1);
     }
 
     /// Drops what has ended by `now`; one revision for all of it.
@@ -160,7 +160,7 @@ impl MachineSettings {
             self.maintenance = None;
             ended.maintenance = true;
         }
-        self.revision += u32::from(ended.any());
+        self.revision = self.revision.saturating_add(u32::from(ended.any()));
         ended
     }
 }

@@ -92,6 +92,22 @@ impl Access {
         Ok(access)
     }
 
+    /// Reads the passwords and keeps nothing of them.
+    ///
+    /// # Errors
+    /// A password file that cannot be used; a password for viewers alone.
+    pub fn try_files(options: &PageOptions) -> Result<(), PageError> {
+        let own = options.state_dir.as_ref().map(|dir| dir.join(OWN_PASSWORD)).filter(|file| file.exists());
+        match (&options.password_file, &own) {
+            (Some(file), _) => drop(Password::read(file)?),
+            (None, Some(file)) => drop(Password::read_own(file)?),
+            (None, None) if options.viewer_password_file.is_some() => return Err(PageError::ViewerAlone),
+            (None, None) => {}
+        }
+        options.viewer_password_file.as_deref().map(Password::read).transpose()?;
+        Ok(())
+    }
+
     /// A password that was set on the page and whose file is gone is missed once.
     fn note_own_password(&self) {
         let (Some(files), Some(file)) = (&self.state_files, &self.own_file) else { return };

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 pub use self::home::{About, Home, HomeKind, Refusal};
 pub use self::hub::{Hub, Keep, Message};
-pub use self::server::{Page, bind};
+pub use self::server::{Page, bind, check};
 pub use self::stream::{Request, Watched};
 
 /// Where the page answers, and who may use it.

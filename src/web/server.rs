@@ -1,5 +1,6 @@
 //! The server: accepts connections within limits, and answers each request by who asks.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,21 @@ pub fn bind(home: Arc<dyn Home>, options: PageOptions) -> Result<Page, PageError
     let thread = std::thread::Builder::new().name("page".into());
     thread.spawn(serve).map_err(|source| PageError::Listen { listen: address, source })?;
     Ok(Page { url, code, stop: Some(stop) })
+}
+
+/// Whether the page could be served: its files are read and its address is tried, nothing is kept. `false`: somebody, such as
+/// the agent that runs, listens there already.
+///
+/// # Errors
+/// As of [`bind`].
+pub fn check(options: &PageOptions) -> Result<bool, PageError> {
+    Access::try_files(options)?;
+    options.tls.as_ref().map(|(cert, key)| Tls::open(cert, key)).transpose()?;
+    match std::net::TcpListener::bind(options.listen) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(false),
+        Err(source) => Err(PageError::Listen { listen: options.listen, source }),
+    }
 }
 
 /// The address that a browser elsewhere would take; where all addresses of this computer are listened on, the one that it

@@ -135,6 +135,16 @@ fn what_is_no_export_is_refused_in_words() {
         (archive_of(&with("seq.json", r#"{"../fan":1}"#)), "seq.json: expected [a-z0-9]"),
         (archive_of(&with("alarms.json", r#"{"fan-1":{}}"#)), "alarms.json: missing field"),
         (
+            archive_of(&with("alarms.json", r#"{"fan-1":{"seen":"+262142-12-31T23:59:59Z"}}"#)),
+            "alarms.json: expected a time of the years 1970 to 9999, found +262142-12-31T23:59:59Z",
+        ),
+        (
+            archive_of(&with("alarms.json", r#"{"fan-1":{"last_count":18446744073709551615}}"#)),
+            "alarms.json: expected a count of at most",
+        ),
+        (archive_of(&with("alarms.json", r#"{"fan-1":{"by":"a\nb"}}"#)), "alarms.json: expected a line of at most"),
+        (archive_of(&with("settings.json", r#"{"fan-1":{"revision":4294967295}}"#)), "settings.json: expected a count"),
+        (
             archive_of(&with(
                 "settings.json",
                 r#"{"fan-1":{"revision":1,"threshold":{"threshold":-1.0,"until":null,"set_at":"2026-01-01T00:00:00Z","bundle":null},"maintenance":null,"changed":null}}"#,

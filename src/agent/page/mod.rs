@@ -3,6 +3,7 @@
 
 mod live;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -27,21 +28,25 @@ pub struct AgentPage {
     page: Page,
 }
 
+/// How the page is served at `listen`.
+pub fn page_options(config: &Config, listen: SocketAddr) -> PageOptions {
+    PageOptions {
+        listen,
+        password_file: config.web.password_file.clone(),
+        viewer_password_file: config.web.viewer_password_file.clone(),
+        state_dir: Some(config.agent.state_dir.clone()),
+        tls: config.web.cert_file.clone().zip(config.web.key_file.clone()),
+        hosts: config.web.hosts.clone(),
+        assets_from: None,
+    }
+}
+
 impl AgentPage {
     /// Serves the page where the configuration says so. Whatever is wrong with it is logged: the agent goes on.
     pub fn open(config: &Config, mqtt: &Mqtt, monitor: Arc<Monitor>, capture: Arc<Capture>) -> Option<AgentPage> {
         let listen = config.web.listen.0?;
         let home = Arc::new(AgentHome::new(config, mqtt.clone(), monitor, capture));
-        let options = PageOptions {
-            listen,
-            password_file: config.web.password_file.clone(),
-            viewer_password_file: config.web.viewer_password_file.clone(),
-            state_dir: Some(config.agent.state_dir.clone()),
-            tls: config.web.cert_file.clone().zip(config.web.key_file.clone()),
-            hosts: config.web.hosts.clone(),
-            assets_from: None,
-        };
-        let page = match web::bind(home.clone(), options) {
+        let page = match web::bind(home.clone(), page_options(config, listen)) {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!("{:#}: the agent goes on without its page", anyhow::Error::from(error));

@@ -84,9 +84,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let board = runtime.block_on(watch(&args, &url, dir.path(), live))?;
     dir.close()?;
     if args.json {
-        println!("{}", json!({ "summary": summary(&board) }));
+        writeln!(io::stdout().lock(), "{}", json!({ "summary": summary(&board) }))?;
     } else {
-        println!("{}", board.outcome());
+        writeln!(io::stdout().lock(), "{}", board.outcome())?;
     }
     if board.is_good() { Ok(()) } else { Err(Failure::reported(1)) }
 }

@@ -176,10 +176,11 @@ impl Replay {
             crate::fs::write_output(png, &picture).with_context(|| png.display().to_string())?;
         }
         let sums = Sums::new(&self.timeline, &self.raised, args.fault_at, played_s);
+        let mut out = std::io::stdout().lock();
         if args.json {
-            sums.print_json(&self.raised);
+            sums.print_json(&self.raised, &mut out)?;
         } else {
-            sums.print(&self.raised, self.alarm.config());
+            sums.print(&self.raised, self.alarm.config(), &mut out)?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What recordings come out as: windows, alarms, false alarms a day, how late a fault was found.
 
+use std::io::{self, Write};
+
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
@@ -54,31 +56,33 @@ impl Sums {
         }
     }
 
-    pub fn print_json(&self, raised: &[Raised]) {
+    pub fn print_json(&self, raised: &[Raised], out: &mut impl Write) -> io::Result<()> {
         for alarm in raised {
             let Raised { kind, at_s, cleared_s, windows, why } = alarm;
             let false_alarm = self.is_false(alarm);
-            println!(
+            writeln!(
+                out,
                 "{}",
                 json!({ "alarm": kind, "raised_s": at_s, "cleared_s": cleared_s, "windows": windows, "why": why,
                         "false_alarm": false_alarm })
-            );
+            )?;
         }
         let Sums { windows, unknown, anomalous, hours, false_alarms, false_alarms_per_day, delay_s, fault_at_s } = self;
-        println!(
+        writeln!(
+            out,
             "{}",
             json!({ "windows": windows, "unknown": unknown, "anomalous": anomalous, "hours": hours,
                     "alarms": raised.len(), "false_alarms": fault_at_s.map(|_| false_alarms),
                     "false_alarms_per_day": fault_at_s.and(*false_alarms_per_day), "fault_at_s": fault_at_s,
                     "detection_delay_s": delay_s })
-        );
+        )
     }
 
     fn is_false(&self, alarm: &Raised) -> Option<bool> {
         self.fault_at_s.map(|fault_at_s| alarm.at_s < fault_at_s)
     }
 
-    pub fn print(&self, raised: &[Raised], config: &AlarmConfig) {
+    pub fn print(&self, raised: &[Raised], config: &AlarmConfig, out: &mut impl Write) -> io::Result<()> {
         if !raised.is_empty() {
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(["alarm", "raised", "cleared", "lasted", "windows", "why"]);
@@ -101,7 +105,7 @@ impl Sums {
                     column.set_cell_alignment(CellAlignment::Right);
                 }
             }
-            println!("{table}\n");
+            writeln!(out, "{table}\n")?;
         }
         let assessed = self.windows - self.unknown;
         let share = match assessed {
@@ -110,16 +114,22 @@ impl Sums {
                 format!(", {:.1} % of the {assessed} assessed", 100.0 * self.anomalous as f64 / assessed as f64)
             }
         };
-        println!("heard        {:.2} h, {}, {} unknown", self.hours, counted(self.windows, "window"), self.unknown);
-        println!("anomalous    {}{share}", counted(self.anomalous, "window"));
-        println!("alarms       {}, {} of {} windows raise one", raised.len(), config.k, config.n);
+        writeln!(
+            out,
+            "heard        {:.2} h, {}, {} unknown",
+            self.hours,
+            counted(self.windows, "window"),
+            self.unknown
+        )?;
+        writeln!(out, "anomalous    {}{share}", counted(self.anomalous, "window"))?;
+        writeln!(out, "alarms       {}, {} of {} windows raise one", raised.len(), config.k, config.n)?;
         let per_day = self.false_alarms_per_day.map_or(String::new(), |per_day| format!(", {per_day:.2} a day"));
         let which = if self.fault_at_s.is_some() { "false alarms" } else { "if healthy" };
-        println!("{which:12} {}{per_day}", counted(self.false_alarms, "onset"));
+        writeln!(out, "{which:12} {}{per_day}", counted(self.false_alarms, "onset"))?;
         match (self.fault_at_s, self.delay_s) {
-            (Some(_), Some(delay_s)) => println!("fault found  after {delay_s:.0} s"),
-            (Some(_), None) => println!("fault        not found"),
-            (None, _) => {}
+            (Some(_), Some(delay_s)) => writeln!(out, "fault found  after {delay_s:.0} s"),
+            (Some(_), None) => writeln!(out, "fault        not found"),
+            (None, _) => Ok(()),
         }
     }
 }

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
+use chrono::{DateTime, Datelike, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,6 +61,10 @@ const LARGEST_SEQ: u64 = 1 << 52;
 /// As a command may bring them.
 const LONGEST_BY: usize = 64;
 const LONGEST_REASON: usize = 200;
+/// Of any text in settings and alarms.
+const LONGEST_TEXT: usize = 1000;
+/// Of windows and of revisions: one more a second for a lifetime does not overflow what they are kept in.
+const LARGEST_COUNT: u64 = 1 << 31;
 
 /// What an archive says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,9 +142,9 @@ impl Contents {
         let manifest = manifest_in(dir)?;
         check_names(dir, &manifest)?;
         let mut contents = Contents {
-            settings: checked_json(dir, &manifest, SETTINGS)?,
+            settings: plain_json(dir, &manifest, SETTINGS)?,
             machines: BTreeMap::new(),
-            alarms: checked_json(dir, &manifest, ALARMS)?,
+            alarms: plain_json(dir, &manifest, ALARMS)?,
             seqs: checked_json(dir, &manifest, SEQ)?,
             broker: None,
             baselines: Vec::new(),
@@ -260,6 +265,39 @@ fn json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, String> {
 
 fn checked_json<T: DeserializeOwned>(dir: &Path, manifest: &Manifest, name: &str) -> Result<T, String> {
     json(name, &sealed_text(dir, manifest, name)?)
+}
+
+/// The same, of nothing but values that an agent may have written: they are reckoned with, and shown.
+fn plain_json<T: DeserializeOwned>(dir: &Path, manifest: &Manifest, name: &str) -> Result<T, String> {
+    let value: Value = checked_json(dir, manifest, name)?;
+    check_plain(&value).map_err(|problem| format!("{name}: {problem}"))?;
+    T::deserialize(value).map_err(|error| format!("{name}: {error}"))
+}
+
+/// Times of years with four digits from 1970 on, counts that nothing overflows, lines that fit a screen.
+fn check_plain(value: &Value) -> Result<(), String> {
+    match value {
+        Value::String(text) => {
+            if text.chars().count() > LONGEST_TEXT || text.contains(char::is_control) {
+                return Err(format!(
+                    "expected a line of at most {LONGEST_TEXT} characters, found {:?}",
+                    shortened(text)
+                ));
+            }
+            match text.parse::<DateTime<Utc>>() {
+                Ok(time) if !(1970..=9999).contains(&time.year()) => {
+                    Err(format!("expected a time of the years 1970 to 9999, found {}", shortened(text)))
+                }
+                _ => Ok(()),
+            }
+        }
+        Value::Number(number) if number.as_u64().is_some_and(|count| count > LARGEST_COUNT) => {
+            Err(format!("expected a count of at most {LARGEST_COUNT}, found {number}"))
+        }
+        Value::Array(values) => values.iter().try_for_each(check_plain),
+        Value::Object(values) => values.values().try_for_each(check_plain),
+        _ => Ok(()),
+    }
 }
 
 /// What a command would have checked.

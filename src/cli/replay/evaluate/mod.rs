@@ -39,7 +39,8 @@ pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
         let (evaluation, readable) = evaluate(args, name, &rows, &model, &origin, &mut pools)?;
         all_read &= readable;
         let report = Report::new(&evaluation);
-        if args.json { report.print_json() } else { report.print() }
+        let mut out = std::io::stdout().lock();
+        if args.json { report.print_json(&mut out)? } else { report.print(&mut out)? }
     }
     if all_read { Ok(()) } else { Err(Failure::reported(EXIT_DATA)) }
 }

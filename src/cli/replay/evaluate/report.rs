@@ -1,6 +1,7 @@
 //! What an evaluation found: a table of the lanes and one of the faults, or both as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
@@ -69,27 +70,28 @@ impl<'a> Report<'a> {
         Report { evaluation, lanes, faults }
     }
 
-    pub fn print(&self) {
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let evaluation = self.evaluation;
         let projected = &evaluation.baseline.projected;
         let normal = evaluation.judged.iter().filter(Evaluation::is_normal).count();
-        println!("machine   {}", evaluation.machine);
-        println!(
+        writeln!(out, "machine   {}", evaluation.machine)?;
+        writeln!(
+            out,
             "learned   {:.0} s of {}, {}",
             projected.heard_s,
             counted(evaluation.recordings, "recording"),
             counted(projected.windows, "window")
-        );
+        )?;
         let faulty = evaluation.judged.len() - normal;
-        println!("judged    {}, {faulty} with a fault", counted(normal, "normal window"));
+        writeln!(out, "judged    {}, {faulty} with a fault", counted(normal, "normal window"))?;
         if !evaluation.unknown.is_empty() {
-            println!("unknown   {}", listed(&reasons(evaluation.unknown.iter())));
+            writeln!(out, "unknown   {}", listed(&reasons(evaluation.unknown.iter())))?;
         }
         match evaluation.threshold {
-            Some(threshold) => println!("asked     what is farther than {threshold}"),
-            None => println!("asked     {} false alarms", percent(evaluation.limit)),
+            Some(threshold) => writeln!(out, "asked     what is farther than {threshold}")?,
+            None => writeln!(out, "asked     {} false alarms", percent(evaluation.limit))?,
         }
-        println!();
+        writeln!(out)?;
         let mut table = table(&["lane", "AUC", "9 in 10", "to 0.1", "false alarms", "found"]);
         for lane in &self.lanes {
             let (auc, interval, partial) = area_cells(lane.areas.as_ref());
@@ -102,13 +104,13 @@ impl<'a> Report<'a> {
                 share_cell(lane.found),
             ]);
         }
-        println!("{}", finished(table));
+        writeln!(out, "{}", finished(table))?;
         let lacking = [(normal, "normal windows: no false alarms"), (faulty, "windows with a fault: nothing to find")];
         for (_, what) in lacking.iter().filter(|(windows, _)| *windows == 0) {
-            println!("no {what}, and no AUC");
+            writeln!(out, "no {what}, and no AUC")?;
         }
         if !self.faults.is_empty() {
-            println!();
+            writeln!(out)?;
             let mut table = self::table(&["fault", "AUC", "9 in 10", "windows found", "recordings", "after"]);
             for fault in &self.faults {
                 let (auc, interval, _) = area_cells(fault.areas.as_ref());
@@ -116,15 +118,15 @@ impl<'a> Report<'a> {
                 let after = fault.found_after_s.map_or("-".into(), |after_s| format!("{after_s:.0} s"));
                 table.add_row([fault.label.clone(), auc, interval, share_cell(fault.found), recordings, after]);
             }
-            println!("{}", finished(table));
+            writeln!(out, "{}", finished(table))?;
             for fault in self.faults.iter().filter(|fault| !fault.unknown.is_empty()) {
-                println!("{}: unknown {}", fault.label, listed(&fault.unknown));
+                writeln!(out, "{}: unknown {}", fault.label, listed(&fault.unknown))?;
             }
         }
-        println!();
+        writeln!(out)
     }
 
-    pub fn print_json(&self) {
+    pub fn print_json(&self, out: &mut impl Write) -> io::Result<()> {
         let evaluation = self.evaluation;
         let projected = &evaluation.baseline.projected;
         let lanes: Vec<Value> = self.lanes.iter().map(LaneResult::json).collect();
@@ -136,7 +138,7 @@ impl<'a> Report<'a> {
             "faulty_windows": evaluation.judged.len() - normal, "unknown": evaluation.unknown.len(),
             "false_alarm_rate": evaluation.limit, "threshold": evaluation.threshold, "lanes": lanes, "faults": faults,
         });
-        println!("{row}");
+        writeln!(out, "{row}")
     }
 }
 
