@@ -20,14 +20,39 @@ pub fn check_range(key: &str, value: f64, least: f64, most: f64) -> Result<(), S
 /// `settings` with the fields of `over` in place of their own: how a machine overrides what holds for all.
 ///
 /// # Errors
-/// The first field that does not exist or has the wrong type.
+/// The first field that does not exist or has the wrong type: `k: invalid type: ...`.
 pub fn override_fields<T: Serialize + DeserializeOwned>(settings: &T, over: &Map<String, Value>) -> Result<T, String> {
     let own = serde_json::to_value(settings).map_err(|error| error.to_string())?;
     let Value::Object(mut fields) = own else {
         return Err(format!("expected a table of settings, found {own}"));
     };
     fields.extend(over.iter().map(|(name, value)| (name.clone(), value.clone())));
-    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
+        let (path, problem) = (error.path().to_string(), error.inner().to_string());
+        let hint = nearest(&problem);
+        match path.as_str() {
+            // An unknown field is named by the problem itself.
+            _ if problem.starts_with("unknown field") => format!("{problem}{hint}"),
+            path => format!("{path}: {problem}{hint}"),
+        }
+    })
+}
+
+/// For an unknown key or word, the nearest of those that serde's message lists.
+pub fn nearest(message: &str) -> String {
+    let Some(rest) = ["unknown field `", "unknown variant `"].iter().find_map(|what| message.split(what).nth(1)) else {
+        return String::new();
+    };
+    let mut quoted = rest.split('`');
+    let unknown = quoted.next().unwrap_or_default();
+    let known = quoted.skip(1).step_by(2);
+    // The first forgives a wrong ending, the second two letters that changed places in a short word.
+    let likeness =
+        |name: &str| strsim::jaro_winkler(unknown, name).max(strsim::normalized_damerau_levenshtein(unknown, name));
+    match known.map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((likeness, name)) if likeness > 0.66 => format!("; did you mean `{name}`?"),
+        _ => String::new(),
+    }
 }
 
 /// Reads one of a few words; the error lists them.

@@ -13,7 +13,7 @@ use crate::window::RATES_HZ;
 
 /// Where a machine's sound comes from: exactly one of `device`, `wav`, `synth`, and what goes with it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { device = \"usb-path:1-1.3\" }")]
 pub struct SourceConfig {
     /// Capture device: `usb-path:PORT`, `usb-id:VENDOR:PRODUCT[:SERIAL]`, `card:NAME`, or an ALSA name.
     pub device: Option<String>,

@@ -1,5 +1,7 @@
 //! What is wrong with a configuration, in one clear line.
 
+use crate::validate::nearest;
+
 /// One clear line that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -38,20 +40,5 @@ pub(super) fn describe(source: &str, message: &str) -> String {
 /// What is wrong inside a table that a machine lays over the one for all.
 pub(super) fn within(key: &str, problem: &str) -> String {
     let link = if problem.starts_with("unknown field") { ": " } else { "." };
-    format!("{key}{link}{problem}{}", nearest(problem))
-}
-
-/// For an unknown key or word, the nearest of those that serde's message lists.
-fn nearest(message: &str) -> String {
-    let Some(rest) = ["unknown field `", "unknown variant `"].iter().find_map(|what| message.split(what).nth(1)) else {
-        return String::new();
-    };
-    let mut quoted = rest.split('`');
-    let unknown = quoted.next().unwrap_or_default();
-    let known = quoted.skip(1).step_by(2);
-    let nearest = known.map(|name| (strsim::jaro_winkler(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((likeness, name)) if likeness > 0.7 => format!("; did you mean `{name}`?"),
-        _ => String::new(),
-    }
+    format!("{key}{link}{problem}")
 }

@@ -128,6 +128,9 @@ impl Sums {
         writeln!(out, "{which:12} {}{per_day}", counted(self.false_alarms, "onset"))?;
         match (self.fault_at_s, self.delay_s) {
             (Some(_), Some(delay_s)) => writeln!(out, "fault found  after {delay_s:.0} s"),
+            (Some(at_s), None) if at_s >= 3600.0 * self.hours => {
+                writeln!(out, "fault        not heard: it begins at {at_s:.0} s, after the end of the recordings")
+            }
             (Some(_), None) => writeln!(out, "fault        not found"),
             (None, _) => Ok(()),
         }
