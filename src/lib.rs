@@ -36,6 +36,8 @@
 //! The engines and what is computed sample by sample are crates of their own, `crates/encoder` and `crates/signal`, so that they
 //! and the generic code below them are compiled once.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
+// It panics where the reader has gone: `writeln!` to a locked standard output tells.
+#![cfg_attr(not(test), deny(clippy::print_stdout))]
 
 pub mod agent;
 mod archive;

@@ -9,13 +9,12 @@ import argparse
 import pathlib
 import subprocess
 import tempfile
-import wave
 
 import numpy as np
 from tqdm import tqdm
 
 from export import WINDOW, nearest, quantile
-from recordings import samples
+from recordings import samples, write
 from report import auc, show, table
 from simulate import FAULTS, make
 
@@ -81,12 +80,6 @@ def of_simulated(args, work):
     ratios = np.concatenate([normal / limit for _, normal, _, limit in results])
     print("Healthy distances over the threshold, at shares of 0, 5, ... 100 %: "
           + ", ".join(f"{value:.2f}" for value in np.quantile(ratios, np.linspace(0, 1, 21))) + "\n")
-
-
-def write(file, sound):
-    with wave.open(str(file), "wb") as wav:
-        wav.setparams((1, 2, 16_000, 0, "NONE", ""))
-        wav.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 def fault_sounds(args, work, fault, strength):

@@ -1,7 +1,8 @@
 """The network: a convolutional autoencoder that is told which machine it hears. Only its encoder is shipped.
 
-encoder   image [1,128,128,1] and machine index [1,1] -> embedding [1,32]; 396 000 weights, 231 M multiply-adds
+encoder   image [1,128,128,1] and machine index [1,1] -> embedding [1,32]; 520 000 weights, 231 M multiply-adds
 decoder   embedding -> the image again, and the texture of each of its bands
+modes     embedding -> which machine it is, in which mode
 """
 import keras
 import numpy as np
@@ -9,21 +10,32 @@ from keras import layers, ops
 
 EMBEDDING = 32
 ID_EMBEDDING = 8
+# What telling the modes apart weighs beside giving the sound back.
+SEPARATION = 0.5
 
 
-def encoder(machines, batch=None):
-    """Four convolutions, mean over time and frequency, the machine's learned vector beside it, one linear layer."""
+def halves(machines, batch=None):
+    """The encoder in two halves that share their layers with it: image -> features, features and machine -> embedding.
+    Four convolutions, the mean over time (not over frequency: where a sound lies is most of what it is), the machine's
+    learned vector beside it, one linear layer."""
     image = layers.Input((128, 128, 1), batch, name="spectrogram")
-    machine = layers.Input((1,), batch, name="machine_id")
     x = image
     for number, filters in enumerate((32, 64, 128, 256)):
         x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
         if number < 3:
             x = layers.MaxPooling2D()(x)
-    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Flatten()(layers.AveragePooling2D((1, x.shape[2]))(x))
+    features, machine = layers.Input(x.shape[1:], batch), layers.Input((1,), batch, name="machine_id")
     who = layers.Flatten()(layers.Embedding(machines, ID_EMBEDDING, name="id_embedding")(machine))
-    x = layers.Concatenate()([x, who])
-    return keras.Model([image, machine], layers.Dense(EMBEDDING, name="embedding")(x), name="encoder")
+    embedding = layers.Dense(EMBEDDING, name="embedding")(layers.Concatenate()([features, who]))
+    return keras.Model(image, x, name="features"), keras.Model([features, machine], embedding, name="head")
+
+
+def encoder(trunk, head, batch=None):
+    """Both halves as one model."""
+    image = layers.Input((128, 128, 1), batch, name="spectrogram")
+    machine = layers.Input((1,), batch, name="machine_id")
+    return keras.Model([image, machine], head([trunk(image), machine]), name="encoder")
 
 
 def decoder():
@@ -48,24 +60,34 @@ def texture(images):
 
 
 class Autoencoder(keras.Model):
-    """Both halves in training. Both losses are in units of a machine's normal variation, so that they weigh alike."""
+    """All parts in training. What comes back of the sound is compared in units of a machine's normal variation, so that
+    image and texture weigh alike. The modes are told from an embedding made for a stranger's index: by its own, each
+    machine would be known without having been heard."""
 
-    def __init__(self, machines, image_variance=1.0, **more):
+    def __init__(self, machines, modes, image_variance=1.0, **more):
         super().__init__(**more)
-        self.machines, self.image_variance = machines, float(image_variance)
-        self.encoder, self.decoder = encoder(machines), decoder()
+        self.machines, self.modes, self.image_variance = machines, modes, float(image_variance)
+        (self.trunk, self.head), self.decoder = halves(machines), decoder()
+        self.teller = layers.Dense(modes, name="modes")
 
     def get_config(self):
-        return {"machines": self.machines, "image_variance": self.image_variance}
+        return {"machines": self.machines, "modes": self.modes, "image_variance": self.image_variance}
+
+    @property
+    def encoder(self):
+        return encoder(self.trunk, self.head)
 
     def call(self, inputs):
-        return self.decoder(self.encoder(inputs))
+        image, machine, stranger = inputs
+        features = self.trunk(image)
+        return [*self.decoder(self.head([features, machine])), self.teller(self.head([features, stranger]))]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        image, bands = y_pred
-        wanted_image, wanted_bands = y
+        image, bands, told = y_pred
+        wanted_image, wanted_bands, mode = y
         of_image = ops.mean(ops.square(image - wanted_image)) / self.image_variance
-        return of_image + ops.mean(ops.square(bands - wanted_bands))
+        of_modes = ops.mean(keras.losses.sparse_categorical_crossentropy(mode, told, from_logits=True))
+        return of_image + ops.mean(ops.square(bands - wanted_bands)) + SEPARATION * of_modes
 
 
 def within(values, machines):
@@ -76,7 +98,7 @@ def within(values, machines):
     return values
 
 
-def whiten(encoder, embeddings, machines):
+def whiten(head, embeddings, machines):
     """Turns and scales the last layer so that normal running varies alike in all directions of the embedding.
 
     The layer is linear, so this costs nothing at run time: the Euclidean distance becomes one in units of normal
@@ -86,6 +108,6 @@ def whiten(encoder, embeddings, machines):
     covariance = np.cov(within(embeddings.astype(np.float64), machines), rowvar=False)
     values, vectors = np.linalg.eigh(covariance)
     turn = vectors / np.sqrt(np.maximum(values, np.median(values)) * 2 * len(values))
-    layer = encoder.get_layer("embedding")
+    layer = head.get_layer("embedding")
     kernel, bias = layer.get_weights()
     layer.set_weights([(kernel @ turn).astype(np.float32), (bias @ turn).astype(np.float32)])

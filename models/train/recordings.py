@@ -5,6 +5,7 @@ import json
 import pathlib
 import struct
 import subprocess
+import wave
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,12 @@ class Machine:
     part: np.ndarray  # [N] str: train, validation, test
     file: np.ndarray  # [N] str
     window: np.ndarray  # [N] int, number of the window in its file
+    mode: np.ndarray  # [N] str: the folder of its file
+    teaches: bool  # its faults train, too
+
+    def teaching(self, part):
+        """The windows of a part that train the network, or measure it in training."""
+        return np.flatnonzero((self.part == part) & (~self.abnormal | self.teaches))
 
     def pick(self, part, abnormal):
         return np.flatnonzero((self.part == part) & (self.abnormal == abnormal))
@@ -46,6 +53,13 @@ def samples(file):
     return None
 
 
+def write(file, sound):
+    """A WAV file of one channel, 16 bits and 16 kHz."""
+    with wave.open(str(file), "wb") as wav:
+        wav.setparams((1, 2, 16_000, 0, "NONE", ""))
+        wav.writeframes((sound.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+
+
 def parts_of(files, shares, seed):
     """Each recording's part, drawn from its name: whole recordings, never windows."""
     order = sorted(files, key=lambda file: hashlib.sha256(f"{seed} {file}".encode()).digest())
@@ -53,8 +67,9 @@ def parts_of(files, shares, seed):
     return {file: PARTS[int(np.searchsorted(edges, number, side="right"))] for number, file in enumerate(order)}
 
 
-def read(auscult, machine_dir, cache, options, seed):
-    """All windows of a machine. `options` go to `auscult spectrogram` (its band, its channel)."""
+def read(auscult, machine_dir, cache, options, seed, teaches=False):
+    """All windows of a machine. `options` go to `auscult spectrogram` (its band, its channel). The faults of one that
+    `teaches` train the network; those of others never do."""
     name, cache = machine_dir.name, pathlib.Path(cache)
     files = sorted(machine_dir.glob("normal/**/*.wav")) + sorted(machine_dir.glob("abnormal/**/*.wav"))
     if not any(file.relative_to(machine_dir).parts[0] == "normal" for file in files):
@@ -78,7 +93,8 @@ def read(auscult, machine_dir, cache, options, seed):
     kind = np.array(["normal" if p.parts[0] == "normal" else "/".join(p.parts[1:-1]) or "abnormal" for p in place])
     part = {}
     for one in np.unique(kind):
-        shares = (0.6, 0.2, 0.2) if one == "normal" else (0.0, 0.5, 0.5)
+        of_faults = (0.8, 0.2, 0.0) if teaches else (0.0, 0.5, 0.5)
+        shares = (0.6, 0.2, 0.2) if one == "normal" else of_faults
         part |= parts_of(sorted({str(p) for p, k in zip(place, kind) if k == one}), shares, seed)
     return Machine(
         name=name,
@@ -88,4 +104,6 @@ def read(auscult, machine_dir, cache, options, seed):
         part=np.array([part[str(p)] for p in place]),
         file=np.array([str(machine_dir / p) for p in place]),
         window=np.array([row["window"] for row in rows]),
+        mode=np.array([str(p.parent) for p in place]),
+        teaches=teaches,
     )

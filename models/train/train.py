@@ -60,31 +60,38 @@ def read_machines(args):
     for path in tqdm(dirs, desc="spectrograms", unit=" machines"):
         band = bands.get(path.name, {})
         options = ["--fmin", band["fmin_hz"], "--fmax", band["fmax_hz"]] if band else []
-        machines.append(recordings.read(args.auscult, path, args.work / "spectrograms", [str(o) for o in options], args.seed))
+        options = [str(option) for option in options]
+        cache, teaches = args.work / "spectrograms", path.name not in ship
+        machines.append(recordings.read(args.auscult, path, cache, options, args.seed, teaches))
     return machines, bands, len(ship)
 
 
 class Windows:
     """The windows of one part of all machines, as the network wants them."""
 
-    def __init__(self, machines, part):
-        rows = [machine.pick(part, abnormal=False) for machine in machines]
-        self.images = np.concatenate([machine.images[own] for machine, own in zip(machines, rows)])
-        self.machines = np.repeat(np.arange(len(machines)), [len(own) for own in rows])
+    def __init__(self, machines, part, modes=None):
+        rows = [machine.teaching(part) for machine in machines]
+        named = [(machine.name, mode) for machine, own in zip(machines, rows) for mode in machine.mode[own]]
+        self.modes = {name: number for number, name in enumerate(sorted(set(named)))} if modes is None else modes
+        # A mode that nothing is trained on cannot be told.
+        known = np.array([name in self.modes for name in named], bool)
+        self.images = np.concatenate([machine.images[own] for machine, own in zip(machines, rows)])[known]
+        self.machines = np.repeat(np.arange(len(machines)), [len(own) for own in rows])[known]
+        self.mode = np.array([self.modes[name] for name in named if name in self.modes])
         self.texture = network.texture(self.images)
 
-    def batch(self, rows, scale):
+    def batch(self, rows, scale, random):
         mean, deviation = scale
-        images = self.images[rows][..., None]
-        targets = [images, (self.texture[rows] - mean) / deviation]
-        return [images, self.machines[rows, None].astype(np.float32)], targets
+        images, machines = self.images[rows][..., None], self.machines[rows, None].astype(np.float32)
+        strangers = random.integers(self.machines.max() + 1, size=machines.shape).astype(np.float32)
+        return [images, machines, strangers], [images, (self.texture[rows] - mean) / deviation, self.mode[rows]]
 
 
 def train(args, windows, held_out, machines):
     """The trained autoencoder and the losses of each epoch. A checkpoint is kept after each epoch."""
     scale = windows.texture.mean(axis=0), network.within(windows.texture, windows.machines).std(axis=0) + 1e-6
     checkpoint, log = args.work / "checkpoint.keras", args.work / "history.json"
-    setting = [len(windows.images), len(machines), args.epochs, args.batch, args.rate, args.seed]
+    setting = [len(windows.images), len(machines), len(windows.modes), args.epochs, args.batch, args.rate, args.seed]
     done = json.loads(log.read_text()) if log.exists() and checkpoint.exists() else {}
     steps = -(-len(windows.images) // args.batch)
     keras.utils.set_random_seed(args.seed)
@@ -94,20 +101,21 @@ def train(args, windows, held_out, machines):
         history = done["history"]
     else:
         variance = network.within(windows.images, windows.machines).var()
-        model, history = network.Autoencoder(len(machines), variance), []
+        model, history = network.Autoencoder(len(machines), len(windows.modes), variance), []
         rate = keras.optimizers.schedules.CosineDecay(args.rate, steps * args.epochs)
         model.compile(optimizer=keras.optimizers.Adam(rate, clipnorm=1.0))
     with tqdm(total=steps * args.epochs, initial=steps * len(history), desc="training", unit=" steps") as bar:
         for epoch in range(len(history), args.epochs):
             # By the epoch's own number, so that a resumed run sees what an unbroken one would have seen.
-            order = np.random.default_rng([args.seed, epoch]).permutation(len(windows.images))
+            random = np.random.default_rng([args.seed, epoch])
+            order = random.permutation(len(windows.images))
             losses = []
             for rows in np.array_split(order, steps):
-                losses.append(float(model.train_on_batch(*windows.batch(rows, scale))))
+                losses.append(float(model.train_on_batch(*windows.batch(rows, scale, random))))
                 bar.update()
                 bar.set_postfix(epoch=f"{epoch + 1}/{args.epochs}", loss=f"{np.mean(losses):.4f}")
             batches = np.array_split(np.arange(len(held_out.images)), max(1, len(held_out.images) // 64))
-            apart = [float(model.test_on_batch(*held_out.batch(rows, scale))) for rows in batches if len(rows)]
+            apart = [float(model.test_on_batch(*held_out.batch(rows, scale, random))) for rows in batches if len(rows)]
             history.append({"train": float(np.mean(losses)), "validation": float(np.mean(apart)) if apart else None})
             fresh = checkpoint.with_name("fresh.keras")
             model.save(fresh)
@@ -126,15 +134,19 @@ def main():
     args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
     machines, bands, shipped = read_machines(args)
-    windows, held_out = Windows(machines, "train"), Windows(machines, "validation")
-    print(f"{len(machines)} machines, {len(windows.images)} windows to train on", file=sys.stderr)
+    windows = Windows(machines, "train")
+    held_out = Windows(machines, "validation", windows.modes)
+    known = f"{len(machines)} machines in {len(windows.modes)} modes"
+    print(f"{known}, {len(windows.images)} windows to train on", file=sys.stderr)
     model, history = train(args, windows, held_out, machines)
-    own = [embed(model.encoder, m.images[m.pick("train", False)], index) for index, m in enumerate(machines)]
-    network.whiten(model.encoder, np.concatenate(own), windows.machines)
+    encoder = model.encoder
+    normal = [m.images[m.pick("train", False)] for m in machines]
+    own = [embed(encoder, images, index) for index, images in enumerate(normal)]
+    network.whiten(model.head, np.concatenate(own), np.repeat(np.arange(len(own)), [len(one) for one in own]))
     machines = machines[:shipped]
-    embeddings = [embed(model.encoder, machine.images, index) for index, machine in enumerate(machines)]
+    embeddings = [embed(encoder, machine.images, index) for index, machine in enumerate(machines)]
     bundle = export.Bundle(args, machines, embeddings, bands)
-    bundle.write(model.encoder)
+    bundle.write(model.trunk, model.head)
     report.write(args, machines, bundle, history)
     export.verify(args)
 

@@ -283,7 +283,7 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
         report.warn("broker", format!("{plain}: {unused}"))?;
     }
     if config.mqtt.username.is_none() && (config.mqtt.password.is_some() || config.mqtt.password_file.is_some()) {
-        report.warn("broker", "mqtt has a password and no username: the agent logs in without either")?;
+        report.warn("broker", "a password and no username: the agent logs in without either")?;
     }
     for url in config.mqtt.url.all() {
         let mqtt = MqttConfig { url: url.clone().into(), ..config.mqtt.clone() };

@@ -28,6 +28,7 @@ mod run;
 mod schema;
 mod score;
 #[cfg(feature = "web")]
+#[allow(clippy::print_stdout, reason = "talks with a person at a terminal")]
 mod setup;
 mod simulate;
 mod sound;

@@ -333,7 +333,7 @@ fn check_tells_each_part_and_changes_nothing() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}");
     let parts: Vec<_> = lines(&printed, "ok").iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(parts, ["configuration", "state", "bundle", "source", "source", "broker"], "{printed}");
+    assert_eq!(parts, ["configuration", "state", "bundle", "source", "source", "broker", "page"], "{printed}");
     assert!(printed.contains("id_00: simulated fan, -") && printed.contains("engine tract"), "{printed}");
     assert!(!site.dir.path().join("state").exists());
     // It tries what the agent may do, and leaves nothing behind: whoever comes later finds nothing.
@@ -346,7 +346,7 @@ fn check_tells_each_part_and_changes_nothing() {
     let output = site.command("check").arg("--json").output().expect("auscult starts");
     let printed = String::from_utf8(output.stdout).expect("UTF-8");
     let all: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert!(all.len() == 6 && all.iter().all(|line| line["ok"] == true), "{printed}");
+    assert!(all.len() == 7 && all.iter().all(|line| line["ok"] == true), "{printed}");
 }
 
 #[test]
@@ -385,6 +385,30 @@ fn check_says_why_a_password_file_cannot_be_read() {
     let printed = String::from_utf8_lossy(&output.stdout);
     let failed = lines(&printed, "FAIL");
     assert!(failed.len() == 1 && failed[0].contains("/nowhere/password: No such file"), "{printed}");
+}
+
+#[test]
+fn check_looks_at_the_page_and_at_what_is_not_used() {
+    let Some(shared) = crate::common::shared() else { return };
+    let broker = Broker::start();
+    let machines = wav_machine("fan-4", "id_04", &shared.join(NORMAL), "");
+    let site = Site::new(&broker.url(), &shared.join("escoita-bundle"), &machines);
+    let check = |variables: &[(&str, &str)]| {
+        let output = site.command("check").envs(variables.iter().copied()).output().expect("auscult starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, printed) = check(&[("AUSCULT__WEB__LISTEN", "127.0.0.1:0"), ("AUSCULT__MQTT__CA_FILE", "ca.pem")]);
+    assert!(code == Some(0) && printed.contains("page           can be served at 127.0.0.1:0"), "{printed}");
+    assert!(lines(&printed, "WARN").len() == 1 && printed.contains("mqtts:// was meant?"), "{printed}");
+    // Somebody listens there: perhaps the agent itself.
+    let taken = broker.url().replace("mqtt://", "");
+    let (code, printed) = check(&[("AUSCULT__WEB__LISTEN", &taken), ("AUSCULT__MQTT__PASSWORD", "x")]);
+    assert!(code == Some(0) && printed.contains(&format!("page           {taken} is taken")), "{printed}");
+    assert!(lines(&printed, "WARN").len() == 1 && printed.contains("a password and no username"), "{printed}");
+    let (code, printed) =
+        check(&[("AUSCULT__WEB__LISTEN", "127.0.0.1:0"), ("AUSCULT__WEB__PASSWORD_FILE", "/nowhere/password")]);
+    let failed = lines(&printed, "FAIL");
+    assert!(code == Some(1) && failed.len() == 1 && failed[0].contains("/nowhere/password"), "{printed}");
 }
 
 #[test]

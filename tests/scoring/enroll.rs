@@ -210,6 +210,13 @@ fn a_list_of_recordings_is_evaluated() {
     assert!(number(&auc["value"]) > 0.95 && number(&auc["to"]) >= number(&auc["from"]), "{found}");
     assert_eq!(number(&found["faults"][0]["recordings"]), 2.0);
 
+    // What cannot be written is said, without a panic.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let unwritten = std::process::Command::new(env!("CARGO_BIN_EXE_auscult")).args(command).stdout(full).output();
+    let unwritten = unwritten.expect("it starts");
+    let words = String::from_utf8_lossy(&unwritten.stderr).into_owned();
+    assert!(unwritten.status.code() == Some(1) && words.contains("No space left"), "{words}");
+
     std::fs::write(dir.path().join("list.csv"), list.replace("normal,day 0", "bursts,day 0")).expect("a writable file");
     let refused = auscult(&command, &[]);
     assert_eq!(refused.status.code(), Some(65));
