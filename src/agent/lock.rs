@@ -1,7 +1,7 @@
 //! One agent a state directory: two would write into one outbox and take each other's `seq`.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -26,7 +26,9 @@ impl StateLock {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).custom_flags(libc::O_NONBLOCK);
         let open = || options.open(&file);
-        let opened = match std::fs::create_dir_all(state_dir).and_then(|()| open()) {
+        // As systemd makes it: what is heard and set is nobody else's business.
+        let made = DirBuilder::new().recursive(true).mode(0o750).create(state_dir);
+        let opened = match made.and_then(|()| open()) {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(file = %file.display(), %error, "the state directory cannot be locked");

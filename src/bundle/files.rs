@@ -53,7 +53,8 @@ pub fn read_optional(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, BundleEr
         Err(error) => match error.kind() {
             ErrorKind::NotFound => Ok(None),
             ErrorKind::NotADirectory => {
-                let expected = "expected the directory of a bundle, found a file: an archive is unpacked first (tar xf)";
+                let expected =
+                    "expected the directory of a bundle, found a file: an archive is unpacked first (tar xf)";
                 Err(BundleError::new(dir, expected))
             }
             ErrorKind::InvalidData => Err(BundleError::new(path, error.to_string())),

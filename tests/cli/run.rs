@@ -1,6 +1,7 @@
 //! `auscult run` and `auscult check` from the outside: real WAV files, real microphones, a real bundle, a real broker.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -425,6 +426,8 @@ fn logs_are_json_where_configured_and_never_tell_the_password() {
     wait_until("a word about the broker", || agent.log().contains("127.0.0.1:9"));
     let log = agent.log();
     assert_eq!(agent.terminate(), Some(0));
+    let state = site.dir.path().join("state").metadata().expect("it was made").permissions();
+    assert_eq!(state.mode() & 0o777, 0o750, "the state is nobody else's business");
     assert!(!log.contains("correct-horse"));
     for line in log.lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
