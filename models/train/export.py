@@ -61,7 +61,7 @@ class Bundle:
             self.distances.append(distances)
             self.thresholds.append(threshold(normal, abnormal, args.false_alarm_rate))
 
-    def write(self, trunk, head):
+    def write(self, trained):
         out = self.args.out
         out.mkdir(parents=True, exist_ok=True)
         names = [machine.name for machine in self.machines]
@@ -72,7 +72,7 @@ class Bundle:
         # Numpy scalars, as the original training writes them.
         thresholds = {np.float64(n): np.float64(value) for n, value in enumerate(self.thresholds)}
         (out / "thresholds_by_machine.pkl").write_bytes(pickle.dumps(thresholds, 4))
-        model = convert(trunk, head)
+        model = convert(trained)
         (out / "encoder.tflite").write_bytes(model)
         cases = self.golden(model)
         for what in ("window", "embedding"):
@@ -125,11 +125,11 @@ class Bundle:
         (out / "bundle.toml").write_text("\n".join(lines) + "\n")
 
 
-def convert(trunk, head):
+def convert(trained):
     """The encoder for LiteRT, for one window at a time: with the batch's size left open it would compute shapes, too."""
-    one = network.halves(head.get_layer("id_embedding").input_dim, batch=1)
-    for empty, trained in zip(one, (trunk, head)):
-        empty.set_weights(trained.get_weights())
+    one = trained.untrained(batch=1)
+    for empty, half in zip(one, (trained.trunk, trained.head)):
+        empty.set_weights(half.get_weights())
     return tf.lite.TFLiteConverter.from_keras_model(network.encoder(*one, batch=1)).convert()
 
 

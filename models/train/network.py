@@ -1,8 +1,8 @@
 """The network: a convolutional autoencoder that is told which machine it hears. Only its encoder is shipped.
 
-encoder   image [1,128,128,1] and machine index [1,1] -> embedding [1,32]; 520 000 weights, 231 M multiply-adds
+encoder   image [1,128,128,1] and machine index [1,1] -> embedding [1,32]; 396 000 weights, 231 M multiply-adds
 decoder   embedding -> the image again, and the texture of each of its bands
-modes     embedding -> which machine it is, in which mode
+modes     embedding -> which machine it is, in which mode; only where that is asked for
 """
 import keras
 import numpy as np
@@ -10,21 +10,22 @@ from keras import layers, ops
 
 EMBEDDING = 32
 ID_EMBEDDING = 8
-# What telling the modes apart weighs beside giving the sound back.
-SEPARATION = 0.5
 
 
-def halves(machines, batch=None):
+def halves(machines, by_band=False, batch=None):
     """The encoder in two halves that share their layers with it: image -> features, features and machine -> embedding.
-    Four convolutions, the mean over time (not over frequency: where a sound lies is most of what it is), the machine's
-    learned vector beside it, one linear layer."""
+    Four convolutions, mean over time and frequency (over time alone `by_band`), the machine's learned vector beside it, one
+    linear layer."""
     image = layers.Input((128, 128, 1), batch, name="spectrogram")
     x = image
     for number, filters in enumerate((32, 64, 128, 256)):
         x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
         if number < 3:
             x = layers.MaxPooling2D()(x)
-    x = layers.Flatten()(layers.AveragePooling2D((1, x.shape[2]))(x))
+    if by_band:
+        x = layers.Flatten()(layers.AveragePooling2D((1, x.shape[2]))(x))
+    else:
+        x = layers.GlobalAveragePooling2D()(x)
     features, machine = layers.Input(x.shape[1:], batch), layers.Input((1,), batch, name="machine_id")
     who = layers.Flatten()(layers.Embedding(machines, ID_EMBEDDING, name="id_embedding")(machine))
     embedding = layers.Dense(EMBEDDING, name="embedding")(layers.Concatenate()([features, who]))
@@ -61,17 +62,23 @@ def texture(images):
 
 class Autoencoder(keras.Model):
     """All parts in training. What comes back of the sound is compared in units of a machine's normal variation, so that
-    image and texture weigh alike. The modes are told from an embedding made for a stranger's index: by its own, each
-    machine would be known without having been heard."""
+    image and texture weigh alike. With a `separation` above 0 the modes are told as well, which weighs so much: from features
+    of each band, and an embedding made for a stranger's index, for by its own each machine would be known without having
+    been heard."""
 
-    def __init__(self, machines, modes, image_variance=1.0, **more):
+    def __init__(self, machines, modes, separation=0.0, image_variance=1.0, **more):
         super().__init__(**more)
-        self.machines, self.modes, self.image_variance = machines, modes, float(image_variance)
-        (self.trunk, self.head), self.decoder = halves(machines), decoder()
-        self.teller = layers.Dense(modes, name="modes")
+        self.machines, self.modes = machines, modes
+        self.separation, self.image_variance = float(separation), float(image_variance)
+        (self.trunk, self.head), self.decoder = self.untrained(), decoder()
+        self.teller = layers.Dense(modes, name="modes") if self.separation > 0 else None
 
     def get_config(self):
-        return {"machines": self.machines, "modes": self.modes, "image_variance": self.image_variance}
+        return {"machines": self.machines, "modes": self.modes, "separation": self.separation,
+                "image_variance": self.image_variance}
+
+    def untrained(self, batch=None):
+        return halves(self.machines, self.separation > 0, batch)
 
     @property
     def encoder(self):
@@ -80,14 +87,18 @@ class Autoencoder(keras.Model):
     def call(self, inputs):
         image, machine, stranger = inputs
         features = self.trunk(image)
-        return [*self.decoder(self.head([features, machine])), self.teller(self.head([features, stranger]))]
+        sound = self.decoder(self.head([features, machine]))
+        return [*sound, self.teller(self.head([features, stranger]))] if self.teller else sound
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        image, bands, told = y_pred
         wanted_image, wanted_bands, mode = y
+        image, bands, *told = y_pred
         of_image = ops.mean(ops.square(image - wanted_image)) / self.image_variance
-        of_modes = ops.mean(keras.losses.sparse_categorical_crossentropy(mode, told, from_logits=True))
-        return of_image + ops.mean(ops.square(bands - wanted_bands)) + SEPARATION * of_modes
+        loss = of_image + ops.mean(ops.square(bands - wanted_bands))
+        for of_mode in told:
+            told_wrong = keras.losses.sparse_categorical_crossentropy(mode, of_mode, from_logits=True)
+            loss += self.separation * ops.mean(told_wrong)
+        return loss
 
 
 def within(values, machines):

@@ -33,6 +33,9 @@ def arguments():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate at the start; falls to 0")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--separate", type=float, default=0.0, metavar="WEIGHT",
+                        help="also learn to tell machines and their modes apart, with this weight: the folders below normal/, and "
+                        "the faults of machines that are not shipped; 0.5 is a start [default: 0, normal sound alone]")
     parser.add_argument("--name", help="the bundle's name [default: that of OUT]")
     parser.add_argument("--bundle-version", default="1")
     parser.add_argument("--description", default="")
@@ -61,7 +64,7 @@ def read_machines(args):
         band = bands.get(path.name, {})
         options = ["--fmin", band["fmin_hz"], "--fmax", band["fmax_hz"]] if band else []
         options = [str(option) for option in options]
-        cache, teaches = args.work / "spectrograms", path.name not in ship
+        cache, teaches = args.work / "spectrograms", args.separate > 0 and path.name not in ship
         machines.append(recordings.read(args.auscult, path, cache, options, args.seed, teaches))
     return machines, bands, len(ship)
 
@@ -91,7 +94,8 @@ def train(args, windows, held_out, machines):
     """The trained autoencoder and the losses of each epoch. A checkpoint is kept after each epoch."""
     scale = windows.texture.mean(axis=0), network.within(windows.texture, windows.machines).std(axis=0) + 1e-6
     checkpoint, log = args.work / "checkpoint.keras", args.work / "history.json"
-    setting = [len(windows.images), len(machines), len(windows.modes), args.epochs, args.batch, args.rate, args.seed]
+    setting = [len(windows.images), len(machines), len(windows.modes), args.separate, args.epochs, args.batch, args.rate,
+               args.seed]
     done = json.loads(log.read_text()) if log.exists() and checkpoint.exists() else {}
     steps = -(-len(windows.images) // args.batch)
     keras.utils.set_random_seed(args.seed)
@@ -101,7 +105,7 @@ def train(args, windows, held_out, machines):
         history = done["history"]
     else:
         variance = network.within(windows.images, windows.machines).var()
-        model, history = network.Autoencoder(len(machines), len(windows.modes), variance), []
+        model, history = network.Autoencoder(len(machines), len(windows.modes), args.separate, variance), []
         rate = keras.optimizers.schedules.CosineDecay(args.rate, steps * args.epochs)
         model.compile(optimizer=keras.optimizers.Adam(rate, clipnorm=1.0))
     with tqdm(total=steps * args.epochs, initial=steps * len(history), desc="training", unit=" steps") as bar:
@@ -146,7 +150,7 @@ def main():
     machines = machines[:shipped]
     embeddings = [embed(encoder, machine.images, index) for index, machine in enumerate(machines)]
     bundle = export.Bundle(args, machines, embeddings, bands)
-    bundle.write(model.trunk, model.head)
+    bundle.write(model)
     report.write(args, machines, bundle, history)
     export.verify(args)
 

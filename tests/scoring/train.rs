@@ -51,4 +51,10 @@ fn a_tiny_training_makes_a_bundle_that_verifies() {
     let before = (encoder("encoder.tflite"), encoder("emb_train.npy"));
     train("2");
     assert!(before == (encoder("encoder.tflite"), encoder("emb_train.npy")));
+    // The faults of a machine that is not shipped teach to tell modes apart.
+    let mut command = python("train.py");
+    command.args(["--data", "data", "--work", "work-apart", "--out", "apart", "--batch", "4", "--epochs", "1"]);
+    run(command.args(["--separate", "0.5", "--ship", "pump-2"]));
+    let inspected = run(Command::new(auscult).args(["bundle", "inspect", "--json"]).arg(dir.path().join("apart")));
+    assert!(inspected.contains("pump-2") && !inspected.contains("fan-1"), "{inspected}");
 }
