@@ -50,12 +50,13 @@ impl Agent {
         Agent { child, dir }
     }
 
-    /// Its open files, threads and resident memory in kB.
+    /// Its open files, threads and resident memory in kB, without what is of files: how much of the program itself is resident
+    /// is the kernel's choice, and grows with whatever is done for the first time.
     fn resources(&self) -> (usize, usize, usize) {
         let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
         let count = |what: &str| std::fs::read_dir(proc.join(what)).expect("it runs").count();
         let status = std::fs::read_to_string(proc.join("status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux");
         let resident = line.trim().trim_end_matches(" kB").parse().expect("a number");
         (count("fd"), count("task"), resident)
     }
@@ -201,7 +202,8 @@ fn survives(outages: impl Iterator<Item = Outage>) {
         subscriber.wait_for_count("mic_back", count, is_event("fan-1", "mic_back"));
         wait_until("whole windows again", || delivers(&subscriber, "fan-1"));
         back_after.push(returned.elapsed());
-        eprintln!("{number} {outage:?}: lost after {:?}, heard after {:?}", lost_after[number], back_after[number]);
+        let (lost, back, kb) = (lost_after[number], back_after[number], agent.resources().2);
+        eprintln!("{number} {outage:?}: lost after {lost:?}, heard after {back:?}, {kb} kB");
     }
     assert!(lost_after.iter().all(|after| *after < LOST_WITHIN), "{lost_after:?}");
     let messages = subscriber.messages();
@@ -216,8 +218,8 @@ fn survives(outages: impl Iterator<Item = Outage>) {
         now.0 <= before.0 && now.1 <= before.1
     });
     let after = agent.resources();
-    eprintln!("files, threads, resident kB: {before:?} before, {after:?} after");
-    assert!(after.2 < before.2 + 12_288, "memory grows: {before:?}, {after:?}");
+    eprintln!("files, threads, kB: {before:?} before, {after:?} after");
+    assert!(after.2 < before.2 + 8_192, "memory grows: {before:?}, {after:?}");
     agent.stop();
 }
 

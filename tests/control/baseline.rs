@@ -2,13 +2,14 @@
 //! over restarts and kills. The machines are simulated and run many times faster than real ones.
 
 use std::process::Command;
+use std::time::Duration;
 
 use auscult::mqtt::topics::{AgentPart, MachinePart};
 use serde_json::{Value, json};
 
 use crate::common::agent_process::Site;
 use crate::common::broker::{Broker, Message, Subscriber};
-use crate::common::wait::wait_until;
+use crate::common::wait::{TIMEOUT, wait_until, wait_within};
 
 /// What people have: a broker, and its command-line clients.
 struct Desk {
@@ -53,8 +54,20 @@ impl Desk {
         what: &str,
         is: impl Fn(&Value) -> bool,
     ) -> Value {
+        self.wait_within(TIMEOUT, from, (machine, part), what, is)
+    }
+
+    /// As `wait_after`, for another time at most.
+    fn wait_within(
+        &self,
+        limit: Duration,
+        from: usize,
+        (machine, part): (&str, MachinePart),
+        what: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut found = None;
-        crate::common::wait::wait_until(what, || {
+        wait_within(limit, what, || {
             let messages = self.subscriber.messages();
             let of_machine = messages.iter().skip(from).filter(|message| message.is_machine(machine, part));
             found = of_machine.map(Message::json).find(|json| is(json));
@@ -204,7 +217,9 @@ fn a_machine_is_learned_and_its_alarm_lives_through_restarts() {
     }
 
     // The fault comes; somebody answers; the agent is killed.
-    let active = desk.wait_after(from, "fan-a", MachinePart::Alarm, "an alarm", |alarm| alarm["state"] == "active");
+    // A thousand seconds of the machine's time, which a busy computer does not pass in 25 of its own.
+    let (limit, alarm) = (4 * TIMEOUT, ("fan-a", MachinePart::Alarm));
+    let active = desk.wait_within(limit, from, alarm, "an alarm", |alarm| alarm["state"] == "active");
     assert_eq!(active["kind"], "fault");
     assert!(active["ratio"].is_number() && active["percentile"].as_f64() <= Some(100.0), "{active}");
     assert!(
