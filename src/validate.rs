@@ -27,14 +27,19 @@ pub fn override_fields<T: Serialize + DeserializeOwned>(settings: &T, over: &Map
         return Err(format!("expected a table of settings, found {own}"));
     };
     fields.extend(over.iter().map(|(name, value)| (name.clone(), value.clone())));
+    read_fields(fields).map_err(|problem| format!("{problem}{}", nearest(&problem)))
+}
+
+/// A table's fields as what they are for.
+///
+/// # Errors
+/// The first mistake, with its field: `k: invalid type: ...`.
+pub fn read_fields<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
-        let (path, problem) = (error.path().to_string(), error.inner().to_string());
-        let hint = nearest(&problem);
-        match path.as_str() {
-            // An unknown field is named by the problem itself.
-            _ if problem.starts_with("unknown field") => format!("{problem}{hint}"),
-            path => format!("{path}: {problem}{hint}"),
-        }
+        let path = error.path().to_string();
+        let problem = error.into_inner().to_string();
+        let named = path != "." && !problem.contains(&format!("`{path}`"));
+        if named { format!("{path}: {problem}") } else { problem }
     })
 }
 

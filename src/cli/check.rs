@@ -269,13 +269,13 @@ fn brokers(report: &mut Report, config: &Config) -> Result<(), Failure> {
     if let Some(warning) = topics::awkward(&config.mqtt.root, agent) {
         report.warn("broker", warning)?;
     }
+    let files = TlsFiles::from_config(&config.mqtt);
     if config.mqtt.url.all().iter().any(|url| url.tls)
-        && let Some(ending) = Ending::first(&TlsFiles::from_config(&config.mqtt))
+        && let Some(ending) = Ending::first(&files)
         && let Some(warning) = ending.warning(Utc::now())
     {
         report.warn("broker", warning)?;
     }
-    let files = TlsFiles::from_config(&config.mqtt);
     if (files.ca.is_some() || files.cert.is_some())
         && let Some(plain) = config.mqtt.url.all().iter().find(|url| !url.tls)
     {

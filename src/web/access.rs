@@ -1,7 +1,7 @@
 //! Who may do what: no password on loopback, a set-up code before there is a password, sessions where there is one.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,6 +57,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The password that was configured, else the one that was set on the page.
+fn operator_of(configured: Option<&Path>, own: Option<&Path>) -> Result<Option<Password>, password::PasswordError> {
+    match (configured, own) {
+        (Some(file), _) => Password::read(file).map(Some),
+        (None, Some(file)) if file.exists() => Password::read_own(file).map(Some),
+        _ => Ok(None),
+    }
+}
+
 impl Access {
     /// Reads the passwords once, so that what is wrong with them is known at the start.
     ///
@@ -97,15 +106,13 @@ impl Access {
     /// # Errors
     /// A password file that cannot be used; a password for viewers alone.
     pub fn try_files(options: &PageOptions) -> Result<(), PageError> {
-        let own = options.state_dir.as_ref().map(|dir| dir.join(OWN_PASSWORD)).filter(|file| file.exists());
-        match (&options.password_file, &own) {
-            (Some(file), _) => drop(Password::read(file)?),
-            (None, Some(file)) => drop(Password::read_own(file)?),
-            (None, None) if options.viewer_password_file.is_some() => return Err(PageError::ViewerAlone),
-            (None, None) => {}
+        let own = options.state_dir.as_ref().map(|dir| dir.join(OWN_PASSWORD));
+        let operator = operator_of(options.password_file.as_deref(), own.as_deref())?;
+        match &options.viewer_password_file {
+            Some(_) if operator.is_none() => Err(PageError::ViewerAlone),
+            Some(file) => Password::read(file).map(drop).map_err(PageError::from),
+            None => Ok(()),
         }
-        options.viewer_password_file.as_deref().map(Password::read).transpose()?;
-        Ok(())
     }
 
     /// A password that was set on the page and whose file is gone is missed once.
@@ -124,11 +131,7 @@ impl Access {
     }
 
     fn operator(&self) -> Result<Option<Password>, password::PasswordError> {
-        match (&self.password_file, &self.own_file) {
-            (Some(file), _) => Password::read(file).map(Some),
-            (None, Some(file)) if file.exists() => Password::read_own(file).map(Some),
-            _ => Ok(None),
-        }
+        operator_of(self.password_file.as_deref(), self.own_file.as_deref())
     }
 
     /// What is needed now. A password file that has become unreadable lets nobody in.

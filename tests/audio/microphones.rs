@@ -56,9 +56,12 @@ impl Agent {
         let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
         let count = |what: &str| std::fs::read_dir(proc.join(what)).expect("it runs").count();
         let status = std::fs::read_to_string(proc.join("status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux");
-        let resident = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        (count("fd"), count("task"), resident)
+        let kb = |what: &str| -> usize {
+            let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("Linux");
+            line.trim().trim_end_matches(" kB").parse().expect("a number")
+        };
+        // What is shared with the sound server counts as well: it would be lost with a client that stays.
+        (count("fd"), count("task"), kb("RssAnon:") + kb("RssShmem:"))
     }
 
     /// Seconds of processor time that it has used.

@@ -4,16 +4,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::control::error::{Code, CommandError};
+use crate::validate::read_fields;
 
 /// Reads a command's arguments; a mistake is named with its field.
 pub(super) fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, CommandError> {
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
-        let path = error.path().to_string();
-        let problem = error.into_inner().to_string();
-        let named = path != "." && !problem.contains(&format!("`{path}`"));
-        let message = if named { format!("{path}: {problem}") } else { problem };
-        CommandError::new(Code::BadArgument, message)
-    })
+    read_fields(fields).map_err(|problem| CommandError::new(Code::BadArgument, problem))
 }
 
 /// A name that is no command, with the nearest that is.
