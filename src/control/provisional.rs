@@ -17,7 +17,7 @@ use crate::monitor::model::ProvisionalBaseline;
 use crate::mqtt::payload::EventKind;
 use crate::numbers::counted;
 use crate::scoring::Baseline;
-use crate::scoring::baseline::{Learner, PROVISIONAL_LEAST};
+use crate::scoring::baseline::{LearnProgress, Learner, PROVISIONAL_LEAST};
 
 /// A provisional baseline that is being made; one at a time.
 #[derive(Default)]
@@ -123,16 +123,20 @@ fn has_ended(state: &MonitorState, number: usize) -> bool {
 
 fn due(state: &MonitorState, number: usize) -> Option<(usize, Learner, ProvisionalBaseline)> {
     let (learner, generation) = learner(state, number)?;
-    let progress = learner.progress();
-    let windows = progress.windows;
-    if windows < PROVISIONAL_LEAST as u64 || progress.complete {
+    let machine = &state.machines[number];
+    let windows = learner.progress().windows.saturating_sub(machine.undecided_windows());
+    if windows < PROVISIONAL_LEAST as u64 || learner.progress().complete {
         return None;
     }
-    let last = &state.machines[number].learning.provisional;
+    let last = &machine.learning.provisional;
     let is_judging = state.loaded.as_ref().is_some_and(|loaded| loaded.provisional(number).is_some());
     let is_new = last.generation != generation || !(last.failed || is_judging);
     // After windows were taken back, as before.
     let is_due = is_new || 4 * windows >= 5 * last.windows;
-    let made_from = ProvisionalBaseline { generation, windows, heard_s: progress.heard_s, wanted_s: progress.wanted_s };
-    is_due.then(|| (number, learner.clone(), made_from))
+    if !is_due {
+        return None;
+    }
+    let learner = machine.decided_learner()?;
+    let LearnProgress { heard_s, wanted_s, .. } = learner.progress();
+    Some((number, learner, ProvisionalBaseline { generation, windows, heard_s, wanted_s }))
 }

@@ -111,7 +111,8 @@ impl Machine {
         let waited = learner.left_out_s(LEFT_OUT_ALARM) >= learner.settings().wanted_s;
         let faulty = scored.assessment.provisional && self.alarm.has_fault() && !waited;
         if faulty && !had_fault {
-            learner.take_back(self.alarm.config().n as u64 - 1, LEFT_OUT_ALARM);
+            // This one has not been taken in.
+            learner.take_back(self.alarm.undecided_windows().saturating_sub(1), LEFT_OUT_ALARM);
         }
         if faulty {
             return Some((learner.leave_out(LEFT_OUT_ALARM), None));
@@ -121,6 +122,19 @@ impl Machine {
         let back_s = if progress.windows > before.windows { learner.wanted_between_s() } else { Vec::new() };
         let wanted = WantedBetween { generation: self.learning.generation, hop_s, back_s, rate_hz };
         Some((progress, Some(wanted).filter(|wanted| !wanted.back_s.is_empty())))
+    }
+
+    /// How many of the windows that were learned last a fault may have begun in that is not told yet. What judges them must
+    /// not be made from them.
+    pub fn undecided_windows(&self) -> u64 {
+        if self.alarm.has_fault() { 0 } else { self.alarm.undecided_windows() }
+    }
+
+    /// What is being learned, without those.
+    pub fn decided_learner(&self) -> Option<Learner> {
+        let mut learner = self.learning.learner.clone()?;
+        learner.take_back(self.undecided_windows(), LEFT_OUT_ALARM);
+        Some(learner)
     }
 
     /// Takes a window between two others into what is being learned.

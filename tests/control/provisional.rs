@@ -78,6 +78,7 @@ fn a_fault_in_the_first_hour_is_told_provisionally_and_not_learned() {
     // A restart in the middle goes on: no forty windows again.
     let learned = plant.baseline()["learning"]["windows"].as_u64().expect("windows");
     assert_eq!(agent.terminate(), Some(0));
+    let of_first_run = plant.all(MachinePart::Verdict).len() as u64;
     plant.heard.clear();
     let agent = plant.site.agent();
     plant.wait(MachinePart::Verdict, "a provisional verdict after the restart", is_provisional);
@@ -98,6 +99,8 @@ fn a_fault_in_the_first_hour_is_told_provisionally_and_not_learned() {
         standing["text"].as_str().is_some_and(|text| text.contains(&format!("{} windows", standing["alarm_windows"])))
     );
     let learned = plant.baseline()["learning"].clone();
+    // The machine begins anew with each run, and its fault after 140 windows.
+    assert!(learned["windows"].as_u64() <= Some(of_first_run + 140), "{of_first_run} before: {learned}");
     plant.wait(MachinePart::Verdict, "more windows", |verdict| verdict["alarm_windows"].as_u64() >= Some(24));
     let later = plant.baseline();
     assert_eq!(later["learning"]["windows"], learned["windows"], "none of the fault's windows are learned");

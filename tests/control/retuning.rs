@@ -235,7 +235,10 @@ fn a_flood_of_commands_does_not_starve_scoring() {
     let seqs: Vec<u64> = verdicts.iter().filter_map(|(message, _)| message.json()["seq"].as_u64()).collect();
     assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seqs:?}");
     println!("{} windows in the {lasted:.1} s of a flood", seqs.len());
-    // A window each half second; half of them at least, on whatever this runs on.
-    assert!(seqs.len() as f64 >= lasted, "{} windows in {lasted:.1} s", seqs.len());
-    assert!(verdicts.iter().all(|(message, _)| message.json()["verdict"] != "unknown"));
+    // A window each half second; half of them at least are assessed, on whatever this runs on. What the processor had no
+    // time for says so.
+    let jsons: Vec<_> = verdicts.iter().map(|(message, _)| message.json()).collect();
+    let (unknown, assessed): (Vec<_>, Vec<_>) = jsons.iter().partition(|verdict| verdict["verdict"] == "unknown");
+    assert!(assessed.len() as f64 >= lasted, "{} windows in {lasted:.1} s", assessed.len());
+    assert!(unknown.iter().all(|verdict| verdict["reason"] == "overload"), "{unknown:?}");
 }

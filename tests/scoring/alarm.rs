@@ -58,6 +58,7 @@ fn five_of_eight_raise_and_calm_clears() {
     assert_eq!(bench.windows(1, ANOMALOUS), AlarmState::Active);
     let raised = bench.alarm.status();
     assert_eq!((raised.kind, raised.count, raised.since), (Some(Kind::Fault), 5, bench.now()));
+    assert_eq!(bench.alarm.undecided_windows(), 8);
     // Six calm windows leave two of eight anomalous: calm, but not for 60 s yet.
     assert_eq!(bench.windows(6, NORMAL), AlarmState::Active);
     assert_eq!(bench.windows(11, NORMAL), AlarmState::Active);
@@ -75,6 +76,8 @@ fn what_comes_and_goes_within_windows_must_last() {
     // The fifth window raises it where it is there all the time; twelve later where it is not.
     assert_eq!(bench.take(16, &by(Lane::Texture)), AlarmState::Normal);
     assert_eq!(bench.take(1, &by(Lane::Texture)), AlarmState::Active);
+    // All seventeen, and the three before them that were looked at with the fifth.
+    assert_eq!(bench.alarm.undecided_windows(), 20);
 
     let mut bench = Bench::new(AlarmConfig::default());
     bench.take(2, &by(Lane::Burst));

@@ -83,6 +83,11 @@ impl Evidence {
         self.recent.iter().filter(|&&anomalous| anomalous).count()
     }
 
+    /// How many of the last assessed windows a fault may have begun in that is being decided upon.
+    pub fn undecided(&self) -> usize {
+        self.recent.len() + self.raised_windows.saturating_sub(1)
+    }
+
     /// Time passes; whatever is waiting for it to pass, waits less.
     pub fn pass(&mut self, step_s: f64, config: &AlarmConfig) {
         // Nothing is known of the time in which nothing could be assessed.

@@ -245,6 +245,12 @@ impl Alarm {
         self.standing(Kind::Fault).is_some_and(|one| !one.over)
     }
 
+    /// How many of the last assessed windows, this one included, may belong to a fault that was told just now or is not told
+    /// yet: those that are looked at, and as many more as it had to wait for.
+    pub fn undecided_windows(&self) -> u64 {
+        self.state.evidence.undecided() as u64
+    }
+
     /// What stands, and the last of each kind that has ended: what the journal is made of.
     pub fn records(&self) -> Vec<AlarmRecord> {
         let standing = self.state.standing.iter().map(|one| one.record(None));
