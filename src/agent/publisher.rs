@@ -14,6 +14,7 @@ use crate::config::{Config, MachineConfig};
 use crate::control::Output;
 use crate::control::commands::Command;
 use crate::monitor::alarm_stats;
+use crate::monitor::alarm_store::AlarmStore;
 use crate::monitor::clips::{ClipKey, Clips};
 use crate::monitor::journal::Journal;
 use crate::monitor::machine::{Machine, WindowCounts};
@@ -38,6 +39,7 @@ pub struct Records {
     pub trend: Arc<Trend>,
     pub journal: Arc<Journal>,
     pub clips: Arc<Clips>,
+    pub alarms: Arc<AlarmStore>,
 }
 
 /// Makes messages and hands them to the client. Cheap to clone.
@@ -392,6 +394,7 @@ impl Publisher {
             mqtt: self.mqtt.stats(),
             trend_error: self.records.trend.problem(),
             journal_error: self.records.journal.problem(),
+            alarms_error: self.records.alarms.problem(),
             evidence_error: self.records.clips.problem(),
             alarms: stats.as_ref().map(|stats| stats.alarms as u64),
             alarms_per_day: stats.as_ref().map(|stats| stats.per_day),

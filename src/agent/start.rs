@@ -176,7 +176,12 @@ impl Opened {
             capture.clone(),
             handle.clone(),
             notifier.clone(),
-            Records { trend: shared.trend.clone(), journal: shared.journal.clone(), clips: shared.clips.clone() },
+            Records {
+                trend: shared.trend.clone(),
+                journal: shared.journal.clone(),
+                clips: shared.clips.clone(),
+                alarms: shared.alarms.clone(),
+            },
         );
         // Before anything is published, so that the page misses nothing.
         #[cfg(feature = "web")]

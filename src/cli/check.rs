@@ -15,7 +15,7 @@ use crate::agent::page_options;
 use crate::audio::capture::{self, Capture, CaptureState, MachineStats};
 use crate::audio::{Format, SourceError};
 use crate::causes::with_causes;
-use crate::config::{Config, MachineConfig, MqttConfig, PACKAGED};
+use crate::config::{self, Config, MachineConfig, MqttConfig, PACKAGED};
 use crate::fs::not_a_directory;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::model::{ActiveBundle, LoadError};
@@ -63,6 +63,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let file = if file.exists() { file.display().to_string() } else { "no file".into() };
     let (agent, machines) = (&config.agent.id, config.machine.len());
     report.ok("configuration", format!("{file}: agent {agent}, {}", counted(machines, "machine")))?;
+    for variable in config::misspelt_variables() {
+        report.warn("configuration", variable)?;
+    }
     if let Err(problem) = config.use_chosen_broker() {
         report.fail("state", 1, problem)?;
     }

@@ -23,9 +23,12 @@ use crate::scoring::{Baseline, ScorerPool};
 /// where the old bundle does not have it. 100 windows of 5 s or more, over all that is normal (loads, speeds, hours of the
 /// day), make a good baseline. Windows that cannot be assessed and single ones that stand out are left out.
 #[derive(ClapArgs)]
-#[command(after_help = "Example:
+#[command(
+    override_usage = "auscult enroll --bundle DIR --machine NAME --out DIR [OPTIONS] FILE|DIR...",
+    after_help = "Example:
   auscult enroll --bundle ./site-fans --machine blower-7 --out ./site-fans-2 recordings/blower-7/
-  auscult score --bundle ./site-fans-2 --machine blower-7 today.wav")]
+  auscult score --bundle ./site-fans-2 --machine blower-7 today.wav"
+)]
 #[command(mut_arg("paths", |arg| arg.help("WAV, FLAC, Ogg Vorbis and MP3 files of normal running, and directories to be searched for them")))]
 #[command(mut_arg("bundle", |arg| arg.help("Directory of the bundle to learn with")))]
 #[command(mut_arg("machine", |arg| arg.help("The machine: one of the bundle's, or a new name")))]

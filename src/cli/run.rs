@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Failure, logging};
 use crate::agent::{self, End};
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Run the agent: listen to the configured machines and report over MQTT until stopped
 #[derive(clap::Args)]
@@ -21,6 +21,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     lean_heap();
     let config = Config::load_any(args.config.as_deref()).map_err(Failure::config)?;
     logging::start(&config.log)?;
+    config::misspelt_variables().iter().for_each(|variable| tracing::warn!("{variable}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Asked to stop while it starts, it stops cleanly all the same.
     let end = runtime.block_on(async { agent::run(config, stop_signal()).await });

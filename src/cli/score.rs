@@ -16,7 +16,7 @@ use super::{Failure, terminal};
 use crate::bundle::FittedModel;
 use crate::fs::Output;
 use crate::numbers::{counted, short};
-use crate::scoring::{Done, Heard, Lane, Reason, Recent, Scored, ScorerPool, Verdict};
+use crate::scoring::{Done, Heard, Judge, Lane, Reason, Recent, Scored, ScorerPool, Verdict};
 
 /// Score recordings offline: a row for each window.
 ///
@@ -57,7 +57,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(path) => format!("the rows above are what there is, {} was not written", path.display()),
         None => "the rows above are what there is".to_owned(),
     });
-    let mut rows = Rows::new(&args, files.longest_name(), model.baseline.is_some())?;
+    // Lanes that do not decide are for the JSON's reader alone.
+    let by_lanes = model.baseline.is_some() && model.judge == Judge::Combined;
+    let mut rows = Rows::new(&args, files.longest_name(), by_lanes)?;
     let model = Arc::new(model);
     let (mut pool, mut recent) = (ScorerPool::hearing(engine)?, Recent::default());
     let mut take = |bar: &ProgressBar, done: Done<(Arc<Path>, u64), Heard>| -> Result<(), Failure> {
@@ -177,15 +179,15 @@ impl Columns {
         let (distance, level_dbfs) = (number(row.distance), row.level_dbfs);
         let (reason, lane) = (row.reason.map(|reason| word(&reason)), row.lane.map(|lane| word(&lane)));
         let Some(machine) = self.machine else {
-            let why = reason.or(lane).unwrap_or("-".into());
-            let score = row.score.map_or(String::new(), |score| format!("  {score:>6.2}"));
+            let why = reason.or(lane.filter(|_| self.lanes)).unwrap_or("-".into());
+            let score = row.score.filter(|_| self.lanes).map_or(String::new(), |score| format!("  {score:>6.2}"));
             return format!(
                 "{name:file$}  {window:>6}  {start_s:>7.1}  {verdict:9}  {why:10}  {distance:>8}  {level_dbfs:>6.1}{score}"
             );
         };
         let reason = reason.unwrap_or("-".into());
         let lanes = match (row.score, lane) {
-            (Some(score), Some(lane)) => format!("  {score:>6.2}  {lane}"),
+            (Some(score), Some(lane)) if self.lanes => format!("  {score:>6.2}  {lane}"),
             _ => String::new(),
         };
         format!(

@@ -21,6 +21,8 @@ pub(super) fn describe(source: &str, message: &str) -> String {
         |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
     let message: Vec<&str> = message.trim().lines().filter(|line| !quoted(line)).map(str::trim).collect();
     let message = message.join(": ").replace(&format!(" in {source}"), "");
+    // What has just been taken away may have been a line of its own.
+    let message = message.trim_end_matches([':', ' ']);
     // `machine[0]hop_s` is how the crate writes `machine[0].hop_s`.
     let mut dotted = String::with_capacity(message.len());
     for letter in message.chars() {

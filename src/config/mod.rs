@@ -4,19 +4,18 @@
 
 mod error;
 mod evidence;
+mod layers;
 mod log;
 mod machine;
 pub mod notify;
 pub mod web;
 
-use std::collections::HashMap;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::error::ConfigError;
-use self::error::describe;
 pub use self::evidence::EvidenceConfig;
 pub use self::log::{LogConfig, LogFormat};
 pub use self::machine::{
@@ -28,7 +27,6 @@ pub use crate::audio::config::{Channel, SourceConfig};
 pub use crate::bundle::config::BundleConfig;
 use crate::encoder::EncoderConfig;
 use crate::mqtt::broker;
-use crate::mqtt::config::BROKER_KEYS;
 pub use crate::mqtt::config::{BrokerOrigin, CompatConfig, HomeAssistantConfig, MqttConfig, OutboxConfig};
 use crate::scoring::alarm::AlarmConfig;
 use crate::scoring::gate::Gate;
@@ -166,10 +164,9 @@ impl Config {
     }
 
     fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
-        let variables: HashMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()))
-            .collect();
-        layers(file, &variables).map_err(|error| in_words(file, &variables, &error).into())
+        let (mut config, origin): (Config, BrokerOrigin) = layers::read(file)?;
+        config.mqtt.origin = origin;
+        Ok(config)
     }
 
     /// Checks what types alone do not say.
@@ -208,6 +205,11 @@ impl Config {
     }
 }
 
+/// The environment's variables that miss the double underscores, each with what was meant: nobody else reads them.
+pub fn misspelt_variables() -> Vec<String> {
+    layers::misspelt_variables::<Config>()
+}
+
 /// Whether this user may put files into `dir`, or may make it. It is not made: `auscult check` changes nothing.
 fn can_be_written(dir: &Path) -> bool {
     dir.ancestors().find(|dir| dir.exists()).is_some_and(|there| tempfile::tempfile_in(there).is_ok())
@@ -217,57 +219,6 @@ fn can_be_written(dir: &Path) -> bool {
 fn own_state_dir() -> Option<PathBuf> {
     let dir = |name| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     Some(dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state")))?.join("auscult"))
-}
-
-/// The file with the environment's `variables` laid over it.
-fn layers(file: Option<&Path>, variables: &HashMap<String, String>) -> Result<Config, LayerError> {
-    let mut layers = config::Config::builder();
-    if let Some(file) = file {
-        if file.is_dir() {
-            return Err(LayerError::File("expected a file, found a directory"));
-        }
-        if !file.is_file() {
-            return Err(LayerError::File("no such file"));
-        }
-        layers = layers.add_source(config::File::from(file).format(config::FileFormat::Toml));
-    }
-    let environment = config::Environment::with_prefix("AUSCULT").prefix_separator("__").separator("__");
-    let layers = layers.add_source(environment.source(Some(variables.clone())));
-    let layers = layers.build().map_err(LayerError::Content)?;
-    let names_broker = BROKER_KEYS.iter().any(|key| layers.get::<config::Value>(&format!("mqtt.{key}")).is_ok());
-    let mut config: Config = layers.try_deserialize().map_err(LayerError::Content)?;
-    config.mqtt.origin = if names_broker { BrokerOrigin::File } else { BrokerOrigin::Default };
-    Ok(config)
-}
-
-/// Why the layers are no configuration.
-#[derive(Debug)]
-enum LayerError {
-    File(&'static str),
-    Content(config::ConfigError),
-}
-
-/// The error in one line that begins with where the mistake stands: the variable, where the file alone is good, else the
-/// file.
-fn in_words(file: Option<&Path>, variables: &HashMap<String, String>, error: &LayerError) -> String {
-    let name = file.map_or("the environment".into(), |file| file.display().to_string());
-    let error = match error {
-        LayerError::File(problem) => return format!("{name}: {problem}"),
-        LayerError::Content(error) => error,
-    };
-    let culprit = || {
-        layers(file, &HashMap::new()).ok()?;
-        let mut ours: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with("AUSCULT__")).collect();
-        ours.sort();
-        ours.into_iter().find_map(|(name, value)| match layers(file, &HashMap::from([(name.clone(), value.clone())])) {
-            Err(LayerError::Content(error)) => Some((name, error)),
-            _ => None,
-        })
-    };
-    match culprit() {
-        Some((variable, error)) => describe(variable, &error.to_string()),
-        None => describe(&name, &error.to_string()),
-    }
 }
 
 /// Checks the name of an agent or a tag, which is one part of a topic.
@@ -383,27 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_the_environment_names_the_variable() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let file = dir.path().join("agent.toml");
-        std::fs::write(&file, MACHINE).expect("a writable file");
-        let problem_of = |file: &Path, name: &str, value: &str| {
-            let variables = HashMap::from([(name.to_owned(), value.to_owned()), ("HOME".into(), "/".into())]);
-            let error = layers(Some(file), &variables).expect_err("a mistake");
-            in_words(Some(file), &variables, &error)
-        };
-        let wrong_type = problem_of(&file, "AUSCULT__MQTT__KEEP_ALIVE_S", "often");
-        assert!(wrong_type.starts_with("AUSCULT__MQTT__KEEP_ALIVE_S: "), "{wrong_type}");
-        assert!(!wrong_type.contains("agent.toml"), "{wrong_type}");
-        let unknown = problem_of(&file, "AUSCULT__MQTT__URLL", "mqtt://broker");
-        assert!(unknown.starts_with("AUSCULT__MQTT__URLL: ") && unknown.contains("did you mean `url`?"), "{unknown}");
-        // Where the file is wrong already, the file is named.
-        std::fs::write(&file, format!("[mqtt]\nurll = \"x\"\n{MACHINE}")).expect("a writable file");
-        let of_file = problem_of(&file, "AUSCULT__MQTT__ROOT", "plant");
-        assert!(of_file.contains("agent.toml"), "{of_file}");
-    }
-
-    #[test]
     fn what_is_no_table_of_machines_and_what_is_no_file_are_errors() {
         let error = load(&MACHINE.replace("[[machine]]", "[machine]")).expect_err("single brackets");
         assert!(error.contains("expected [[machine]] in double brackets"), "{error}");
@@ -416,6 +346,7 @@ mod tests {
     fn a_mistake_beside_the_password_does_not_print_it() {
         let error = load(&format!("[mqtt]\npassword = \"S3CRET\n{MACHINE}")).expect_err("a quote is missing");
         assert!(error.contains("line 2") && !error.contains("S3CRET") && error.lines().count() == 1, "{error}");
+        assert!(!error.ends_with(':'), "{error}");
     }
 
     #[test]

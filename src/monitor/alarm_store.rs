@@ -17,9 +17,11 @@ pub const FILE: &str = "alarms.json";
 /// The file. The writer's thread and control both write it, one after the other, and never with the monitor locked.
 pub struct AlarmStore {
     files: StateFiles,
-    /// Whether the last attempt to write failed, so that a failing disk is logged once and not at every window. Locked
-    /// before the monitor and held until the file is written, so that an older state never replaces a newer one on disk.
-    failing: Mutex<bool>,
+    /// Locked before the monitor and held until the file is written, so that an older state never replaces a newer one on
+    /// disk.
+    writing: Mutex<()>,
+    /// Why the last attempt to write failed. Held for a moment only.
+    problem: Mutex<Option<String>>,
     /// Alarms as [`AlarmStore::persist`] wrote them, by the machine's number, until the monitor has them too: whoever
     /// writes the file meanwhile must not undo them. Locked after the monitor, never while a file is written.
     pending: Mutex<BTreeMap<usize, SavedAlarm>>,
@@ -47,27 +49,25 @@ impl AlarmStore {
             Ok(states) => (states.unwrap_or_default(), None),
             Err(Lost(problem)) => (BTreeMap::new(), Some(Lost(format!("alarms are lost: {problem}")))),
         };
-        let store = AlarmStore { files, failing: Mutex::new(false), pending: Mutex::default() };
+        let store =
+            AlarmStore { files, writing: Mutex::default(), problem: Mutex::default(), pending: Mutex::default() };
         (store, SavedAlarms(states), lost)
     }
 
     /// Writes every machine's alarm. Returns the changes that came since the last call, oldest first: they are on disk
     /// now, unless the disk fails, which is logged once.
     pub fn save(&self, monitor: &Monitor) -> Vec<AlarmChange> {
-        let mut failing = self.failing.lock();
+        let _writing = self.writing.lock();
         let (states, changes) = {
             let mut state = monitor.lock();
             (self.snapshot(&state), std::mem::take(&mut state.changes))
         };
-        match self.write(&states) {
-            Ok(()) => *failing = false,
-            Err(error) => {
-                if !*failing {
-                    let file = self.files.path(FILE);
-                    tracing::error!(file = %file.display(), %error, "alarms cannot be saved; they go on in memory");
-                }
-                *failing = true;
-            }
+        let was_failing = self.problem().is_some();
+        if let Err(error) = self.write(&states)
+            && !was_failing
+        {
+            let file = self.files.path(FILE);
+            tracing::error!(file = %file.display(), %error, "alarms cannot be saved; they go on in memory");
         }
         changes
     }
@@ -83,7 +83,7 @@ impl AlarmStore {
         numbers: &[usize],
         act: impl Fn(&mut Alarm) -> Result<Option<StatusChange>, E>,
     ) -> Result<(), E> {
-        let _writing = self.failing.lock();
+        let _writing = self.writing.lock();
         let states = {
             let state = monitor.lock();
             let (mut changed, mut refused) = (BTreeMap::new(), None);
@@ -124,7 +124,7 @@ impl AlarmStore {
 
     /// Writes the alarms as they are, without what [`AlarmStore::persist`] was to change.
     pub fn revert(&self, monitor: &Monitor, numbers: &[usize]) {
-        let _writing = self.failing.lock();
+        let _writing = self.writing.lock();
         self.pending.lock().retain(|number, _| !numbers.contains(number));
         let states = self.snapshot(&monitor.lock());
         if let Err(error) = self.write(&states) {
@@ -145,7 +145,14 @@ impl AlarmStore {
 
     fn write(&self, states: &BTreeMap<String, SavedAlarm>) -> io::Result<()> {
         let text = serde_json::to_string(states).expect("states have string keys and no failing fields");
-        self.files.write(FILE, &text)
+        let result = self.files.write(FILE, &text);
+        *self.problem.lock() = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
+    /// Why the alarms on disk are not those in memory, where the last attempt to write them failed.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
     }
 }
 
@@ -158,19 +165,39 @@ mod tests {
     use chrono::TimeDelta;
     use serde_json::json;
 
-    #[test]
-    fn a_save_before_an_answer_counts_does_not_undo_it() {
-        let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a valid time");
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).expect("a valid time")
+    }
+
+    fn monitor() -> Monitor {
         let machine = json!({ "id": "fan-1", "source": { "synth": "fan" } });
         let machine = Machine::new(
             serde_json::from_value(machine).expect("a machine"),
             Origin::File,
             MachineSettings::default(),
-            Alarm::new(AlarmConfig::default(), now),
+            Alarm::new(AlarmConfig::default(), now()),
             LearningState::default(),
-            now,
+            now(),
         );
-        let monitor = Monitor::new(None, vec![machine]);
+        Monitor::new(None, vec![machine])
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_told_until_it_does_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (store, ..) = AlarmStore::open(dir.path());
+        assert_eq!(store.problem(), None);
+        std::fs::create_dir(dir.path().join(FILE)).expect("a directory in the file's place");
+        store.save(&monitor());
+        assert!(store.problem().is_some());
+        std::fs::remove_dir(dir.path().join(FILE)).expect("an empty directory");
+        store.save(&monitor());
+        assert_eq!(store.problem(), None);
+    }
+
+    #[test]
+    fn a_save_before_an_answer_counts_does_not_undo_it() {
+        let (now, monitor) = (now(), monitor());
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (store, ..) = AlarmStore::open(dir.path());
         let on_disk = || {

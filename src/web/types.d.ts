@@ -132,6 +132,8 @@ interface Health {
   alarm_fault_share: number | null
   /** Alarms of the last 30 days; null while the journal cannot be read. Older agents do not say so. */
   alarms: number | null
+  /** Why the state of the alarms is not on disk and would not outlive a restart; null where it is. Older agents do not say so. */
+  alarms_error: string | null
   /** The same a day. */
   alarms_per_day: number | null
   boot: string

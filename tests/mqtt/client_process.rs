@@ -153,6 +153,7 @@ fn health(mqtt: &Mqtt, uptime: Duration) -> Health {
         trend_error: None,
         journal_error: None,
         evidence_error: None,
+        alarms_error: None,
         alarms: None,
         alarms_per_day: None,
         acknowledge_median_s: None,

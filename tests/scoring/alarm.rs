@@ -479,3 +479,17 @@ fn what_is_kept_has_the_keys_of_version_0_1() {
     let read = serde_json::from_value(kept).expect("what was written");
     assert_eq!(Alarm::restore(AlarmConfig::default(), read), bench.alarm);
 }
+
+/// What was kept under longer limits, or was brought by an import.
+#[test]
+fn nothing_stays_shelved_for_longer_than_the_settings_allow() {
+    let mut bench = Bench::new(AlarmConfig::default());
+    bench.windows(8, ANOMALOUS);
+    bench.alarm.shelve("ana", None, bench.now() + TimeDelta::days(6), bench.now()).expect("an alarm");
+    let shelved = bench.now();
+    let short = AlarmConfig { shelve_max_s: 3600.0, ..AlarmConfig::default() };
+    let alarm = Alarm::restore(short, bench.alarm.state().clone());
+    assert_eq!(alarm.status().note.until, Some(shelved + TimeDelta::hours(1)));
+    let alarm = Alarm::restore(AlarmConfig::default(), bench.alarm.state().clone());
+    assert_eq!(alarm.status().note.until, Some(shelved + TimeDelta::days(6)));
+}

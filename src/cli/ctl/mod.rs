@@ -39,7 +39,7 @@ use crate::mqtt::simple_client::SimpleClient;
 #[command(
     subcommand_value_name = "COMMAND",
     subcommand_help_heading = "Commands",
-    override_usage = "auscult ctl [--broker URL] (--agent ID | --fleet [--tag T]) COMMAND [--key value...]",
+    override_usage = "auscult ctl (--agent ID | --fleet [--tag T]) COMMAND [--key value...]",
     after_help = "Examples:\n  auscult ctl --agent pi-7 ping\n  \
         auscult ctl --agent pi-7 threshold.set --machine blower-1 --threshold 0.31\n  \
         auscult ctl --fleet --tag north threshold.reset --machine '*'"

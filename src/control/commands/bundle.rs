@@ -56,6 +56,7 @@ impl Execute for BundleReload {
 /// command with `size` and without a piece installs it once all is there, and tells how far it is before.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[command(override_usage = "auscult ctl --agent ID bundle.install (--file FILE | --url URL --sha256 SUM)")]
 pub struct BundleInstall {
     /// SHA-256 of the archive, as `auscult bundle pack` prints it; needed with --url, worked out with --file.
     #[arg(long, required_unless_present = "file", conflicts_with = "file")]

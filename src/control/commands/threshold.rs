@@ -25,7 +25,7 @@ pub struct ThresholdSet {
     #[arg(long)]
     pub machine: Target,
     /// The limit of the distance: above 0, below 1000.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub threshold: Threshold,
     /// When the override ends (RFC 3339, or +90m, +2h, +1d); without it, it stays until reset.
     #[arg(long)]
@@ -70,7 +70,7 @@ pub struct RateSet {
     #[arg(long)]
     pub machine: Target,
     /// Share of normal windows that may be called anomalous; above 0, at most 0.5.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub false_alarm_rate: FalseAlarmRate,
 }
 
@@ -142,7 +142,7 @@ pub struct ThresholdPreview {
     #[arg(long)]
     pub machine: Target,
     /// The limit to try; it is not set.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub threshold: Threshold,
 }
 

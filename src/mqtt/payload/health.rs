@@ -31,6 +31,10 @@ pub struct Health {
     /// Why the alarms' journal cannot be written; null where it can.
     #[serde(default)]
     pub journal_error: Option<String>,
+    /// Why the state of the alarms is not on disk and would not outlive a restart; null where it is. Older agents do not say
+    /// so.
+    #[serde(default)]
+    pub alarms_error: Option<String>,
     /// Why the sound of the last alarm is not kept; null where it is. Older agents do not say so.
     #[serde(default)]
     pub evidence_error: Option<String>,

@@ -104,6 +104,11 @@ impl Alarm {
     /// Goes on from a state that was kept, under settings that may have changed since.
     pub fn restore(config: AlarmConfig, mut state: SavedAlarm) -> Self {
         state.evidence.fit(&config);
+        if let Some((since, note)) = &mut state.shelved {
+            // Nothing hides an alarm for longer than these settings let a person hide it.
+            let latest = *since + TimeDelta::milliseconds((config.shelve_max_s * 1000.0) as i64);
+            note.until = Some(note.until.map_or(latest, |until| until.min(latest)));
+        }
         Alarm { config, state }
     }
 
