@@ -184,7 +184,7 @@ impl Scoring {
     /// Publishes progress in steps of a tenth, and has it saved: not so often that it wears the disk out, nor so rarely
     /// that more than a tenth is lost.
     fn learning(&mut self, machine: usize, progress: &LearnProgress) {
-        let tenth = (10.0 * progress.heard_s / progress.wanted_s) as u64;
+        let tenth = (10.0 * progress.share()) as u64;
         let Watched { saved, windows, tenths, .. } = self.machines.entry(machine).or_default();
         // Begun anew.
         if progress.windows < *windows {

@@ -1,12 +1,14 @@
 //! `auscult console`: the page for a whole fleet, beside the broker.
 
-use std::collections::{BTreeSet, VecDeque};
+mod kept;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -17,11 +19,10 @@ use super::broker::{BrokerArgs, converse};
 use super::{Failure, logging};
 use crate::backoff::Backoff;
 use crate::causes::with_causes;
-use crate::config::{HomeAssistantConfig, LogConfig, MqttConfig, check_id};
-use crate::mqtt::discovery;
+use crate::config::{LogConfig, MqttConfig};
 use crate::mqtt::simple_client::{Message as Received, SimpleClient, SimpleClientError};
 use crate::mqtt::topics::{AgentPart, AgentTopics, MachinePart, Topic};
-use crate::web::{self, About, Home, HomeKind, Hub, Keep, Message, Page, PageError, PageOptions, Refusal};
+use crate::web::{self, About, Home, HomeKind, Hub, Keep, Page, PageError, PageOptions, Refusal};
 
 /// Commands that may wait for the broker.
 const COMMANDS: usize = 16;
@@ -168,7 +169,7 @@ impl Home for Console {
     }
 
     fn forget(&self, agent: &str) -> Result<(), Refusal> {
-        let topics = self.state_of(agent)?;
+        let topics = kept::topics_of(&self.hub, &self.root, agent)?;
         self.order(Order::Clear(topics))
     }
 }
@@ -183,7 +184,7 @@ impl Console {
             queued: queued.into(),
             connected: false.into(),
         };
-        console.broker(Err("connecting"));
+        console.broker(Err("connecting"), Utc::now());
         Arc::new(console)
     }
 
@@ -193,44 +194,6 @@ impl Console {
             return Err(Refusal("the broker is away".into()));
         }
         self.orders.try_send(order).map_err(|_| Refusal("too many commands wait for the broker".into()))
-    }
-
-    /// The topics that the broker keeps of an agent; the status is the last, so that one that is half forgotten is still
-    /// seen and can be forgotten again.
-    ///
-    /// # Errors
-    /// An agent that nobody knows, or that is there.
-    fn state_of(&self, agent: &str) -> Result<Vec<String>, Refusal> {
-        let is_status = |topic: &Topic| matches!(topic, Topic::Agent { part: AgentPart::Status, .. });
-        let (mut topics, mut named) = (Vec::new(), Vec::new());
-        for Message { topic, payload, .. } in self.hub.snapshot() {
-            let Some(parsed) = Topic::parse(&self.root, &topic) else { continue };
-            let (Topic::Agent { agent: of, .. } | Topic::Machine { agent: of, .. }) = &parsed else { continue };
-            if of != agent {
-                continue;
-            }
-            let state = payload.and_then(|payload| serde_json::from_str::<Value>(&payload).ok());
-            if is_status(&parsed) && state.as_ref().is_some_and(|status| status["state"] == "online") {
-                return Err(Refusal(format!("{agent} is online: an agent that is there is not forgotten")));
-            }
-            if matches!(parsed, Topic::Agent { part: AgentPart::Info, .. }) {
-                let ids = state.as_ref().and_then(|info| info["machines"].as_array()).into_iter().flatten();
-                named.extend(ids.filter_map(Value::as_str).filter(|id| check_id("id", id).is_ok()).map(str::to_owned));
-            }
-            topics.push(parsed);
-        }
-        if topics.is_empty() {
-            return Err(Refusal(format!("nothing is known of {agent}")));
-        }
-        topics.sort_by_key(is_status);
-        let machines: BTreeSet<&str> =
-            topics.iter().filter_map(machine_of).chain(named.iter().map(String::as_str)).collect();
-        // Home Assistant too, where it listens under its own name.
-        let agent_topics = AgentTopics::new(&self.root, agent);
-        let pictures: Vec<_> =
-            machines.iter().map(|machine| agent_topics.of_machine(machine, MachinePart::Picture)).collect();
-        let described = discovery::topics_of(&HomeAssistantConfig::default().prefix, agent, machines);
-        Ok(described.into_iter().chain(pictures).chain(topics.iter().map(|topic| topic.below(&self.root))).collect())
     }
 
     /// What was asked for while the broker went is not done at some later time, unexpectedly.
@@ -255,12 +218,15 @@ impl Console {
         let mut queued = self.queued.lock().await;
         let mut asking = Asking::default();
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        // Since when it is away, and what was last wrong.
+        let mut away: Option<(DateTime<Utc>, String)> = None;
         loop {
             let problem = match connect(mqtt).await {
                 Ok(mut client) => {
                     tracing::info!(broker = client.url(), "connected");
+                    away = None;
                     self.refuse_queued(&mut queued);
-                    self.broker(Ok(client.url()));
+                    self.broker(Ok(client.url()), Utc::now());
                     backoff.reset();
                     let problem = self.follow(&mut client, &mut queued, &mut asking).await;
                     asking.disconnected();
@@ -269,8 +235,13 @@ impl Console {
                 Err(problem) => problem,
             };
             let problem = with_causes(&problem);
-            tracing::warn!(problem, "the broker is away");
-            self.broker(Err(&problem));
+            let is_told = away.as_ref().is_some_and(|(_, told)| *told == problem);
+            if !is_told {
+                tracing::warn!(problem, "the broker is away");
+            }
+            let since = away.map_or_else(Utc::now, |(since, _)| since);
+            self.broker(Err(&problem), since);
+            away = Some((since, problem));
             self.refuse_queued(&mut queued);
             sleep(backoff.next()).await;
         }
@@ -322,9 +293,9 @@ impl Console {
         }
     }
 
-    /// Says on the topic `$home` whether the broker is there.
-    fn broker(&self, state: Result<&str, &str>) {
-        let since = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    /// Says on the topic `$home` whether the broker is there, and since when that is so.
+    fn broker(&self, state: Result<&str, &str>, since: DateTime<Utc>) {
+        let since = since.to_rfc3339_opts(SecondsFormat::Millis, true);
         let payload = match state {
             Ok(url) => json!({ "broker": "connected", "url": url, "since": since }),
             Err(problem) => json!({ "broker": "away", "problem": problem, "since": since }),
@@ -348,13 +319,6 @@ impl Console {
             Some(_) => tracing::warn!(topic = name, "a message is passed over: it is too large"),
             None => tracing::debug!(topic = name, "a message is passed over: it is no JSON"),
         }
-    }
-}
-
-fn machine_of(topic: &Topic) -> Option<&str> {
-    match topic {
-        Topic::Machine { machine, .. } => Some(machine),
-        _ => None,
     }
 }
 
@@ -412,7 +376,7 @@ mod tests {
     fn nothing_is_sent_while_the_broker_is_away() {
         let console = Console::new(&MqttConfig::default());
         assert!(console.send(&Topic::FleetControl, b"{}".to_vec()).is_err());
-        console.broker(Ok("mqtt://broker:1883"));
+        console.broker(Ok("mqtt://broker:1883"), Utc::now());
         for _ in 0..COMMANDS {
             assert_eq!(console.send(&Topic::FleetControl, b"{}".to_vec()), Ok(()));
         }
@@ -422,7 +386,7 @@ mod tests {
     #[test]
     fn what_was_queued_while_the_broker_went_is_refused() {
         let console = Console::new(&MqttConfig::default());
-        console.broker(Ok("mqtt://broker:1883"));
+        console.broker(Ok("mqtt://broker:1883"), Utc::now());
         let (_, mut page) = console.hub.open();
         assert_eq!(console.send(&Topic::FleetControl, br#"{"id":"7","command":"ping"}"#.to_vec()), Ok(()));
         let mut queued = console.queued.try_lock().expect("nobody follows the broker");
@@ -438,12 +402,17 @@ mod tests {
         deliver(&console, "auscult/pi-7/info", "{}");
         deliver(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":3}"#);
         deliver(&console, "auscult/pi-8/status", r#"{"state":"offline"}"#);
-        assert!(console.state_of("pi-7").is_err_and(|refusal| refusal.0.contains("online")));
-        assert!(console.state_of("pi-9").is_err_and(|refusal| refusal.0.contains("nothing is known")));
+        assert!(
+            kept::topics_of(&console.hub, &console.root, "pi-7").is_err_and(|refusal| refusal.0.contains("online"))
+        );
+        assert!(
+            kept::topics_of(&console.hub, &console.root, "pi-9")
+                .is_err_and(|refusal| refusal.0.contains("nothing is known"))
+        );
         deliver(&console, "auscult/pi-7/status", r#"{"state":"stopped"}"#);
         let topics = ["homeassistant/device/auscult-pi-7/config", "homeassistant/device/auscult-pi-7/fan-1/config"];
         let own = ["fan-1/picture", "fan-1/verdict", "info", "status"].map(|part| format!("auscult/pi-7/{part}"));
         let topics = topics.into_iter().map(String::from).chain(own).collect();
-        assert_eq!(console.state_of("pi-7"), Ok(topics));
+        assert_eq!(kept::topics_of(&console.hub, &console.root, "pi-7"), Ok(topics));
     }
 }

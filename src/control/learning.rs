@@ -119,10 +119,9 @@ fn begin(shared: &Arc<Shared>, now: DateTime<Utc>) -> Option<Fitting<MadeFrom>> 
         drop(state);
         return Fitting::begin(number, MadeFrom::Answer, extend);
     }
-    let complete = |learner: &&Learner| learner.progress().complete;
     let (number, generation, learner) = state.machines.iter().find_map(|(number, machine)| {
-        let learner = machine.learning.learner.as_ref().filter(complete)?;
-        Some((number, machine.learning.generation, learner.clone()))
+        let learner = machine.has_learned().then(|| machine.decided_learner()).flatten()?;
+        Some((number, machine.learning.generation, learner))
     })?;
     let made_from = MadeFrom::Learner(generation);
     if learner.adds() {

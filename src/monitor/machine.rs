@@ -14,7 +14,7 @@ use crate::scoring::alarm::Alarm;
 use crate::scoring::baseline::{LearnProgress, Learner, Origin as LearnOrigin, Sample};
 use crate::scoring::gate::SignalHealth;
 use crate::scoring::gate::debounce::SignalDebounce;
-use crate::scoring::{Assessment, Baseline, Recent, Scored, UsualSpectrum};
+use crate::scoring::{Assessment, Baseline, Reason, Recent, Scored, UsualSpectrum};
 
 /// One machine as the agent runs it.
 pub struct Machine {
@@ -90,6 +90,9 @@ impl Machine {
 /// A window that was left out of what is learned, because a provisional alarm stood.
 const LEFT_OUT_ALARM: &str = "alarm";
 
+/// A window that was taken back, because what it might have been evidence of was forgotten with maintenance or a change.
+const LEFT_OUT_UNDECIDED: &str = "undecided";
+
 impl Machine {
     /// Takes one window into what is being learned, where something is; `had_fault`: a fault alarm stood before this window.
     ///
@@ -105,17 +108,31 @@ impl Machine {
     ) -> Option<(LearnProgress, Option<WantedBetween>)> {
         let learner = self.learning.learner.as_mut()?;
         let before = learner.progress();
-        if learner.settings().origin.check(origin).is_err() || before.complete {
+        if learner.settings().origin.check(origin).is_err() {
             return None;
         }
+        let judging = learner.is_judged();
+        let looked_at = self.alarm.windows_looked_at();
+        if judging && looked_at < self.learning.looked_at {
+            // What they would have raised is not known any more.
+            learner.take_back(self.learning.undecided, LEFT_OUT_UNDECIDED);
+        }
+        self.learning.looked_at = looked_at;
+        let undecided = if judging && !self.alarm.has_fault() { self.alarm.undecided_windows() } else { 0 };
+        self.learning.undecided = undecided;
         let waited = learner.left_out_s(LEFT_OUT_ALARM) >= learner.settings().wanted_s;
-        let faulty = scored.assessment.provisional && self.alarm.has_fault() && !waited;
+        // Right after a start nothing judges yet, but the alarm goes on.
+        let is_judged = scored.assessment.provisional || scored.assessment.reason == Some(Reason::Learning);
+        let faulty = judging && is_judged && self.alarm.has_fault() && !waited;
         if faulty && !had_fault {
             // This one has not been taken in.
             learner.take_back(self.alarm.undecided_windows().saturating_sub(1), LEFT_OUT_ALARM);
         }
         if faulty {
             return Some((learner.leave_out(LEFT_OUT_ALARM), None));
+        }
+        if learner.is_complete_without(undecided) {
+            return None;
         }
         let progress = learner.on_window(scored, end);
         let (hop_s, rate_hz) = (learner.settings().hop_s, origin.front_end.rate_hz);
@@ -127,20 +144,30 @@ impl Machine {
     /// How many of the windows that were learned last a fault may have begun in that is not told yet. What judges them must
     /// not be made from them.
     pub fn undecided_windows(&self) -> u64 {
-        if self.alarm.has_fault() { 0 } else { self.alarm.undecided_windows() }
+        let forgotten = self.alarm.windows_looked_at() < self.learning.looked_at;
+        match &self.learning.learner {
+            Some(learner) if learner.is_judged() && forgotten => self.learning.undecided,
+            Some(learner) if learner.is_judged() && !self.alarm.has_fault() => self.alarm.undecided_windows(),
+            _ => 0,
+        }
+    }
+
+    /// Whether all that is wanted has been heard, without those.
+    pub fn has_learned(&self) -> bool {
+        self.learning.learner.as_ref().is_some_and(|learner| learner.is_complete_without(self.undecided_windows()))
     }
 
     /// What is being learned, without those.
     pub fn decided_learner(&self) -> Option<Learner> {
         let mut learner = self.learning.learner.clone()?;
-        learner.take_back(self.undecided_windows(), LEFT_OUT_ALARM);
+        learner.take_back(self.undecided_windows(), LEFT_OUT_UNDECIDED);
         Some(learner)
     }
 
     /// Takes a window between two others into what is being learned.
     pub fn learn_between(&mut self, scored: &Scored, back_s: f64, origin: &LearnOrigin) {
         let Some(learner) = &mut self.learning.learner else { return };
-        if learner.settings().origin.check(origin).is_ok() && !learner.progress().complete {
+        if learner.settings().origin.check(origin).is_ok() {
             learner.on_window_between(scored, back_s);
         }
     }
@@ -186,6 +213,10 @@ pub struct LearningState {
     pub proposal: Option<Arc<Baseline>>,
     /// Why learning came to nothing.
     pub failed: Option<String>,
+    /// How many windows the alarm looked at when one was last learned, and how many of those that were learned a fault might
+    /// have begun in then.
+    pub looked_at: usize,
+    pub undecided: u64,
     /// When a provisional baseline was last made of the learner.
     pub provisional: ProvisionalAttempt,
     /// Wait to be worked into the baseline.
@@ -226,6 +257,8 @@ impl LearningState {
             generation: baselines.new_generation(),
             proposal: proposal.ok().flatten().map(Arc::new),
             failed: Some(problem).filter(|problem| !problem.is_empty()),
+            looked_at: 0,
+            undecided: 0,
             provisional: ProvisionalAttempt::default(),
             additions: Vec::new(),
         }

@@ -49,7 +49,7 @@ impl fmt::Display for LevelInMode {
 pub struct Why {
     /// Distance as a multiple of the threshold.
     pub ratio: Option<f64>,
-    /// Share of the baseline's windows with a smaller distance, %.
+    /// Share of normal windows that have a smaller distance, %: of the distribution that the baseline's were fitted with.
     pub percentile: Option<f64>,
     /// Share of normal windows that are as unlike the baseline, over all lanes.
     pub p_value: Option<f64>,
@@ -73,7 +73,9 @@ impl fmt::Display for Why {
         let modes = self.unlike_modes.map(|known| format!("unlike any of {known} known modes"));
         let level = self.level_in_mode.map(|level| level.to_string());
         let lane = self.lane.map(|lane| lane.to_string());
-        let ratio = self.ratio.map(|ratio| format!("{ratio:.1} x threshold"));
+        // Below the threshold it is what the lanes see that tells.
+        let ratio = self.ratio.filter(|ratio| *ratio > 1.0 || self.lane.is_none());
+        let ratio = ratio.map(|ratio| format!("{ratio:.1} x threshold"));
         let band = self.bands.first().map(BandDifference::to_string);
         f.write_str(&[modes, level, lane, ratio, band].into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -148,6 +150,8 @@ mod tests {
         let why = Why { ratio: Some(2.31), percentile: Some(99.5), lane, bands, ..Why::default() };
         let sentence = "burst, 2.3 x threshold, 2142-2302 Hz +7.6 dB";
         assert_eq!(why.to_string(), sentence);
+        let below = Why { ratio: Some(0.7), ..why.clone() };
+        assert_eq!(below.to_string(), "burst, 2142-2302 Hz +7.6 dB");
         let unlike = Why { unlike_modes: Some(3), ..why.clone() };
         assert_eq!(unlike.to_string(), format!("unlike any of 3 known modes, {sentence}"));
         let level_in_mode = Some(LevelInMode { mode: 2, known: 3, difference_db: 7.8 });

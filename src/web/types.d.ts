@@ -36,7 +36,7 @@ interface AlarmMsg {
   /** The fault of this machine that it sounds like, as somebody has named it: `like the bearing of 3 March 2026`; null where it sounds like none, or that is not sure. Older agents do not say so. */
   like: string | null
   machine: string
-  /** Share of the baseline's windows with a smaller distance, %; null without a learned baseline. */
+  /** Share of normal windows that have a smaller distance, %, as the baseline's are distributed; null without a learned baseline. */
   percentile: number | null
   /** It was raised by what had been learned until then, while learning went on: wrong more often. Older agents do not say so. */
   provisional: boolean
@@ -46,7 +46,7 @@ interface AlarmMsg {
   ratio: number | null
   /** Version of the payloads. */
   schema: 1
-  /** When this state began. */
+  /** When what is shown began: the alarm, also where somebody has acknowledged it since, the shelving, the maintenance, the calm. */
   since: string
   state: AlarmState
   /** One line for a person: lane, ratio, frequencies, how sure, how many windows when this was sent; null where nothing stands. Older agents do not say so. */
@@ -290,7 +290,7 @@ interface SettingsMsg {
   /** What recurs daily and was let in; null where `adapt` is off. Older agents do not say so. */
   adaptation: AdaptationMsg | null
   agent: string
-  /** When the baseline in use was learned; null where there is none. */
+  /** When the learning of the baseline in use began; null where there is none. */
   baseline: string | null
   /** Name and version of the bundle in use. */
   bundle: string | null

@@ -1,6 +1,7 @@
 //! Every code block of README and docs: commands are typed in as they stand, configuration and messages are read.
 //! `<!-- not run by a test: WHY -->` on the line before a block leaves it out, `<!-- tested by FILE -->` names its own test.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -229,5 +230,32 @@ fn every_event_error_and_reason_is_documented() {
         assert!(words.len() > 5, "{payload}: {words:?}");
         let missing: Vec<_> = words.iter().filter(|word| !pages.contains(&format!("`{word}`"))).collect();
         assert!(missing.is_empty(), "{payload}: {missing:?} are nowhere in the docs");
+    }
+}
+
+/// What a payload's schema calls its fields, those of what is inside it too.
+fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(entries) => {
+            let properties = entries.get("properties").and_then(serde_json::Value::as_object);
+            found.extend(properties.into_iter().flat_map(|named| named.keys().cloned()));
+            entries.values().for_each(|inner| fields(inner, found));
+        }
+        serde_json::Value::Array(entries) => entries.iter().for_each(|inner| fields(inner, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_is_documented_beside_its_topic() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/topics.md")).expect("a page");
+    for payload in ["status", "info", "health", "verdict", "alarm", "settings", "event"] {
+        let schemas = auscult::mqtt::payload::schemas();
+        let schema = &schemas.iter().find(|(found, _)| *found == payload).expect("a payload").1;
+        let mut named = BTreeSet::new();
+        fields(schema.as_value(), &mut named);
+        assert!(named.len() > 4, "{payload}: {named:?}");
+        named.retain(|field| !page.contains(&format!("`{field}`")));
+        assert!(named.is_empty(), "{payload}: {named:?} are not in docs/topics.md");
     }
 }

@@ -30,6 +30,13 @@ impl Plant {
         Plant { _broker: broker, heard, site }
     }
 
+    /// Another line of the machine's configuration.
+    fn set(&self, line: &str) {
+        let text = std::fs::read_to_string(&self.site.config).expect("the configuration");
+        let text = text.replace("baseline = \"auto\"", &format!("baseline = \"auto\"\n{line}"));
+        std::fs::write(&self.site.config, text).expect("a writable file");
+    }
+
     fn all(&self, part: MachinePart) -> Vec<Value> {
         let messages = self.heard.messages().into_iter();
         messages.filter(|message| message.is_machine("fan-1", part)).map(|message| message.json()).collect()
@@ -121,12 +128,51 @@ fn a_fault_in_the_first_hour_is_told_provisionally_and_not_learned() {
     assert_eq!(agent.terminate(), Some(0));
 }
 
+/// Twelve windows before all is heard: the fault is not told yet, and must not be learned.
+#[test]
+fn a_fault_that_begins_as_learning_ends_is_not_learned() {
+    let plant = Plant::new(", fault = \"bursts\", fault_after_s = 540.0, strength = 0.9");
+    plant.set("baseline_minutes = 10");
+    let agent = plant.site.agent();
+    let is_fault = |alarm: &Value| alarm["state"] == "active" && alarm["kind"] == "fault";
+    plant.wait(MachinePart::Alarm, "the alarm", is_fault);
+    let standing = |windows: u64| {
+        plant.wait(MachinePart::Verdict, "more windows", |verdict| verdict["alarm_windows"].as_u64() >= Some(windows))
+    };
+    standing(12);
+    let learned = plant.baseline();
+    assert!(learned["learning"]["windows"].as_u64() <= Some(108) && learned["in_use"].is_null(), "{learned}");
+    let later = standing(40);
+    assert_eq!((&later["verdict"], &later["provisional"]), (&json!("anomalous"), &json!(true)), "{later}");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+/// A person who hears it too switches maintenance on, and off again.
+#[test]
+fn maintenance_as_a_fault_begins_does_not_have_it_learned() {
+    let plant = Plant::new(", fault = \"bursts\", fault_after_s = 500.0, strength = 0.9");
+    let agent = plant.site.agent();
+    let later = |verdict: &Value| verdict["seq"].as_u64() >= Some(108);
+    plant.wait(MachinePart::Verdict, "the fault's first windows", later);
+    for on in [true, false] {
+        let reply = plant.ask(json!({ "command": "maintenance.set", "machine": "fan-1", "on": on, "by": "ana" }));
+        assert_eq!(reply["status"], "ok", "{reply}");
+        let wanted = if on { "maintenance" } else { "" };
+        plant.heard.clear();
+        plant
+            .wait(MachinePart::Verdict, "a window of it", |verdict| verdict["reason"].as_str().unwrap_or("") == wanted);
+    }
+    let is_fault = |alarm: &Value| alarm["state"] == "active" && alarm["kind"] == "fault";
+    plant.wait(MachinePart::Alarm, "the alarm", is_fault);
+    let learned = plant.baseline();
+    assert!(learned["learning"]["windows"].as_u64() <= Some(100), "{learned}");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
 #[test]
 fn the_whole_baseline_takes_its_place_without_losing_a_window() {
     let plant = Plant::new("");
-    let text = std::fs::read_to_string(&plant.site.config).expect("the configuration");
-    let text = text.replace("baseline = \"auto\"", "baseline = \"auto\"\nbaseline_minutes = 6");
-    std::fs::write(&plant.site.config, text).expect("a writable file");
+    plant.set("baseline_minutes = 6");
     let agent = plant.site.agent();
     plant.wait(MachinePart::Event, "the baseline", |event| event["event"] == "baseline_applied");
     let is_whole = |verdict: &Value| verdict["p_value"].is_number() && verdict["provisional"] == false;

@@ -149,6 +149,57 @@ fn windows_that_are_taken_back_leave_nothing_behind() {
     assert!(!more.takes_all() && more.taking_all().takes_all());
 }
 
+/// What is taken back is what was learned last, also where the agent was away in between.
+#[test]
+fn windows_are_taken_back_across_a_gap() {
+    let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
+    let all = windows(7, 56);
+    let mut before = learner.clone();
+    for (number, sample) in all.iter().enumerate() {
+        let mut sample = sample.clone();
+        if number >= 53 {
+            sample.at_s += 3600.0;
+        }
+        let (scored, end) = scored(&sample);
+        learner.on_window(&scored, end);
+        if number < 50 {
+            before.on_window(&scored, end);
+        }
+    }
+    assert_eq!(learner.check(), Ok(()));
+    let progress = learner.take_back(6, "alarm");
+    assert_eq!((progress.windows, progress.heard_s), (50, before.progress().heard_s));
+    assert_eq!(learner.provisional().expect("enough"), before.provisional().expect("enough"));
+    let written = serde_json::to_value(&learner).expect("a learner can be written");
+    assert_eq!(written["heard"].as_array().map(Vec::len), Some(50));
+}
+
+/// What an import brings.
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let mut learner = Learner::new(settings(0.02), DateTime::UNIX_EPOCH).expect("a valid rate");
+    for sample in &windows(7, 12) {
+        let (scored, end) = scored(sample);
+        learner.on_window(&scored, end);
+    }
+    learner.leave_out("clipped");
+    assert_eq!(learner.check(), Ok(()));
+    let written = serde_json::to_value(&learner).expect("a learner can be written");
+    for (path, value) in [
+        ("/windows", u64::MAX.into()),
+        ("/stride", (1u64 << 63).into()),
+        ("/heard_s", (-1.0).into()),
+        ("/settings/wanted_s", 0.0.into()),
+        ("/left_out", serde_json::json!({ "alarm": u64::MAX })),
+        ("/left_out", serde_json::json!({ "a reason\u{202e} of somebody's": 1 })),
+    ] {
+        let mut changed = written.clone();
+        *changed.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value;
+        let learner: Learner = serde_json::from_value(changed).expect("a learner");
+        assert!(learner.check().is_err(), "{path}");
+    }
+}
+
 /// Four windows between each two, as the agent has them of windows of 5 s.
 fn heard_between(learner: &mut Learner, seed: u64) {
     for (back_s, sample) in learner.wanted_between_s().into_iter().zip(windows(seed, 4)) {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
-use super::timeline::{self, Timeline};
+use super::timeline::{self, Point, Timeline};
 use crate::cli::terminal;
 use crate::numbers::counted;
 use crate::scoring::Verdict;
@@ -32,6 +32,8 @@ pub struct Sums {
     /// From the fault's beginning to the alarm, s; `None` where it was not found or none is known.
     delay_s: Option<f64>,
     fault_at_s: Option<f64>,
+    /// Anomalous windows after it, and all that were assessed.
+    in_fault: (usize, usize),
 }
 
 impl Sums {
@@ -44,7 +46,11 @@ impl Sums {
         let healthy_days = (healthy_until.min(played_s) - from_s) / 86_400.0;
         // An alarm that stands already when the fault comes has not found it.
         let found = raised.iter().find(|raised| raised.at_s >= healthy_until && raised.kind != Kind::Deaf);
+        let after = |point: &&Point| point.end_s > healthy_until && point.verdict != Verdict::Unknown;
+        let in_fault = timeline.points().iter().filter(after);
+        let anomalous = in_fault.clone().filter(|point| point.verdict == Verdict::Anomalous).count();
         Sums {
+            in_fault: (anomalous, in_fault.count()),
             windows: timeline.points().len(),
             unknown: count(Verdict::Unknown),
             anomalous: count(Verdict::Anomalous),
@@ -67,7 +73,9 @@ impl Sums {
                         "false_alarm": false_alarm })
             )?;
         }
-        let Sums { windows, unknown, anomalous, hours, false_alarms, false_alarms_per_day, delay_s, fault_at_s } = self;
+        let Sums {
+            windows, unknown, anomalous, hours, false_alarms, false_alarms_per_day, delay_s, fault_at_s, ..
+        } = self;
         writeln!(
             out,
             "{}",
@@ -131,7 +139,14 @@ impl Sums {
             (Some(at_s), None) if at_s >= 3600.0 * self.hours => {
                 writeln!(out, "fault        not heard: it begins at {at_s:.0} s, after the end of the recordings")
             }
-            (Some(_), None) => writeln!(out, "fault        not found"),
+            (Some(_), None) => {
+                let (anomalous, windows) = self.in_fault;
+                let windows = counted(windows, "window");
+                writeln!(
+                    out,
+                    "fault        not found: of {windows} after it {anomalous} anomalous, and no alarm until the end"
+                )
+            }
             (None, _) => Ok(()),
         }
     }

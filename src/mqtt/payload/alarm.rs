@@ -18,13 +18,15 @@ pub struct AlarmMsg {
     pub state: AlarmState,
     /// What the alarm is about; null when nothing stands.
     pub kind: Option<Kind>,
-    /// When this state began.
+    /// When what is shown began: the alarm, also where somebody has acknowledged it since, the shelving, the maintenance, the
+    /// calm.
     pub since: Timestamp,
     /// Windows that were evidence of the alarm, since shortly before it was raised; once it has cleared, in all.
     pub count: u64,
     /// The window that raised it: its distance as a multiple of the threshold; null where nothing stands.
     pub ratio: Option<f64>,
-    /// Share of the baseline's windows with a smaller distance, %; null without a learned baseline.
+    /// Share of normal windows that have a smaller distance, %, as the baseline's are distributed; null without a learned
+    /// baseline.
     pub percentile: Option<f64>,
     /// The lane that was the most surprised; null without a learned baseline.
     pub lane: Option<Lane>,

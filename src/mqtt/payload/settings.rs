@@ -26,7 +26,7 @@ pub struct SettingsMsg {
     /// does not say it.
     #[serde(default)]
     pub false_alarm_rate: Option<f64>,
-    /// When the baseline in use was learned; null where there is none.
+    /// When the learning of the baseline in use began; null where there is none.
     pub baseline: Option<String>,
     /// What has been learned until now judges, while learning goes on; null where it does not. Older agents do not say so.
     #[serde(default)]

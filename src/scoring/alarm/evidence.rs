@@ -83,6 +83,10 @@ impl Evidence {
         self.recent.iter().filter(|&&anomalous| anomalous).count()
     }
 
+    pub fn looked_at(&self) -> usize {
+        self.recent.len()
+    }
+
     /// How many of the last assessed windows a fault may have begun in that is being decided upon.
     pub fn undecided(&self) -> usize {
         self.recent.len() + self.raised_windows.saturating_sub(1)

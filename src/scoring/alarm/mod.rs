@@ -256,6 +256,11 @@ impl Alarm {
         self.state.evidence.undecided() as u64
     }
 
+    /// How many of the last assessed windows are looked at, until they are forgotten.
+    pub fn windows_looked_at(&self) -> usize {
+        self.state.evidence.looked_at()
+    }
+
     /// What stands, and the last of each kind that has ended: what the journal is made of.
     pub fn records(&self) -> Vec<AlarmRecord> {
         let standing = self.state.standing.iter().map(|one| one.record(None));

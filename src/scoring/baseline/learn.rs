@@ -22,6 +22,9 @@ const BETWEEN_S: f64 = 1.0;
 const PROVISIONAL_LIMIT: usize = 1024;
 
 /// How far learning has come.
+/// More windows than a machine makes in a lifetime.
+const COUNT_LIMIT: u64 = 1 << 31;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnProgress {
     /// Normal running so far, s; windows left out do not count.
@@ -122,6 +125,11 @@ impl Learner {
         self.takes_all
     }
 
+    /// Whether what it hears may be a fault: nobody has said that it is normal.
+    pub fn is_judged(&self) -> bool {
+        !self.takes_all && !self.adds
+    }
+
     /// Checks what was read, whatever wrote it.
     ///
     /// # Errors
@@ -132,6 +140,15 @@ impl Learner {
         let numbers = [self.settings.hop_s, self.settings.wanted_s, self.heard_s, self.last_at_s.unwrap_or_default()];
         if !numbers.iter().all(|number| number.is_finite()) || self.stride == 0 {
             return fault("numbers that are none");
+        }
+        let counts = self.left_out.values().copied().chain([self.windows, self.stride]);
+        let heard = self.heard_s >= 0.0 && self.settings.wanted_s > 0.0 && self.settings.hop_s > 0.0;
+        if !heard || counts.into_iter().any(|count| count > COUNT_LIMIT) {
+            return fault("numbers that cannot be");
+        }
+        let is_reason = |word: &String| word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if !self.left_out.keys().all(is_reason) {
+            return fault("windows left out for no reason of ours");
         }
         if self.samples.len() > MATERIAL_LIMIT || self.between.len() > MATERIAL_LIMIT {
             return fault("more windows than are kept");
@@ -163,7 +180,7 @@ impl Learner {
             }
             _ => {
                 let reason = assessment.reason.map_or("not_assessed".to_owned(), |reason| reason.to_string());
-                *self.left_out.entry(reason).or_default() += 1;
+                self.count_left_out(&reason, 1);
             }
         }
         self.progress()
@@ -199,7 +216,7 @@ impl Learner {
 
     /// Leaves one window out, whatever it is like.
     pub fn leave_out(&mut self, reason: &str) -> LearnProgress {
-        *self.left_out.entry(reason.to_owned()).or_default() += 1;
+        self.count_left_out(reason, 1);
         self.progress()
     }
 
@@ -210,18 +227,42 @@ impl Learner {
 
     /// Leaves out what was taken in last: so many windows, or as many as there are.
     pub fn take_back(&mut self, windows: u64, reason: &str) -> LearnProgress {
-        let (Some(last), windows) = (self.last_at_s, windows.min(self.windows)) else { return self.progress() };
-        let hop_s = self.settings.hop_s;
-        let first = last - (windows as f64 - 0.5) * hop_s;
-        self.samples.retain(|sample| sample.at_s < first);
-        self.last_at_s = Some(last - windows as f64 * hop_s);
+        let windows = windows.min(self.windows);
+        let (Some(last), 1..) = (self.last_at_s, windows) else { return self.progress() };
+        let LearnSettings { hop_s, ref origin, .. } = self.settings;
+        let window_s = origin.front_end.window_s;
+        self.windows -= windows;
+        let kept = usize::try_from(self.windows / self.stride).unwrap_or(usize::MAX);
+        let (heard_s, last) = if self.stride == 1 {
+            // Each is there, so it is known what each has added, also where there are gaps between them.
+            let added = |number: usize| {
+                let before = number.checked_sub(1).map(|before| self.samples[before].at_s);
+                before.map_or(window_s, |before| (self.samples[number].at_s - before).clamp(0.0, window_s))
+            };
+            let heard_s: f64 = (kept..self.samples.len()).map(added).sum();
+            let last = kept.checked_sub(1).and_then(|last| self.samples.get(last)).map(|sample| sample.at_s);
+            (heard_s, last)
+        } else {
+            (windows as f64 * hop_s.min(window_s), Some(last - windows as f64 * hop_s))
+        };
+        self.samples.truncate(kept);
+        self.last_at_s = last;
         // Those between share sound with what is taken back.
         self.between.retain(|sample| Some(sample.at_s) < self.last_at_s);
-        self.windows -= windows;
-        let counted_s = hop_s.min(self.settings.origin.front_end.window_s);
-        self.heard_s = (self.heard_s - windows as f64 * counted_s).max(0.0);
-        *self.left_out.entry(reason.to_owned()).or_default() += windows;
+        self.heard_s = (self.heard_s - heard_s).max(0.0);
+        self.count_left_out(reason, windows);
         self.progress()
+    }
+
+    fn count_left_out(&mut self, reason: &str, windows: u64) {
+        let count = self.left_out.entry(reason.to_owned()).or_default();
+        *count = count.saturating_add(windows);
+    }
+
+    /// Whether there is enough without the last so many windows.
+    pub fn is_complete_without(&self, windows: u64) -> bool {
+        let counted_s = self.settings.hop_s.min(self.settings.origin.front_end.window_s);
+        self.heard_s - windows as f64 * counted_s >= self.settings.wanted_s
     }
 
     pub fn progress(&self) -> LearnProgress {

@@ -333,7 +333,7 @@ impl Baseline {
         self.modes.as_ref().filter(|modes| modes.are_all_unlike(&features.spectrum)).map(Modes::count)
     }
 
-    /// Share of the baseline's windows with a smaller distance.
+    /// Share of normal windows that have a smaller distance, %: of the distribution that the baseline's were fitted with.
     pub fn distance_percentile(&self, distance: f64) -> Option<f64> {
         let tail = self.calibration.as_ref()?.tails.of(Lane::Distance)?;
         Some(100.0 * (1.0 - tail.ln_p(distance).exp()))

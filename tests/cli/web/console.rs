@@ -61,7 +61,9 @@ fn the_console_shows_the_fleet_says_when_the_broker_is_away_and_is_right_again()
     broker.kill();
     // Before the first connection it was away too, and that may have been said to this page.
     let lost = |message: &Value| broker_is("away")(message) && message["payload"]["problem"] != "connecting";
-    page.wait("the broker's absence", lost);
+    let gone = page.wait("the broker's absence", lost);
+    let still = page.wait("another attempt in vain", lost);
+    assert_eq!(gone["payload"]["since"], still["payload"]["since"], "it is away since it went");
     page.ask(json!({ "command": "ping" }));
     assert_eq!(page.refusal(), "the broker is away");
     broker.restart();
