@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 
+/// Largest count of windows or revisions that is taken from outside: one more a second for a lifetime does not overflow what they are kept in.
+pub const LARGEST_COUNT: u64 = 1 << 31;
+
 /// Four significant digits, without trailing zeros: `0.3142`, `12.5`, `1530`, `1.234e-5`.
 pub fn short(value: f64) -> String {
     significant(value, 4)

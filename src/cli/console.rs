@@ -402,17 +402,13 @@ mod tests {
         deliver(&console, "auscult/pi-7/info", "{}");
         deliver(&console, "auscult/pi-7/fan-1/verdict", r#"{"seq":3}"#);
         deliver(&console, "auscult/pi-8/status", r#"{"state":"offline"}"#);
-        assert!(
-            kept::topics_of(&console.hub, &console.root, "pi-7").is_err_and(|refusal| refusal.0.contains("online"))
-        );
-        assert!(
-            kept::topics_of(&console.hub, &console.root, "pi-9")
-                .is_err_and(|refusal| refusal.0.contains("nothing is known"))
-        );
+        let kept = |agent: &str| kept::topics_of(&console.hub, &console.root, agent);
+        assert!(kept("pi-7").is_err_and(|refusal| refusal.0.contains("online")));
+        assert!(kept("pi-9").is_err_and(|refusal| refusal.0.contains("nothing is known")));
         deliver(&console, "auscult/pi-7/status", r#"{"state":"stopped"}"#);
         let topics = ["homeassistant/device/auscult-pi-7/config", "homeassistant/device/auscult-pi-7/fan-1/config"];
         let own = ["fan-1/picture", "fan-1/verdict", "info", "status"].map(|part| format!("auscult/pi-7/{part}"));
         let topics = topics.into_iter().map(String::from).chain(own).collect();
-        assert_eq!(kept::topics_of(&console.hub, &console.root, "pi-7"), Ok(topics));
+        assert_eq!(kept("pi-7"), Ok(topics));
     }
 }

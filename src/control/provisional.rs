@@ -124,8 +124,9 @@ fn has_ended(state: &MonitorState, number: usize) -> bool {
 fn due(state: &MonitorState, number: usize) -> Option<(usize, Learner, ProvisionalBaseline)> {
     let (learner, generation) = learner(state, number)?;
     let machine = &state.machines[number];
-    let windows = learner.progress().windows.saturating_sub(machine.undecided_windows());
-    if windows < PROVISIONAL_LEAST as u64 || learner.progress().complete {
+    let progress = learner.progress();
+    let windows = progress.windows.saturating_sub(machine.undecided_windows());
+    if windows < PROVISIONAL_LEAST as u64 || progress.complete {
         return None;
     }
     let last = &machine.learning.provisional;

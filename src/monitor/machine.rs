@@ -112,18 +112,14 @@ impl Machine {
             return None;
         }
         let judging = learner.is_judged();
-        let looked_at = self.alarm.windows_looked_at();
-        if judging && looked_at < self.learning.looked_at {
-            // What they would have raised is not known any more.
-            learner.take_back(self.learning.undecided, LEFT_OUT_UNDECIDED);
+        let forgotten = self.alarm.take_forgotten_windows();
+        if judging {
+            learner.take_back(forgotten, LEFT_OUT_UNDECIDED);
         }
-        self.learning.looked_at = looked_at;
-        let undecided = if judging && !self.alarm.has_fault() { self.alarm.undecided_windows() } else { 0 };
-        self.learning.undecided = undecided;
         let waited = learner.left_out_s(LEFT_OUT_ALARM) >= learner.settings().wanted_s;
         // Right after a start nothing judges yet, but the alarm goes on.
-        let is_judged = scored.assessment.provisional || scored.assessment.reason == Some(Reason::Learning);
-        let faulty = judging && is_judged && self.alarm.has_fault() && !waited;
+        let counts = scored.assessment.provisional || scored.assessment.reason == Some(Reason::Learning);
+        let faulty = judging && counts && self.alarm.has_fault() && !waited;
         if faulty && !had_fault {
             // This one has not been taken in.
             learner.take_back(self.alarm.undecided_windows().saturating_sub(1), LEFT_OUT_ALARM);
@@ -131,9 +127,10 @@ impl Machine {
         if faulty {
             return Some((learner.leave_out(LEFT_OUT_ALARM), None));
         }
-        if learner.is_complete_without(undecided) {
+        if self.has_learned() {
             return None;
         }
+        let learner = self.learning.learner.as_mut()?;
         let progress = learner.on_window(scored, end);
         let (hop_s, rate_hz) = (learner.settings().hop_s, origin.front_end.rate_hz);
         let back_s = if progress.windows > before.windows { learner.wanted_between_s() } else { Vec::new() };
@@ -144,12 +141,8 @@ impl Machine {
     /// How many of the windows that were learned last a fault may have begun in that is not told yet. What judges them must
     /// not be made from them.
     pub fn undecided_windows(&self) -> u64 {
-        let forgotten = self.alarm.windows_looked_at() < self.learning.looked_at;
-        match &self.learning.learner {
-            Some(learner) if learner.is_judged() && forgotten => self.learning.undecided,
-            Some(learner) if learner.is_judged() && !self.alarm.has_fault() => self.alarm.undecided_windows(),
-            _ => 0,
-        }
+        let is_judged = self.learning.learner.as_ref().is_some_and(Learner::is_judged);
+        if is_judged && !self.alarm.has_fault() { self.alarm.undecided_windows() } else { 0 }
     }
 
     /// Whether all that is wanted has been heard, without those.
@@ -213,10 +206,6 @@ pub struct LearningState {
     pub proposal: Option<Arc<Baseline>>,
     /// Why learning came to nothing.
     pub failed: Option<String>,
-    /// How many windows the alarm looked at when one was last learned, and how many of those that were learned a fault might
-    /// have begun in then.
-    pub looked_at: usize,
-    pub undecided: u64,
     /// When a provisional baseline was last made of the learner.
     pub provisional: ProvisionalAttempt,
     /// Wait to be worked into the baseline.
@@ -257,8 +246,6 @@ impl LearningState {
             generation: baselines.new_generation(),
             proposal: proposal.ok().flatten().map(Arc::new),
             failed: Some(problem).filter(|problem| !problem.is_empty()),
-            looked_at: 0,
-            undecided: 0,
             provisional: ProvisionalAttempt::default(),
             additions: Vec::new(),
         }

@@ -249,8 +249,8 @@ fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
 #[test]
 fn every_field_is_documented_beside_its_topic() {
     let page = fs::read_to_string(Path::new(ROOT).join("docs/topics.md")).expect("a page");
+    let schemas = auscult::mqtt::payload::schemas();
     for payload in ["status", "info", "health", "verdict", "alarm", "settings", "event"] {
-        let schemas = auscult::mqtt::payload::schemas();
         let schema = &schemas.iter().find(|(found, _)| *found == payload).expect("a payload").1;
         let mut named = BTreeSet::new();
         fields(schema.as_value(), &mut named);

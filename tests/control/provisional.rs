@@ -60,6 +60,10 @@ impl Plant {
     }
 }
 
+fn is_fault(alarm: &Value) -> bool {
+    alarm["state"] == "active" && alarm["kind"] == "fault"
+}
+
 fn is_provisional(verdict: &Value) -> bool {
     verdict["provisional"] == true
 }
@@ -95,8 +99,7 @@ fn a_fault_in_the_first_hour_is_told_provisionally_and_not_learned() {
     assert!(goes_on >= learned, "{goes_on} after {learned}");
 
     // The fault: told as provisional, with the sentence; what raised it is taken back, what follows is left out.
-    let active =
-        plant.wait(MachinePart::Alarm, "the alarm", |alarm| alarm["state"] == "active" && alarm["kind"] == "fault");
+    let active = plant.wait(MachinePart::Alarm, "the alarm", is_fault);
     assert_eq!(active["provisional"], true, "{active}");
     let text = active["text"].as_str().expect("a sentence");
     assert!(text.contains("threshold") && text.contains("provisional") && text.contains("windows"), "{text}");
@@ -134,7 +137,6 @@ fn a_fault_that_begins_as_learning_ends_is_not_learned() {
     let plant = Plant::new(", fault = \"bursts\", fault_after_s = 540.0, strength = 0.9");
     plant.set("baseline_minutes = 10");
     let agent = plant.site.agent();
-    let is_fault = |alarm: &Value| alarm["state"] == "active" && alarm["kind"] == "fault";
     plant.wait(MachinePart::Alarm, "the alarm", is_fault);
     let standing = |windows: u64| {
         plant.wait(MachinePart::Verdict, "more windows", |verdict| verdict["alarm_windows"].as_u64() >= Some(windows))
@@ -162,7 +164,6 @@ fn maintenance_as_a_fault_begins_does_not_have_it_learned() {
         plant
             .wait(MachinePart::Verdict, "a window of it", |verdict| verdict["reason"].as_str().unwrap_or("") == wanted);
     }
-    let is_fault = |alarm: &Value| alarm["state"] == "active" && alarm["kind"] == "fault";
     plant.wait(MachinePart::Alarm, "the alarm", is_fault);
     let learned = plant.baseline();
     assert!(learned["learning"]["windows"].as_u64() <= Some(100), "{learned}");

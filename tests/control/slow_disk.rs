@@ -43,7 +43,7 @@ use serde_json::{Value, json};
 
 use crate::agent_process::tar_gz;
 use crate::common::bundles::{self, Parts};
-use crate::common::wait::wait_until;
+use crate::common::wait::{pace, wait_until};
 
 /// A sync of the slow disk.
 const SYNC: Duration = Duration::from_millis(300);
@@ -226,7 +226,7 @@ impl Rig {
                     let begin = Instant::now();
                     monitor.assess(&window);
                     longest.fetch_max(begin.elapsed().as_micros() as u64, Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(1));
+                    pace(Duration::from_millis(1));
                 }
             });
             act(self);

@@ -79,6 +79,16 @@ fn what_comes_and_goes_within_windows_must_last() {
     // All seventeen, and the three before them that were looked at with the fifth.
     assert_eq!(bench.alarm.undecided_windows(), 20);
 
+    // Those that were not decided upon when the evidence was forgotten are told once; those of a fault that stands were told.
+    bench.alarm.forget_evidence();
+    assert_eq!(bench.alarm.take_forgotten_windows(), 0);
+    let mut bench = Bench::new(AlarmConfig::default());
+    bench.take(10, &by(Lane::Texture));
+    let undecided = bench.alarm.undecided_windows();
+    bench.alarm.forget_evidence();
+    assert_eq!((bench.alarm.undecided_windows(), bench.alarm.take_forgotten_windows()), (undecided, undecided));
+    assert_eq!((bench.alarm.undecided_windows(), bench.alarm.take_forgotten_windows()), (0, 0));
+
     let mut bench = Bench::new(AlarmConfig::default());
     bench.take(2, &by(Lane::Burst));
     assert_eq!(bench.take(3, &by(Lane::Spectrum)), AlarmState::Active);

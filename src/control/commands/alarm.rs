@@ -105,8 +105,7 @@ impl Answer {
         match self {
             Answer::Acknowledge { by, comment } => alarm.acknowledge(by.as_deref(), comment.as_deref(), now),
             Answer::Shelve { by, comment, until } => {
-                let most = TimeDelta::seconds(alarm.config().shelve_max_s as i64);
-                let until = until.unwrap_or(now + SHELVED_FOR.min(most));
+                let until = until.unwrap_or(now + SHELVED_FOR.min(alarm.config().longest_shelving()));
                 alarm.shelve(by.as_deref(), comment.as_deref(), until, now)
             }
             Answer::Unshelve => alarm.unshelve(now),

@@ -30,6 +30,7 @@ use crate::config::{Config, MachineConfig, check_id};
 use crate::monitor::baseline_store::{self, BaselineStore};
 use crate::monitor::settings::MachineSettings;
 use crate::mqtt::address::BrokerUrls;
+use crate::numbers::LARGEST_COUNT;
 use crate::scoring::alarm::SavedAlarm;
 use crate::scoring::baseline::check_rate;
 use crate::scoring::threshold::Threshold;
@@ -63,8 +64,6 @@ const LONGEST_BY: usize = 64;
 const LONGEST_REASON: usize = 200;
 /// Of any text in settings and alarms.
 const LONGEST_TEXT: usize = 1000;
-/// Of windows and of revisions: one more a second for a lifetime does not overflow what they are kept in.
-const LARGEST_COUNT: u64 = 1 << 31;
 
 /// What an archive says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

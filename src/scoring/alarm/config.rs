@@ -1,5 +1,6 @@
 //! What a user can set about alarms: `[alarm]` for all machines, `alarm = { ... }` in a `[[machine]]` over it.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -67,6 +68,11 @@ impl AlarmConfig {
         let config: AlarmConfig = override_fields(self, over)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// How long an alarm can be shelved for.
+    pub fn longest_shelving(&self) -> TimeDelta {
+        TimeDelta::seconds(self.shelve_max_s as i64)
     }
 
     /// # Errors

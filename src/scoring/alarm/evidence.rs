@@ -44,6 +44,9 @@ pub(super) struct Evidence {
     /// For how many windows `k` of `n` has held.
     #[serde(default, skip_serializing_if = "is_zero")]
     raised_windows: usize,
+    /// Windows that were undecided when the evidence was forgotten: what they would have raised is not known any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    forgotten: usize,
     /// How long `k` of `n` has held, and how long the calm, s.
     raised_s: f64,
     calm_s: f64,
@@ -59,11 +62,17 @@ impl Evidence {
             recent: VecDeque::new(),
             unsteady: VecDeque::new(),
             raised_windows: 0,
+            forgotten: 0,
             raised_s: 0.0,
             calm_s: 0.0,
             slow: 0.0,
             signal: SignalHealth::Fine { run: 0 },
         }
+    }
+
+    /// Nothing yet, but that so many windows stay undecided for ever.
+    pub fn after(forgotten: usize) -> Self {
+        Evidence { forgotten, ..Evidence::new() }
     }
 
     /// Drops windows beyond `n`, for a state that was kept under a larger one.
@@ -83,13 +92,14 @@ impl Evidence {
         self.recent.iter().filter(|&&anomalous| anomalous).count()
     }
 
-    pub fn looked_at(&self) -> usize {
-        self.recent.len()
-    }
-
     /// How many of the last assessed windows a fault may have begun in that is being decided upon.
     pub fn undecided(&self) -> usize {
-        self.recent.len() + self.raised_windows.saturating_sub(1)
+        self.recent.len() + self.raised_windows.saturating_sub(1) + self.forgotten
+    }
+
+    /// How many of those were forgotten since this was last asked.
+    pub fn take_forgotten(&mut self) -> usize {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Time passes; whatever is waiting for it to pass, waits less.

@@ -19,7 +19,7 @@ pub use config::AlarmConfig;
 pub use evidence::SlowCalibration;
 pub use status::{AlarmError, AlarmRecord, AlarmState, AlarmStatus, Kind, Note, StatusChange};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use self::evidence::Evidence;
@@ -106,7 +106,7 @@ impl Alarm {
         state.evidence.fit(&config);
         if let Some((since, note)) = &mut state.shelved {
             // Nothing hides an alarm for longer than these settings let a person hide it.
-            let latest = *since + TimeDelta::milliseconds((config.shelve_max_s * 1000.0) as i64);
+            let latest = *since + config.longest_shelving();
             note.until = Some(note.until.map_or(latest, |until| until.min(latest)));
         }
         Alarm { config, state }
@@ -134,7 +134,9 @@ impl Alarm {
     /// Forgets earlier windows, because it no longer compares: a new threshold, bundle or baseline. What stands, stands
     /// until `n` new windows clear it.
     pub fn forget_evidence(&mut self) {
-        self.state.evidence = Evidence::new();
+        // Those of a fault that stands are known for what they are.
+        let undecided = if self.has_fault() { 0 } else { self.state.evidence.undecided() };
+        self.state.evidence = Evidence::after(undecided);
     }
 
     /// One window's verdict.
@@ -207,8 +209,7 @@ impl Alarm {
         until: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<StatusChange>, AlarmError> {
-        let most = TimeDelta::seconds(self.config.shelve_max_s as i64);
-        if until <= now || until.signed_duration_since(now) > most {
+        if until <= now || until.signed_duration_since(now) > self.config.longest_shelving() {
             return Err(AlarmError::BadEnd(self.config.shelve_max_s, until.to_rfc3339()));
         }
         let (by, comment) = (by.into().map(Into::into), comment.map(Into::into));
@@ -256,9 +257,9 @@ impl Alarm {
         self.state.evidence.undecided() as u64
     }
 
-    /// How many of the last assessed windows are looked at, until they are forgotten.
-    pub fn windows_looked_at(&self) -> usize {
-        self.state.evidence.looked_at()
+    /// How many of them were forgotten with the evidence since this was last asked.
+    pub fn take_forgotten_windows(&mut self) -> u64 {
+        self.state.evidence.take_forgotten() as u64
     }
 
     /// What stands, and the last of each kind that has ended: what the journal is made of.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::sample::{LearnSettings, Sample};
 use super::{Baseline, BaselineError, propose};
+use crate::numbers::LARGEST_COUNT;
 use crate::scoring::lanes::Features;
 use crate::scoring::verdict::Scored;
 use crate::window::Reason;
@@ -22,9 +23,6 @@ const BETWEEN_S: f64 = 1.0;
 const PROVISIONAL_LIMIT: usize = 1024;
 
 /// How far learning has come.
-/// More windows than a machine makes in a lifetime.
-const COUNT_LIMIT: u64 = 1 << 31;
-
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnProgress {
     /// Normal running so far, s; windows left out do not count.
@@ -143,7 +141,7 @@ impl Learner {
         }
         let counts = self.left_out.values().copied().chain([self.windows, self.stride]);
         let heard = self.heard_s >= 0.0 && self.settings.wanted_s > 0.0 && self.settings.hop_s > 0.0;
-        if !heard || counts.into_iter().any(|count| count > COUNT_LIMIT) {
+        if !heard || counts.into_iter().any(|count| count > LARGEST_COUNT) {
             return fault("numbers that cannot be");
         }
         let is_reason = |word: &String| word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
@@ -243,7 +241,7 @@ impl Learner {
             let last = kept.checked_sub(1).and_then(|last| self.samples.get(last)).map(|sample| sample.at_s);
             (heard_s, last)
         } else {
-            (windows as f64 * hop_s.min(window_s), Some(last - windows as f64 * hop_s))
+            (windows as f64 * self.counted_s(), Some(last - windows as f64 * hop_s))
         };
         self.samples.truncate(kept);
         self.last_at_s = last;
@@ -261,8 +259,12 @@ impl Learner {
 
     /// Whether there is enough without the last so many windows.
     pub fn is_complete_without(&self, windows: u64) -> bool {
-        let counted_s = self.settings.hop_s.min(self.settings.origin.front_end.window_s);
-        self.heard_s - windows as f64 * counted_s >= self.settings.wanted_s
+        self.heard_s - windows as f64 * self.counted_s() >= self.settings.wanted_s
+    }
+
+    /// What one of windows without gaps adds, s: what overlaps counts once.
+    fn counted_s(&self) -> f64 {
+        self.settings.hop_s.min(self.settings.origin.front_end.window_s)
     }
 
     pub fn progress(&self) -> LearnProgress {
@@ -271,7 +273,7 @@ impl Learner {
             wanted_s: self.settings.wanted_s,
             windows: self.windows,
             left_out: self.left_out.clone(),
-            complete: self.heard_s >= self.settings.wanted_s,
+            complete: self.is_complete_without(0),
         }
     }
 
