@@ -114,6 +114,7 @@ impl Machine {
         let judging = learner.is_judged();
         let forgotten = self.alarm.take_forgotten_windows();
         if judging {
+            // After a power cut they may not be in what was kept of this learner: as many others go then, which is told.
             learner.take_back(forgotten, LEFT_OUT_UNDECIDED);
         }
         let waited = learner.left_out_s(LEFT_OUT_ALARM) >= learner.settings().wanted_s;

@@ -380,6 +380,9 @@ fn holds(name: &str) -> &'static [&'static str] {
 /// What of all that was set and learned the agent still has, by the answer of `state.get`.
 fn knows(state: &Value) -> BTreeMap<&'static str, bool> {
     let [first, second] = [&state["machines"][0], &state["machines"][1]];
+    // Windows that a fault may have begun in are taken back; they are counted then.
+    let learning = &second["baseline"]["learning"];
+    let learned = [&learning["windows"], &learning["left_out"]].map(Value::as_u64);
     BTreeMap::from([
         ("threshold", first["settings"]["threshold"] == 0.77),
         ("maintenance", second["settings"]["maintenance"] == true),
@@ -387,7 +390,7 @@ fn knows(state: &Value) -> BTreeMap<&'static str, bool> {
         ("alarm", first["alarm"]["state"] == "shelved"),
         ("baseline", first["baseline"]["in_use"].is_object()),
         ("proposal", first["baseline"]["proposal"].is_object()),
-        ("learner", second["baseline"]["learning"]["windows"].as_u64() >= Some(60)),
+        ("learner", learned.into_iter().sum::<Option<u64>>() >= Some(60)),
         ("past", first["hours"]["running"].as_f64() >= Some(30.0)),
     ])
 }
