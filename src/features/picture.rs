@@ -285,6 +285,9 @@ fn magma(value: f32) -> RGBColor {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     fn decode(bytes: &[u8]) -> (usize, usize, Vec<u8>) {
@@ -298,12 +301,8 @@ mod tests {
     #[test]
     fn a_picture_of_noise_is_no_large_message() {
         let front_end = FrontEnd::default();
-        let mut state = 1u32;
-        let mut noise = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 24) as f32
-        };
-        let image: Vec<f32> = (0..128 * 128).map(|_| noise()).collect();
+        let mut rng = StdRng::seed_from_u64(1);
+        let image: Vec<f32> = (0..128 * 128).map(|_| rng.random_range(0.0..1.0)).collect();
         let picture = Picture { title: "noise", front_end: &front_end, image: &image, range_db: 60.0 };
         let bytes = picture.to_png().unwrap().len();
         assert!(bytes < 500_000, "{bytes} bytes");

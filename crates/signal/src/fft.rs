@@ -12,11 +12,17 @@ pub trait Real: FftNum {
     const ZERO: Self;
     const HALF: Self;
     /// Of `length` samples into `length / 2 + 1` bins.
-    fn forward(length: usize) -> Arc<dyn RealToComplex<Self>>;
+    fn forward(length: usize) -> Arc<dyn RealToComplex<Self>> {
+        RealFftPlanner::new().plan_fft_forward(length)
+    }
     /// Of `length / 2 + 1` bins into `length` samples, `length` times what [`Real::forward`] was given.
-    fn inverse(length: usize) -> Arc<dyn ComplexToReal<Self>>;
+    fn inverse(length: usize) -> Arc<dyn ComplexToReal<Self>> {
+        RealFftPlanner::new().plan_fft_inverse(length)
+    }
     /// Of `length` complex samples.
-    fn complex(length: usize) -> Arc<dyn Fft<Self>>;
+    fn complex(length: usize) -> Arc<dyn Fft<Self>> {
+        FftPlanner::new().plan_fft_forward(length)
+    }
     /// The nearest one.
     fn of(value: f64) -> Self;
     fn of_sample(sample: f32) -> Self;
@@ -26,15 +32,6 @@ pub trait Real: FftNum {
 impl Real for f32 {
     const ZERO: f32 = 0.0;
     const HALF: f32 = 0.5;
-    fn forward(length: usize) -> Arc<dyn RealToComplex<f32>> {
-        RealFftPlanner::new().plan_fft_forward(length)
-    }
-    fn inverse(length: usize) -> Arc<dyn ComplexToReal<f32>> {
-        RealFftPlanner::new().plan_fft_inverse(length)
-    }
-    fn complex(length: usize) -> Arc<dyn Fft<f32>> {
-        FftPlanner::new().plan_fft_forward(length)
-    }
     #[inline(always)]
     fn of(value: f64) -> f32 {
         value as f32
@@ -52,15 +49,6 @@ impl Real for f32 {
 impl Real for f64 {
     const ZERO: f64 = 0.0;
     const HALF: f64 = 0.5;
-    fn forward(length: usize) -> Arc<dyn RealToComplex<f64>> {
-        RealFftPlanner::new().plan_fft_forward(length)
-    }
-    fn inverse(length: usize) -> Arc<dyn ComplexToReal<f64>> {
-        RealFftPlanner::new().plan_fft_inverse(length)
-    }
-    fn complex(length: usize) -> Arc<dyn Fft<f64>> {
-        FftPlanner::new().plan_fft_forward(length)
-    }
     #[inline(always)]
     fn of(value: f64) -> f64 {
         value

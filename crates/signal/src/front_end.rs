@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Sample rates that sound can be captured, resampled and scored at, Hz.
 pub const RATES_HZ: RangeInclusive<u32> = 8_000..=192_000;
 
+/// Bins of the FFT that a front-end's band is wide, at least.
+const LEAST_BINS: f64 = 4.0;
+
 /// Why no spectrogram can be computed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FeatureError {
@@ -140,8 +143,11 @@ impl FrontEnd {
             let expected = format!("above 0 and at most half the rate, {} Hz", rate_hz / 2.0);
             return fail("fmax_hz", expected, &self.fmax_hz);
         }
-        if !(0.0..self.fmax_hz).contains(&self.fmin_hz) {
-            return fail("fmin_hz", format!("0 to below fmax_hz, {} Hz", self.fmax_hz), &self.fmin_hz);
+        // What a machine sounds like is not to be told from fewer.
+        let highest = self.fmax_hz - LEAST_BINS * rate_hz / self.n_fft as f64;
+        if !(0.0..=highest).contains(&self.fmin_hz) {
+            let expected = format!("0 to {highest} Hz, {LEAST_BINS} bins of {} samples below fmax_hz", self.n_fft);
+            return fail("fmin_hz", expected, &self.fmin_hz);
         }
         if !(0.0..=1.0).contains(&self.pre_emphasis) {
             return fail("pre_emphasis", "0 to 1".into(), &self.pre_emphasis);

@@ -205,15 +205,14 @@ fn mel_bands(front_end: &FrontEnd) -> Vec<Band> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     fn noise(samples: usize) -> Vec<f32> {
-        let mut state = 1u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-        };
-        (0..samples).map(|_| next()).collect()
+        let mut rng = StdRng::seed_from_u64(1);
+        (0..samples).map(|_| rng.random_range(-0.5..0.5)).collect()
     }
 
     /// The same by the definition, in f64, every bin of the discrete Fourier transform summed up.
@@ -355,6 +354,7 @@ mod tests {
             (FrontEnd { n_mels: usize::MAX, ..base.clone() }, "n_mels"),
             (FrontEnd { fmin_hz: -1.0, ..base.clone() }, "fmin_hz"),
             (FrontEnd { fmin_hz: 8000.0, ..base.clone() }, "fmin_hz"),
+            (FrontEnd { fmin_hz: 7980.0, ..base.clone() }, "fmin_hz"),
             (FrontEnd { fmax_hz: 8000.1, ..base.clone() }, "fmax_hz"),
             (FrontEnd { fmax_hz: f64::INFINITY, ..base.clone() }, "fmax_hz"),
             (FrontEnd { pre_emphasis: f64::NAN, ..base.clone() }, "pre_emphasis"),

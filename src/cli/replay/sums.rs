@@ -131,7 +131,9 @@ impl Sums {
         )?;
         writeln!(out, "anomalous    {}{share}", counted(self.anomalous, "window"))?;
         writeln!(out, "alarms       {}, {} of {} windows raise one", raised.len(), config.k, config.n)?;
-        let per_day = self.false_alarms_per_day.map_or(String::new(), |per_day| format!(", {per_day:.2} a day"));
+        // From less than an hour, "a day" would be a number out of nothing.
+        let per_day = self.false_alarms_per_day.filter(|_| self.hours >= 1.0);
+        let per_day = per_day.map_or(String::new(), |per_day| format!(", {per_day:.2} a day"));
         let which = if self.fault_at_s.is_some() { "false alarms" } else { "if healthy" };
         writeln!(out, "{which:12} {}{per_day}", counted(self.false_alarms, "onset"))?;
         match (self.fault_at_s, self.delay_s) {

@@ -6,6 +6,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::collected::{Collected, Minute};
 use super::row::tests::window;
@@ -171,11 +173,8 @@ fn two_years_of_sixteen_machines_take_some_megabytes() {
     let file = dir.path().join(FILE);
     let (mut store, ..) = TrendStore::open(&file).expect("a store");
     let mut collected = Collected::new();
-    let mut random = 1u64;
-    let mut scatter = || {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 40) as f64 / (1u64 << 24) as f64
-    };
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut scatter = || rng.random_range(0.0..1.0);
     // Twelve windows a minute; a minute of each hour stands for it until the last nine days, which are there whole.
     let (hours, whole) = (740 * 24, 9 * 24);
     for hour in 0..hours {

@@ -192,6 +192,9 @@ fn cholesky(mut lower: Vec<f64>, width: usize) -> Option<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     /// Two bands that rise together: what parts them is farther than what moves both, though the step is the same.
@@ -218,11 +221,8 @@ mod tests {
     /// times as much as that of one band.
     #[test]
     fn neighbours_that_move_together_stand_out() {
-        let mut state = 1u32;
-        let mut noise = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            f64::from(state >> 8) / f64::from(1u32 << 24) - 0.5
-        };
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut noise = || rng.random_range(-0.5..0.5);
         let rows: Vec<Vec<f64>> = (0..1000).map(|_| (0..64).map(|_| noise()).collect()).collect();
         let lane = ShapeLane::fit(&rows).expect("differences enough");
         let with = |bands: std::ops::Range<usize>| {
