@@ -40,10 +40,11 @@ impl Timestamp {
     }
 
     fn read(text: &str) -> Option<Timestamp> {
-        let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+        // Rounded first: a leap second at the end of an era is in the next.
+        let time = Timestamp::from(DateTime::parse_from_rfc3339(text).ok()?.to_utc());
         // A time that cannot be counted in ms around our era is not the end of anything.
-        let years = (DateTime::<Utc>::UNIX_EPOCH..DateTime::from_timestamp(253_402_300_800, 0)?).contains(&time);
-        years.then(|| Timestamp::from(time))
+        let years = (DateTime::<Utc>::UNIX_EPOCH..DateTime::from_timestamp(253_402_300_800, 0)?).contains(&time.0);
+        years.then_some(time)
     }
 
     fn from_now(span: &str) -> Option<Timestamp> {
@@ -285,7 +286,8 @@ mod tests {
         let read = |value: serde_json::Value| serde_json::from_value::<Timestamp>(value);
         let time = read("2026-03-01T14:00:00.123456+02:00".into()).expect("a time");
         assert_eq!(time.to_string(), "2026-03-01T12:00:00.123Z");
-        for text in ["", "tomorrow", "2026-03-01", "2026-03-01T12:00:00", "9999999999", "0001-01-01T00:00:00Z"] {
+        const LAST: &str = "9999-12-31T23:59:60Z";
+        for text in ["", "tomorrow", "2026-03-01", "2026-03-01T12:00:00", "9999999999", "0001-01-01T00:00:00Z", LAST] {
             assert!(read(text.into()).is_err(), "{text}");
         }
         let in_two_hours: Timestamp = "+2h".parse().expect("a span");

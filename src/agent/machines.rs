@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::AgentError;
 use crate::audio::MachineInput;
 use crate::config::{Config, MachineConfig};
-use crate::control::store::StateStore;
+use crate::control::store::{Commit, MachineRow, StateStore};
 use crate::monitor::alarm_store::SavedAlarms;
 use crate::monitor::baseline_store::BaselineStore;
 use crate::monitor::machine::{LearningState, Machine, Origin};
@@ -21,6 +21,8 @@ pub struct Roster {
     pub ignored: BTreeMap<String, String>,
     /// Machines that commands removed and that nobody added again.
     pub removed: BTreeSet<String>,
+    /// Those that commands removed and that the configuration's file has.
+    back: BTreeSet<String>,
 }
 
 impl Roster {
@@ -50,8 +52,19 @@ impl Roster {
             tracing::warn!(machine, "a machine that was added remotely is not there: {why}");
         }
         let there: BTreeSet<_> = machines.iter().map(|(machine, _)| machine.id.as_str()).collect();
-        let removed = stored.removed.into_iter().filter(|id| !there.contains(id.as_str())).collect();
-        Roster { machines, ignored, removed }
+        let (back, removed) = stored.removed.into_iter().partition(|id| there.contains(id.as_str()));
+        Roster { machines, ignored, removed, back }
+    }
+
+    /// Keeps that machines are there again: else what is learned of them from now on would go with the first start on a file
+    /// without them.
+    pub fn keep_back(&self, store: &mut StateStore, now: DateTime<Utc>) {
+        let machines: Vec<MachineRow> = self.back.iter().map(|id| MachineRow::Back { id }).collect();
+        if !machines.is_empty()
+            && let Err(error) = store.commit(&Commit { machines, ..Commit::default() }, now)
+        {
+            tracing::warn!(%error, "that machines are there again cannot be kept");
+        }
     }
 
     /// What a bundle is opened for. A machine that was added remotely keeps no agent from starting.

@@ -397,7 +397,7 @@ impl Publisher {
             alarms_error: self.records.alarms.problem(),
             evidence_error: self.records.clips.problem(),
             alarms: stats.as_ref().map(|stats| stats.alarms as u64),
-            alarms_per_day: stats.as_ref().map(|stats| stats.per_day),
+            alarms_per_day: stats.as_ref().and_then(|stats| stats.per_day),
             acknowledge_median_s: stats.as_ref().and_then(|stats| stats.acknowledge_median_s),
             alarm_fault_share: stats.as_ref().and_then(|stats| stats.fault_share),
             machines,

@@ -49,8 +49,9 @@ impl Agent {
         if let Err(problem) = config.use_chosen_broker() {
             tracing::error!("{problem}: the broker that was chosen on the page is forgotten");
         }
-        let Left { store, imported, bundle, baselines, alarms, journal, clips, saved, problem } = left;
+        let Left { mut store, imported, bundle, baselines, alarms, journal, clips, saved, problem } = left;
         let roster = Roster::read(&config, &store);
+        roster.keep_back(&mut store, now);
         let loaded = load(&config, bundle.as_deref(), &roster, &baselines)?;
         let (inputs, waiting) = roster.inputs(loaded.as_ref());
         let machines = roster.restore(&config, &store, loaded.as_ref(), saved, &baselines, now)?;

@@ -340,6 +340,9 @@ fn notify_targets(report: &mut Report, config: &Config) -> std::io::Result<()> {
             Ok(()) => report.ok("notify", format!("{name}: the server of this {kind} is there"))?,
             Err(error) => report.fail("notify", 1, format!("{name}: {}", error.problem))?,
         }
+        for id in target.machines.iter().filter(|id| config.machine.iter().all(|machine| machine.id != **id)) {
+            report.warn("notify", format!("{name}: machines: {id:?} is none of this agent's machines"))?;
+        }
     }
     Ok(())
 }

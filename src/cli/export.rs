@@ -171,13 +171,19 @@ fn sound(clips: &Clips, key: &ClipKey) -> anyhow::Result<Vec<u8>> {
     Ok(wav::to_bytes(&samples, rate_hz)?)
 }
 
+/// Bytes of a folder's name, at most.
+const LONGEST_FOLDER: usize = 200;
+
 /// Where a clip belongs; `None` where nobody has said and only answers are wanted.
 fn folder(fault: Option<&FaultExample>, answer: Option<&AlarmAnswer>, all: bool) -> Option<PathBuf> {
     let of_fault = |name: &str| {
         // A name is any text: one folder of it.
         let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | ' ') { c } else { '_' };
         let name: String = name.chars().map(plain).collect();
-        let name = if name.trim().is_empty() { "fault" } else { name.trim() };
+        // No file system takes longer ones.
+        let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
+        let name = name[..ends.take_while(|end| *end <= LONGEST_FOLDER).last().unwrap_or(0)].trim();
+        let name = if name.is_empty() { "fault" } else { name };
         Some(Path::new("abnormal").join(name))
     };
     match (fault, answer) {
@@ -227,6 +233,8 @@ mod tests {
         let fault = |name: &str| folder(Some(&FaultExample { name: name.into() }), None, false);
         assert_eq!(fault("bearing"), Some("abnormal/bearing".into()));
         assert_eq!(fault("../x/y"), Some("abnormal/___x_y".into()));
+        let long = fault(&"\u{20bb7}".repeat(64)).expect("a folder");
+        assert_eq!(long, Path::new("abnormal").join("\u{20bb7}".repeat(50)), "as long as a file system takes");
     }
 
     #[test]

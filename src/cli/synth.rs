@@ -37,10 +37,10 @@ pub struct Args {
     #[arg(long, default_value_t = FaultPlan::STRENGTH, value_parser = share)]
     strength: f64,
     /// Seconds until the fault begins
-    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds, requires = "fault")]
     fault_after: f64,
     /// Seconds from then until its full strength
-    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds, requires = "fault")]
     fault_grow: f64,
     /// Let it start and stop: seconds running and seconds standing
     #[arg(long, num_args = 2, value_names = ["RUN_S", "STOP_S"], value_parser = seconds)]
@@ -122,7 +122,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let problem = format!("--output: expected a file that ends in .wav, or a directory, found .{ending}");
         return Err(Failure::usage(anyhow::anyhow!(problem)));
     }
-    if ending.as_deref() == Some("wav") && !args.output.is_dir() {
+    let is_file = ending.as_deref() == Some("wav") && !args.output.is_dir();
+    let length_s = if is_file { args.minutes * 60.0 } else { args.clip };
+    if args.fault.is_some() && args.fault_after >= length_s {
+        let problem =
+            format!("--fault-after: expected less than the {length_s} s of a recording, found {}", args.fault_after);
+        return Err(Failure::usage(anyhow::anyhow!(problem)));
+    }
+    if is_file {
+        let dir = args.output.parent().filter(|dir| !dir.as_os_str().is_empty());
+        if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
+            let problem = format!("--output: expected a directory that exists, found none at {}", dir.display());
+            return Err(Failure::usage(anyhow::anyhow!(problem)));
+        }
         let bar = progress(total.div_ceil(u64::from(RATE_HZ)), "s of sound");
         write(&args.output, &mut args.machine(args.take, plan), total, |s| bar.set_position(s))?;
         bar.finish_and_clear();

@@ -8,6 +8,7 @@ mod layers;
 mod log;
 mod machine;
 pub mod notify;
+pub mod template;
 pub mod web;
 
 use std::num::NonZero;

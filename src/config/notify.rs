@@ -8,6 +8,7 @@ use chrono::NaiveTime;
 use serde::{Deserialize, Serialize};
 use strum::IntoEnumIterator as _;
 
+use super::template;
 use crate::secret::Secret;
 use crate::validate::{check_range, one_of};
 
@@ -142,6 +143,11 @@ impl NotifyConfig {
         self.machines.is_empty() || self.machines.iter().any(|id| id == machine)
     }
 
+    /// Whether its template makes JSON.
+    pub fn is_json(&self) -> bool {
+        self.content_type.contains("json")
+    }
+
     /// Checks what the types cannot express; `key` is where it stands.
     ///
     /// # Errors
@@ -196,7 +202,7 @@ impl NotifyConfig {
         if template.len() > TEMPLATE_BYTES {
             return Err(format!("{key}.template: expected at most {TEMPLATE_BYTES} bytes, found {}", template.len()));
         }
-        Ok(())
+        template::check(template, self.is_json()).map_err(|problem| format!("{key}.template: {problem}"))
     }
 }
 

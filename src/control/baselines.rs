@@ -71,6 +71,8 @@ pub struct ApplyBaseline {
     pub machines: Vec<Proposed>,
     /// Who and why, for the event.
     pub why: String,
+    /// Nobody has asked for it: no reply decides it.
+    pub by_itself: bool,
     pub switches: Switches,
 }
 
@@ -89,7 +91,7 @@ pub struct Proposed {
 impl Transaction for ApplyBaseline {
     fn persist(&mut self) -> Result<(), CommandError> {
         for one in &self.machines {
-            let mut switch = Switch::default();
+            let mut switch = if self.by_itself { Switch::decided() } else { Switch::default() };
             if let Some(previous) = &one.previous {
                 switch = switch.previous(previous);
             }

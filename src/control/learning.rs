@@ -197,6 +197,7 @@ fn auto_learn(shared: &Arc<Shared>, number: usize, now: DateTime<Utc>) -> Vec<Ou
             shared: shared.clone(),
             machines: vec![proposed],
             why: " by itself".into(),
+            by_itself: true,
             switches: Switches::default(),
         });
         match apply.persist() {

@@ -14,7 +14,7 @@ use super::transaction::Transaction;
 use crate::audio::capture::Prepared;
 use crate::config::MachineConfig;
 use crate::monitor::MonitorState;
-use crate::monitor::baseline_switch::warn;
+use crate::monitor::baseline_switch::{Switch, Switches, warn};
 use crate::monitor::machine::Machine;
 use crate::monitor::model::MachineSetup;
 use crate::monitor::settings::MachineSettings;
@@ -95,6 +95,7 @@ pub struct ChangeMachine {
     pub prepared: Option<Prepared>,
     /// The learner of this generation ends, because it would mix what it heard with something else.
     pub ends_learner: Option<u64>,
+    pub switches: Switches,
     pub row: Row,
     /// What changed, who and why, for the event.
     pub detail: String,
@@ -105,9 +106,22 @@ impl Transaction for ChangeMachine {
         true
     }
 
+    fn persist(&mut self) -> Result<(), CommandError> {
+        if self.ends_learner.is_some() {
+            let id = self.shared.monitor.id(self.number);
+            self.switches.begin(&self.shared.baselines, &id, Switch::default().learner(None))?;
+        }
+        Ok(())
+    }
+
     fn rows(&self) -> Commit<'_> {
         let Row { id, config } = &self.row;
-        Commit { machines: vec![MachineRow::Put { id, config }], ..Commit::default() }
+        let machines = vec![MachineRow::Put { id, config }];
+        Commit { machines, switches: self.switches.rows(), ..Commit::default() }
+    }
+
+    fn revert(&mut self) {
+        self.switches.revert(&self.shared.baselines);
     }
 
     fn apply(&mut self, state: &mut MonitorState, now: DateTime<Utc>) -> Vec<Output> {
@@ -139,7 +153,9 @@ impl Transaction for ChangeMachine {
     }
 
     fn finish(mut self: Box<Self>) {
+        self.switches.finish(&self.shared.baselines);
         if let Some(generation) = self.ends_learner {
+            // What was noted of it meanwhile goes too.
             warn(&self.row.id, self.shared.baselines.end_learner(&self.row.id, generation));
         }
         if let Some(prepared) = self.prepared.take() {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::answers::AlarmOutcome;
 use super::journal::{Journal, JournalEntry, JournalQuery};
-use super::trend::Trend;
+use super::trend::{Counted, Trend};
 use crate::sqlite::SqliteError;
 
 /// What is looked at.
@@ -23,7 +23,8 @@ pub struct AlarmStats {
     /// Days that were looked at: 30, fewer of an agent that is younger.
     pub days: f64,
     pub alarms: usize,
-    pub per_day: f64,
+    /// Null until it is read for how long the agent has listened.
+    pub per_day: Option<f64>,
     /// Of them by kind.
     pub kinds: BTreeMap<&'static str, usize>,
     /// Alarms that stand now, and of them those that have for more than a day.
@@ -68,8 +69,13 @@ pub fn read(
 ) -> Result<AlarmStats, SqliteError> {
     let query = JournalQuery { from: Some(now - SPAN), limit: MOST, lean: true, ..JournalQuery::default() };
     let entries = journal.list(&query)?;
-    let heard = machines.iter().filter_map(|machine| trend.counted(machine)?.since_s).min();
-    Ok(count(&entries, heard.and_then(|seconds| DateTime::from_timestamp(seconds, 0)), now))
+    let known: Vec<Counted> = machines.iter().filter_map(|machine| trend.counted(machine)).collect();
+    let heard = known.iter().filter_map(|counted| counted.since_s).min();
+    let mut stats = count(&entries, heard.and_then(|seconds| DateTime::from_timestamp(seconds, 0)), now);
+    if known.len() < machines.len() {
+        stats.per_day = None;
+    }
+    Ok(stats)
 }
 
 /// Counts the alarms of the journal that began in the last 30 days; `heard_since`: when the agent began to listen.
@@ -77,7 +83,7 @@ pub fn count(entries: &[JournalEntry], heard_since: Option<DateTime<Utc>>, now: 
     let heard = heard_since.map_or(SPAN, |since| now - since).clamp(TimeDelta::days(1), SPAN);
     let days = (heard.num_minutes() as f64 / 1440.0 * 100.0).round() / 100.0;
     let mut stats = AlarmStats { days, alarms: entries.len(), ..AlarmStats::default() };
-    stats.per_day = stats.alarms as f64 / days;
+    stats.per_day = Some(stats.alarms as f64 / days);
     let (mut machines, mut waits): (BTreeMap<&str, usize>, Vec<f64>) = (BTreeMap::new(), Vec::new());
     for JournalEntry { machine, record, answer, .. } in entries {
         *machines.entry(machine).or_default() += 1;
@@ -146,7 +152,7 @@ mod tests {
             entry("fan-1", 190, None, None),
         ];
         let stats = count(&entries, Some(at(-40)), at(200));
-        assert_eq!((stats.days, stats.alarms, stats.per_day), (10.0, 5, 0.5));
+        assert_eq!((stats.days, stats.alarms, stats.per_day), (10.0, 5, Some(0.5)));
         assert_eq!((stats.standing, stats.stale, stats.kinds["fault"]), (2, 1, 5));
         assert_eq!((stats.acknowledged, stats.acknowledged_share), (3, Some(0.6)));
         assert_eq!((stats.acknowledge_median_s, stats.acknowledge_p90_s), (Some(120.0), Some(600.0)));

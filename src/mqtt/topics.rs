@@ -172,6 +172,13 @@ impl AgentTopics {
         ]
     }
 
+    /// Whether commands come by a filter of [`AgentTopics::subscriptions`]: those that are retained must be known for it.
+    pub fn is_of_commands(filter: &str) -> bool {
+        [AgentPart::Control.as_str(), MachinePart::ThresholdSet.as_str()]
+            .iter()
+            .any(|part| filter.strip_suffix(part).is_some_and(|before| before.ends_with('/')))
+    }
+
     /// Takes an incoming topic apart; `None` for whatever is not for this agent.
     pub fn parse(&self, topic: &str) -> Option<Topic> {
         let parsed = Topic::parse(&self.root, topic)?;
@@ -185,6 +192,15 @@ impl AgentTopics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_is_subscribed_to_but_the_own_status_is_of_commands() {
+        let topics = AgentTopics::new("plant/hall-2", "pi-7");
+        let others: Vec<String> =
+            topics.subscriptions().into_iter().filter(|filter| !AgentTopics::is_of_commands(filter)).collect();
+        assert_eq!(others, ["plant/hall-2/pi-7/status"]);
+        assert!(!AgentTopics::is_of_commands("homeassistant/status"));
+    }
 
     #[test]
     fn what_is_built_is_taken_apart_again() {

@@ -134,7 +134,7 @@ interface Health {
   alarms: number | null
   /** Why the state of the alarms is not on disk and would not outlive a restart; null where it is. Older agents do not say so. */
   alarms_error: string | null
-  /** The same a day. */
+  /** The same a day; null until it is read for how long the agent has listened. */
   alarms_per_day: number | null
   boot: string
   /** When the first of the agent's certificate and its authority's ends; null without TLS files. */

@@ -311,6 +311,27 @@ fn ids(plant: &Plant) -> Vec<String> {
     ids
 }
 
+/// Also where a machine of that id was once added and removed by a command.
+#[test]
+fn what_is_learned_of_a_machine_of_the_file_outlives_a_start_without_it() {
+    let plant = Plant::new("");
+    let agent = plant.start(|_| {});
+    plant.ok(slow_fan("fan-x"));
+    plant.ok(json!({ "command": "machine.remove", "machine": "fan-x" }));
+    drop(agent);
+    let without = std::fs::read_to_string(&plant.site.config).expect("a configuration");
+    let machine = "[[machine]]\nid = \"fan-x\"\nmodel = \"fan-a\"\nsource = { synth = \"fan\" }\n";
+    std::fs::write(&plant.site.config, format!("{without}{machine}")).expect("a writable file");
+    let agent = plant.start(|_| {});
+    let learner = plant.site.dir.path().join("state/baselines/fan-x/learning.json");
+    plant.ok(json!({ "command": "baseline.learn", "machine": "fan-x", "minutes": 60 }));
+    assert!(learner.exists(), "it is on disk before the reply");
+    drop(agent);
+    std::fs::write(&plant.site.config, without).expect("a writable file");
+    drop(plant.start(|_| {}));
+    assert!(learner.exists(), "it is for when the machine is back in the file");
+}
+
 #[test]
 fn on_a_full_disk_machines_stay_as_they_were_answered() {
     let plant = Plant::new("");

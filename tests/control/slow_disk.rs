@@ -13,10 +13,13 @@ use auscult::audio::meters::Meters;
 use auscult::bundle::upload::Upload;
 use auscult::clock::Clock;
 use auscult::config::{Config, MachineConfig};
+use auscult::control::baselines::{ApplyBaseline, Proposed};
 use auscult::control::store::StateStore;
-use auscult::control::{Controller, Output, Shared};
+use auscult::control::transaction::Transaction;
+use auscult::control::{Controller, Output, Shared, learning};
 use auscult::monitor::alarm_store::AlarmStore;
 use auscult::monitor::baseline_store::BaselineStore;
+use auscult::monitor::baseline_switch::Switches;
 use auscult::monitor::clips::Clips;
 use auscult::monitor::history::History;
 use auscult::monitor::journal::Journal;
@@ -291,6 +294,40 @@ impl Rig {
             out.iter().any(|output| matches!(output, Output::Event(event) if event.event == EventKind::BaselineLearned))
         });
     }
+}
+
+/// Nobody has asked for it, so that no reply decides it: what is begun is carried out.
+#[test]
+fn a_kill_while_a_baseline_comes_into_use_by_itself_loses_neither() {
+    if bundles::encoder().is_none() {
+        return;
+    }
+    let mut rig = Rig::new();
+    rig.learn();
+    rig.ok(json!({ "command": "baseline.apply" }));
+    rig.learn();
+    let (proposal, previous) = {
+        let state = rig.monitor.lock();
+        (state.machines[0].learning.proposal.clone().expect("a proposal"), learning::in_use(&state, 0))
+    };
+    assert!(previous.is_some(), "one that was learned is in use");
+    let id = rig.shared.monitor.id(0);
+    let machines = vec![Proposed { number: 0, id, baseline: proposal, previous, settings: None }];
+    let (shared, why, switches) = (rig.shared.clone(), String::new(), Switches::default());
+    let mut apply = ApplyBaseline { shared, machines, why, by_itself: true, switches };
+    apply.persist().expect("written");
+    let files = || {
+        let files = std::fs::read_dir(rig.dir.path().join("baselines/fan-1")).expect("a directory");
+        let names = files.map(|file| file.expect("an entry").file_name().into_string().expect("UTF-8"));
+        names.collect::<Vec<_>>()
+    };
+    assert!(files().iter().any(|file| file == "switch.json"), "{:?}", files());
+    // The next start.
+    assert_eq!(BaselineStore::new(rig.dir.path()).settle(|_, _| false), None);
+    let found = files();
+    let is_there = |kind: &str| found.iter().any(|file| file.starts_with(kind));
+    assert!(is_there("in-use") && is_there("previous"), "{found:?}");
+    assert!(!is_there("proposal") && !is_there("switch"), "{found:?}");
 }
 
 /// A learner that has heard 60 windows of noise and wants so many.

@@ -50,6 +50,17 @@ try {
   await page.waitForSelector('[data-detail="pi-1/fan-a"]')
   await until(page, 'a figure', () => document.querySelector('[data-figure=verdict] b')?.textContent === 'normal')
   await page.waitForSelector('.chart canvas')
+  // What is typed stays as it is while windows arrive.
+  const typed = '[data-card=threshold] input[type=number]'
+  await page.focus(typed)
+  await page.fill(typed, '')
+  for (const key of '1.2345') {
+    const before = await page.textContent('[data-figure=distance] b')
+    await page.keyboard.press(key)
+    await until(page, 'another window', before => document.querySelector('[data-figure=distance] b').textContent !== before, before)
+  }
+  assert.equal(await page.inputValue(typed), '1.2345')
+  await page.click('[data-card=threshold] >> text=Keep')
   const range = '[data-card=threshold] input[type=range]'
   await page.focus(range)
   for (let press = 0; press < 40; press++) await page.keyboard.press('ArrowRight')

@@ -191,8 +191,8 @@ impl Stream {
             }
             Ok(Read::Nothing) => {}
             Ok(Read::End) => return self.end(source.format()),
-            // A file that turns out broken stays broken.
-            Err(SourceError::Data(why)) if !self.realtime => {
+            // A file that turns out broken stays broken; one of which nothing was heard has not ended.
+            Err(SourceError::Data(why)) if !self.realtime && self.has_frames => {
                 tracing::error!(source = self.name, "{}", with_causes(&why));
                 return self.end(source.format());
             }

@@ -16,11 +16,11 @@ fn words_of(reply: &Reply, width: usize) -> Option<String> {
     let data = reply.data.as_ref()?;
     data.get("acknowledged_share")?;
     let count = |name: &str| data[name].as_u64().unwrap_or_default();
-    let per_day = data["per_day"].as_f64().unwrap_or_default();
+    let per_day = data["per_day"].as_f64().filter(|_| count("alarms") > 0);
     let days = data["days"].as_f64().unwrap_or_default().round().max(1.0);
     let span = if days < 2.0 { "day".to_owned() } else { counted(days, "day") };
     let mut text = format!("{}, the last {span}: {}", reply.agent, counted(count("alarms"), "alarm"));
-    text += &if count("alarms") > 0 { format!(", {} a day\n", significant(per_day, 2)) } else { "\n".into() };
+    text += &per_day.map_or("\n".into(), |per_day| format!(", {} a day\n", significant(per_day, 2)));
     let mut line = |name: &str, parts: Vec<String>| {
         if !parts.is_empty() {
             text += &terminal::hang(&format!("  {name:<12}  "), &parts.join(", "), Some(width));

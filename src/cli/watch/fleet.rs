@@ -225,7 +225,8 @@ impl WatchedMachine {
         while self.history.len() > KEEP_WINDOWS {
             self.history.pop_front();
         }
-        if self.verdict.as_ref().is_none_or(|known| known.ts <= verdict.ts) {
+        // By its number after the agent's clock was set back, by its time where the agent counts anew.
+        if self.verdict.as_ref().is_none_or(|known| known.seq < verdict.seq || known.ts <= verdict.ts) {
             if !verdict.late {
                 let at = if heard.retained { verdict.ts.utc().min(heard.at) } else { heard.at };
                 self.verdict_at = self.verdict_at.max(Some(at));
@@ -362,6 +363,23 @@ pub mod tests {
 
     pub fn key() -> Key {
         ("pi-1".into(), "fan-1".into())
+    }
+
+    #[test]
+    fn an_agent_whose_clock_is_set_back_is_followed() {
+        let mut fleet = WatchedFleet::default();
+        let shown = |fleet: &WatchedFleet| fleet.machines.values().next().and_then(|machine| machine.verdict.clone());
+        let mut early = verdict(11, Some(0.1), None);
+        early["ts"] = json!("2026-03-01T13:00:00.000Z");
+        receive(&mut fleet, "pi-1/fan-1/verdict", &early);
+        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(12, Some(0.9), None));
+        assert_eq!(shown(&fleet).expect("a verdict").seq, 12, "its number says that it is newer");
+        receive(&mut fleet, "pi-1/fan-1/verdict", &verdict(3, Some(0.1), None));
+        assert_eq!(shown(&fleet).expect("a verdict").seq, 12, "what comes late is not");
+        let mut anew = verdict(1, Some(0.1), None);
+        anew["ts"] = json!("2026-03-02T12:00:00.000Z");
+        receive(&mut fleet, "pi-1/fan-1/verdict", &anew);
+        assert_eq!(shown(&fleet).expect("a verdict").seq, 1, "an agent that lost its state counts anew");
     }
 
     #[test]

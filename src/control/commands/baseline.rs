@@ -122,7 +122,7 @@ impl Execute for BaselineApply {
         let facts: Vec<_> = machines.iter().map(|one| messages::baseline_facts(&one.id, &one.baseline)).collect();
         let data = json!({ "machines": facts });
         let switches = Switches::default();
-        Ok(Outcome::change(data, ApplyBaseline { shared, machines, why: context.why(), switches }))
+        Ok(Outcome::change(data, ApplyBaseline { shared, machines, why: context.why(), by_itself: false, switches }))
     }
 }
 
@@ -161,7 +161,10 @@ impl Execute for BaselineRollback {
         let data = json!({ "machines": [messages::baseline_facts(&id, &baseline)] });
         let machines = vec![Proposed { number, id, baseline: baseline.into(), previous, settings: Some(settings) }];
         let why = format!(", as before{}", context.why());
-        Ok(Outcome::change(data, ApplyBaseline { shared, machines, why, switches: Switches::default() }))
+        Ok(Outcome::change(
+            data,
+            ApplyBaseline { shared, machines, why, by_itself: false, switches: Switches::default() },
+        ))
     }
 }
 
@@ -211,7 +214,10 @@ pub(super) fn put_back(context: &CommandContext, number: usize) -> Option<Outcom
     settings.reset_threshold(context.changed());
     drop(state);
     let id = context.machine_id(number);
-    let data = json!({ "machines": [{ "machine": &*id, "proposal": messages::baseline_facts(&id, &baseline) }] });
+    let data = json!({
+        "machines": [{ "machine": &*id, "proposal": messages::baseline_facts(&id, &baseline) }],
+        "note": "there was no override: the learned baseline is out of use, and a proposal again",
+    });
     let (why, switches) = (context.why(), Switches::default());
     Some(Outcome::change(data, PutBack { shared, number, id, baseline, settings, why, switches }))
 }

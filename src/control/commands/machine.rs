@@ -18,6 +18,7 @@ use crate::control::machines::{AddMachine, ChangeMachine, RemoveMachine, Row};
 use crate::control::outcome::Outcome;
 use crate::control::shared::Shared;
 use crate::control::values::{FalseAlarmRate, Minutes, OnOff, ShortText, Target};
+use crate::monitor::baseline_switch::Switches;
 use crate::monitor::machine::{LearningState, Machine, Origin};
 use crate::monitor::machines::MOST_MACHINES;
 use crate::monitor::model::{MachineSetup, standard_window};
@@ -214,7 +215,9 @@ impl Execute for MachineSet {
         let entry = entry(&config, Origin::Command);
         let row = Row { id, config: stored_text(&config) };
         let ends_learner = generation.filter(|_| heard_anew);
-        let transaction = ChangeMachine { shared, number, config, alarm, setup, prepared, ends_learner, row, detail };
+        let switches = Switches::default();
+        let transaction =
+            ChangeMachine { shared, number, config, alarm, setup, prepared, ends_learner, switches, row, detail };
         Ok(Outcome::change(json!({ "machines": [entry] }), transaction))
     }
 }

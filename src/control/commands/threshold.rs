@@ -110,8 +110,8 @@ impl Execute for ThresholdGet {
     }
 }
 
-/// Go back: drop an override or a false alarm rate that was set; where there is neither, drop the baseline that was learned
-/// on site, so that the configuration's or the bundle's threshold and the bundle's bank count again.
+/// Go back: drop an override or a false alarm rate that was set; of one machine that has neither, take the baseline that was
+/// learned on site out of use, so that the configuration's or the bundle's threshold and the bundle's bank count again.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ThresholdReset {

@@ -17,6 +17,8 @@ pub enum MachineRow<'a> {
     Put { id: &'a str, config: &'a str },
     /// It is gone, with its settings and its distances.
     Remove { id: &'a str },
+    /// The configuration's file has it again: that it was gone counts no more.
+    Back { id: &'a str },
 }
 
 /// What earlier runs left.
@@ -45,6 +47,10 @@ pub(super) fn write_machine(transaction: &Transaction, row: &MachineRow, now: Da
     let (id, config) = match row {
         MachineRow::Put { id, config } => (id, Some(config)),
         MachineRow::Remove { id } => (id, None),
+        MachineRow::Back { id } => {
+            transaction.execute("DELETE FROM machine WHERE id = ?1 AND config IS NULL", [id])?;
+            return Ok(());
+        }
     };
     transaction.prepare_cached("INSERT OR REPLACE INTO machine VALUES (?1, ?2, ?3)")?.execute(params![
         id,
@@ -92,5 +98,10 @@ mod tests {
         assert_eq!(found.added, BTreeMap::from([("fan-2".to_owned(), "{}".to_owned())]));
         assert_eq!(found.removed.len(), REMOVED_KEPT);
         assert!(!found.removed.contains("fan-1") && found.removed.contains("old-199"), "the oldest goes first");
+        let mut store = store;
+        let rows = vec![MachineRow::Back { id: "old-199" }, MachineRow::Back { id: "fan-2" }];
+        store.commit(&Commit { machines: rows, ..Commit::default() }, now).expect("a writable store");
+        let found = store.machines().expect("readable");
+        assert!(!found.removed.contains("old-199") && found.added.contains_key("fan-2"), "{found:?}");
     }
 }

@@ -27,6 +27,7 @@ use super::identity::Identity;
 use super::limits::{BrokerLimits, MAX_PACKET_BYTES, NETWORK_TIMEOUT_S, PACKET_IDS};
 use super::refusal::{Reason, Refusal, printable};
 use crate::mqtt::address::BrokerUrl;
+use crate::mqtt::topics::AgentTopics;
 
 /// rumqttc takes no shorter one.
 const LEAST_KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -135,7 +136,12 @@ fn content_type(payload: &[u8]) -> &'static str {
 }
 
 pub fn subscribe(client: &AsyncClient, filters: &[String]) -> bool {
-    client.try_subscribe_many(filters.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce))).is_ok()
+    let filter = |filter: &String| Filter {
+        // Else a retained command would come as any other, where it is published while the agent is connected.
+        preserve_retain: AgentTopics::is_of_commands(filter),
+        ..Filter::new(filter.clone(), QoS::AtLeastOnce)
+    };
+    client.try_subscribe_many(filters.iter().map(filter)).is_ok()
 }
 
 fn seconds(time: Duration) -> u32 {

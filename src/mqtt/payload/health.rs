@@ -41,7 +41,7 @@ pub struct Health {
     /// Alarms of the last 30 days; null while the journal cannot be read. Older agents do not say so.
     #[serde(default)]
     pub alarms: Option<u64>,
-    /// The same a day.
+    /// The same a day; null until it is read for how long the agent has listened.
     #[serde(default)]
     pub alarms_per_day: Option<f64>,
     /// Seconds until half of those that were acknowledged were; null without any.

@@ -31,7 +31,7 @@ pub fn send(target: &NotifyConfig, message: &Message) -> Result<(), SendError> {
 pub fn check(target: &NotifyConfig) -> Result<(), SendError> {
     match target.kind {
         TargetKind::Ntfy => http::check(target),
-        TargetKind::Webhook => webhook::check(target).and_then(|()| http::check(target)),
+        TargetKind::Webhook => http::check(target),
         TargetKind::Email => email::check(target),
     }
 }

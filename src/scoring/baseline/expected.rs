@@ -3,7 +3,7 @@
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
 use super::calibration::{Scores, Tails, Widening, alone, has_steady};
-use crate::scoring::stats::{conformal_quantile, moments};
+use crate::scoring::stats::{conformal_quantile, design_effect, moments};
 
 /// Sound of one recording that is nearer in time than this is one stretch, s: its windows are no two witnesses.
 pub(super) const STRETCH_S: f64 = 60.0;
@@ -23,6 +23,8 @@ pub(super) struct Expected {
     pub share: f64,
     /// Four times in five it is no more than this.
     pub most: f64,
+    /// So many stretches are worth one, because those of one part are alike; at least 1.
+    alike: f64,
 }
 
 /// Parts of what was heard, each judged by what the others alone would have taught.
@@ -71,19 +73,29 @@ impl<'a> LeftOut<'a> {
         (mean + beyond * (variance * (1.0 + 1.0 / count)).sqrt()).clamp(1.0, WIDENING_MOST)
     }
 
-    /// What is to be expected with tails that are so many times as wide.
+    /// What is to be expected with tails that are so many times as wide. They were made so wide that these very parts fit:
+    /// how much the parts differ is seen with tails that were not, and by as much fewer are the witnesses.
     pub fn expected(&self, widening: Widening, stretches: usize, rate: f64) -> Option<Expected> {
-        let judged = self.0.iter().flat_map(|Part { tails, own }| {
-            let tails = tails.clone().widened(widening);
-            own.iter().filter_map(|scores| tails.is_anomalous(scores, rate)).collect::<Vec<_>>()
-        });
+        let stretches = stretches as f64;
         let (anomalous, all) =
-            judged.fold((0.0, 0.0), |(found, all), anomalous| (found + f64::from(u8::from(anomalous)), all + 1.0));
+            self.tally(widening, rate).fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         if all == 0.0 {
             return None;
         }
+        let before: Vec<(f64, f64)> = self.tally(Widening::NONE, rate).collect();
+        let witnesses = (stretches / design_effect(&before).unwrap_or(1.0)).max(stretches.min(before.len() as f64));
         let share = anomalous / all;
-        Some(Expected { share, most: at_most(share, stretches as f64).max(rate) })
+        Some(Expected { share, most: at_most(share, witnesses).max(rate), alike: stretches / witnesses })
+    }
+
+    /// Of each part with windows that can be judged, those that are called anomalous, and all.
+    fn tally(&self, widening: Widening, rate: f64) -> impl Iterator<Item = (f64, f64)> {
+        let of = move |Part { tails, own }: &Part| {
+            let tails = tails.clone().widened(widening);
+            let judged: Vec<bool> = own.iter().filter_map(|scores| tails.is_anomalous(scores, rate)).collect();
+            (judged.iter().filter(|anomalous| **anomalous).count() as f64, judged.len() as f64)
+        };
+        self.0.iter().map(of).filter(|(_, all)| *all > 0.0)
     }
 }
 
@@ -97,14 +109,15 @@ fn at_most(share: f64, stretches: f64) -> f64 {
 }
 
 /// Minutes of other hours beyond the `stretches` heard until twice the asked rate can be promised; `None` where it can
-/// be already, or would take weeks.
-pub(super) fn minutes_missing(most: f64, stretches: usize, rate: f64) -> Option<u32> {
-    if most <= 2.0 * rate {
+/// be already, would take weeks, or more is anomalous than more minutes can cure.
+pub(super) fn minutes_missing(expected: Expected, stretches: usize, rate: f64) -> Option<u32> {
+    let Expected { share, most, alike } = expected;
+    if most <= 2.0 * rate || share > rate {
         return None;
     }
     let heard = u32::try_from(stretches).ok()?;
     let enough = (1..).map(|step| heard + 5 * step).take_while(|minutes| *minutes < MINUTES_LIMIT);
-    let mut enough = enough.skip_while(|minutes| at_most(rate, f64::from(*minutes)) > 2.0 * rate);
+    let mut enough = enough.skip_while(|minutes| at_most(rate, f64::from(*minutes) / alike) > 2.0 * rate);
     enough.next().map(|minutes| minutes - heard)
 }
 
@@ -132,14 +145,16 @@ mod tests {
             let stretches: Vec<usize> = (0..judged.len()).map(|number| number / 6).collect();
             let left_out = LeftOut::new(&judged, &folds, &stretches);
             let widening = left_out.widening(0.01);
-            let share = |widening: Widening| left_out.expected(widening, 3, 0.01).expect("three days").share;
-            (widening.alone, share(Widening::NONE), share(widening))
+            let expected = |widening: Widening| left_out.expected(widening, 30, 0.01).expect("three days");
+            (widening.alone, expected(Widening::NONE), expected(widening))
         };
         let (alike, _, kept) = of(0.0);
-        assert!(alike < 2.0 && kept <= 0.02, "{alike} {kept}");
+        assert!(alike < 2.0 && kept.share <= 0.02, "{alike} {kept:?}");
         let (widening, before, after) = of(6.0);
         assert!(widening > alike && widening <= WIDENING_MOST, "{widening}");
-        assert!(after < before, "{before} {after}");
+        assert!(after.share < before.share, "{before:?} {after:?}");
+        // That the tails were made to fit these days says little of another one.
+        assert!(after.most > 2.0 * kept.most && after.most >= at_most(0.0, 6.0), "{kept:?} {after:?}");
     }
 
     #[test]
@@ -147,10 +162,14 @@ mod tests {
         assert!((at_most(0.0, 4.0) - (1.0 - 0.2f64.powf(0.25))).abs() < 1e-6);
         assert!(at_most(0.01, 60.0) > 0.02 && at_most(0.01, 600.0) < 0.02);
         assert_eq!(at_most(1.0, 5.0), 1.0);
-        assert_eq!(minutes_missing(0.015, 100, 0.01), None);
-        let missing = minutes_missing(0.06, 13, 0.01).expect("it can be had");
+        let of = |share: f64, most: f64, alike: f64| Expected { share, most, alike };
+        assert_eq!(minutes_missing(of(0.0, 0.015, 1.0), 100, 0.01), None);
+        let missing = minutes_missing(of(0.0, 0.06, 1.0), 13, 0.01).expect("it can be had");
         assert!((100..400).contains(&missing), "{missing}");
         assert!(at_most(0.01, f64::from(13 + missing)) <= 0.02);
-        assert_eq!(minutes_missing(0.5, 3, 1e-6), None);
+        let of_unlike_days = minutes_missing(of(0.0, 0.06, 4.0), 13, 0.01).expect("it can be had");
+        assert!(of_unlike_days > 3 * missing, "{of_unlike_days}");
+        assert_eq!(minutes_missing(of(0.19, 0.45, 1.0), 13, 0.01), None, "minutes do not cure what was found");
+        assert_eq!(minutes_missing(of(0.0, 0.5, 1.0), 3, 1e-6), None);
     }
 }

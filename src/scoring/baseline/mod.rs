@@ -128,7 +128,7 @@ pub struct Projected {
     /// Four times in five it is no more than this.
     #[serde(default)]
     pub expected_most: Option<f64>,
-    /// Minutes of other hours until twice the asked rate can be promised, where it cannot yet.
+    /// Minutes of other hours until twice the asked rate can be promised, where it cannot yet and minutes would help.
     #[serde(default)]
     pub missing_minutes: Option<u32>,
 }

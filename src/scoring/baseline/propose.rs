@@ -385,7 +385,7 @@ fn projected(
         stretches,
         expected_share: expected.map(|expected| expected.share),
         expected_most: expected.map(|expected| expected.most),
-        missing_minutes: expected.and_then(|expected| minutes_missing(expected.most, stretches, rate)),
+        missing_minutes: expected.and_then(|expected| minutes_missing(expected, stretches, rate)),
     }
 }
 

@@ -3,6 +3,8 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::scoring::stats::design_effect;
+
 /// False alarm rate up to which the partial area counts.
 const PARTIAL: f64 = 0.1;
 /// Times that the recordings are drawn anew for an interval.
@@ -13,11 +15,12 @@ const OUTSIDE: f64 = 0.05;
 /// Scores of the windows of each block; a block without windows does not exist.
 pub type Blocks = Vec<Vec<f64>>;
 
-/// A share and the interval in which it lies nine times in ten.
+/// A share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
     pub value: f64,
-    pub interval: (f64, f64),
+    /// The interval in which it lies nine times in ten; `None` where one block says nothing of others.
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Areas under the curve of found faults over false alarms.
@@ -59,19 +62,11 @@ pub fn share(blocks: &Blocks, counts: impl Fn(f64) -> bool) -> Option<Measured> 
         return None;
     }
     let value = tally.iter().map(|(found, _)| found).sum::<f64>() / total;
-    let independent = total / design_effect(&tally, value, total);
-    Some(Measured { value, interval: wilson(value, independent) })
-}
-
-/// By how much windows of one block are more alike than windows of different ones (Kish's design effect).
-fn design_effect(tally: &[(f64, f64)], share: f64, total: f64) -> f64 {
-    let expected = share * (1.0 - share) * total;
-    if expected <= 0.0 || tally.len() < 2 {
-        return 1.0;
-    }
-    let spread: f64 = tally.iter().map(|(found, windows)| (found - share * windows).powi(2)).sum();
+    // Where all or none are counted, nothing is known of the spread: each block is one witness.
     let blocks = tally.len() as f64;
-    (spread / expected * blocks / (blocks - 1.0)).clamp(1.0, total)
+    let independent = design_effect(&tally).map_or(blocks, |effect| (total / effect).max(1.0));
+    let interval = (tally.len() > 1).then(|| wilson(value, independent));
+    Some(Measured { value, interval })
 }
 
 fn wilson(share: f64, count: f64) -> (f64, f64) {
@@ -151,9 +146,12 @@ mod tests {
         let apart: Blocks = (0..10).map(|number| vec![f64::from(u8::from(number < 2)); 5]).collect();
         let of = |blocks: &Blocks| share(blocks, |score| score > 0.5).expect("windows");
         assert!((of(&alike).value - 0.2).abs() < 1e-12 && (of(&apart).value - 0.2).abs() < 1e-12);
-        let width = |measured: Measured| measured.interval.1 - measured.interval.0;
+        let interval = |measured: Measured| measured.interval.expect("several blocks");
+        let width = |measured: Measured| interval(measured).1 - interval(measured).0;
         assert!(width(of(&apart)) > 1.5 * width(of(&alike)));
         let none = share(&alike, |_| false).expect("windows");
-        assert!(none.value == 0.0 && none.interval.0 == 0.0 && (0.03..0.08).contains(&none.interval.1), "{none:?}");
+        let blocks = alike.len() as f64;
+        assert!(none.value == 0.0 && interval(none) == wilson(0.0, blocks), "each block is one witness: {none:?}");
+        assert_eq!(share(&vec![vec![1.0; 30]], |score| score > 0.0).expect("windows").interval, None);
     }
 }

@@ -241,12 +241,10 @@ fn rounded(share: f64) -> f64 {
 
 /// A value with its interval.
 fn share_json(measured: Option<Measured>) -> Value {
-    measured.map_or(
-        Value::Null,
-        |Measured { value, interval: (from, to) }| {
-            json!({ "value": rounded(value), "from": rounded(from), "to": rounded(to) })
-        },
-    )
+    measured.map_or(Value::Null, |Measured { value, interval }| {
+        let (from, to) = interval.unzip();
+        json!({ "value": rounded(value), "from": from.map(rounded), "to": to.map(rounded) })
+    })
 }
 
 fn area_cells(areas: Option<&Areas>) -> (String, String, String) {
@@ -256,8 +254,9 @@ fn area_cells(areas: Option<&Areas>) -> (String, String, String) {
 }
 
 fn share_cell(measured: Option<Measured>) -> String {
-    let Some(Measured { value, interval: (from, to) }) = measured else { return "-".into() };
-    format!("{} ({:.0} to {:.0})", percent(value), 100.0 * from, 100.0 * to)
+    let Some(Measured { value, interval }) = measured else { return "-".into() };
+    let interval = interval.map_or("-".into(), |(from, to)| format!("{:.0} to {:.0}", 100.0 * from, 100.0 * to));
+    format!("{} ({interval})", percent(value))
 }
 
 fn percent(share: f64) -> String {

@@ -83,13 +83,16 @@ export function sentence (alarm, verdict) {
   return parts.filter(Boolean).join(', ')
 }
 
+/** Nothing is farther than all that can be. @param {number} percentile */
+const most = percentile => number(Math.min(percentile, 99.99), 4)
+
 /** The long form, for the machine's own screen. @param {AlarmMsg} alarm @param {VerdictMsg | null} verdict */
 export function story (alarm, verdict) {
   if (!alarm.kind) return ''
   const kind = KINDS[alarm.kind]
   const said = verdict?.text ?? alarm.text
-  if (said) return `${kind}: ${[said, alarm.percentile !== null && `farther than ${number(alarm.percentile, 4)} % of what was learned`].filter(Boolean).join(' · ')}`
-  const rest = [sentence(alarm, verdict), alarm.percentile !== null && `above ${number(alarm.percentile, 4)} % of what was learned`, alarm.count > 0 && plural(alarm.count, 'window')]
+  if (said) return `${kind}: ${[said, alarm.percentile !== null && `farther than ${most(alarm.percentile)} % of what was learned`].filter(Boolean).join(' · ')}`
+  const rest = [sentence(alarm, verdict), alarm.percentile !== null && `above ${most(alarm.percentile)} % of what was learned`, alarm.count > 0 && plural(alarm.count, 'window')]
   return `${kind}: ${rest.filter(Boolean).join(' · ')}`
 }
 

@@ -192,7 +192,8 @@ function takeVerdict (world, machine, verdict, retained) {
   const told = Date.parse(verdict.ts)
   const agent = agentOf(world, machine.agent)
   machine.track.push(verdict)
-  if (machine.verdict && machine.verdict.ts > verdict.ts) return
+  // By its number after the agent's clock was set back, by its time where the agent counts anew.
+  if (machine.verdict && machine.verdict.seq >= verdict.seq && machine.verdict.ts > verdict.ts) return
   // The agent's clock may differ from this device's: live messages show by how much, so that ages stay true.
   const live = world === store.world && !verdict.late
   if (live) {

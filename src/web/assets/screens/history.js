@@ -41,7 +41,7 @@ function Stats ({ stats }) {
   const { alarms, per_day: day, acknowledged_share: share, acknowledge_median_s: median, answered: said, faults, normal, disturbances, fault_share: right, machines } = stats
   const title = store.session?.home === 'fleet' ? `Alarms of ${stats.agent}` : 'Alarms'
   return html`<${Card} title=${title} name="stats" wide=${true}><dl class="figures">
-      <${Figure} label="Alarms" name="alarms" value=${alarms} note=${`${number(day, 2)} a day`} />
+      <${Figure} label="Alarms" name="alarms" value=${alarms} note=${day == null ? '' : `${number(day, 2)} a day`} />
       <${Figure} label="Acknowledged" name="acknowledged" value=${percent(share)} note=${median != null ? `half of them within ${span(1000 * median)}` : ''} />
       <${Figure} label="Answered" name="answered" value=${said} note=${`${plural(faults, 'fault')}, ${normal} normal, ${plural(disturbances, 'disturbance')}`} />
       <${Figure} label="Were faults" name="fault_share" value=${percent(right)} note="of those answered" /></dl>

@@ -137,5 +137,7 @@ export function showLevel (meter, text, dbfs, peak) {
   mark.style.left = place(peak)
   meter.classList.toggle('hot', peak > -3)
   meter.setAttribute('aria-valuenow', dbfs.toFixed(0))
-  text.textContent = level(dbfs)
+  // The text that was rendered, so that no other stands beside it when the screen is rendered anew.
+  const shown = /** @type {Text} */ (text.firstChild)
+  shown.data = level(dbfs)
 }

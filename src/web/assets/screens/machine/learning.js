@@ -60,7 +60,7 @@ function Proposal ({ machine, proposal }) {
 /** @param {{ machine: Machine, baseline: any }} props */
 function InUse ({ machine, baseline }) {
   return html`${baseline ? html`<dl class="facts"><dt>Learned</dt><dd>${clock(baseline.learned)} from ${plural(baseline.windows, 'window')} (${span(baseline.heard_s * 1000)})${baseline.left_out ? `, ${baseline.left_out} left out` : ''}</dd>
-      <dt>Threshold</dt><dd>${number(baseline.threshold, 4)}, by ${baseline.threshold_by}</dd><dt>False alarm rate</dt><dd>${percent(baseline.false_alarm_rate)} of normal windows</dd>
+      <dt>Threshold</dt><dd>${number(baseline.threshold, 4)}, by ${baseline.threshold_by}</dd><dt>False alarm rate</dt><dd>${percent(baseline.false_alarm_rate)} of normal windows${baseline.expected_most != null && baseline.expected_most > baseline.false_alarm_rate ? `; in hours that were not heard, up to ${percent(baseline.expected_most)} are to be expected` : ''}</dd>
       <dt>Lanes</dt><dd>${baseline.lanes ? 'distance and all others' : 'distance only: too little sound for more'}</dd>
       ${baseline.baseline_dbfs != null && html`<dt>Level</dt><dd>${level(baseline.baseline_dbfs)}; standing still below ${level(baseline.off_below_dbfs)}</dd>`}<${Modes} baseline=${baseline} /></dl>`
     : html`<p class="note">The bundle’s own normal is in use. Learning where the machine stands makes alarms more certain.</p>`}

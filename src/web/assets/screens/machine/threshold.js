@@ -16,6 +16,7 @@ export function Threshold ({ machine, draft, setDraft, state }) {
   const { agent, id, settings } = machine
   const current = settings?.threshold ?? machine.verdict?.threshold ?? null
   const [hours, setHours] = useState(0)
+  const [typed, setTyped] = useState(/** @type {string | null} */ (null))
   const [asked, setAsked] = useState({ at: 0, answer: null, problem: '' })
   const value = draft ?? current ?? 0
   const top = ceiling(current, machine.track)
@@ -23,6 +24,8 @@ export function Threshold ({ machine, draft, setDraft, state }) {
   const shown = changed ? draft : current
   usePreview(agent, id, shown, setAsked)
   if (current === null) return html`<${Card} title="Threshold" name="threshold"><p class="note">There is no threshold before a bundle or a learned baseline gives one.</p><//>`
+  // What is being typed stays as it is, whatever arrives meanwhile.
+  const type = (/** @type {any} */ event) => { setTyped(event.target.value); set(event) }
   const set = (/** @type {any} */ event) => { const next = Number(event.target.value); if (next > 0 && next < 1000) setDraft(Number(next.toPrecision(4))) }
   const apply = async () => {
     const reply = await send(agent, 'threshold.set', { machine: id, threshold: draft, until: hours ? inHours(hours) : undefined })
@@ -31,7 +34,7 @@ export function Threshold ({ machine, draft, setDraft, state }) {
   const override = settings?.source === 'override'
   return html`<${Card} title="Threshold" name="threshold" aside=${origin(settings)}>
     <div class="slider"><input type="range" min=${top / 400} max=${top} step=${top / 400} value=${value} aria-label="Threshold" aria-valuetext=${number(value, 4)} disabled=${!can(agent, 'threshold.set')} onInput=${set} />
-      <input type="number" inputmode="decimal" min="0" max="999" step="any" value=${number(value, 4)} aria-label="Threshold as a number" disabled=${!can(agent, 'threshold.set')} onChange=${set} /></div>
+      <input type="number" inputmode="decimal" min="0" max="999" step="any" value=${typed ?? number(value, 4)} aria-label="Threshold as a number" disabled=${!can(agent, 'threshold.set')} onInput=${type} onBlur=${() => setTyped(null)} /></div>
     <div class="ask" role="status">${preview(asked, shown, changed)}</div>
     ${changed && html`<div class="row-of"><${Choice} label="How long it holds" value=${hours} options=${STAY} onChange=${setHours} />
       <${Button} kind="main" data-do="set" disabled=${!can(agent, 'threshold.set')} busy=${isBusy(agent, 'threshold.set', id)} onClick=${apply}>Set ${number(draft, 4)}<//>
