@@ -36,20 +36,6 @@ pub fn gamma_quantile(values: &[f64], probability: f64) -> Option<f64> {
     Some(gamma.inverse_cdf(probability)).filter(|quantile| quantile.is_finite())
 }
 
-/// By how much things of one part are more alike than things of different ones (Kish's design effect), at least 1; of each
-/// part those that are counted, and all. `None` where nothing can be known of it: of one part, or where all or none are
-/// counted.
-pub fn design_effect(parts: &[(f64, f64)]) -> Option<f64> {
-    let (counted, all) = parts.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-    let share = counted / all;
-    let (expected, count) = (share * (1.0 - share) * all, parts.len() as f64);
-    if count < 2.0 || expected.is_nan() || expected <= 0.0 {
-        return None;
-    }
-    let spread: f64 = parts.iter().map(|(counted, all)| (counted - share * all).powi(2)).sum();
-    Some((spread / expected * count / (count - 1.0)).max(1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
 use super::calibration::{Scores, Tails, Widening, alone, has_steady};
-use crate::scoring::stats::{conformal_quantile, design_effect, moments};
+use crate::scoring::stats::{conformal_quantile, moments};
 
 /// Sound of one recording that is nearer in time than this is one stretch, s: its windows are no two witnesses.
 pub(super) const STRETCH_S: f64 = 60.0;
@@ -73,30 +73,44 @@ impl<'a> LeftOut<'a> {
         (mean + beyond * (variance * (1.0 + 1.0 / count)).sqrt()).clamp(1.0, WIDENING_MOST)
     }
 
-    /// What is to be expected with tails that are so many times as wide. They were made so wide that these very parts fit:
-    /// how much the parts differ is seen with tails that were not, and by as much fewer are the witnesses.
-    pub fn expected(&self, widening: Widening, stretches: usize, rate: f64) -> Option<Expected> {
-        let stretches = stretches as f64;
+    /// What is to be expected with tails that are so many times as wide, of so many `stretches`, of which `alike` are worth one.
+    pub fn expected(&self, widening: Widening, stretches: usize, alike: f64, rate: f64) -> Option<Expected> {
+        let judged = self.0.iter().flat_map(|Part { tails, own }| {
+            let tails = tails.clone().widened(widening);
+            own.iter().filter_map(|scores| tails.is_anomalous(scores, rate)).collect::<Vec<_>>()
+        });
         let (anomalous, all) =
-            self.tally(widening, rate).fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+            judged.fold((0.0, 0.0), |(found, all), anomalous| (found + f64::from(u8::from(anomalous)), all + 1.0));
         if all == 0.0 {
             return None;
         }
-        let before: Vec<(f64, f64)> = self.tally(Widening::NONE, rate).collect();
-        let witnesses = (stretches / design_effect(&before).unwrap_or(1.0)).max(stretches.min(before.len() as f64));
         let share = anomalous / all;
-        Some(Expected { share, most: at_most(share, witnesses).max(rate), alike: stretches / witnesses })
+        Some(Expected { share, most: at_most(share, stretches as f64 / alike).max(rate), alike })
     }
+}
 
-    /// Of each part with windows that can be judged, those that are called anomalous, and all.
-    fn tally(&self, widening: Widening, rate: f64) -> impl Iterator<Item = (f64, f64)> {
-        let of = move |Part { tails, own }: &Part| {
-            let tails = tails.clone().widened(widening);
-            let judged: Vec<bool> = own.iter().filter_map(|scores| tails.is_anomalous(scores, rate)).collect();
-            (judged.iter().filter(|anomalous| **anomalous).count() as f64, judged.len() as f64)
-        };
-        self.0.iter().map(of).filter(|(_, all)| *all > 0.0)
+/// How many stretches are worth one, because those of one recording are alike; at least 1. Of each stretch its recording,
+/// rising, and its mean score.
+///
+/// Kish's design effect, from the correlation within recordings that Fisher's one-way analysis of variance finds. That one
+/// day is judged by others does not show how few days there are: what parts them is in the tails already.
+pub(super) fn alike(stretches: &[(u32, f64)]) -> f64 {
+    let recordings: Vec<&[(u32, f64)]> = stretches.chunk_by(|a, b| a.0 == b.0).collect();
+    let (all, count) = (stretches.len() as f64, recordings.len() as f64);
+    if recordings.len() < 2 || recordings.len() == stretches.len() {
+        return 1.0;
     }
+    let mean = |of: &[(u32, f64)]| of.iter().map(|(_, score)| score).sum::<f64>() / of.len() as f64;
+    let overall = mean(stretches);
+    let between =
+        recordings.iter().map(|of| of.len() as f64 * (mean(of) - overall).powi(2)).sum::<f64>() / (count - 1.0);
+    let within = |of: &&[(u32, f64)]| of.iter().map(|(_, score)| (score - mean(of)).powi(2)).sum::<f64>();
+    let within = recordings.iter().map(within).sum::<f64>() / (all - count);
+    let squares = recordings.iter().map(|of| (of.len() as f64).powi(2)).sum::<f64>();
+    let size = (all - squares / all) / (count - 1.0);
+    // Where nothing varies nothing is alike: the quotient is NaN then, and `max` takes the other.
+    let correlation = ((between - within) / (between + (size - 1.0) * within)).max(0.0).min(1.0);
+    1.0 + (all / count - 1.0) * correlation
 }
 
 /// Upper end of the exact interval (Clopper and Pearson) for a share that was seen in so many independent stretches.
@@ -145,16 +159,31 @@ mod tests {
             let stretches: Vec<usize> = (0..judged.len()).map(|number| number / 6).collect();
             let left_out = LeftOut::new(&judged, &folds, &stretches);
             let widening = left_out.widening(0.01);
-            let expected = |widening: Widening| left_out.expected(widening, 30, 0.01).expect("three days");
-            (widening.alone, expected(Widening::NONE), expected(widening))
+            let share = |widening: Widening| left_out.expected(widening, 3, 1.0, 0.01).expect("three days").share;
+            (widening.alone, share(Widening::NONE), share(widening))
         };
         let (alike, _, kept) = of(0.0);
-        assert!(alike < 2.0 && kept.share <= 0.02, "{alike} {kept:?}");
+        assert!(alike < 2.0 && kept <= 0.02, "{alike} {kept}");
         let (widening, before, after) = of(6.0);
         assert!(widening > alike && widening <= WIDENING_MOST, "{widening}");
-        assert!(after.share < before.share, "{before:?} {after:?}");
-        // That the tails were made to fit these days says little of another one.
-        assert!(after.most > 2.0 * kept.most && after.most >= at_most(0.0, 6.0), "{kept:?} {after:?}");
+        assert!(after < before, "{before} {after}");
+    }
+
+    #[test]
+    fn minutes_of_days_that_differ_are_few_witnesses() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut days = |shift: f64| -> Vec<(u32, f64)> {
+            let minute = |number: u32| (number / 10, shift * f64::from(number / 10) + rng.random_range(-1.0..1.0));
+            (0..30).map(minute).collect()
+        };
+        assert!(alike(&days(0.0)) < 3.0, "of days that are alike each minute tells");
+        let far = alike(&days(10.0));
+        assert!((9.5..=10.0).contains(&far), "three days are three witnesses: {far}");
+        let each: Vec<(u32, f64)> = (0..30).map(|number| (number, f64::from(number))).collect();
+        assert_eq!(alike(&each), 1.0, "recordings of one stretch each");
+        let one: Vec<(u32, f64)> = each.iter().map(|(_, score)| (0, *score)).collect();
+        assert_eq!(alike(&one), 1.0, "one recording says nothing of others");
+        assert_eq!(alike(&[(0, 1.0), (0, 1.0), (1, 1.0)]), 1.0, "nothing varies");
     }
 
     #[test]

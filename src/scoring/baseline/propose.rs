@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta};
 
 use super::averages::Averages;
 use super::calibration::{LaneCalibration, Scores, Tails, Widening, alone, lane_scores, score_of};
-use super::expected::{Expected, LeftOut, STRETCH_S, minutes_missing};
+use super::expected::{Expected, LeftOut, STRETCH_S, alike, minutes_missing};
 use super::modes::{ModeWindow, Modes};
 use super::sample::{LearnSettings, Sample};
 use super::{BANK_LIMIT, Baseline, BaselineError, FORMAT, Projected, ThresholdBy, check_rate, coreset};
@@ -81,9 +81,11 @@ pub fn propose<'a>(
     let is_known = whole_recordings(&windows).is_some() && !windows.iter().any(|window| window.confirmed);
     let widening = if is_known { left_out.widening(settings.false_alarm_rate) } else { Widening::NONE };
     let mut calibration = calibrate(&windows, &judged, &weighed, &stretches, widening, settings);
+    let expected = calibration.as_ref().and_then(|LaneCalibration { tails, .. }| {
+        let means = stretch_means(&windows, &judged, &stretches, tails);
+        left_out.expected(widening, means.len(), alike(&means), settings.false_alarm_rate)
+    });
     let stretches = stretches.last().map_or(0, |last| last + 1);
-    let expected = left_out.expected(widening, stretches, settings.false_alarm_rate);
-    let expected = expected.filter(|_| calibration.is_some());
     let projected = projected(&windows, &judged, threshold, calibration.as_ref(), expected, stretches, settings);
 
     let embeddings: Vec<&[f32]> = windows.iter().map(|one| one.embedding.as_slice()).collect();
@@ -223,6 +225,22 @@ fn stretches(windows: &[&Sample]) -> Vec<usize> {
     windows.iter().map(of).collect()
 }
 
+/// Of each stretch its recording and the mean normal score of its windows; those without a score are missing.
+fn stretch_means(windows: &[&Sample], judged: &[Scores], stretches: &[usize], tails: &Tails) -> Vec<(u32, f64)> {
+    let scored: Vec<(usize, u32, f64)> = (0..windows.len())
+        .filter_map(|number| {
+            Some((stretches[number], windows[number].recording, normal_score(&judged[number], tails)?))
+        })
+        .collect();
+    let mean = |of: &[(usize, u32, f64)]| of.iter().map(|(.., score)| score).sum::<f64>() / of.len() as f64;
+    scored.chunk_by(|a, b| a.0 == b.0).map(|of| (of[0].1, mean(of))).collect()
+}
+
+/// How improbable a window's scores are, as a normal score.
+fn normal_score(scores: &Scores, tails: &Tails) -> Option<f64> {
+    Some(normal_quantile(1.0 - tails.p_value(scores)?).clamp(-3.0, 4.0))
+}
+
 /// Whether there is sound enough for the lanes beside the distance.
 fn enough_for_lanes(windows: &[&Sample], window_s: f64) -> bool {
     windows.len() >= LANES_LEAST_WINDOWS && heard_s(windows, window_s) >= LANES_LEAST_S - 1e-3
@@ -341,8 +359,7 @@ fn mode_windows<'a>(windows: &[&'a Sample], window_s: f64) -> Vec<ModeWindow<'a>
 
 /// Correlation of one window's normal score with the next one's.
 fn correlation<'a>(judged: impl Iterator<Item = &'a Scores>, tails: &Tails) -> f64 {
-    let normal = |scores| Some(normal_quantile(1.0 - tails.p_value(scores)?).clamp(-3.0, 4.0));
-    let scores: Vec<f64> = judged.filter_map(normal).collect();
+    let scores: Vec<f64> = judged.filter_map(|scores| normal_score(scores, tails)).collect();
     let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
     let variance: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
     let shared: f64 = scores.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();

@@ -3,8 +3,6 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::scoring::stats::design_effect;
-
 /// False alarm rate up to which the partial area counts.
 const PARTIAL: f64 = 0.1;
 /// Times that the recordings are drawn anew for an interval.
@@ -67,6 +65,20 @@ pub fn share(blocks: &Blocks, counts: impl Fn(f64) -> bool) -> Option<Measured> 
     let independent = design_effect(&tally).map_or(blocks, |effect| (total / effect).max(1.0));
     let interval = (tally.len() > 1).then(|| wilson(value, independent));
     Some(Measured { value, interval })
+}
+
+/// By how much windows of one block are more alike than windows of different ones (Kish's design effect), at least 1; of each
+/// block those that are counted, and all. `None` where nothing can be known of it: of one block, or where all or none are
+/// counted.
+fn design_effect(blocks: &[(f64, f64)]) -> Option<f64> {
+    let (counted, all) = blocks.iter().fold((0.0, 0.0), |sum, block| (sum.0 + block.0, sum.1 + block.1));
+    let share = counted / all;
+    let (expected, count) = (share * (1.0 - share) * all, blocks.len() as f64);
+    if count < 2.0 || expected.is_nan() || expected <= 0.0 {
+        return None;
+    }
+    let spread: f64 = blocks.iter().map(|(counted, all)| (counted - share * all).powi(2)).sum();
+    Some((spread / expected * count / (count - 1.0)).max(1.0))
 }
 
 fn wilson(share: f64, count: f64) -> (f64, f64) {
