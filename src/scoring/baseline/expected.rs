@@ -108,8 +108,8 @@ pub(super) fn alike(stretches: &[(u32, f64)]) -> f64 {
     let within = recordings.iter().map(within).sum::<f64>() / (all - count);
     let squares = recordings.iter().map(|of| (of.len() as f64).powi(2)).sum::<f64>();
     let size = (all - squares / all) / (count - 1.0);
-    // Where nothing varies nothing is alike: the quotient is NaN then, and `max` takes the other.
-    let correlation = ((between - within) / (between + (size - 1.0) * within)).max(0.0).min(1.0);
+    let varies = between + (size - 1.0) * within;
+    let correlation = if varies > 0.0 { ((between - within) / varies).clamp(0.0, 1.0) } else { 0.0 };
     1.0 + (all / count - 1.0) * correlation
 }
 
