@@ -6,12 +6,12 @@ mod manifest;
 mod measures;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::evaluation::{Evaluation, Judged, Unknown};
-use self::manifest::{Role, Row};
+use self::manifest::{NORMAL, Role, Row};
 use self::report::Report;
 use super::args::Args;
 use crate::bundle::{FittedModel, Learning, Overrides};
@@ -36,6 +36,9 @@ pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
     let mut all_read = true;
     for (machine, rows) in machines {
         let name = if machine.is_empty() { &recordings.machine } else { machine };
+        for block in both(&rows) {
+            eprintln!("warning: {name}: block {block} is learned and tested: it is no other day, and flatters");
+        }
         let (evaluation, readable) = evaluate(args, name, &rows, &model, &origin, &mut pools)?;
         all_read &= readable;
         let report = Report::new(&evaluation);
@@ -43,6 +46,15 @@ pub fn run(args: &Args, list: &Path) -> Result<(), Failure> {
         if args.json { report.print_json(&mut out)? } else { report.print(&mut out)? }
     }
     if all_read { Ok(()) } else { Err(Failure::reported(EXIT_DATA)) }
+}
+
+/// Blocks of which some is learned and some tested as normal.
+fn both<'a>(rows: &[&'a Row]) -> BTreeSet<&'a str> {
+    let of = |role: Role| {
+        let blocks = rows.iter().filter(move |row| row.role == role && row.label == NORMAL).map(|row| &*row.block);
+        blocks.collect::<BTreeSet<_>>()
+    };
+    &of(Role::Learn) & &of(Role::Test)
 }
 
 /// The windows before one of the same recording.
@@ -186,5 +198,26 @@ impl Evaluation {
             lanes: lanes.unwrap_or_default(),
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_is_learned_and_tested_is_known() {
+        let row = |block: &str, label: &str, role: Role| {
+            let (block, label) = (block.to_owned(), label.to_owned());
+            Row { file: PathBuf::new(), machine: String::new(), label, block, role }
+        };
+        let rows = [
+            row("day-1", NORMAL, Role::Learn),
+            row("day-1", NORMAL, Role::Test),
+            row("day-2", NORMAL, Role::Learn),
+            row("day-2", "rub", Role::Test),
+            row("day-3", NORMAL, Role::Test),
+        ];
+        assert_eq!(both(&rows.iter().collect::<Vec<_>>()), BTreeSet::from(["day-1"]));
     }
 }
