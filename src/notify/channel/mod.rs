@@ -30,8 +30,7 @@ pub fn send(target: &NotifyConfig, message: &Message) -> Result<(), SendError> {
 /// As [`send`].
 pub fn check(target: &NotifyConfig) -> Result<(), SendError> {
     match target.kind {
-        TargetKind::Ntfy => http::check(target),
-        TargetKind::Webhook => http::check(target),
+        TargetKind::Ntfy | TargetKind::Webhook => http::check(target),
         TargetKind::Email => email::check(target),
     }
 }
